@@ -1,0 +1,35 @@
+"""nandetect: the numerical debugger for JAX. Names are imported on first use, so that `import nandetect` does not import JAX."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nandetect.errors import NonFiniteError, UsageError
+    from nandetect.guard import guard
+    from nandetect.records import Event, Finding, Fix, Frame, Operand, Report, Source
+    from nandetect.replay import locate
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "locate": "replay",
+    "guard": "guard",
+    "NonFiniteError": "errors",
+    "UsageError": "errors",
+    **dict.fromkeys(("Event", "Finding", "Fix", "Frame", "Operand", "Report", "Source"), "records"),
+}
+__all__ = ["Event", "Finding", "Fix", "Frame", "NonFiniteError", "Operand", "Report", "Source", "UsageError", "guard", "locate"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'nandetect' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"nandetect.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,23 @@
+"""What nandetect raises. No JAX here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nandetect.records import Report
+
+
+class UsageError(ValueError):
+    """Something the user gave cannot be used; the message is one line that names it and says what to do. The CLI exits 2 on it."""
+
+
+class NonFiniteError(FloatingPointError):
+    """A guarded step returned a non-finite value; `report` says where it came from."""
+
+    def __init__(self, report: Report):
+        super().__init__(report)
+        self.report = report
+
+    def __str__(self) -> str:
+        return f"\n{self.report}"

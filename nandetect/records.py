@@ -1,0 +1,172 @@
+"""The nouns of nandetect: small frozen records that every other module makes, passes on or renders. No JAX here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Phase = Literal["forward", "backward", "update"]
+Value = Literal["nan", "inf", "-inf"]
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One line of source: 1-based lines, 0-based columns (`None` where Python kept none), and the code found there."""
+
+    file: str
+    line: int
+    column: int | None = None
+    end_line: int | None = None
+    end_column: int | None = None
+    function: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source(Frame):
+    """The user's innermost frame; `frames` holds all of them outside JAX, innermost first."""
+
+    frames: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operand:
+    """What went into an equation: `value` is the one at the bad element, `min` and `max` are over the finite ones."""
+
+    name: str = ""
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    min: float | None = None
+    max: float | None = None
+    value: Any = None
+    index: tuple[int, ...] | None = None
+    nan: int = 0
+    inf: int = 0
+    zero: int = 0
+    subnormal: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One equation of the traced program that made, carried or explains a non-finite value.
+
+    `primitive` is the jaxpr name, or `"<input>"` for a value that arrived so, with the argument's pytree path in `argument`.
+    `context` is outermost first: `("scan", iteration)`, `("while", iteration)`, `("cond", branch)`, `("vmap", size)`, `("shard", index)`.
+    `index` is the first bad element, `count` the number of bad ones of `size`.
+    """
+
+    primitive: str
+    value: Value | Literal["finite"] = "nan"
+    reason: str = ""
+    phase: Phase = "forward"
+    source: Source | None = None
+    scope: str = ""
+    context: tuple[tuple[str, int], ...] = ()
+    index: tuple[int, ...] = ()
+    count: int = 0
+    size: int = 0
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    operands: tuple[Operand, ...] = ()
+    argument: str | None = None
+    derivative_of: str | None = None
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """All frames of the source, innermost first."""
+        return self.source.frames if self.source else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fix:
+    """A stable way to write it; `proof` says what it gave on the user's own operands, where it could be run."""
+
+    code: str
+    name: str
+    why: str
+    before: str = ""
+    after: str = ""
+    proof: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One fault: where it was born (`origin`), how it reached what the user sees (`chain`, origin first), and why (`cause`).
+
+    `symptoms` are the pytree paths of the broken leaves; `benign` are births that no symptom descends from.
+    `reproduced` is False when a replay did not show what the compiled step returned; `compiled_only` when only the compiled program
+    is at fault. `unseen` names what was checked at its outputs but not looked into. `notes` are whole sentences for the reader.
+    """
+
+    origin: Event
+    chain: tuple[Event, ...] = ()
+    cause: tuple[Event, ...] = ()
+    symptoms: tuple[str, ...] = ()
+    benign: tuple[Event, ...] = ()
+    fixes: tuple[Fix, ...] = ()
+    reproduced: bool = True
+    compiled_only: bool = False
+    unseen: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    step: int | None = None
+    label: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain lists, dicts, strings and numbers; non-finite floats are the strings nan, inf and -inf."""
+        return plain(self)
+
+    def to_json(self) -> str:
+        """`to_dict` as a JSON document."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    # A record renders itself through the one renderer; imported late, since `render` stands below the records.
+    def __str__(self) -> str:
+        from nandetect.render import terminal
+
+        return terminal.text(self)
+
+    def __rich__(self) -> Any:
+        from nandetect.render import terminal
+
+        return terminal.rich_report(self)
+
+    def _repr_html_(self) -> str:
+        from nandetect.render import html
+
+        return html.report(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing worth telling: `rule` and `code` name its kind, `cause` is one phrase, `layer` a pytree path."""
+
+    rule: str
+    code: str
+    severity: Severity
+    message: str
+    cause: str = ""
+    layer: str | None = None
+    step: int | None = None
+    measured: Any = None
+    expected: Any = None
+    help: str = ""
+    report: Report | None = None
+
+
+def plain(value: Any) -> Any:
+    """A record, or anything made of records and scalars, as JSON-ready data."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, complex):
+        return {"real": plain(value.real), "imag": plain(value.imag)}
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    return value
