@@ -1,0 +1,112 @@
+"""A command's result as one JSON document; `schema.json` beside this file describes it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from nandetect.errors import UsageError
+from nandetect.records import Finding, plain
+
+SCHEMA = 1
+_STDOUT = "-"
+
+
+def document(command: str, findings: Iterable[Finding], body: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of a command: `body` stands under the command's name."""
+    from nandetect import __version__
+
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "version": __version__,
+        "environment": environment(),
+        "findings": [finding(one) for one in findings],
+        command.replace("-", "_"): plain(body),
+    }
+
+
+def finding(this: Finding) -> dict[str, Any]:
+    """A finding with its report's origin as `event`; what does not apply is left out."""
+    told = {"event": this.report.origin if this.report else None, **{name: getattr(this, name) for name in Finding.__slots__}}
+    return {name: plain(value) for name, value in told.items() if value is not None and value != ""}
+
+
+def environment() -> dict[str, Any]:
+    """Versions, and the backend and devices where JAX is in use already: asking would start it."""
+    versions: dict[str, Any] = {"python": platform.python_version(), **{name: installed(name) for name in ("jax", "jaxlib", "numpy")}}
+    jax = sys.modules.get("jax")
+    if jax is None:
+        return {**versions, "backend": None, "devices": []}
+    devices = [{"id": device.id, "platform": device.platform, "kind": device.device_kind} for device in jax.devices()]
+    return {**versions, "backend": jax.default_backend(), "devices": devices}
+
+
+def installed(package: str) -> str | None:
+    """The version of an installed package."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def check(path: str | os.PathLike[str]) -> None:
+    """Raise `UsageError` unless `write` could write there: asked before a long run, so that its result is not lost."""
+    if os.fspath(path) == _STDOUT:
+        return
+    target = Path(path)
+    if target.is_dir():
+        raise UsageError(f"--json {path} is a directory; give the name of a file in it")
+    if not target.parent.is_dir():
+        raise UsageError(f"--json {path}: there is no directory {target.parent}; create it or give another path")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"--json {path}: the directory {target.parent} cannot be written; give another path")
+
+
+def write(document: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write the document to a file, whole or not at all, or to standard output for `-`."""
+    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False, default=_scalar) + "\n"
+    if os.fspath(path) == _STDOUT:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    check(path)
+    target = Path(path)
+    try:
+        if target.exists() and not target.is_file():  # a pipe or a device is written into, not replaced
+            target.write_text(text, encoding="utf-8")
+        else:
+            _replace(target, text)
+    except OSError as error:
+        raise UsageError(f"--json {path} could not be written: {error.strerror}") from error
+
+
+def _replace(target: Path, text: str) -> None:
+    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        # mkstemp makes the file readable for its owner alone; a result is for whoever may read the directory.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(beside, 0o666 & ~umask)
+        os.replace(beside, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def _scalar(value: Any) -> Any:
+    """A numpy or JAX scalar or array as plain data."""
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

@@ -1,0 +1,201 @@
+"""A report as a page: what is said, in which order. Painters add colour; nothing is computed here or there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from nandetect.records import Event, Fix, Report, Source
+from nandetect.render import words
+from nandetect.render.excerpt import excerpt, gutter_width
+from nandetect.render.page import Line, Span, hang, joined, listing, plain_text, printable
+from nandetect.render.route import route
+
+_NARROWEST = 40
+_OPERANDS = 4
+_CAUSES = 3
+_FIXES = 2
+
+
+def page(report: Report, width: int = 100) -> list[Line]:
+    """The whole report, laid out for a width."""
+    width = max(width, _NARROWEST)
+    origin = report.origin
+    gutter = gutter_width(origin.source) if origin.source else 1
+    label = _label(origin)
+    shown = excerpt(origin.source, label, width) if origin.source else []
+    told = label if any("^" in span.text for line in shown for span in line if span.style == "caret") else ""
+    lines = [*_headline(report, width), *_arrow(origin.source, gutter, width), *shown]
+    if not shown:
+        lines.append((Span(" " * gutter + " |", "gutter"),))
+    for fact in _facts(report, told, width - gutter - 3):
+        lines += hang((Span(" " * gutter + " = ", "gutter"),), fact, width)
+    for fix in report.fixes[:_FIXES]:
+        lines += _help(fix, gutter, width)
+    return lines
+
+
+def text(report: Report, width: int = 100) -> str:
+    """The page without colour: no escapes, no trailing spaces."""
+    return "\n".join(plain_text(line) for line in page(report, width))
+
+
+def headline(report: Report) -> str:
+    """What happened, in a sentence that stands alone."""
+    origin = report.origin
+    step = "" if report.step is None else f" of step {report.step}"
+    if origin.primitive == "<input>":
+        name = f"the input `{origin.argument}`" if origin.argument else "an input"
+        return f"{origin.value} was already in {name}{step}"
+    verb = "made" if report.reproduced else "probably made"
+    rounds = words.iterations(origin)
+    compiled = ", only as compiled" if report.compiled_only else ""
+    return f"`{origin.primitive}` {verb} {origin.value} {words.phase(origin)}{step}{', ' + rounds if rounds else ''}{compiled}"
+
+
+def _headline(report: Report, width: int) -> list[Line]:
+    lines = hang((Span("error: ", "error"),), headline(report), width, "headline", after=())
+    if not report.label:
+        return lines
+    beside = (*lines[0], Span(" " * 8 + report.label, "dim"))
+    if len(lines) == 1 and len(plain_text(beside)) <= width:
+        return [beside]
+    return [*lines, (Span("  " + report.label, "dim"),)]
+
+
+def _arrow(source: Source | None, gutter: int, width: int) -> list[Line]:
+    if source is None:
+        return []
+    lead = source.code.encode()[: source.column or 0].decode(errors="replace")
+    column = "" if source.column is None else f":{len(lead) + 1}"
+    function = f", in {source.function}" if source.function and source.function != "<module>" else ""
+    return hang((Span(" " * gutter + "--> ", "gutter"),), f"{words.path(source.file)}:{source.line}{column}{function}", width)
+
+
+def _label(origin: Event) -> str:
+    """What stands behind the carets."""
+    if origin.derivative_of:
+        detail = words.by_name(origin) or origin.reason
+        return f"derivative of `{origin.derivative_of}`" + (f": {detail}" if detail else "")
+    return origin.reason
+
+
+def _facts(report: Report, told: str, width: int) -> Iterator[str]:
+    origin = report.origin
+    if origin.source is None and origin.primitive != "<input>":
+        yield "no line of yours is known for it"
+    if not told and _label(origin):
+        yield _label(origin)
+    yield from _stack(origin.source)
+    yield from _element(origin, told, width)
+    where = [*words.surroundings(origin), *([f"scope {origin.scope}"] if origin.scope else [])]
+    if where:
+        yield ", ".join(where)
+    for number, event in enumerate(report.cause[:_CAUSES]):
+        yield ("because of " if number == 0 else "and that because of ") + _cause(event, origin.source)
+    yield from _symptom(report)
+    yield from _caveats(report)
+
+
+def _stack(source: Source | None) -> Iterator[str]:
+    """The library line that the user's line called into, and who called the user's line."""
+    if source is None:
+        return
+    keys = [(frame.file, frame.line, frame.function) for frame in source.frames]
+    here = (source.file, source.line, source.function)
+    own = keys.index(here) if here in keys else 0
+    if own:
+        inner = source.frames[0]
+        code = f": {inner.code.strip()}" if inner.code.strip() else ""
+        yield f"inside {words.place(inner)}, in {inner.function}{code}"
+    callers = [frame for frame in source.frames[own + 1 :] if frame.function != "<module>" and not words.is_installed(frame.file)]
+    if callers:
+        yield "called from " + listing([joined(f"{frame.function} ({words.place(frame, source)})") for frame in callers], 2)
+
+
+def _element(origin: Event, told: str, width: int) -> Iterator[str]:
+    """The bad element, and each operand with its value there; on one line where it fits."""
+    if origin.primitive == "<input>":
+        yield _input(origin)
+        return
+    at = f" at {words.index(origin.index)}" if origin.index else ""
+    value = words.by_value(origin)
+    reason = f", {origin.reason}" if origin.reason and origin.reason not in told and told else ""
+    lead = f"{value or origin.value}{at}{reason}"
+    known = origin.operands[:_OPERANDS]
+    operands = [
+        words.operand(operand, number, origin.index, known[number - 2] if number > 1 else None) for number, operand in enumerate(known, 1)
+    ]
+    left = len(origin.operands) - len(known)
+    whole = f"{lead}: {', '.join(operands)}" + (f" and {words.amount(left, 'operand')} more" if left else "")
+    if not operands:
+        yield f"{lead} of {words.array_type(origin.shape, origin.dtype)}" if at and origin.dtype else lead
+    elif len(whole) <= width:
+        yield whole
+    else:
+        yield lead
+        yield from operands
+        if left:
+            yield f"and {words.amount(left, 'operand')} more"
+
+
+def _input(origin: Event) -> str:
+    of = f" of {origin.size:,}" if origin.size else ""
+    first = f", the first at {words.index(origin.index)}" if origin.index else ""
+    kind = words.array_type(origin.shape, origin.dtype)
+    bad = f"{words.joined(f'{origin.count:,}{of}')} elements" if origin.count else origin.value
+    about = words.summary(origin.operands[0]) if origin.operands else ""
+    return f"{kind + ': ' if kind else ''}{bad}{first}" + (f" ({about})" if about else "")
+
+
+def _cause(event: Event, near: Source | None) -> str:
+    """What made an operand deadly: `exp` (line 35), underflow to zero: exp(-104.2)."""
+    what = f"the input `{event.argument}`" if event.argument else f"`{event.primitive}`"
+    at = f" ({words.spot(event.source, near)})" if event.source else ""
+    reason = f", {event.reason}" if event.reason else ""
+    operands = [words.operand(operand, number, event.index) for number, operand in enumerate(event.operands[:2], 1)]
+    detail = words.by_value(event) if event.primitive != "<input>" else ""
+    detail = detail or ", ".join(operands)
+    return f"{what}{at}{reason}" + (f": {detail}" if detail else "")
+
+
+def _symptom(report: Report) -> Iterator[str]:
+    if not report.symptoms:
+        return
+    last = report.chain[-1] if report.chain else report.origin
+    of = f" of {last.size:,}" if last.size else ""
+    how_many = f"; {words.joined(f'{last.count:,}{of}')} elements" if last.count and last.size > 1 else ""
+    seen = report.symptoms[0]
+    others = f", and in {listing(report.symptoms[1:], 2)}" if len(report.symptoms) > 1 else ""
+    yield f"seen first as {last.value} in {joined(seen)}{how_many}{others}"
+    if len(report.chain) > 1:
+        yield f"on the way: {route(report.chain, seen)}"
+
+
+def _caveats(report: Report) -> Iterator[str]:
+    if report.benign:
+        near = report.origin.source
+        spots = _unique(joined(f"`{event.primitive}` ({words.spot(event.source, near)})") for event in report.benign)
+        others = words.amount(len(report.benign), "other non-finite value")
+        yield f"not at fault: {others} that no output descends from: {listing(spots, 2)}"
+    if report.unseen:
+        yield f"not looked inside: {listing(_unique(report.unseen), 3)}; checked at the outputs"
+    if report.compiled_only:
+        yield "note: op by op the values stay finite; the compiled program is at fault"
+    if not report.reproduced:
+        yield "note: a replay did not reproduce what the compiled step returned; this is the likeliest place"
+    for note in report.notes:
+        yield f"note: {note}"
+
+
+def _unique(parts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(parts))
+
+
+def _help(fix: Fix, gutter: int, width: int) -> list[Line]:
+    pad = Span(" " * (gutter + 1))
+    lines = hang((Span("help: ", "help"),), f"{fix.why} [{fix.code}]", width, after=(Span(" " * 6),))
+    lines += [(pad, Span(f"- {printable(row)}", "before")) for row in fix.before.splitlines()]
+    lines += [(pad, Span(f"+ {printable(row)}", "after")) for row in fix.after.splitlines()]
+    if fix.proof:
+        lines += hang((Span(" " * gutter + " = ", "gutter"),), f"on your values: {fix.proof}", width)
+    return lines

@@ -1,0 +1,162 @@
+"""How single values are said: numbers, shapes, places, operands. Text in, text out; nothing here knows the page."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nandetect.records import Event, Frame, Operand
+from nandetect.render.page import joined
+
+_SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
+_INFIX = {"add": "+", "add_any": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "rem": "%"}
+_PASS = {"forward": "in the forward pass", "backward": "in the backward pass", "update": "in the update"}
+
+
+def number(value: Any, dtype: str = "") -> str:
+    """A value in four digits; in all the digits of its dtype where four would make it look rounder than it is (0.99999994)."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, complex):
+        sign = "-" if math.copysign(1.0, value.imag) < 0 else "+"
+        return f"{number(value.real, dtype)} {sign} {number(abs(value.imag), dtype)}j"
+    if not isinstance(value, float):
+        return str(value)
+    if not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if value.is_integer() and abs(value) < 1e7:
+        return f"{value:.1f}"
+    short = f"{value:.4g}"
+    if float(short) != value and float(short) == float(f"{value:.2g}"):
+        short = _exact(value, dtype)
+    return short
+
+
+def _exact(value: float, dtype: str) -> str:
+    """The fewest digits that are this very value in its dtype."""
+    code = {"float16": "e", "float32": "f", "complex64": "f"}.get(dtype, "d")
+    for digits in range(4, 17):
+        text = f"{value:.{digits}g}"
+        if struct.pack(code, float(text)) == struct.pack(code, value):
+            return text
+    return repr(value)
+
+
+def bound(value: Any, dtype: str = "") -> str:
+    """An end of a range: a number, whole ones without their `.0`."""
+    return number(value, dtype).removesuffix(".0")
+
+
+def amount(count: int, unit: str) -> str:
+    """`1 zero`, `31 zeros`, `1,024 nan`."""
+    return joined(f"{count:,} {unit}{'' if count == 1 or unit in ('nan', 'inf') else 's'}")
+
+
+def index(where: Sequence[int]) -> str:
+    """An element's index as it would be typed."""
+    return joined(str(list(where)))
+
+
+def array_type(shape: Sequence[int], dtype: str) -> str:
+    """`f32[40,10]`, as jaxprs write it."""
+    kind = dtype.rstrip("0123456789")
+    short = f"{_SHORT[kind]}{dtype[len(kind) :]}" if kind in _SHORT else dtype
+    return f"{short}[{','.join(map(str, shape))}]" if short or shape else ""
+
+
+def path(file: str) -> str:
+    """A file as the reader knows it: relative to the working directory when below it, without the way to an installed package."""
+    parts = Path(file).parts
+    for folder in ("site-packages", "dist-packages"):
+        if folder in parts:
+            return "/".join(parts[parts.index(folder) + 1 :])
+    try:
+        return str(Path(file).relative_to(os.getcwd()))
+    except (ValueError, OSError):
+        return file
+
+
+def is_installed(file: str) -> bool:
+    """Whether a file belongs to an installed package."""
+    return bool({"site-packages", "dist-packages"} & set(Path(file).parts))
+
+
+def place(frame: Frame | None, near: Frame | None = None) -> str:
+    """A line: its number alone in the file of `near`, else with the file."""
+    if frame is None:
+        return ""
+    return str(frame.line) if near is not None and near.file == frame.file else f"{path(frame.file)}:{frame.line}"
+
+
+def spot(frame: Frame | None, near: Frame | None = None) -> str:
+    """A line in a sentence: `line 35` in the file of `near`, else `train.py:35`."""
+    where = place(frame, near)
+    return f"line {where}" if where.isdigit() else where
+
+
+def phase(event: Event) -> str:
+    """`in the backward pass`."""
+    return _PASS[event.phase]
+
+
+def iterations(event: Event) -> str:
+    """`scan iteration 3, while iteration 17`, outermost first."""
+    return ", ".join(f"{kind} iteration {number}" for kind, number in event.context if kind in ("scan", "while"))
+
+
+def surroundings(event: Event) -> list[str]:
+    """What an equation stood in, outermost first, a phrase each."""
+    phrases = {
+        "scan": "in scan iteration {} (counted from 0)",
+        "while": "in while iteration {} (counted from 0)",
+        "cond": "in branch {} of a cond",
+        "vmap": "under vmap over {}",
+        "shard": "on shard {}",
+    }
+    return [phrases.get(kind, kind + " {}").format(number) for kind, number in event.context]
+
+
+def applied(event: Event, parts: Sequence[str]) -> str:
+    """An elementwise equation written out over its operands' names or values: `labels / probs`, `log(0.0)`."""
+    if event.primitive in _INFIX and len(parts) == 2:
+        right = f"({parts[1]})" if parts[1].startswith("-") else parts[1]
+        return f"{parts[0]} {_INFIX[event.primitive]} {right}"
+    return f"{event.primitive}({', '.join(parts)})"
+
+
+def by_name(event: Event) -> str:
+    """The equation over its operands' names; empty unless each has one."""
+    names = [operand.name for operand in event.operands]
+    return applied(event, names) if names and all(names) else ""
+
+
+def by_value(event: Event) -> str:
+    """The equation over the values at the bad element; empty unless each is known."""
+    if not event.operands or any(operand.value is None for operand in event.operands):
+        return ""
+    return joined(applied(event, [number(operand.value, operand.dtype) for operand in event.operands]))
+
+
+def operand(this: Operand, position: int, where: Sequence[int] = (), before: Operand | None = None) -> str:
+    """`probs f32[40,10] is 0.0 there (min 0, max 1, 31 zeros)`; the type is said once for operands alike."""
+    alike = before is not None and (before.shape, before.dtype) == (this.shape, this.dtype)
+    words = [this.name or f"operand {position}", "" if alike else array_type(this.shape, this.dtype)]
+    if this.value is not None:
+        elsewhere = this.shape and this.index is not None and tuple(this.index) != tuple(where)
+        spot = f"at {index(this.index or ())}" if elsewhere else "there" if this.shape else ""
+        words += ["is", number(this.value, this.dtype), spot]
+    about = summary(this)
+    return " ".join(word for word in words if word) + (f" ({about})" if about else "")
+
+
+def summary(this: Operand) -> str:
+    """The range of an array and the counts worth a word; empty for a scalar, whose value says it all."""
+    if not this.shape:
+        return ""
+    ends = [("min", this.min), ("max", this.max)]
+    told = [joined(f"{name} {bound(end, this.dtype)}") for name, end in ends if end is not None]
+    counts = [(this.nan, "nan"), (this.inf, "inf"), (this.zero, "zero"), (this.subnormal, "subnormal")]
+    return ", ".join(told + [amount(count, unit) for count, unit in counts if count])
