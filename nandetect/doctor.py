@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nandetect import __version__
+from nandetect.errors import UsageError
 from nandetect.records import Event, Finding, plain
 from nandetect.replay import locate
 
@@ -106,9 +107,14 @@ class Checkup:
 
 def examine() -> Checkup:
     """Look at this installation and test it."""
+    try:
+        backend = jax.default_backend()
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"JAX cannot start: {reason}; look at JAX_PLATFORMS and at what is installed beside jax") from error
     return Checkup(
         versions=versions(),
-        backend=jax.default_backend(),
+        backend=backend,
         devices=tuple(f"{device.platform}:{device.id} ({device.device_kind})" for device in jax.devices()),
         flags={name: getattr(jax.config, name) for name in _FLAGS if hasattr(jax.config, name)},
         variables={name: os.environ[name] for name in _VARIABLES if name in os.environ},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from nandetect.doctor import Checkup
+    from nandetect.doctor import Checkup, SelfTest
 
 
 def command(
@@ -44,3 +44,7 @@ def text(checkup: Checkup) -> str:
     blocks = ["\n".join(f"{name:<{width}}{value}" for name, value in section) for section in sections]
     verdict = "healthy" if not failed else f"not healthy: {failed} of {len(tests)} planted faults not found"
     return "\n\n".join([*blocks, verdict])
+
+
+def _verdict(test: SelfTest) -> str:
+    return "yes" if test.passed else f"NO: expected {test.expected}; got {test.found}"

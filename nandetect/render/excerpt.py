@@ -68,7 +68,7 @@ def _rows(frame: Frame) -> list[_Row]:
     if not first.strip():
         return []
     if frame.column is None or frame.end_column is None:
-        return [_Row(frame.line, _expand(first))]
+        return [_Row(frame.line, _expand(first.rstrip()))]
     last = frame.end_line or frame.line
     lines = [first, *(linecache.getline(frame.file, number).rstrip("\n") for number in range(frame.line + 1, last + 1))]
     if not lines[-1].strip():
@@ -89,7 +89,7 @@ def _row(number: int, line: str, column: int, end_column: int | None) -> _Row:
     through = raw[: len(raw) if end_column is None else end_column].decode(errors="replace").rstrip()
     if end_column is None:
         through = _without_comment(through)
-    return _Row(number, _expand(line), cell_len(_expand(lead)), max(cell_len(_expand(through)), cell_len(_expand(lead)) + 1))
+    return _Row(number, _expand(line.rstrip()), cell_len(_expand(lead)), max(cell_len(_expand(through)), cell_len(_expand(lead)) + 1))
 
 
 def _without_comment(line: str) -> str:
@@ -99,7 +99,7 @@ def _without_comment(line: str) -> str:
 
 
 def _expand(line: str) -> str:
-    return printable(line.expandtabs(_TAB)).rstrip(" ")
+    return printable(line.expandtabs(_TAB))
 
 
 def _fit(row: _Row, room: int) -> _Row:
@@ -107,9 +107,9 @@ def _fit(row: _Row, room: int) -> _Row:
     if cell_len(row.text) <= room:
         return row
     room = max(room, 20)
-    # Keep the end of the underlined part in view when all of it cannot be, but rather its start than its end.
-    begin = max(0, min(row.start - 4, row.end + 4 - room)) if row.end + 4 > room else 0
-    begin = min(begin, max(row.start - 4, 0))
+    # The whole underlined part where it fits, a third of the room before it for what leads up to it; else its start.
+    lead = room // 3 if row.end - row.start <= room // 2 else 4
+    begin = max(row.start - lead, 0) if row.end + 1 > room else 0
     text, cut_left = _drop(row.text, begin)
     start, end = row.start - cut_left, row.end - cut_left
     if begin:

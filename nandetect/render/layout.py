@@ -8,7 +8,7 @@ from nandetect.records import Event, Fix, Report, Source
 from nandetect.render import words
 from nandetect.render.excerpt import excerpt, gutter_width
 from nandetect.render.page import Line, Span, hang, joined, listing, plain_text, printable
-from nandetect.render.route import route
+from nandetect.render.route import ARROW, route
 
 _NARROWEST = 40
 _OPERANDS = 4
@@ -82,8 +82,8 @@ def _label(origin: Event) -> str:
 def _facts(report: Report, told: str, width: int) -> Iterator[str]:
     origin = report.origin
     if origin.source is None and origin.primitive != "<input>":
-        yield "no line of yours is known for it"
-    if not told and _label(origin):
+        yield "no line of your own is known for it"
+    if not told and _label(origin) and origin.primitive != "<input>":
         yield _label(origin)
     yield from _stack(origin.source)
     yield from _element(origin, told, width)
@@ -117,25 +117,30 @@ def _element(origin: Event, told: str, width: int) -> Iterator[str]:
     if origin.primitive == "<input>":
         yield _input(origin)
         return
-    at = f" at {words.index(origin.index)}" if origin.index else ""
     value = words.by_value(origin)
-    reason = f", {origin.reason}" if origin.reason and origin.reason not in told and told else ""
-    lead = f"{value or origin.value}{at}{reason}"
     known = origin.operands[:_OPERANDS]
+    # A nameless scalar is told already by the values written out.
     operands = [
-        words.operand(operand, number, origin.index, known[number - 2] if number > 1 else None) for number, operand in enumerate(known, 1)
+        words.operand(operand, number, origin.index, known[number - 2] if number > 1 else None)
+        for number, operand in enumerate(known, 1)
+        if operand.name or operand.shape or not value
     ]
+    lead = _lead(origin, value, told)
     left = len(origin.operands) - len(known)
-    whole = f"{lead}: {', '.join(operands)}" + (f" and {words.amount(left, 'operand')} more" if left else "")
-    if not operands:
-        yield f"{lead} of {words.array_type(origin.shape, origin.dtype)}" if at and origin.dtype else lead
-    elif len(whole) <= width:
+    more = [f"and {words.amount(left, 'operand')} more"] if left else []
+    whole = f"{lead}: {', '.join([*operands, *more])}"
+    if operands and len(whole) <= width:
         yield whole
-    else:
-        yield lead
-        yield from operands
-        if left:
-            yield f"and {words.amount(left, 'operand')} more"
+    elif lead != origin.value:
+        yield from [lead, *operands, *more]
+
+
+def _lead(origin: Event, value: str, told: str) -> str:
+    """`0.0 / 0.0 at [17, 4], the first of 31 in f32[40,10]`."""
+    at = f" at {words.index(origin.index)}" if origin.index else ""
+    reason = f", {origin.reason}" if told and origin.reason and origin.reason not in told else ""
+    first = f", the first of {origin.count:,} in {words.array_type(origin.shape, origin.dtype)}" if origin.count > 1 else ""
+    return f"{value or origin.value}{at}{reason}{first}"
 
 
 def _input(origin: Event) -> str:
@@ -164,11 +169,12 @@ def _symptom(report: Report) -> Iterator[str]:
     last = report.chain[-1] if report.chain else report.origin
     of = f" of {last.size:,}" if last.size else ""
     how_many = f"; {words.joined(f'{last.count:,}{of}')} elements" if last.count and last.size > 1 else ""
-    seen = report.symptoms[0]
-    others = f", and in {listing(report.symptoms[1:], 2)}" if len(report.symptoms) > 1 else ""
-    yield f"seen first as {last.value} in {joined(seen)}{how_many}{others}"
-    if len(report.chain) > 1:
-        yield f"on the way: {route(report.chain, seen)}"
+    seen, *others = [joined(words.output(path)) for path in report.symptoms]
+    also = f", and in {listing(others, 2)}" if others else ""
+    yield f"seen first as {last.value} in {seen}{how_many}{also}"
+    way = route(report.chain)
+    if ARROW in way:
+        yield f"on the way: {way}{ARROW}{seen}"
 
 
 def _caveats(report: Report) -> Iterator[str]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 from nandetect.listing import Atom, Body, Equation, Listing, Passage
-from nandetect.records import Frame
+from nandetect.records import Frame, plain
 from nandetect.render import words
 
 _EXPRESSION = 34
 _OPERANDS = 6
 _PARAMETER = 24
 _COLUMN = 64
+_LEAVES = 12
 _PHASES = ("forward", "backward", "update")
 
 
@@ -44,13 +46,21 @@ def _heading(listing: Listing) -> Iterator[str]:
     phases = Counter(equation.phase for equation in equations)
     parts = ", ".join(f"{phases[phase]} {phase}" for phase in _PHASES if phases[phase])
     yield f"{listing.target}: {len(equations)} equations ({parts or 'none'})"
-    yield from _wrapped("takes  ", listing.arguments, listing.program.inputs[len(listing.program.inputs) - len(listing.arguments) :])
-    yield from _wrapped("returns", listing.results, listing.program.outputs)
+    yield from _leaves("takes  ", listing.arguments, _given(listing))
+    yield from _leaves("returns", listing.results, listing.program.outputs)
 
 
-def _wrapped(title: str, names: Sequence[str], atoms: Sequence[Atom]) -> Iterator[str]:
-    for number, (name, atom) in enumerate(zip(names, atoms, strict=True)):
-        yield f"  {title if number == 0 else ' ' * len(title)} {f'{name} {atom.type}'.strip()}"
+def _given(listing: Listing) -> Sequence[Atom]:
+    """The program's arguments; its constants stand before them."""
+    return listing.program.inputs[len(listing.program.inputs) - len(listing.arguments) :]
+
+
+def _leaves(title: str, names: Sequence[str], atoms: Sequence[Atom]) -> Iterator[str]:
+    blank = " " * len(title)
+    for number, (name, atom) in enumerate(zip(names[:_LEAVES], atoms, strict=False)):
+        yield f"  {title if number == 0 else blank} {f'{name} {atom.type}'.strip()}"
+    if len(names) > _LEAVES:
+        yield f"  {blank} and {len(names) - _LEAVES} more"
 
 
 def _passage(passage: Passage, at: dict[tuple[str, int], list[Equation]]) -> Iterator[str]:
@@ -85,7 +95,7 @@ def _brief(equation: Equation) -> str:
     operands = [atom.name if atom.literal else atom.type for atom in equation.inputs]
     left = len(operands) - _OPERANDS
     shown = operands[:_OPERANDS] + ([f"and {left} more"] if left > 0 else [])
-    return f"{equation.primitive}{_bracketed(params)} {' '.join(shown)} -> {result}"
+    return " ".join([f"{equation.primitive}{_bracketed(params)}", *shown, "->", result])
 
 
 def _bracketed(params: Sequence[str]) -> str:
@@ -94,7 +104,7 @@ def _bracketed(params: Sequence[str]) -> str:
 
 def _is_short(value: str) -> bool:
     """Whether a parameter is a number or a flat list of them, and so worth its room."""
-    return value not in ("()", "False", "True") and len(value) <= _PARAMETER and set(value) <= set("0123456789-.(), e")
+    return value != "()" and "((" not in value and len(value) <= _PARAMETER and set(value) <= set("0123456789-.(), e")
 
 
 def _cut(text: str, width: int) -> str:
@@ -108,7 +118,7 @@ def _cut(text: str, width: int) -> str:
 def jaxpr(listing: Listing) -> Iterator[str]:
     """The jaxpr itself; behind every equation its line, its pass and the expression that it was made of."""
     yield f"# {listing.target}"
-    for name, atom in zip(listing.arguments, listing.program.inputs[len(listing.program.inputs) - len(listing.arguments) :], strict=True):
+    for name, atom in zip(listing.arguments, _given(listing), strict=True):
         yield f"# {atom} is {name}"
     yield from _body(listing.program, 0)
 
@@ -139,3 +149,8 @@ def _with_source(text: str, equation: Equation) -> str:
 
 def _place(frame: Frame | None) -> str:
     return words.place(frame) or "no line"
+
+
+def data(listing: Listing) -> dict[str, Any]:
+    """The listing as the body of a JSON document."""
+    return plain(listing)

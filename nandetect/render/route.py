@@ -11,18 +11,22 @@ from nandetect.render.words import place
 _MOST = 7
 _LONGEST_CYCLE = 6
 
+ARROW = " -> "
+
 Group = tuple[tuple[str, ...], int]
 
 
-def route(chain: Sequence[Event], symptom: str = "") -> str:
-    """`div (41) -> mul (41) -> dot_general (27) -> grads['w3']`; repeats are counted, the middle of a long way is left out."""
+def route(chain: Sequence[Event]) -> str:
+    """`div (41) -> mul (41) -> dot_general (27)`; repeats are counted, a long way keeps the first step on each line and its two ends."""
     origin = chain[0].source if chain else None
-    steps = _one_a_line([(event.primitive, place(event.source, origin)) for event in chain])
-    shown = [_group(group) for group in collapse(steps)]
+    steps = [(event.argument or event.primitive, place(event.source, origin)) for event in chain]
+    shown = _counted(steps)
+    if len(shown) > _MOST:
+        shown = _counted([step for number, step in enumerate(steps) if number == 0 or step[1] != steps[number - 1][1] or not step[1]])
     if len(shown) > _MOST:
         left = len(shown) - _MOST + 1
         shown = [*shown[: _MOST // 2], joined(f"... {left} more ..."), *shown[-(_MOST - _MOST // 2 - 1) :]]
-    return " -> ".join([*shown, joined(symptom)] if symptom else shown)
+    return ARROW.join(shown)
 
 
 def collapse(steps: Sequence[str]) -> list[Group]:
@@ -48,17 +52,13 @@ def _cycle(steps: Sequence[str], position: int) -> tuple[int, int]:
     return best
 
 
-def _group(group: Group) -> str:
-    steps, times = group
-    text = " -> ".join(steps)
+def _counted(steps: Sequence[tuple[str, str]]) -> list[str]:
+    named = [joined(f"{primitive} ({where})") if where else joined(primitive) for primitive, where in steps]
+    return [_group(*group) for group in collapse(named)]
+
+
+def _group(steps: tuple[str, ...], times: int) -> str:
+    text = ARROW.join(steps)
     if times == 1:
         return text
-    return f"{text} x {times}" if len(steps) == 1 else f"({text}) x {times}"
-
-
-def _one_a_line(steps: Sequence[tuple[str, str]]) -> list[str]:
-    """Each step as text; on a way of many steps, only the first equation of each run on one line."""
-    kept = list(steps)
-    if len(kept) > _MOST:
-        kept = [step for number, step in enumerate(kept) if number == 0 or step[1] != kept[number - 1][1] or not step[1]]
-    return [joined(f"{primitive} ({where})") if where else primitive for primitive, where in kept]
+    return joined(f"{text} x {times}") if len(steps) == 1 else f"({text}) x {times}"

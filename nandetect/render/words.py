@@ -79,6 +79,11 @@ def path(file: str) -> str:
         return file
 
 
+def output(path: str) -> str:
+    """The pytree path of an output, with the word `output` before a path that starts without a name."""
+    return f"output{path}" if not path or path[0] in "[." else path
+
+
 def is_installed(file: str) -> bool:
     """Whether a file belongs to an installed package."""
     return bool({"site-packages", "dist-packages"} & set(Path(file).parts))
