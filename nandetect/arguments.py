@@ -1,0 +1,151 @@
+"""What a function is traced on: shapes written by hand, an archive of arrays, or the examples that its module keeps."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nandetect.errors import UsageError
+
+_SHAPE = re.compile(r"([a-z][a-z0-9_]*)\[([0-9, ]*)\]")
+_DTYPES = {
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "f32": "float32",
+    "f64": "float64",
+    "c64": "complex64",
+    "c128": "complex128",
+    "bool": "bool",
+    "pred": "bool",
+    **{f"i{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"u{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+}
+_WIDE = ("float64", "int64", "uint64", "complex128")
+
+
+def from_shapes(function: Callable[..., Any], shapes: Sequence[str]) -> tuple[Any, ...]:
+    """One argument for each `f32[8,64]`, in order."""
+    arguments = tuple(shape(text) for text in shapes)
+    _check(function, arguments, f"--shape was given {len(shapes)} time{'' if len(shapes) == 1 else 's'}")
+    return arguments
+
+
+def shape(text: str) -> jax.ShapeDtypeStruct:
+    """`f32[8,64]` as the shape and dtype that it names; `key[]` is a random key."""
+    found = _SHAPE.fullmatch(text.strip())
+    if not found:
+        raise UsageError(f"--shape {text!r} is not a shape: write it as f32[8,64], or f32[] for a scalar")
+    kind, sizes = found.groups()
+    dimensions = tuple(int(size) for size in sizes.split(",") if size.strip())
+    if kind == "key":
+        return jax.ShapeDtypeStruct(dimensions, jax.random.key(0).dtype)
+    try:
+        dtype = jnp.dtype(_DTYPES.get(kind, kind))
+    except TypeError as error:
+        raise UsageError(f"--shape {text!r}: there is no dtype {kind}; known are {', '.join(_DTYPES)}, key and JAX's own names") from error
+    if dtype.name in _WIDE and jnp.result_type(float) == jnp.float32:
+        raise UsageError(f"--shape {text!r} needs 64-bit values: set JAX_ENABLE_X64=1")
+    return jax.ShapeDtypeStruct(dimensions, dtype)
+
+
+def from_archive(function: Callable[..., Any], archive: Path) -> tuple[Any, ...]:
+    """The arrays of an .npz: by parameter name (`params/w1` is params["w1"]), or in order where saved without names (arr_0, ...)."""
+    try:
+        with np.load(archive) as file:
+            arrays = dict(file.items())
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {archive}") from error
+    # numpy reports an unreadable archive in several ways, a pickled object among them.
+    except Exception as error:
+        raise UsageError(f"{archive} is not an .npz of plain arrays: {error}") from error
+    named = _nested(arrays)
+    if all(re.fullmatch(r"arr_\d+", name) for name in named):
+        arguments = tuple(named[f"arr_{number}"] for number in range(len(named)))
+        _check(function, arguments, f"{archive} holds {len(named)}")
+        return arguments
+    names = _parameters(function)
+    unknown = sorted(set(named) - set(names))
+    if unknown:
+        raise UsageError(f"{archive} holds `{unknown[0]}`, which {_signature(function)} does not take")
+    arguments = tuple(named[name] for name in names if name in named)
+    _check(function, arguments, f"{archive} holds {', '.join(named)}")
+    return arguments
+
+
+def _nested(arrays: dict[str, Any]) -> dict[str, Any]:
+    """`{"params/w1": x}` as `{"params": {"w1": x}}`."""
+    tree: dict[str, Any] = {}
+    for path, array in arrays.items():
+        *folders, leaf = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[leaf] = array
+    return tree
+
+
+def from_module(function: Callable[..., Any], module: ModuleType, name: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """The function and the arguments that its module keeps for it: `example_args`, or `make()`, which may bring the function along."""
+    made = _kept(module)
+    if made is None:
+        if _fits(function, ()):
+            return function, ()
+        raise UsageError(
+            f"{_signature(function)} needs arguments: give --shape f32[8,64] once for each, or --args FILE.npz, "
+            f"or keep a tuple `example_args` in {module.__name__}"
+        )
+    if len(made) == 2 and callable(made[0]) and isinstance(made[1], (tuple, list)):
+        step, made = made
+        if function is getattr(module, "make", None):
+            function = step
+    _check(function, tuple(made), f"{module.__name__} keeps {len(made)}")
+    return function, tuple(made)
+
+
+def _kept(module: ModuleType) -> tuple[Any, ...] | None:
+    kept = getattr(module, "example_args", None)
+    kept = getattr(module, "make", None) if kept is None else kept
+    try:
+        made = kept() if callable(kept) else kept
+    # The user's own code, which may raise anything at all.
+    except Exception as error:
+        raise UsageError(f"the example arguments of {module.__name__} could not be made: {type(error).__name__}: {error}") from error
+    if made is not None and not isinstance(made, (tuple, list)):
+        raise UsageError(f"the example arguments of {module.__name__} should be a tuple, not a {type(made).__name__}")
+    return None if made is None else tuple(made)
+
+
+def _check(function: Callable[..., Any], arguments: tuple[Any, ...], given: str) -> None:
+    if not _fits(function, arguments):
+        raise UsageError(f"{given}, and {_signature(function)} does not take that")
+
+
+def _fits(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    # A builtin may have no signature: then only tracing can tell.
+    except ValueError:
+        return True
+    return True
+
+
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    """`loss(params, x)`."""
+    return f"{getattr(function, '__name__', type(function).__name__)}({', '.join(_parameters(function))})"

@@ -1,0 +1,125 @@
+"""Everything that differs between JAX releases or is private to JAX. The only file that says `jax._src`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+from jax._src import core, source_info_util
+from jax.extend import core as jex
+
+from nandetect.records import Frame
+
+Literal = jex.Literal
+
+
+def open_jaxpr(jaxpr: Any) -> tuple[Any, list[Any]]:
+    """The equations and the constants of a jaxpr. JAX 0.12 made `ClosedJaxpr` and `Jaxpr` one."""
+    return getattr(jaxpr, "jaxpr", jaxpr), list(getattr(jaxpr, "consts", ()))
+
+
+def as_function(jaxpr: Any, consts: list[Any]) -> Callable[..., list[Any]]:
+    """A jaxpr as a flat function of its arguments, traceable again."""
+    jaxpr, own = open_jaxpr(jaxpr)
+    consts = consts or own
+    return lambda *args: core.eval_jaxpr(jaxpr, consts, *args)
+
+
+def sub_jaxprs(eqn: Any) -> list[tuple[str, Any]]:
+    """The jaxprs that an equation carries, with the name of the parameter that holds each."""
+    found = []
+    for key, value in eqn.params.items():
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            if hasattr(getattr(item, "jaxpr", item), "eqns"):
+                found.append((key, item))
+    return found
+
+
+OPAQUE = frozenset({"pure_callback", "io_callback", "ffi_call", "pallas_call", "tpu_custom_call", "triton_kernel_call", "mosaic_gpu"})
+
+
+def is_opaque(eqn: Any) -> bool:
+    """Whether an equation hides a program that is not XLA operations: it is checked at its outputs only."""
+    return eqn.primitive.name in OPAQUE
+
+
+def scan_parts(eqn: Any) -> tuple[int, int]:
+    """(number of constants, number of carried values) of a scan. JAX 0.11 replaced the two counts by trees."""
+    params = eqn.params
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(list(consts.vals)), len(list(carry.vals))
+
+
+def user_frames(eqn: Any) -> list[Frame]:
+    """The Python frames outside JAX in which an equation was traced, innermost first; cut at the enclosing sub-trace."""
+    info = eqn.source_info
+    try:
+        frames = list(source_info_util.user_frames(info.traceback))
+    except AttributeError:  # before JAX 0.8 the whole record was wanted
+        frames = list(source_info_util.user_frames(info))
+    return [
+        Frame(
+            file=frame.file_name,
+            line=frame.start_line,
+            column=frame.start_column if frame.end_line else None,
+            end_line=frame.end_line or None,
+            end_column=frame.end_column if frame.end_line else None,
+            function=frame.function_name,
+        )
+        for frame in frames
+    ]
+
+
+def name_stack(eqn: Any) -> str:
+    """The transforms and scopes an equation stands in, outermost first, relative to the enclosing sub-trace."""
+    return str(eqn.source_info.name_stack)
+
+
+def bind(eqn: Any, ins: Sequence[Any]) -> list[Any]:
+    """Run one equation on these operands, or trace it where they are traced."""
+    params = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = params if isinstance(params, tuple) else ([], params)  # a pair before JAX 0.9
+    manager = getattr(getattr(eqn, "ctx", None), "manager", None) or contextlib.nullcontext()
+    with manager:
+        out = eqn.primitive.bind(*functions, *ins, **params)
+    return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def static_arguments(function: Any) -> tuple[frozenset[int], frozenset[str]]:
+    """Which positions and which keywords of a jitted function are static."""
+    info = getattr(function, "_jit_info", None)
+    return frozenset(getattr(info, "static_argnums", ())), frozenset(getattr(info, "static_argnames", ()))
+
+
+@contextlib.contextmanager
+def true_backward_lines() -> Iterator[None]:
+    """While open, transposed equations keep the line that made them instead of the forward call's line.
+
+    JAX stamps the forward line on everything that a transposition makes, also on what a `custom_vjp` rule of the user's own computes.
+    """
+    if not hasattr(source_info_util, "UserContextManager"):
+        yield
+        return
+    original = source_info_util.UserContextManager.__enter__
+
+    def keep_traceback(self: Any) -> None:
+        original(self)
+        context = source_info_util._source_info_context.context
+        source_info_util._source_info_context.context = context.replace(traceback=self.prev.traceback)
+
+    source_info_util.UserContextManager.__enter__ = keep_traceback
+    try:
+        yield
+    finally:
+        source_info_util.UserContextManager.__enter__ = original
+
+
+@contextlib.contextmanager
+def jax_checks_off() -> Iterator[None]:
+    """JAX's own NaN and Inf checks off: a replay meets the very values that they would raise on."""
+    with jax.debug_nans(False), jax.debug_infs(False):
+        yield

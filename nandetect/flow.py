@@ -1,0 +1,197 @@
+"""Which elements of its operands an element of an equation's output depends on, as masks going either way.
+
+`push(marked operand)` marks the outputs that depend on a marked element; `pull(marked output)` marks the elements that it depends on.
+An equation's family answers for many primitives at once; what no family knows depends on everything, which is never wrong, only wide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from nandetect import compat, probe
+from nandetect.moves import MOVES, moved_operands
+from nandetect.probe import Mask
+
+# `over` are the axes along which an output depends on the whole of its operand.
+ALONG: dict[str, Callable[[Any, int], tuple[int, ...]]] = {
+    **dict.fromkeys(
+        ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin", "reduce_precision_sum"),
+        lambda eqn, ndim: tuple(eqn.params["axes"]),
+    ),
+    **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"), lambda eqn, ndim: (eqn.params["axis"],)),
+    "sort": lambda eqn, ndim: (eqn.params["dimension"],),
+    "top_k": lambda eqn, ndim: (eqn.params.get("axis", ndim - 1) % ndim,),
+    "fft": lambda eqn, ndim: tuple(range(ndim - len(eqn.params["fft_lengths"]), ndim)),
+    **dict.fromkeys(
+        ("cholesky", "eigh", "eig", "lu", "geqrf", "qr", "svd", "schur", "householder_product", "triangular_solve", "tridiagonal", "hessenberg"),
+        lambda eqn, ndim: (ndim - 2, ndim - 1),
+    ),
+}
+KEEPS_AXES = frozenset({"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "sort", "top_k", "fft"})
+ADDITIVE = frozenset({"scatter-add", "scatter_add", "scatter-sub", "scatter_sub", "reduce_window_sum", "select_and_scatter_add"})
+BILINEAR = frozenset({"conv_general_dilated"})
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How one operand (`slot`) of an equation reaches one of its outputs."""
+
+    slot: int
+    push: Callable[[Mask], Mask]
+    pull: Callable[[Mask], Mask]
+
+
+def flows(eqn: Any, ins: Sequence[Any], output: int) -> list[Flow]:
+    """The flow of every inexact operand of an equation into its `output`-th result."""
+    name = eqn.primitive.name
+    shape = tuple(eqn.outvars[output].aval.shape)
+    slots = [slot for slot, value in enumerate(ins) if probe.is_inexact(value)]
+    if name in MOVES:
+        return _moved(eqn, ins, output, MOVES[name], slots)
+    if name in ("gather", "scatter"):
+        return _numbered(eqn, ins, slots)
+    if name == "dot_general":
+        return _contracted(eqn, ins, shape, slots)
+    if name in ALONG:
+        return [_along(eqn, tuple(ins[slot].shape), shape, slot) for slot in slots]
+    if name in ADDITIVE | BILINEAR:
+        return [_linear(eqn, ins, slot, 1.0 if name in BILINEAR else 0.0) for slot in slots]
+    if compat.is_opaque(eqn):
+        return [_wide(tuple(np.shape(ins[slot])), shape, slot) for slot in slots]
+    return [_alike(tuple(np.shape(ins[slot])), shape, slot) for slot in slots]
+
+
+def _alike(shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
+    """Elementwise where the shapes say so."""
+    if shape == out:
+        return Flow(slot, lambda mask: mask, lambda mask: mask)
+    return _wide(shape, out, slot)
+
+
+def _wide(shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
+    return Flow(slot, lambda mask: np.broadcast_to(mask.any(), out), lambda mask: np.broadcast_to(mask.any(), shape))
+
+
+def _along(eqn: Any, shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
+    axes = tuple(axis for axis in ALONG[eqn.primitive.name](eqn, len(shape)) if 0 <= axis < len(shape))
+    keeps = eqn.primitive.name in KEEPS_AXES
+    batch = tuple(size for axis, size in enumerate(shape) if axis not in axes)
+
+    def push(mask: Mask) -> Mask:
+        found = mask.any(axis=axes, keepdims=keeps)
+        if keeps or found.shape == out:
+            return np.broadcast_to(found, out)
+        # Linear algebra: what remains are the batch dimensions, and results may have more or fewer than two others.
+        return np.broadcast_to(found.reshape(batch + (1,) * (len(out) - len(batch))), out)
+
+    def pull(mask: Mask) -> Mask:
+        if keeps:
+            return np.broadcast_to(mask.any(axis=axes, keepdims=True), shape)
+        found = mask if mask.shape == batch else mask.any(axis=tuple(range(len(batch), mask.ndim)))
+        return np.broadcast_to(np.expand_dims(found, axes), shape)
+
+    return Flow(slot, push, pull)
+
+
+def _moved(eqn: Any, ins: Sequence[Any], output: int, run: Any, slots: list[int]) -> list[Flow]:
+    """Run the move on the numbers of the elements: where each came from is then read off."""
+    moved = [slot for slot in moved_operands(eqn.primitive.name, len(ins)) if slot < len(ins)]
+    numbers, start = [], {}
+    total = 0
+    for slot, value in enumerate(ins):
+        if slot in moved:
+            size = int(np.prod(np.shape(value), dtype=np.int64))
+            start[slot] = total
+            numbers.append(np.arange(total, total + size).reshape(np.shape(value)))
+            total += size
+        else:
+            numbers.append(np.asarray(value))
+    origin = run(eqn.params, *numbers)[output]
+    return [_from_numbers(origin, start[slot], np.shape(ins[slot]), slot) for slot in slots if slot in start]
+
+
+def _from_numbers(origin: np.ndarray, start: int, shape: tuple[int, ...], slot: int) -> Flow:
+    size = int(np.prod(shape, dtype=np.int64))
+    local = origin - start
+    mine = (local >= 0) & (local < size)
+
+    def push(mask: Mask) -> Mask:
+        if not size:
+            return np.zeros(origin.shape, bool)
+        return mine & mask.reshape(-1)[np.where(mine, local, 0)]
+
+    def pull(mask: Mask) -> Mask:
+        found = np.zeros(size, bool)
+        found[local[mine & mask]] = True
+        return found.reshape(shape)
+
+    return Flow(slot, push, pull)
+
+
+def _numbered(eqn: Any, ins: Sequence[Any], slots: list[int]) -> list[Flow]:
+    """`gather` and `scatter`, run by JAX on element numbers; a place filled from nowhere gets a number that nobody owns."""
+    params = dict(eqn.params)
+    numbers, start, total = [], {}, 0
+    moved = (0,) if eqn.primitive.name == "gather" else (0, 2)
+    for slot, value in enumerate(ins):
+        if slot in moved:
+            size = int(np.prod(np.shape(value), dtype=np.int64))
+            start[slot] = total
+            numbers.append(np.arange(total, total + size, dtype=np.int32).reshape(np.shape(value)))
+            total += size
+        else:
+            numbers.append(value)
+    if "fill_value" in params:
+        params["fill_value"] = -1
+    origin = np.asarray(eqn.primitive.bind(*numbers, **params))
+    return [_from_numbers(origin, start[slot], np.shape(ins[slot]), slot) for slot in slots if slot in start]
+
+
+def _contracted(eqn: Any, ins: Sequence[Any], out: tuple[int, ...], slots: list[int]) -> list[Flow]:
+    """A row of one operand and a column of the other: all other axes of the output come from the partner alone."""
+    (left_sum, right_sum), (left_batch, right_batch) = eqn.params["dimension_numbers"]
+    found = []
+    for slot in slots:
+        summed, batch = (left_sum, left_batch) if slot == 0 else (right_sum, right_batch)
+        shape = tuple(ins[slot].shape)
+        free = [axis for axis in range(len(shape)) if axis not in summed and axis not in batch]
+        partner = len(ins[1 - slot].shape) - len(summed) - len(batch)
+        own = slice(len(batch), len(batch) + len(free)) if slot == 0 else slice(len(batch) + partner, len(out))
+        others = tuple(axis for axis in range(len(batch), len(out)) if not own.start <= axis < own.stop)
+        order = [*batch, *free]
+
+        def push(mask: Mask, summed=summed, order=order, others=others) -> Mask:
+            kept = mask.transpose([*order, *summed]).any(axis=tuple(range(len(order), mask.ndim)))
+            return np.broadcast_to(np.expand_dims(kept, others), out)
+
+        def pull(mask: Mask, summed=summed, order=order, others=others, shape=shape) -> Mask:
+            kept = mask.any(axis=others)
+            spread = np.broadcast_to(kept.reshape(kept.shape + (1,) * len(summed)), [shape[axis] for axis in [*order, *summed]])
+            return spread.transpose(np.argsort([*order, *summed]))
+
+        found.append(Flow(slot, push, pull))
+    return found
+
+
+def _linear(eqn: Any, ins: Sequence[Any], slot: int, other: float) -> Flow:
+    """An equation linear in each operand, run on masks; its transpose leads back. The other operands are all `other`."""
+    fixed = [np.full(value.shape, other, np.float32) if probe.is_inexact(value) else value for value in ins]
+    params = {**eqn.params, "preferred_element_type": None} if "preferred_element_type" in eqn.params else eqn.params
+
+    def apply(x: Any) -> Any:
+        return eqn.primitive.bind(*[x if at == slot else value for at, value in enumerate(fixed)], **params)
+
+    def push(mask: Mask) -> Mask:
+        return np.asarray(apply(jax.numpy.asarray(mask, np.float32))) > 0
+
+    def pull(mask: Mask) -> Mask:
+        _, transpose = jax.vjp(apply, jax.numpy.zeros(mask_shape, np.float32))
+        return np.asarray(transpose(jax.numpy.asarray(mask, np.float32))[0]) != 0
+
+    mask_shape = ins[slot].shape
+    return Flow(slot, push, pull)

@@ -1,0 +1,65 @@
+"""What the user calls a value: an argument's path, the variable it was assigned to, or the expression that made it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import linecache
+from typing import Any
+
+from nandetect import compat, provenance
+from nandetect.records import Frame
+from nandetect.walk import Run
+
+LONGEST = 40
+
+
+class Names:
+    """Names for the variables of one program, with the names of its arguments given."""
+
+    def __init__(self, jaxpr: Any, arguments: tuple[str, ...]):
+        self._arguments = dict(zip(jaxpr.invars, arguments, strict=True))
+
+    def of(self, run: Run, atom: Any) -> str:
+        """The name of an atom in a run; empty where the user gave it none."""
+        if isinstance(atom, compat.Literal):
+            return ""
+        if run.parent is None and atom in self._arguments:
+            return self._arguments[atom]
+        for eqn in run.jaxpr.eqns:
+            if atom in eqn.outvars:
+                return self._made(eqn, run)
+        if run.parent is not None and atom in run.jaxpr.invars and run.operands:
+            return self.of(run.parent, run.eqns[-1].invars[run.operands[run.jaxpr.invars.index(atom)]])
+        return ""
+
+    def _made(self, eqn: Any, run: Run) -> str:
+        source = provenance.source(eqn, run.eqns)
+        if source is None or not provenance.is_users(source.file):
+            return ""
+        target = assigned(source)
+        if target:
+            return target
+        text = provenance.excerpt(source)
+        return text if len(text) <= LONGEST and source.column is not None else ""
+
+
+def assigned(frame: Frame) -> str:
+    """The variable that the expression of a frame is assigned to as a whole, if it is."""
+    if frame.column is None:
+        return ""
+    return _assignments(frame.file).get((frame.line, frame.column, frame.end_line, frame.end_column), "")
+
+
+@functools.lru_cache(maxsize=64)
+def _assignments(file: str) -> dict[tuple[int, int, int, int], str]:
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return {}
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            value = node.value
+            found[value.lineno, value.col_offset, value.end_lineno, value.end_col_offset] = node.targets[0].id
+    return found

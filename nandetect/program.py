@@ -1,0 +1,160 @@
+"""The user's step as a jaxpr beside its arguments: traced once, run once as it is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from nandetect import compat
+from nandetect.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Program:
+    """A traced step. `call` runs the user's own function on these arguments and returns its flat results."""
+
+    name: str
+    jaxpr: Any
+    consts: list[Any]
+    args: list[Any]
+    arguments: tuple[str, ...]
+    results: tuple[str, ...]
+    call: Callable[[], list[Any]]
+    retrace: Callable[[], Any]
+
+
+def is_jitted(function: Any) -> bool:
+    """Whether a callable is what `jax.jit` returns, so that tracing it reuses the trace that its call made."""
+    return hasattr(function, "trace") and hasattr(function, "lower")
+
+
+def trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Program:
+    """Trace a step. Raises `UsageError` where `function` is not callable or JAX cannot trace it."""
+    if not callable(function):
+        raise UsageError(f"locate wants a function and its arguments, not {type(function).__name__}")
+    return _jitted(function, args, kwargs) if is_jitted(function) else _plain(function, args, kwargs)
+
+
+def _jitted(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Program:
+    traced = function.trace(*args, **kwargs)
+    positions, names = compat.static_arguments(function)
+    positions = {at % len(args) if at < 0 and args else at for at in positions}
+    dynamic = tuple(arg for at, arg in enumerate(args) if at not in positions)
+    keywords = {key: value for key, value in kwargs.items() if key not in names}
+    leaves = jax.tree.leaves((dynamic, keywords))
+    info = jax.tree.leaves(traced.args_info, is_leaf=lambda x: hasattr(x, "donated"))
+    jaxpr, consts = compat.open_jaxpr(traced.jaxpr)
+    if len(info) != len(leaves):
+        raise UsageError(f"the arguments of {_name(function)} do not match the ones that JAX traced: {len(leaves)} and {len(info)} arrays")
+    donated = [bool(getattr(leaf, "donated", False)) for leaf in info]
+
+    def call() -> list[Any]:
+        if not any(donated):
+            return jax.tree.leaves(function(*args, **kwargs))
+        # The user's buffers stay theirs: what the step would take is given to it as a copy.
+        fresh = [jax.numpy.array(leaf, copy=True) if gone else leaf for leaf, gone in zip(leaves, donated, strict=True)]
+        given, named = jax.tree.unflatten(jax.tree.structure((dynamic, keywords)), fresh)
+        rest = iter(given)
+        again = [arg if at in positions else next(rest) for at, arg in enumerate(args)]
+        return jax.tree.leaves(function(*again, **{**kwargs, **named}))
+
+    def retrace() -> Any:
+        return jax.jit(function.__wrapped__, static_argnums=tuple(positions), static_argnames=tuple(names)).trace(*args, **kwargs).jaxpr
+
+    values = [_array(leaf, var.aval.dtype) for leaf, var in zip(leaves, jaxpr.invars, strict=True)]
+    return Program(
+        name=_name(function),
+        jaxpr=jaxpr,
+        consts=consts,
+        args=values,
+        arguments=_argument_names(jaxpr, (dynamic, keywords)),
+        results=_paths(traced.out_info),
+        call=call,
+        retrace=retrace,
+    )
+
+
+def _plain(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Program:
+    """A plain callable, or one that some library's own jit returned: only its arrays and numbers are traced."""
+    leaves, tree = jax.tree.flatten((tuple(args), kwargs))
+    out: list[Any] = []
+
+    def attempt(dynamic: list[int]) -> Any:
+        def flat(*values: Any) -> list[Any]:
+            again = list(leaves)
+            for at, value in zip(dynamic, values, strict=True):
+                again[at] = value
+            given, named = jax.tree.unflatten(tree, again)
+            result = function(*given, **named)
+            kept, shape = jax.tree.flatten(result)
+            out[:] = [result]
+            return [leaf for leaf in kept if _is_array(leaf)]
+
+        return jax.make_jaxpr(flat)(*[leaves[at] for at in dynamic])
+
+    arrays = [at for at, leaf in enumerate(leaves) if _is_array(leaf)]
+    numbers = [at for at, leaf in enumerate(leaves) if _is_array(leaf) or isinstance(leaf, float | complex)]
+    try:
+        dynamic, closed = numbers, attempt(numbers)
+    except (jax.errors.ConcretizationTypeError, TypeError):
+        if numbers == arrays:
+            raise
+        dynamic, closed = arrays, attempt(arrays)
+    jaxpr, consts = compat.open_jaxpr(closed)
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path((tuple(args), kwargs))[0]]
+    shape = jax.tree.map(lambda x: x, out[0])
+    kept = [path for path, leaf in jax.tree_util.tree_flatten_with_path(shape)[0] if _is_array(leaf)]
+    values = [_array(leaves[at], var.aval.dtype) for at, var in zip(dynamic, jaxpr.invars, strict=True)]
+    return Program(
+        name=_name(function),
+        jaxpr=jaxpr,
+        consts=consts,
+        args=values,
+        arguments=tuple(_argument_name(function, paths[at]) for at in dynamic),
+        results=tuple(jax.tree_util.keystr(path) or "result" for path in kept),
+        call=lambda: [leaf for leaf in jax.tree.leaves(function(*args, **kwargs)) if _is_array(leaf)],
+        retrace=lambda: attempt(dynamic),
+    )
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
+
+
+def _array(leaf: Any, dtype: Any) -> Any:
+    if isinstance(leaf, jax.Array) or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+        return leaf
+    return np.asarray(leaf, dtype)
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+def _paths(tree: Any) -> tuple[str, ...]:
+    return tuple(jax.tree_util.keystr(path) or "result" for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0])
+
+
+def _argument_names(jaxpr: Any, tree: Any) -> tuple[str, ...]:
+    """`params['dense']['w']`, as JAX's debug information has it; the plain path where it has none."""
+    names = getattr(getattr(jaxpr, "debug_info", None), "arg_names", None)
+    if names and len(names) == len(jaxpr.invars):
+        return tuple(names)
+    return _paths(tree)
+
+
+def _argument_name(function: Any, path: tuple[Any, ...]) -> str:
+    position, rest = path[:2], path[2:]
+    key = getattr(position[1], "idx", getattr(position[1], "key", None))
+    if isinstance(key, int):
+        try:
+            names = list(inspect.signature(function).parameters)
+        except (TypeError, ValueError):
+            names = []
+        key = names[key] if key < len(names) and not names[key].startswith("args") else f"args[{key}]"
+    return f"{key}{jax.tree_util.keystr(rest)}"

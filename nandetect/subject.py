@@ -1,0 +1,128 @@
+"""From what a person names on the command line to a function and the arguments that it is traced on."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from nandetect import arguments, provenance, target
+from nandetect.errors import UsageError
+
+# A model file is looked at on as many of the embedded digits (8 by 8 pixels, 10 classes) as `nandetect train` overfits first.
+_BATCH, _FEATURES, _CLASSES, _HIDDEN = 40, 64, 10, (128, 128)
+_LEAVES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A function, what it is traced on, and what the person called it."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+def subject(
+    text: str,
+    *,
+    shapes: Sequence[str] = (),
+    archive: Path | None = None,
+    loss: str | None = None,
+    gradient: bool | None = None,
+) -> Subject:
+    """The subject that `text` names, differentiated where asked; a model file's loss is, unless asked not to be."""
+    if shapes and archive:
+        raise UsageError("--shape and --args both give the arguments: use one of them")
+    meant = target.load(text)
+    if meant.function is None:
+        if archive:
+            raise UsageError("--args goes with a function; for a model file give --shape, or nothing to use the embedded digits")
+        found = of_model(meant, loss, shapes)
+        gradient = gradient is not False
+    else:
+        found = of_function(meant, shapes, archive)
+    return with_gradient(found) if gradient else found
+
+
+def traced(this: Subject) -> tuple[Any, Any]:
+    """The jaxpr and the shapes of what comes back; a function that does not fit its arguments is the caller's to mend."""
+    try:
+        return jax.make_jaxpr(this.function, return_shape=True)(*this.arguments)
+    # Tracing runs the user's code, which may raise anything at all.
+    except Exception as error:
+        kinds = ", ".join(map(_short_type, jax.tree.leaves(this.arguments)[:_LEAVES]))
+        why = " ".join(str(error).split("\n\n")[0].split())
+        raise UsageError(f"{this.name} could not be traced on ({kinds}): {type(error).__name__}: {why}{_raised_at(error)}") from error
+
+
+def _short_type(leaf: Any) -> str:
+    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" if hasattr(leaf, "dtype") else type(leaf).__name__
+
+
+def _raised_at(error: BaseException) -> str:
+    """The user's innermost line of a traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f", at {frame.filename}:{frame.lineno}" for frame in frames if provenance.is_users(frame.filename)]
+    return own[-1] if own else ""
+
+
+def of_function(meant: target.Target, shapes: Sequence[str], archive: Path | None) -> Subject:
+    """A function with the arguments given, or those that its module keeps."""
+    assert meant.function is not None
+    function = meant.function
+    if shapes:
+        given = arguments.from_shapes(function, shapes)
+    elif archive:
+        given = arguments.from_archive(function, archive)
+    else:
+        function, given = arguments.from_module(function, meant.module, meant.name)
+    return Subject(meant.name, function, given)
+
+
+def of_model(meant: target.Target, loss: str | None, shapes: Sequence[str] = ()) -> Subject:
+    """A model file's loss over parameters, inputs and one-hot labels: on a batch of the embedded digits, or on the shapes given."""
+    module = meant.module
+    for name in ("init", "apply", "LOSSES"):
+        if not hasattr(module, name):
+            raise UsageError(f"{meant.name} has no `{name}`, so it is not a model file: name a function in it, {meant.name}:FUNCTION")
+    name = loss or next(iter(module.LOSSES))
+    if name not in module.LOSSES:
+        raise UsageError(f"{meant.name} has no loss `{name}`; it has {', '.join(module.LOSSES)}")
+    inputs, labels = _batch(shapes)
+
+    def loss_of(params: Any, inputs: Any, labels: Any) -> Any:
+        return module.LOSSES[name](module.apply(params, inputs), labels)
+
+    sizes = (inputs.shape[-1], *_HIDDEN, labels.shape[-1])
+    try:
+        params = jax.eval_shape(lambda key: module.init(key, sizes), jax.random.key(0))
+    # The user's own code, which may raise anything at all.
+    except Exception as error:
+        raise UsageError(f"`init(key, {sizes})` of {meant.name} failed: {type(error).__name__}: {error}") from error
+    return Subject(f"{meant.name} ({name} loss)", loss_of, (params, inputs, labels))
+
+
+def _batch(shapes: Sequence[str]) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    if len(shapes) not in (0, 2):
+        raise UsageError(f"a model file takes two shapes, of the inputs and of the one-hot labels; --shape was given {len(shapes)} times")
+    inputs, labels = (arguments.shape(text) for text in shapes or (f"f32[{_BATCH},{_FEATURES}]", f"f32[{_BATCH},{_CLASSES}]"))
+    return inputs, labels
+
+
+def with_gradient(this: Subject) -> Subject:
+    """The subject's value and its gradient for the first argument."""
+    returned = traced(this)[1]
+    has_aux = isinstance(returned, tuple)
+    value = returned[0] if has_aux and returned else returned
+    if getattr(value, "shape", None) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        kinds = ", ".join(map(_short_type, jax.tree.leaves(returned)[:_LEAVES]))
+        raise UsageError(f"--grad needs a function that returns one float, alone or first in a tuple; {this.name} returns {kinds}")
+    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in jax.tree.leaves(this.arguments[:1])):
+        raise UsageError(f"--grad differentiates for the first argument, and that of {this.name} is not made of floats")
+    return replace(this, function=jax.value_and_grad(this.function, has_aux=has_aux))

@@ -1,0 +1,110 @@
+"""What a person names on the command line, as an object: `FILE.py:function`, `package.module:function`, or a file alone. No JAX here."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from nandetect.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A module and the function meant in it; `function` is None where only a file was named."""
+
+    name: str
+    module: ModuleType
+    function: Callable[..., Any] | None = None
+
+
+def load(text: str) -> Target:
+    """The module and the function that `text` names."""
+    where, colon, name = text.rpartition(":")
+    # `C:\model.py` names a file alone.
+    if not colon or name.startswith(("/", "\\")) or name.endswith(".py"):
+        where, name = text, ""
+    if is_file(where):
+        module = from_file(where)
+    elif name:
+        module = from_name(where)
+    else:
+        raise UsageError(f"{text} names no function: write FILE.py:function or package.module:function")
+    return Target(text, module, function_in(module, name, where) if name else None)
+
+
+def is_file(where: str) -> bool:
+    """Whether it can only be meant as a file."""
+    return where.endswith(".py") or os.sep in where or Path(where).is_file()
+
+
+def from_file(where: str) -> ModuleType:
+    """The module that a Python file is, imported the way `python FILE` finds its neighbours."""
+    path = Path(where)
+    if not path.is_file():
+        raise UsageError(f"there is no file {where}" if not path.exists() else f"{where} is not a file")
+    path = path.resolve()
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{where} is not a Python file: its name should end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    with _importing(where, str(path.parent)):
+        spec.loader.exec_module(module)
+    return module
+
+
+def from_name(where: str) -> ModuleType:
+    """A module by its dotted name, also from the working directory."""
+    with _importing(where, os.getcwd()):
+        try:
+            return importlib.import_module(where)
+        except ModuleNotFoundError as error:
+            missing = error.name or where
+            if not f"{where}.".startswith(f"{missing}."):
+                raise
+            raise UsageError(f"there is no module {missing}: is it installed, or did you mean a file ({where}.py)?") from error
+
+
+@contextmanager
+def _importing(where: str, directory: str) -> Iterator[None]:
+    """The user's module runs here, and may fail in any way; the way is told in one line."""
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    try:
+        yield
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{where} could not be imported: {type(error).__name__}: {_said(error)}") from error
+
+
+def _said(error: BaseException) -> str:
+    """The message of an error and the line that raised it, in one line. A syntax error has no frame of its own; it carries its line."""
+    if isinstance(error, SyntaxError):
+        return f"{error.msg}, at {error.filename}:{error.lineno}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{' '.join(str(error).split())}, at {last.filename}:{last.lineno}"
+
+
+def function_in(module: ModuleType, name: str, where: str) -> Callable[..., Any]:
+    """The function (or `Class.method`, or anything callable) of that name."""
+    try:
+        found = functools.reduce(getattr, name.split("."), module)
+    except AttributeError as error:
+        defined = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        close = difflib.get_close_matches(name, defined, n=3) or sorted(defined)[:6]
+        raise UsageError(f"{where} has no `{name}`" + (f"; it has {', '.join(close)}" if close else "")) from error
+    if not callable(found):
+        raise UsageError(f"`{name}` in {where} is a {type(found).__name__}, not a function")
+    return found

@@ -1,0 +1,195 @@
+"""The way back from a symptom: through the equations that really carried its non-finite elements, to where they were born.
+
+Elements are followed, not arrays: a mask that holds -inf, the branch that a `where` drops and a finished lane of a vmapped loop touch no
+element of the symptom, so they are never reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nandetect import compat, loops, probe
+from nandetect.flow import flows
+from nandetect.moves import MOVES
+from nandetect.probe import Mask
+from nandetect.walk import LOOPS, Run, literal
+from nandetect.wanted import Use, Wanted, merge
+
+
+COPIES = frozenset(MOVES) | {
+    *("gather", "scatter", "max", "min", "reduce_max", "reduce_min", "cummax", "cummin", "sort", "top_k", "clamp"),
+    *("convert_element_type", "reduce_precision", "device_put", "psum_invariant", "all_gather", "ppermute", "pmax", "pmin"),
+}
+SHIFTS = frozenset({"add", "sub", "neg", "add_any"})
+
+
+@dataclass(frozen=True)
+class Node:
+    """One equation in one run of its jaxpr."""
+
+    run: Run
+    number: int
+
+    @property
+    def eqn(self) -> Any:
+        return self.run.jaxpr.eqns[self.number]
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Comparable run-time order: (equation, iteration, equation, ...)."""
+        return (*self.run.order, self.number)
+
+    @property
+    def path(self) -> tuple[int, ...]:
+        return (*self.run.path, self.number)
+
+    def __hash__(self) -> int:
+        return hash((id(self.run), self.number))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Node) and self.run is other.run and self.number == other.number
+
+
+@dataclass(frozen=True)
+class Birth:
+    """Elements of one output of an equation that became non-finite there."""
+
+    node: Node
+    output: int
+    mask: Mask
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Non-finite elements that were there before the step began: in an argument, a constant, or a literal of the program."""
+
+    atom: Any
+    mask: Mask
+    use: Use
+    node: Node | None
+
+
+@dataclass
+class Trail:
+    """What was reached from the symptoms followed so far."""
+
+    births: list[Birth] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
+    literals: list[Arrival] = field(default_factory=list)
+    links: dict[Node, Node | None] = field(default_factory=dict)
+    replayed: dict[Any, Any] = field(default_factory=dict)
+    compiled_only: bool = False
+
+    def symptom(self, top: Run, atom: Any) -> None:
+        """Follow every non-finite element of an output of the program back to where it came from."""
+        mask = probe.bad(top.read(atom))
+        if isinstance(atom, compat.Literal):
+            self.literals.append(Arrival(atom, mask, Use.MOVED, None))
+            return
+        given = self.follow(top, {atom: {Use.MOVED: mask}}, {atom: None})
+        for var, (wanted, asker) in given.items():
+            self.arrivals += [Arrival(var, found, use, asker) for use, found in wanted.items()]
+
+    def follow(self, run: Run, wanted: dict[Any, Wanted], askers: dict[Any, Node | None]) -> dict[Any, tuple[Wanted, Node | None]]:
+        """Follow the wanted elements back through one run; what is left stood in its arguments and constants."""
+        for number in reversed(range(run.done)):
+            eqn = run.jaxpr.eqns[number]
+            asked = {output: wanted.pop(var) for output, var in enumerate(eqn.outvars) if var in wanted}
+            if not asked:
+                continue
+            node = Node(run, number)
+            asker = next(askers[eqn.outvars[output]] for output in asked)
+            self.links.setdefault(node, asker)
+            for slot, found, by in self._back(node, asked, asker):
+                atom = eqn.invars[slot]
+                if isinstance(atom, compat.Literal):
+                    self.literals += [Arrival(atom, mask, use, by) for use, mask in found.items()]
+                    continue
+                merge(wanted.setdefault(atom, {}), found)
+                askers.setdefault(atom, by)
+        return {var: (wanted[var], askers[var]) for var in wanted}
+
+    def _back(self, node: Node, asked: dict[int, Wanted], asker: Node | None) -> Iterable[tuple[int, Wanted, Node | None]]:
+        """The elements of an equation's operands that its asked-for elements came from: (operand, elements, who asks)."""
+        child = node.run.inner.get(node.number)
+        if child is not None:
+            return self._into(child, asked, asker)
+        if node.eqn.primitive.name in LOOPS:
+            found = loops.follow(self, node, asked, asker)
+            if found is not None:
+                return found
+        return [
+            (slot, found, node)
+            for output, wanted in asked.items()
+            for use, mask in wanted.items()
+            for slot, found in self._through(node, output, use, mask)
+        ]
+
+    def _into(self, child: Run, asked: dict[int, Wanted], asker: Node | None) -> Iterable[tuple[int, Wanted, Node | None]]:
+        wanted: dict[Any, Wanted] = {}
+        for output, found in asked.items():
+            atom = child.jaxpr.outvars[output]
+            if isinstance(atom, compat.Literal):
+                self.literals += [Arrival(atom, mask, use, asker) for use, mask in found.items()]
+            else:
+                merge(wanted.setdefault(atom, {}), found)
+        left = self.follow(child, wanted, dict.fromkeys(wanted, asker))
+        place = dict(zip(child.jaxpr.invars, child.operands, strict=True))
+        self.arrivals += [
+            Arrival(var, mask, use, by) for var, (found, by) in left.items() if var not in place for use, mask in found.items()
+        ]
+        return [(place[var], found, by) for var, (found, by) in left.items() if var in place]
+
+    def _through(self, node: Node, output: int, use: Use, mask: Mask) -> Iterable[tuple[int, Wanted]]:
+        """One equation run as it stands: NaN comes from NaN before inf, inf from inf, and what comes from neither is born here."""
+        run, eqn = node.run, node.eqn
+        value = run.read(eqn.outvars[output])
+        mask = mask & probe.bad(value)
+        if not mask.any():
+            return []
+        if not all(run.knows(atom) for atom in eqn.invars):
+            return []
+        ins = run.ins(eqn)
+        broken = {slot: probe.nans(x) for slot, x in enumerate(ins) if probe.is_inexact(x) and not probe.is_clean(x)}
+        if not broken:
+            self.births.append(Birth(node, output, mask))
+            return []
+        paths = [flow for flow in flows(eqn, ins, output) if flow.slot in broken]
+        infinite = {slot: probe.bad(ins[slot]) & ~nan for slot, nan in broken.items()}
+        none = np.zeros(mask.shape, bool)
+        from_nan = mask & np.logical_or.reduce([none, *(flow.push(broken[flow.slot]) for flow in paths)])
+        rest = mask & ~from_nan
+        from_inf = rest & np.logical_or.reduce([none, *(flow.push(infinite[flow.slot]) for flow in paths)])
+        born = (rest & ~from_inf) | (from_inf & probe.nans(value))
+        if born.any():
+            self.births.append(Birth(node, output, born))
+        name = eqn.primitive.name
+        onward = use if name in COPIES else max(use, Use.SHIFTED) if name in SHIFTS else Use.COMPUTED
+        found: list[tuple[int, Wanted]] = []
+        for flow in paths:
+            nan = flow.pull(from_nan) & broken[flow.slot] if from_nan.any() else none
+            if nan.any():
+                found.append((flow.slot, {onward: nan}))
+            became_nan = from_inf & probe.nans(value)
+            for part, after in ((from_inf & ~became_nan, onward), (became_nan, Use.COMPUTED)):
+                inf = flow.pull(part) & infinite[flow.slot] if part.any() else none
+                if inf.any():
+                    found.append((flow.slot, {after: inf}))
+        return found
+
+    def chain(self, node: Node) -> list[Node]:
+        """The equations that carried what was born at `node` to the symptom, in that order."""
+        found, step = [], node
+        while step is not None and step not in found:
+            found.append(step)
+            step = self.links.get(step)
+        return found
+
+
+def value_of(atom: Any, run: Run) -> Any:
+    """The value of an arrival's atom."""
+    return literal(atom) if isinstance(atom, compat.Literal) else run.read(atom)

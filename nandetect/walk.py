@@ -1,0 +1,194 @@
+"""The one loop and its table: run a jaxpr equation by equation, and keep what was seen.
+
+A rule says how an equation is entered: `Inside` (run its jaxpr here, equation by equation), or nothing (run it whole, as a leaf).
+Loops are leaves: they run compiled, and `loops` replays the one iteration that matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from nandetect import compat, probe
+from nandetect.moves import MOVES
+
+LOOPS = frozenset({"scan", "while"})
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """A jaxpr to run in place of its equation: `operands` are the equation's operands that its arguments are, in order."""
+
+    jaxpr: Any
+    operands: tuple[int, ...]
+    slot: int = 0
+    context: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(slots=True)
+class Run:
+    """One jaxpr as it ran: the value of every variable, and the run of every equation that was entered.
+
+    `path` and `eqns` name where it stands (the numbers of the enclosing equations, and those themselves, outermost first).
+    """
+
+    jaxpr: Any
+    consts: list[Any]
+    path: tuple[int, ...] = ()
+    eqns: tuple[Any, ...] = ()
+    context: tuple[tuple[str, int], ...] = ()
+    parent: Run | None = None
+    operands: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()
+    values: dict[Any, Any] = field(default_factory=dict)
+    inner: dict[int, Run] = field(default_factory=dict)
+    done: int = 0
+
+    def read(self, atom: Any) -> Any:
+        """The value of a variable or literal."""
+        return literal(atom) if isinstance(atom, compat.Literal) else self.values[atom]
+
+    def knows(self, atom: Any) -> bool:
+        """Whether the value of an atom was computed."""
+        return isinstance(atom, compat.Literal) or atom in self.values
+
+    def ins(self, eqn: Any) -> list[Any]:
+        """The operands of an equation."""
+        return [self.read(atom) for atom in eqn.invars]
+
+
+def literal(atom: Any) -> Any:
+    """A literal's value in the type that the jaxpr gives it."""
+    return atom.val if getattr(atom.val, "dtype", None) == atom.aval.dtype else np.asarray(atom.val, atom.aval.dtype)
+
+
+Rule = Callable[[Any, Sequence[Any]], Inside | None]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Enter a function in the table under the primitives it is for."""
+
+    def enter(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return enter
+
+
+@rule("scan", "while")
+def _leaf(eqn: Any, ins: Sequence[Any]) -> Inside | None:
+    return None
+
+
+@rule("cond")
+def _cond(eqn: Any, ins: Sequence[Any]) -> Inside | None:
+    if isinstance(ins[0], jax.core.Tracer):
+        return None
+    branches = eqn.params["branches"]
+    taken = int(np.clip(int(ins[0]), 0, len(branches) - 1))
+    return Inside(branches[taken], tuple(range(1, len(ins))), taken, (("cond", taken),))
+
+
+@rule("custom_linear_solve", "linear_solve")
+def _linear_solve(eqn: Any, ins: Sequence[Any]) -> Inside | None:
+    lengths, jaxprs = eqn.params["const_lengths"], eqn.params["jaxprs"]
+    start = lengths.matvec + lengths.vecmat
+    consts = range(start, start + lengths.solve)
+    right = range(sum(lengths), len(ins))
+    slot = [id(item) for item in jaxprs if item is not None].index(id(jaxprs.solve))
+    return Inside(jaxprs.solve, (*consts, *right), slot)
+
+
+def call(eqn: Any, ins: Sequence[Any]) -> Inside | None:
+    """Any equation that carries one jaxpr over the same operands: jit, remat, custom_jvp, custom_vjp, closed calls."""
+    found = compat.sub_jaxprs(eqn)
+    if len(found) != 1 or compat.is_opaque(eqn):
+        return None
+    jaxpr, _ = compat.open_jaxpr(found[0][1])
+    same = [getattr(var.aval, "shape", None) for var in jaxpr.invars] == [getattr(atom.aval, "shape", None) for atom in eqn.invars]
+    return Inside(found[0][1], tuple(range(len(ins)))) if same and len(jaxpr.outvars) == len(eqn.outvars) else None
+
+
+def start(inside: Inside, eqn: Any, number: int, outer: Run) -> Run:
+    """A run of the jaxpr of the `number`-th equation of `outer`, not yet begun."""
+    jaxpr, consts = compat.open_jaxpr(inside.jaxpr)
+    return Run(
+        jaxpr,
+        consts,
+        (*outer.path, number, inside.slot),
+        (*outer.eqns, eqn),
+        outer.context + inside.context,
+        outer,
+        inside.operands,
+        (*outer.order, number),
+    )
+
+
+def run(this: Run, args: Sequence[Any], targets: frozenset[Any] = frozenset(), leaf: Callable[..., list[Any]] | None = None) -> bool:
+    """Run a jaxpr, equation by equation. With `targets` it stops when all of those variables are known, and says so."""
+    leaf = leaf or evaluate
+    this.values.update(zip([*this.jaxpr.constvars, *this.jaxpr.invars], [*this.consts, *args], strict=True))
+    missing = set(targets)
+    for number, eqn in enumerate(this.jaxpr.eqns):
+        ins = this.ins(eqn)
+        inside = RULES.get(eqn.primitive.name, call)(eqn, ins)
+        stopped = False
+        if inside is None:
+            outs = leaf(eqn, ins)
+        else:
+            child = this.inner[number] = start(inside, eqn, number, this)
+            wanted = frozenset(inner for inner, var in zip(child.jaxpr.outvars, eqn.outvars, strict=True) if var in missing)
+            # Only a call that holds all that is missing may be left early.
+            wanted = wanted if wanted and missing <= set(eqn.outvars) and not any(isinstance(v, compat.Literal) for v in wanted) else frozenset()
+            stopped = run(child, [ins[at] for at in inside.operands], wanted, leaf)
+            outs = [child.read(atom) if child.knows(atom) else None for atom in child.jaxpr.outvars]
+        this.values.update((var, out) for var, out in zip(eqn.outvars, outs, strict=True) if out is not None)
+        this.done = number + 1
+        missing.difference_update(eqn.outvars)
+        if targets and (stopped or not missing):
+            return True
+    return False
+
+
+def evaluate(eqn: Any, ins: Sequence[Any]) -> list[Any]:
+    """The results of one equation, by numpy where it only moves elements that lie in this machine's memory, else by XLA."""
+    name = eqn.primitive.name
+    if name in MOVES and all(map(_movable, ins)):
+        return MOVES[name](eqn.params, *map(np.asarray, ins))
+    if name in ("debug_callback", "debug_print"):
+        return []
+    return compat.bind(eqn, ins)
+
+
+def _movable(value: Any) -> bool:
+    if isinstance(value, np.ndarray | np.generic):
+        return True
+    if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array) or jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
+        return False
+    devices = value.devices()
+    return len(devices) == 1 and next(iter(devices)).platform == "cpu"
+
+
+def births(this: Run) -> list[tuple[Run, int, int]]:
+    """Every (run, equation, output) whose floating operands are finite and whose output is not, or NaN from inf without NaN."""
+    found = []
+    for number, eqn in enumerate(this.jaxpr.eqns[: this.done]):
+        if number in this.inner:
+            found += births(this.inner[number])
+            continue
+        for output, var in enumerate(eqn.outvars):
+            if var in this.values and probe.is_inexact(var.aval) and not probe.is_clean(this.values[var]) and _born(this, eqn, var):
+                found.append((this, number, output))
+    return found
+
+
+def _born(this: Run, eqn: Any, var: Any) -> bool:
+    floating = [this.read(atom) for atom in eqn.invars if probe.is_inexact(atom.aval)]
+    if all(map(probe.is_clean, floating)):
+        return True
+    return bool(probe.nans(this.values[var]).any()) and not any(probe.nans(value).any() for value in floating)
