@@ -87,14 +87,14 @@ def main() -> None:
 
 
 def report(length: int, runs: list[dict]) -> None:
-    column = lambda name: [run[name] for run in runs]
+    column = {name: [run[name] for run in runs] for name in ("plain", "cold", "warm", "before", "grown")}
     last = runs[-1]
     within = all(run["cold"] <= 5 * run["plain"] + 10 for run in runs)
     print(f"scan of {length:,} iterations, {last['equations']} equations in its body: {'within' if within else 'NOT WITHIN'} the goal")
-    print(f"  plain compiled run    {spread(column('plain'), ' s')}")
-    print(f"  locate, first call    {spread(column('cold'), ' s')}   over plain {spread(ratios(column('cold'), column('plain')))}")
-    print(f"  locate, second call   {spread(column('warm'), ' s')}   over plain {spread(ratios(column('warm'), column('plain')))}")
-    print(f"  peak memory           {spread(column('before'), ' MB')}, raised by {spread(column('grown'), ' MB')}")
+    print(f"  plain compiled run    {spread(column['plain'], ' s')}")
+    print(f"  locate, first call    {spread(column['cold'], ' s')}   over plain {spread(ratios(column['cold'], column['plain']))}")
+    print(f"  locate, second call   {spread(column['warm'], ' s')}   over plain {spread(ratios(column['warm'], column['plain']))}")
+    print(f"  peak memory           {spread(column['before'], ' MB')}, raised by {spread(column['grown'], ' MB')}")
     print(f"  found                 {last['primitive']} in iteration {last['found']}; it is log in iteration {last['truth']}")
 
 

@@ -40,9 +40,10 @@ def by_locate(failure, said: list[str]) -> Callable[[], None]:
         report = nd.locate(failure.step, *failure.broken)
         assert report is not None, "nothing found in a step that fails"
         origin = report.origin
-        right = (origin.primitive, origin.phase) == (failure.primitive, failure.phase)
         line = f"{os.path.basename(origin.source.file)}:{origin.source.line}" if origin.source else "no line"
-        said.append(f"{origin.primitive}, {origin.phase}, {line}: {'right' if right else f'WRONG, it is {failure.primitive}, {failure.phase}'}")
+        found, truth = (origin.primitive, origin.phase), (failure.primitive, failure.phase)
+        verdict = "right" if found == truth else f"WRONG, it is {', '.join(truth)}"
+        said.append(f"{', '.join(found)}, {line}: {verdict}")
 
     return diagnose
 

@@ -1,13 +1,13 @@
 """A 6-layer transformer's training step in plain JAX (value_and_grad, then Adam), and two ways in which it really fails.
 
-`forward_failure`: the loss takes `log(softmax(logits))`; an unembedding drawn too large makes a softmax underflow to 0, and log(0) is -inf.
-`backward_failure`: tokens are divided by their norm; an all-zero padding row gives a finite loss and, from the derivative of sqrt at 0, a NaN gradient.
+`forward_failure`: the loss takes `log(softmax(logits))`; an unembedding drawn too large makes the softmax underflow to 0.
+`backward_failure`: tokens are divided by their norm, and an all-zero padding row gives a finite loss and a NaN gradient.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -29,21 +29,27 @@ class Failure(NamedTuple):
 
 def init(key: jax.Array) -> dict[str, Any]:
     keys = iter(jax.random.split(key, 2 + 6 * LAYERS))
-    dense = lambda m, n: jax.random.normal(next(keys), (m, n)) / math.sqrt(m)
-    layer = lambda: {
-        "norm": jnp.ones(WIDTH),
-        "query": dense(WIDTH, WIDTH),
-        "key": dense(WIDTH, WIDTH),
-        "value": dense(WIDTH, WIDTH),
-        "out": dense(WIDTH, WIDTH),
-        "up": dense(WIDTH, 4 * WIDTH),
-        "down": dense(4 * WIDTH, WIDTH),
-    }
     return {
-        "embed": dense(VOCABULARY, WIDTH) * math.sqrt(VOCABULARY),
-        "layers": [layer() for _ in range(LAYERS)],
-        "unembed": dense(WIDTH, VOCABULARY),
+        "embed": dense(next(keys), VOCABULARY, WIDTH) * math.sqrt(VOCABULARY),
+        "layers": [init_layer(keys) for _ in range(LAYERS)],
+        "unembed": dense(next(keys), WIDTH, VOCABULARY),
     }
+
+
+def init_layer(keys: Iterator[jax.Array]) -> dict[str, jax.Array]:
+    return {
+        "norm": jnp.ones(WIDTH),
+        "query": dense(next(keys), WIDTH, WIDTH),
+        "key": dense(next(keys), WIDTH, WIDTH),
+        "value": dense(next(keys), WIDTH, WIDTH),
+        "out": dense(next(keys), WIDTH, WIDTH),
+        "up": dense(next(keys), WIDTH, 4 * WIDTH),
+        "down": dense(next(keys), 4 * WIDTH, WIDTH),
+    }
+
+
+def dense(key: jax.Array, m: int, n: int) -> jax.Array:
+    return jax.random.normal(key, (m, n)) / math.sqrt(m)
 
 
 def layer_norm(scale: jax.Array, x: jax.Array) -> jax.Array:
@@ -52,11 +58,11 @@ def layer_norm(scale: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def attention(layer: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-    heads = lambda name: (x @ layer[name]).reshape(BATCH, LENGTH, HEADS, WIDTH // HEADS)
-    scores = jnp.einsum("bqhd,bkhd->bhqk", heads("query"), heads("key")) / math.sqrt(WIDTH // HEADS)
+    query, key, value = ((x @ layer[name]).reshape(BATCH, LENGTH, HEADS, WIDTH // HEADS) for name in ("query", "key", "value"))
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(WIDTH // HEADS)
     causal = jnp.tril(jnp.ones((LENGTH, LENGTH), bool))
     weights = jax.nn.softmax(jnp.where(causal, scores, -jnp.inf))
-    mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, heads("value"))
+    mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
     return mixed.reshape(BATCH, LENGTH, WIDTH) @ layer["out"]
 
 

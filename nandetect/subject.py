@@ -57,7 +57,7 @@ def traced(this: Subject) -> tuple[Any, Any]:
     # Tracing runs the user's code, which may raise anything at all.
     except Exception as error:
         kinds = ", ".join(map(_short_type, jax.tree.leaves(this.arguments)[:_LEAVES]))
-        why = " ".join(str(error).split("\n\n")[0].split())
+        why = " ".join(str(error).split("\n\n")[0].split()).rstrip(".")
         raise UsageError(f"{this.name} could not be traced on ({kinds}): {type(error).__name__}: {why}{_raised_at(error)}") from error
 
 
