@@ -24,19 +24,18 @@ from nandetect.records import Event, Finding, plain
 from nandetect.replay import locate
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax", "equinox", "dm-haiku")
-_FLAGS = (
+FLAGS = (
     "jax_enable_x64",
     "jax_debug_nans",
     "jax_debug_infs",
     "jax_disable_jit",
     "jax_default_matmul_precision",
-    "jax_numpy_dtype_promotion",
     "jax_default_prng_impl",
 )
 _VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "LIBTPU_INIT_ARGS")
 
 # Planted as a file of its own: what lies inside nandetect is never taken for the user's code.
-_PLANTED = """\
+PLANTED = """\
 import jax
 import jax.numpy as jnp
 
@@ -116,8 +115,8 @@ def examine() -> Checkup:
         versions=versions(),
         backend=backend,
         devices=tuple(f"{device.platform}:{device.id} ({device.device_kind})" for device in jax.devices()),
-        flags={name: getattr(jax.config, name) for name in _FLAGS if hasattr(jax.config, name)},
-        variables={name: os.environ[name] for name in _VARIABLES if name in os.environ},
+        flags=flags(),
+        variables=variables(),
         subnormals=subnormals(),
         self_tests=tuple(self_test()),
     )
@@ -132,6 +131,16 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def flags() -> dict[str, Any]:
+    """JAX's settings that change numbers."""
+    return {name: getattr(jax.config, name) for name in FLAGS if hasattr(jax.config, name)}
+
+
+def variables() -> dict[str, str]:
+    """The environment variables that change numbers, where they are set."""
+    return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
 
 
 def subnormals() -> str:
@@ -150,7 +159,7 @@ def self_test() -> Iterator[SelfTest]:
         )
         yield SelfTest(
             name="derivative of sqrt at zero",
-            expected=f"derivative of sqrt made inf, backward, line {line['backward']}, element [3]",
+            expected=f"div made inf, backward, line {line['backward']}, element [3]",
             found=_found(program.backward),
         )
 
@@ -165,19 +174,18 @@ def _found(step: Any) -> str:
 
 
 def _said(origin: Event) -> str:
-    made = f"derivative of {origin.derivative_of}" if origin.derivative_of else origin.primitive
     place = [f"line {origin.source.line}" if origin.source else "no line", *(f"{kind} {number}" for kind, number in origin.context)]
     element = [f"element {list(origin.index)}"] if origin.index else []
-    return ", ".join([f"{made} made {origin.value}", origin.phase, *place, *element])
+    return ", ".join([f"{origin.primitive} made {origin.value}", origin.phase, *place, *element])
 
 
 @contextmanager
 def _planted() -> Iterator[tuple[ModuleType, Mapping[str, int]]]:
     """The planted program as a user's module, and the line of each fault."""
-    lines = {line.rpartition("# ")[2]: number for number, line in enumerate(_PLANTED.splitlines(), 1) if "# " in line}
+    lines = {line.rpartition("# ")[2]: number for number, line in enumerate(PLANTED.splitlines(), 1) if "# " in line}
     with tempfile.TemporaryDirectory(prefix="nandetect-doctor-") as folder:
         file = Path(folder) / "planted.py"
-        file.write_text(_PLANTED, encoding="utf-8")
+        file.write_text(PLANTED, encoding="utf-8")
         spec = importlib.util.spec_from_file_location("planted", file)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)

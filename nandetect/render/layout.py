@@ -67,7 +67,7 @@ def _arrow(source: Source | None, gutter: int, width: int) -> list[Line]:
         return []
     lead = source.code.encode()[: source.column or 0].decode(errors="replace")
     column = "" if source.column is None else f":{len(lead) + 1}"
-    function = f", in {source.function}" if source.function and source.function != "<module>" else ""
+    function = f", in {words.function(source.function)}" if source.function and source.function != "<module>" else ""
     return hang((Span(" " * gutter + "--> ", "gutter"),), f"{words.path(source.file)}:{source.line}{column}{function}", width)
 
 
@@ -106,10 +106,10 @@ def _stack(source: Source | None) -> Iterator[str]:
     if own:
         inner = source.frames[0]
         code = f": {inner.code.strip()}" if inner.code.strip() else ""
-        yield f"inside {words.place(inner)}, in {inner.function}{code}"
+        yield f"inside {words.place(inner)}, in {words.function(inner.function)}{code}"
     callers = [frame for frame in source.frames[own + 1 :] if frame.function != "<module>" and not words.is_installed(frame.file)]
     if callers:
-        yield "called from " + listing([joined(f"{frame.function} ({words.place(frame, source)})") for frame in callers], 2)
+        yield "called from " + listing([joined(f"{words.function(frame.function)} ({words.place(frame, source)})") for frame in callers], 2)
 
 
 def _element(origin: Event, told: str, width: int) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from nandetect.records import Event
 from nandetect.render.page import joined
@@ -10,23 +11,40 @@ from nandetect.render.words import place
 
 _MOST = 7
 _LONGEST_CYCLE = 6
-
 ARROW = " -> "
 
 Group = tuple[tuple[str, ...], int]
 
 
+class _Step(NamedTuple):
+    name: str
+    line: str
+    turned: str
+
+    def __str__(self) -> str:
+        line = f" ({self.line})" if self.line else ""
+        return joined(f"{self.name}{line}{f' = {self.turned}' if self.turned else ''}")
+
+
 def route(chain: Sequence[Event]) -> str:
-    """`div (41) -> mul (41) -> dot_general (27)`; repeats are counted, a long way keeps the first step on each line and its two ends."""
-    origin = chain[0].source if chain else None
-    steps = [(event.argument or event.primitive, place(event.source, origin)) for event in chain]
+    """`div (41) -> mul (41) -> dot_general (27)`; repeats are counted, and of a long way stay one step a line and the two ends."""
+    steps = _steps(chain)
     shown = _counted(steps)
     if len(shown) > _MOST:
-        shown = _counted([step for number, step in enumerate(steps) if number == 0 or step[1] != steps[number - 1][1] or not step[1]])
+        shown = _counted([step for before, step in zip([None, *steps], steps, strict=False) if _tells(step, before)])
     if len(shown) > _MOST:
         left = len(shown) - _MOST + 1
         shown = [*shown[: _MOST // 2], joined(f"... {left} more ..."), *shown[-(_MOST - _MOST // 2 - 1) :]]
     return ARROW.join(shown)
+
+
+def _steps(chain: Sequence[Event]) -> list[_Step]:
+    """Each event's name, its line (the file only where it is another than the one before), and its value where that changed."""
+    steps, near, value = [], chain[0].source if chain else None, chain[0].value if chain else ""
+    for event in chain:
+        steps.append(_Step(event.argument or event.primitive, place(event.source, near), "" if event.value == value else event.value))
+        near, value = event.source or near, event.value
+    return steps
 
 
 def collapse(steps: Sequence[str]) -> list[Group]:
@@ -52,9 +70,13 @@ def _cycle(steps: Sequence[str], position: int) -> tuple[int, int]:
     return best
 
 
-def _counted(steps: Sequence[tuple[str, str]]) -> list[str]:
-    named = [joined(f"{primitive} ({where})") if where else joined(primitive) for primitive, where in steps]
-    return [_group(*group) for group in collapse(named)]
+def _tells(step: _Step, before: _Step | None) -> bool:
+    """Whether a step is more than another equation on the line before."""
+    return before is None or bool(step.turned) or not step.line or step.line != before.line
+
+
+def _counted(steps: Sequence[_Step]) -> list[str]:
+    return [_group(*group) for group in collapse([str(step) for step in steps])]
 
 
 def _group(steps: tuple[str, ...], times: int) -> str:

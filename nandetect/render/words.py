@@ -14,6 +14,7 @@ from nandetect.render.page import joined
 
 _SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
 _INFIX = {"add": "+", "add_any": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "rem": "%"}
+_LONGEST_NAME = 60
 _PASS = {"forward": "in the forward pass", "backward": "in the backward pass", "update": "in the update"}
 
 
@@ -47,7 +48,7 @@ def _exact(value: float, dtype: str) -> str:
 
 def bound(value: Any, dtype: str = "") -> str:
     """An end of a range: a number, whole ones without their `.0`."""
-    return number(value, dtype).removesuffix(".0")
+    return "0" if value == 0 else number(value, dtype).removesuffix(".0")
 
 
 def amount(count: int, unit: str) -> str:
@@ -77,6 +78,17 @@ def path(file: str) -> str:
         return str(Path(file).relative_to(os.getcwd()))
     except (ValueError, OSError):
         return file
+
+
+def function(qualified: str) -> str:
+    """A function's name without those that enclose it: `body` for `setup.<locals>.loss.<locals>.body`, `Net.__call__` as it is."""
+    return qualified.rpartition("<locals>.")[2]
+
+
+def called(name: str) -> str:
+    """An operand's name; a written-out expression in backticks, cut where it is long."""
+    short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    return joined(f"`{short}`" if " " in short else short)
 
 
 def output(path: str) -> str:
@@ -127,9 +139,10 @@ def surroundings(event: Event) -> list[str]:
 def applied(event: Event, parts: Sequence[str]) -> str:
     """An elementwise equation written out over its operands' names or values: `labels / probs`, `log(0.0)`."""
     if event.primitive in _INFIX and len(parts) == 2:
-        right = f"({parts[1]})" if parts[1].startswith("-") else parts[1]
-        return f"{parts[0]} {_INFIX[event.primitive]} {right}"
-    return f"{event.primitive}({', '.join(parts)})"
+        left, right = (f"({part})" if " " in part else part for part in parts)
+        return f"{left} {_INFIX[event.primitive]} {f'({right})' if right.startswith('-') else right}"
+    name = event.dtype if event.primitive == "convert_element_type" and event.dtype else event.primitive
+    return f"{name}({', '.join(parts)})"
 
 
 def by_name(event: Event) -> str:
@@ -148,7 +161,7 @@ def by_value(event: Event) -> str:
 def operand(this: Operand, position: int, where: Sequence[int] = (), before: Operand | None = None) -> str:
     """`probs f32[40,10] is 0.0 there (min 0, max 1, 31 zeros)`; the type is said once for operands alike."""
     alike = before is not None and (before.shape, before.dtype) == (this.shape, this.dtype)
-    words = [this.name or f"operand {position}", "" if alike else array_type(this.shape, this.dtype)]
+    words = [called(this.name) if this.name else f"operand {position}", "" if alike else array_type(this.shape, this.dtype)]
     if this.value is not None:
         elsewhere = this.shape and this.index is not None and tuple(this.index) != tuple(where)
         spot = f"at {index(this.index or ())}" if elsewhere else "there" if this.shape else ""
