@@ -105,7 +105,7 @@ def _stack(source: Source | None) -> Iterator[str]:
     own = keys.index(here) if here in keys else 0
     if own:
         inner = source.frames[0]
-        code = f": {inner.code.strip()}" if inner.code.strip() else ""
+        code = f": {words.marked(inner)}" if inner.code.strip() else ""
         yield f"inside {words.place(inner)}, in {words.function(inner.function)}{code}"
     callers = [frame for frame in source.frames[own + 1 :] if frame.function != "<module>" and not words.is_installed(frame.file)]
     if callers:
@@ -144,12 +144,16 @@ def _lead(origin: Event, value: str, told: str) -> str:
 
 
 def _input(origin: Event) -> str:
-    of = f" of {origin.size:,}" if origin.size else ""
-    first = f", the first at {words.index(origin.index)}" if origin.index else ""
+    """`nan in 3 of 400 elements, the first at [2, 7] of f32[40,10] (min 0, max 1, 3 nan)`."""
+    many = f" in {_elements(origin)}" if origin.count and origin.size > 1 else ""
     kind = words.array_type(origin.shape, origin.dtype)
-    bad = f"{words.joined(f'{origin.count:,}{of}')} elements" if origin.count else origin.value
+    first = f", the first at {words.index(origin.index)}{f' of {kind}' if kind else ''}" if origin.index else ""
     about = words.summary(origin.operands[0]) if origin.operands else ""
-    return f"{kind + ': ' if kind else ''}{bad}{first}" + (f" ({about})" if about else "")
+    return f"{origin.value}{many}{first}" + (f" ({about})" if about else "")
+
+
+def _elements(event: Event) -> str:
+    return joined(f"{event.count:,} of {event.size:,} elements" if event.size else words.amount(event.count, "element"))
 
 
 def _cause(event: Event, near: Source | None) -> str:
@@ -167,8 +171,7 @@ def _symptom(report: Report) -> Iterator[str]:
     if not report.symptoms:
         return
     last = report.chain[-1] if report.chain else report.origin
-    of = f" of {last.size:,}" if last.size else ""
-    how_many = f"; {words.joined(f'{last.count:,}{of}')} elements" if last.count and last.size > 1 else ""
+    how_many = f" ({_elements(last)})" if last.count and last.size > 1 else ""
     seen, *others = [joined(words.output(path)) for path in report.symptoms]
     also = f", and in {listing(others, 2)}" if others else ""
     yield f"seen first as {last.value} in {seen}{how_many}{also}"

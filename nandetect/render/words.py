@@ -31,7 +31,7 @@ def number(value: Any, dtype: str = "") -> str:
     if value.is_integer() and abs(value) < 1e7:
         return f"{value:.1f}"
     short = f"{value:.4g}"
-    if float(short) != value and float(short) == float(f"{value:.2g}"):
+    if float(short) != value and float(short) == float(f"{value:.1g}"):
         short = _exact(value, dtype)
     return short
 
@@ -83,6 +83,13 @@ def path(file: str) -> str:
 def function(qualified: str) -> str:
     """A function's name without those that enclose it: `body` for `setup.<locals>.loss.<locals>.body`, `Net.__call__` as it is."""
     return qualified.rpartition("<locals>.")[2]
+
+
+def marked(frame: Frame) -> str:
+    """The exact sub-expression of a frame where it is all on one line, else that line."""
+    if frame.column is None or frame.end_column is None or frame.end_line != frame.line:
+        return frame.code.strip()
+    return frame.code.encode()[frame.column : frame.end_column].decode(errors="replace").strip()
 
 
 def called(name: str) -> str:
