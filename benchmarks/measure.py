@@ -35,7 +35,7 @@ def peak_megabytes() -> float:
 
 def spread(values: Sequence[float], unit: str = "") -> str:
     """min / median / max, as every figure of these benchmarks is printed."""
-    return " / ".join(f"{value:.2f}{unit}" for value in (min(values), statistics.median(values), max(values)))
+    return " / ".join(f"{value:.3g}{unit}" for value in (min(values), statistics.median(values), max(values)))
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:

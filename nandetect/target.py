@@ -106,5 +106,5 @@ def function_in(module: ModuleType, name: str, where: str) -> Callable[..., Any]
         close = difflib.get_close_matches(name, defined, n=3) or sorted(defined)[:6]
         raise UsageError(f"{where} has no `{name}`" + (f"; it has {', '.join(close)}" if close else "")) from error
     if not callable(found):
-        raise UsageError(f"`{name}` in {where} is a {type(found).__name__}, not a function")
+        raise UsageError(f"`{name}` in {where} is not a function but of type {type(found).__name__}")
     return found
