@@ -95,9 +95,8 @@ def report(length: int, runs: list[dict]) -> None:
     column = {name: [run[name] for run in runs] for name in ("plain", "cold", "warm", "before", "grown")}
     last = runs[-1]
     within = all(run["cold"] <= 5 * run["plain"] + 10 for run in runs)
-    print(
-        f"scan of {length:,} iterations over f32[{last['width']}], {last['equations']} equations in its body: {'within' if within else 'NOT WITHIN'} the goal"
-    )
+    title = f"scan of {length:,} iterations over f32[{last['width']}], {last['equations']} equations in its body"
+    print(f"{title}: {'within' if within else 'NOT WITHIN'} the goal")
     print(f"  plain compiled run    {spread(column['plain'], ' s')}")
     print(f"  locate, first call    {spread(column['cold'], ' s')}   over plain {spread(ratios(column['cold'], column['plain']))}")
     print(f"  locate, second call   {spread(column['warm'], ' s')}   over plain {spread(ratios(column['warm'], column['plain']))}")

@@ -9,7 +9,8 @@ import sys
 
 def modules_after(code: str) -> set[str]:
     """The top-level packages that a fresh interpreter has imported once `code` has run."""
-    script = f"import contextlib, io, json, sys\nwith contextlib.redirect_stdout(io.StringIO()):\n    {code}\nprint(json.dumps(list(sys.modules)))"
+    quiet = f"with contextlib.redirect_stdout(io.StringIO()):\n    {code}"
+    script = f"import contextlib, io, json, sys\n{quiet}\nprint(json.dumps(list(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return {name.split(".")[0] for name in json.loads(done.stdout)}
 

@@ -163,9 +163,8 @@ def test_a_model_file_alone_is_its_loss_and_gradient_on_the_embedded_digits(writ
 
 def test_arguments_come_from_an_archive_by_name_or_in_order(write, tmp_path):
     path = write("def f(params, x):\n    return x @ params['w'] + params['b']\n")
-    np.savez(
-        tmp_path / "args.npz", **{"params/w": np.ones((3, 2), np.float32), "params/b": np.ones(2, np.float32), "x": np.ones(3, np.float32)}
-    )
+    w, b, x = np.ones((3, 2), np.float32), np.ones(2, np.float32), np.ones(3, np.float32)
+    np.savez(tmp_path / "args.npz", **{"params/w": w, "params/b": b, "x": x})
     listing = inspected(path + ":f", archive=tmp_path / "args.npz")
     assert dict(zip(listing.arguments, [atom.type for atom in listing.program.inputs], strict=True)) == {
         "params['b']": "f32[2]",
@@ -173,7 +172,7 @@ def test_arguments_come_from_an_archive_by_name_or_in_order(write, tmp_path):
         "x": "f32[3]",
     }
     path = write("def g(w, x):\n    return x @ w\n", "in_order.py")
-    np.savez(tmp_path / "in_order.npz", np.ones((3, 2), np.float32), np.ones(3, np.float32))
+    np.savez(tmp_path / "in_order.npz", w, x)
     assert [atom.type for atom in inspected(path + ":g", archive=tmp_path / "in_order.npz").program.inputs] == ["f32[3,2]", "f32[3]"]
 
 
