@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import linecache
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -356,6 +357,22 @@ def test_carets_stand_under_the_expression_behind_tabs_and_wide_characters(home)
     )
 
 
+def test_carets_mark_what_python_itself_marks(home):
+    text = "ä, y, x = 'ß漢字', 1, 0; z = (ä, y / x, ä)\n"
+    (home / "step.py").write_text(text, encoding="utf-8")
+    with pytest.raises(ZeroDivisionError) as raised:
+        exec(compile(text, home / "step.py", "exec"), {})
+    traceback = raised.tb.tb_next
+    assert traceback is not None
+    line, end_line, column, end_column = list(traceback.tb_frame.f_code.co_positions())[traceback.tb_lasti // 2]
+    assert line is not None
+    source = Source(file=str(home / "step.py"), line=line, column=column, end_line=end_line, end_column=end_column, code=text.rstrip("\n"))
+    code, carets = excerpt_of(source).splitlines()[2:4]
+    before = carets.index("^")
+    assert cell_len(code[: code.index("y / x")]) == before
+    assert carets.count("^") == len("y / x")
+
+
 def test_of_a_very_long_line_the_part_around_the_expression_is_shown(home):
     before, after = ", ".join(f"f({n})" for n in range(40)), ", ".join(f"g({n})" for n in range(40))
     assert (
@@ -411,6 +428,12 @@ def test_a_file_that_is_gone_still_shows_the_line_that_was_kept(home):
   |      ^ division by zero
   |"""
     )
+
+
+@pytest.mark.parametrize(("label", "said"), [("step", "step()"), ("loss xlogy · float32", "loss xlogy · float32"), ("<lambda>", "")])
+def test_what_was_run_stands_beside_the_headline(home, label, said):
+    first = terminal.text(Report(origin=Event(primitive="log"), label=label)).splitlines()[0]
+    assert first == f"error: `log` made nan in the forward pass        {said}".rstrip()
 
 
 def test_narrow_widths_wrap_and_keep_the_carets_in_place(home):
@@ -539,5 +562,28 @@ def test_markup_in_the_users_code_is_not_markup(home):
     assert "x['[bold]a[/bold]'] / z" in printed(report, force_terminal=True, width=100)
 
 
-def test_the_report_fits_one_screen(home):
-    assert len(terminal.text(xlogy_report(home)).splitlines()) <= 25
+def test_a_second_way_to_write_it_takes_one_line(home):
+    report = xlogy_report(home)
+    other = Fix(
+        code="ND013", name="safe-where", why="where picks after both sides are computed", before="x", after="xlogy(labels, probs + eps)"
+    )
+    assert terminal.text(replace(report, fixes=(*report.fixes, other))).splitlines()[-1] == (
+        "help: or `xlogy(labels, probs + eps)`: where picks after both sides are computed [ND013]"
+    )
+
+
+def test_the_fullest_report_fits_one_screen(home):
+    report = xlogy_report(home)
+    operands = tuple(array(f"operand_{name}", 0.0, index=(3, 4)) for name in "abcdefgh")
+    full = replace(
+        report,
+        origin=replace(report.origin, operands=operands, context=(("scan", 3), ("vmap", 8)), scope="Net/Dense_0"),
+        chain=report.chain * 20,
+        cause=report.cause * 9,
+        symptoms=tuple(f"grads['layer_{n}']['kernel']" for n in range(40)),
+        benign=report.chain * 9,
+        unseen=tuple(f"pallas_call at kernels.py:{n}" for n in range(9)),
+        fixes=report.fixes * 3,
+    )
+    assert len(terminal.text(report).splitlines()) <= 20
+    assert len(terminal.text(full).splitlines()) <= 35

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from rich.cells import cell_len
+
 from nandetect.records import Event, Fix, Report, Source
 from nandetect.render import words
 from nandetect.render.excerpt import excerpt, gutter_width
@@ -29,8 +31,10 @@ def page(report: Report, width: int = 100) -> list[Line]:
         lines.append((Span(" " * gutter + " |", "gutter"),))
     for fact in _facts(report, told, width - gutter - 3):
         lines += hang((Span(" " * gutter + " = ", "gutter"),), fact, width)
-    for fix in report.fixes[:_FIXES]:
+    for fix in report.fixes[:1]:
         lines += _help(fix, gutter, width)
+    for fix in report.fixes[1:_FIXES]:
+        lines += hang((Span("help: ", "help"),), f"or `{fix.after or fix.name}`: {fix.why} [{fix.code}]", width)
     return lines
 
 
@@ -54,12 +58,18 @@ def headline(report: Report) -> str:
 
 def _headline(report: Report, width: int) -> list[Line]:
     lines = hang((Span("error: ", "error"),), headline(report), width, "headline", after=())
-    if not report.label:
+    label = _program(report.label)
+    if not label:
         return lines
-    beside = (*lines[0], Span(" " * 8 + report.label, "dim"))
-    if len(lines) == 1 and len(plain_text(beside)) <= width:
+    beside = (*lines[0], Span(" " * 8 + label, "dim"))
+    if len(lines) == 1 and cell_len(plain_text(beside)) <= width:
         return [beside]
-    return [*lines, (Span("  " + report.label, "dim"),)]
+    return [*lines, *hang((Span("  "),), label, width, "dim")]
+
+
+def _program(label: str) -> str:
+    """What was run; a function's bare name is marked as one, and a lambda's says nothing."""
+    return "" if label == "<lambda>" else f"{label}()" if label.isidentifier() else label
 
 
 def _arrow(source: Source | None, gutter: int, width: int) -> list[Line]:
@@ -187,7 +197,7 @@ def _caveats(report: Report) -> Iterator[str]:
         others = words.amount(len(report.benign), "other non-finite value")
         yield f"not at fault: {others} that no output descends from: {listing(spots, 2)}"
     if report.unseen:
-        yield f"not looked inside: {listing(_unique(report.unseen), 3)}; checked at the outputs"
+        yield f"not looked inside: {listing(_unique(map(joined, report.unseen)), 3)}; checked at the outputs"
     if report.compiled_only:
         yield "note: op by op the values stay finite; the compiled program is at fault"
     if not report.reproduced:

@@ -15,6 +15,7 @@ from nandetect.render.page import joined
 _SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
 _INFIX = {"add": "+", "add_any": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "rem": "%"}
 _LONGEST_NAME = 60
+_WRITTEN_OUT = 3
 _PASS = {"forward": "in the forward pass", "backward": "in the backward pass", "update": "in the update"}
 
 
@@ -153,14 +154,14 @@ def applied(event: Event, parts: Sequence[str]) -> str:
 
 
 def by_name(event: Event) -> str:
-    """The equation over its operands' names; empty unless each has one."""
+    """The equation over its operands' names; empty unless each has one, and of many."""
     names = [operand.name for operand in event.operands]
-    return applied(event, names) if names and all(names) else ""
+    return applied(event, names) if names and all(names) and len(names) <= _WRITTEN_OUT else ""
 
 
 def by_value(event: Event) -> str:
-    """The equation over the values at the bad element; empty unless each is known."""
-    if not event.operands or any(operand.value is None for operand in event.operands):
+    """The equation over the values at the bad element; empty unless each is known, and of many."""
+    if not 0 < len(event.operands) <= _WRITTEN_OUT or any(operand.value is None for operand in event.operands):
         return ""
     return joined(applied(event, [number(operand.value, operand.dtype) for operand in event.operands]))
 
