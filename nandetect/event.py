@@ -80,7 +80,12 @@ def _operands(node: Node, output: int, index: tuple[int, ...] | None, names: Nam
                 where[flow.slot] = probe.first(found)
             elif found.any() and (found & probe.bad(ins[flow.slot])).any():
                 where[flow.slot] = probe.first(found & probe.bad(ins[flow.slot]))
-    return tuple(probe.describe(value, where.get(slot), names.of(run, eqn.invars[slot])) for slot, value in enumerate(ins))
+    own = provenance.source(eqn, run.eqns)
+    expression = provenance.excerpt(own) if own else ""
+    called = [names.of(run, atom) for atom in eqn.invars]
+    # Inside a library's expression every value would be called by that same expression.
+    called = ["" if name == expression else name for name in called]
+    return tuple(probe.describe(value, where.get(slot), called[slot]) for slot, value in enumerate(ins))
 
 
 def _context(node: Node, value: Any, index: tuple[int, ...] | None) -> tuple[tuple[str, int], ...]:

@@ -67,10 +67,13 @@ def flows(eqn: Any, ins: Sequence[Any], output: int) -> list[Flow]:
 
 
 def _alike(shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
-    """Elementwise where the shapes say so."""
+    """Elementwise where the shapes say so; axes of size 1 stretch, and a scalar meets every element."""
     if shape == out:
         return Flow(slot, lambda mask: mask, lambda mask: mask)
-    return _wide(shape, out, slot)
+    if len(shape) != len(out) or any(size not in (1, whole) for size, whole in zip(shape, out, strict=True)):
+        return _wide(shape, out, slot)
+    stretched = tuple(axis for axis, (size, whole) in enumerate(zip(shape, out, strict=True)) if size != whole)
+    return Flow(slot, lambda mask: np.broadcast_to(mask, out), lambda mask: mask.any(axis=stretched, keepdims=True))
 
 
 def _wide(shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:

@@ -157,7 +157,7 @@ class Back:
         loop, wanted = self.loop, self.pending.pop(step)
         carry, since, _ = loop.at(step)
         row = loop.row(step)
-        args = [*loop.consts, *carry, *(x[row] for x in map(np.asarray, loop.rows))]
+        args = [*loop.consts, *carry, *(_row(x, row) for x in loop.rows)]
         inside = walk.Inside(loop.body, (), loop.slot, ((loop.name, row),))
         child = walk.start(inside, self.node.eqn, self.node.number, self.node.run)
         child.order = (*child.order, step)
@@ -210,6 +210,11 @@ def follow(trail: Trail, node: Node, asked: dict[int, Wanted], asker: Node | Non
             break
         back.replay(max(back.pending) if len(back.pending) < AT_ONCE else min(back.pending))
     return back.found
+
+
+def _row(x: Any, row: int) -> Any:
+    extended = jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)
+    return x[row] if extended else np.asarray(x)[row]
 
 
 def _shows(run: Run, wanted: dict[int, Wanted]) -> bool:

@@ -22,11 +22,12 @@ def _installed() -> tuple[str, ...]:
     """Directories of code that the user did not write: the standard library, installed packages, nandetect itself."""
     paths = {*site.getsitepackages(), site.getusersitepackages()}
     paths |= {path for name, path in sysconfig.get_paths().items() if name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    paths |= {str(Path(path).resolve()) for path in paths} | {str(Path(__file__).parent)}
+    paths |= {str(Path(path).resolve()) for path in paths}
     return tuple(path.rstrip("/\\") for path in paths)
 
 
 # The model that nandetect carries is there to be read and copied: to the user it is their own code.
+_OWN = str(Path(__file__).parent)
 _CARRIED = str(Path(__file__).parent / "_models")
 
 
@@ -47,8 +48,13 @@ def joined_frames(path: Iterable[Any]) -> list[Frame]:
 
 
 def _frames(eqn: Any) -> list[Frame]:
-    # The traceback is shared by many equations, and reading one means reading files.
-    return [replace(frame, code=code_at(frame.file, frame.line)) for frame in compat.user_frames(eqn)]
+    frames = [frame for frame in compat.user_frames(eqn) if not _is_own(frame.file)]
+    return [replace(frame, code=code_at(frame.file, frame.line)) for frame in frames]
+
+
+def _is_own(file: str) -> bool:
+    """Whether a file is nandetect's machinery, which stands around the user's step and is no part of it."""
+    return file.startswith(_OWN) and not file.startswith(_CARRIED)
 
 
 def code_at(file: str, line: int) -> str:

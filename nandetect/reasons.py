@@ -95,6 +95,7 @@ WHOLE = {
     "lu": "singular matrix",
     "eigh": "eigenvalues did not converge",
     "svd": "singular values did not converge",
+    **dict.fromkeys(("select_n", "broadcast_in_dim", "scatter", "pad", "concatenate"), "written there as a literal"),
     "gather": "index out of bounds, filled with nan",
 }
 

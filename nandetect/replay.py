@@ -196,9 +196,26 @@ def _origin(program: Program, phases: Phases, names: Names, verdict: Verdict) ->
     if written:
         node = written[0].node
         assert node is not None
-        made = event.make(node, 0, None, phases, names)
-        return made, node
+        twin = _chosen_over(trail, node)
+        if twin is not None:
+            return event.make(twin.node, twin.output, twin.mask, phases, names), twin.node
+        return event.make(node, 0, None, phases, names), node
     return _unexplained(program, verdict, phases, names)
+
+
+def _chosen_over(trail: Trail, node: Node) -> Birth | None:
+    """The birth of the very value that a select dropped in favour of a literal: `slogdet` writes -inf where log(0) gave it anyway."""
+    run, eqn = node.run, node.eqn
+    if eqn.primitive.name != "select_n":
+        return None
+    value = probe.host(run.read(eqn.outvars[0]))
+    other = Trail(replayed=trail.replayed)
+    for atom in eqn.invars[1:]:
+        if not isinstance(atom, compat.Literal):
+            same = probe.bad(value) & (probe.host(run.read(atom)) == value)
+            other.upward(run, {atom: {Use.COMPUTED: same}}, node)
+    trail.links = {**other.links, **trail.links}
+    return min(other.births, key=lambda birth: birth.node.order, default=None)
 
 
 def _is_mask(top: Run, arrival: Arrival) -> bool:

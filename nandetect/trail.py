@@ -25,6 +25,8 @@ COPIES = frozenset(MOVES) | {
     *("convert_element_type", "reduce_precision", "device_put", "psum_invariant", "all_gather", "ppermute", "pmax", "pmin"),
 }
 SHIFTS = frozenset({"add", "sub", "neg", "add_any"})
+# In a product an inf is a fault beside a NaN: with the NaN mended, it would still meet the zero that made the other.
+PRODUCTS = frozenset({"mul", "div", "dot_general", "conv_general_dilated"})
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,15 @@ class Trail:
                 askers.setdefault(atom, by)
         return {var: (wanted[var], askers[var]) for var in wanted}
 
+    def upward(self, run: Run, wanted: dict[Any, Wanted], asker: Node | None) -> None:
+        """Follow elements back through a run and, where they came into it through a call, through the runs around it."""
+        left = self.follow(run, wanted, dict.fromkeys(wanted, asker))
+        if run.parent is None or not run.operands:
+            return
+        place = dict(zip(run.jaxpr.invars, run.operands, strict=True))
+        outer = [(run.eqns[-1].invars[place[var]], found) for var, (found, _) in left.items() if var in place]
+        self.upward(run.parent, {atom: found for atom, found in outer if not isinstance(atom, compat.Literal)}, asker)
+
     def _back(self, node: Node, asked: dict[int, Wanted], asker: Node | None) -> Iterable[tuple[int, Wanted, Node | None]]:
         """The elements of an equation's operands that its asked-for elements came from: (operand, elements, who asks)."""
         child = node.run.inner.get(node.number)
@@ -171,7 +182,8 @@ class Trail:
         onward = use if name in COPIES else max(use, Use.SHIFTED) if name in SHIFTS else Use.COMPUTED
         found: list[tuple[int, Wanted]] = []
         for flow in paths:
-            nan = flow.pull(from_nan) & broken[flow.slot] if from_nan.any() else none
+            carried = probe.bad(ins[flow.slot]) if name in PRODUCTS else broken[flow.slot]
+            nan = flow.pull(from_nan) & carried if from_nan.any() else none
             if nan.any():
                 found.append((flow.slot, {onward: nan}))
             became_nan = from_inf & probe.nans(value)

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nandetect import compat, probe
+from nandetect import compat, exact, probe
 from nandetect.moves import MOVES
 
 LOOPS = frozenset({"scan", "while"})
@@ -156,16 +156,20 @@ def run(this: Run, args: Sequence[Any], targets: frozenset[Any] = frozenset(), l
 
 
 def evaluate(eqn: Any, ins: Sequence[Any]) -> list[Any]:
-    """The results of one equation, by numpy where it only moves elements that lie in this machine's memory, else by XLA."""
+    """The results of one equation: by numpy where that gives XLA's very bits without compiling anything, else by XLA."""
     name = eqn.primitive.name
-    if name in MOVES and all(map(_movable, ins)):
-        return MOVES[name](eqn.params, *map(np.asarray, ins))
     if name in ("debug_callback", "debug_print"):
         return []
+    if all(map(_in_memory, ins)):
+        arrays = [np.asarray(x) for x in ins]
+        out = MOVES[name](eqn.params, *arrays) if name in MOVES else exact.evaluate(eqn, arrays)
+        if out is not None:
+            return out
     return compat.bind(eqn, ins)
 
 
-def _movable(value: Any) -> bool:
+def _in_memory(value: Any) -> bool:
+    """Whether numpy can read a value without a copy: it is numpy's already, or lies on the one CPU device."""
     if isinstance(value, np.ndarray | np.generic):
         return True
     if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array) or jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
@@ -180,6 +184,8 @@ def births(this: Run) -> list[tuple[Run, int, int]]:
     for number, eqn in enumerate(this.jaxpr.eqns[: this.done]):
         if number in this.inner:
             found += births(this.inner[number])
+            continue
+        if eqn.primitive.name in LOOPS:
             continue
         for output, var in enumerate(eqn.outvars):
             if var in this.values and probe.is_inexact(var.aval) and not probe.is_clean(this.values[var]) and _born(this, eqn, var):
