@@ -1,0 +1,86 @@
+"""`nandetect train`: a small model trained as a first attempt would, and with `--debug-nans` where its first NaN came from."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from nandetect.errors import UsageError
+
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def command(
+    model: Annotated[str, typer.Option(metavar="FILE.py|mlp", help="A model file of your own, or the bundled one.")] = "mlp",
+    data: Annotated[
+        str, typer.Option(metavar="digits|mnist|DIR|FILE.npz", help="Embedded digits, MNIST, IDX files, or arrays.")
+    ] = "digits",
+    samples: Annotated[int | None, typer.Option(metavar="N", help="Train on N samples, of every class alike.")] = None,
+    inputs: Annotated[str, typer.Option(metavar="raw|unit|standard", help="Pixels as they are, to 0..1, or standardised.")] = "raw",
+    hidden: Annotated[str, typer.Option(metavar="N,N,...", help="Widths of the hidden layers.")] = "128,40",
+    loss: Annotated[str | None, typer.Option(metavar="NAME", help="A loss of the model file: naive, xlogy, stable.")] = None,
+    init: Annotated[str | None, typer.Option(metavar="NAME", help="he, he-wrong, glorot, lecun or unit.")] = None,
+    optimizer: Annotated[str, typer.Option(metavar="sgd|momentum|adam", help="How the parameters are updated.")] = "adam",
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.003,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Samples in a mini-batch.")] = 40,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Stop after N epochs.")] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Stop after N steps; 2000 where nothing says when.")] = None,
+    time_limit: Annotated[str | None, typer.Option(metavar="30s|5m|1h", help="Stop after this time.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the parameters, the samples and their order.")] = 0,
+    no_jit: Annotated[bool, typer.Option("--no-jit", help="Run the step op by op.")] = False,
+    x64: Annotated[bool, typer.Option("--x64", help="Let JAX compute in float64.")] = False,
+    dtype: Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16|float64", help="Of parameters and inputs.")] = None,
+    debug_nans: Annotated[bool, typer.Option("--debug-nans", help="Stop at a non-finite value and say where it came from.")] = False,
+    json: Annotated[str | None, typer.Option("--json", metavar="PATH", help="Write the result as JSON; `-` is standard output.")] = None,
+) -> None:
+    """Train a small model on handwritten digits; with --debug-nans, find the operation that made the first NaN."""
+    from nandetect.cli import train_view
+    from nandetect.render import json as documents
+    from nandetect.train import Settings, run
+
+    if json:
+        documents.check(json)
+    settings = Settings(
+        model=model,
+        data=data,
+        samples=samples,
+        inputs=inputs,
+        hidden=_widths(hidden),
+        loss=loss,
+        init=init,
+        optimizer=optimizer,
+        lr=lr,
+        batch_size=batch_size,
+        epochs=epochs,
+        steps=steps,
+        time_limit=None if time_limit is None else _seconds(time_limit),
+        seed=seed,
+        jit=not no_jit,
+        x64=x64,
+        dtype=dtype,
+        debug_nans=debug_nans,
+    )
+    with train_view.progress() as notice:
+        result = run(settings, notice)
+    train_view.show(result, to_stderr=json == "-")
+    if json:
+        documents.write(documents.document("train", result.findings, train_view.body(settings, result)), json)
+    raise typer.Exit(1 if result.findings else 0)
+
+
+def _seconds(text: str) -> float:
+    """A time as people write it: 30s, 1.5m, 500ms, 1h, or a number of seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    if not found or found[2] not in _UNITS:
+        raise UsageError(f"--time-limit {text} is not a time: write 30s, 5m or 1h")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    """Comma-separated whole numbers; none for a model without hidden layers."""
+    try:
+        return tuple(int(width) for width in text.split(",") if width.strip())
+    except ValueError as error:
+        raise UsageError(f"--hidden {text}: give whole numbers with commas between, such as 128,40") from error

@@ -1,0 +1,72 @@
+"""IDX files, as MNIST and its family come in: a type, the sizes of the axes, then the numbers, big-endian. Compressed or not."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from nandetect.data.dataset import Data, Part, data, labelled
+from nandetect.errors import UsageError
+
+_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def load(directory: Path) -> Data:
+    """The training and the held-out files of a directory; where only one of the two is there, a fifth of it is held out."""
+    train, test = _split(directory, "train"), _split(directory, "t10k")
+    if train and test:
+        return data(str(directory), train, test)
+    if train or test:
+        return data(str(directory), train or test)  # type: ignore[arg-type]
+    raise UsageError(f"{directory} has no IDX files: it should have train-images-idx3-ubyte and train-labels-idx1-ubyte, or the same .gz")
+
+
+def _split(directory: Path, split: str) -> Part | None:
+    images, labels = _find(directory, f"{split}-images"), _find(directory, f"{split}-labels")
+    if images and labels:
+        return labelled(read(images), read(labels), str(images))
+    if images or labels:
+        raise UsageError(f"{directory} has {(images or labels).name} but no {split}-{'labels' if images else 'images'} beside it")  # type: ignore[union-attr]
+    return None
+
+
+def _find(directory: Path, stem: str) -> Path | None:
+    """The one file of that stem; the uncompressed one where both are there."""
+    found = sorted(file for file in directory.glob(f"*{stem}*idx*") if file.name.endswith((".gz", "-ubyte")))
+    if len({file.name.removesuffix(".gz") for file in found}) > 1:
+        raise UsageError(f"{directory} has {len(found)} files of {stem} ({', '.join(file.name for file in found)}); leave one")
+    return found[0] if found else None
+
+
+def read(path: Path) -> np.ndarray:
+    """The array in an IDX file, compressed or not; a file that is cut short or otherwise broken is refused."""
+    content = _content(path)
+    if len(content) < 4:
+        raise UsageError(f"{path} is cut short: it has {len(content)} bytes, fewer than an IDX header; fetch it again")
+    zero, kind, axes = struct.unpack(">HBB", content[:4])
+    if zero != 0 or kind not in _TYPES or axes == 0:
+        raise UsageError(f"{path} is not an IDX file: it begins with {content[:4].hex(' ')}")
+    start = 4 + 4 * axes
+    if len(content) < start:
+        raise UsageError(f"{path} is cut short: it ends within its header; fetch it again")
+    shape = struct.unpack(f">{axes}I", content[4:start])
+    dtype = np.dtype(_TYPES[kind])
+    expected = math.prod(shape) * dtype.itemsize
+    if len(content) - start != expected:
+        raise UsageError(f"{path} is corrupt: its header promises {expected} bytes and {len(content) - start} follow; fetch it again")
+    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UsageError(f"{path} is not a whole gzip file: {error}; fetch it again") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,7 @@
+"""Training a small model the way a first attempt does, and saying what came of it."""
+
+from nandetect.train.loop import run
+from nandetect.train.optimizers import OPTIMIZERS
+from nandetect.train.settings import DTYPES, Overfit, Result, Settings, Snapshot
+
+__all__ = ["DTYPES", "OPTIMIZERS", "Overfit", "Result", "Settings", "Snapshot", "run"]

@@ -1,0 +1,100 @@
+"""What has been read of a run so far. Metrics are read a few steps late, when they lie ready: reading must not hold up the device."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from nandetect.train.settings import Overfit, Snapshot
+
+# Steps that may be on their way before the oldest one's metrics are waited for.
+_LATE = 16
+_TICK = 0.1
+
+
+class Ledger:
+    """Steps in, numbers out. The first step compiles; the clock of `seconds` starts after it."""
+
+    def __init__(self, steps_per_epoch: int, batch_size: int):
+        self.entered = 0
+        self.overfit: Overfit | None = None
+        self.first_bad: int | None = None
+        self.compile_seconds: float | None = None
+        self._steps_per_epoch, self._batch_size = steps_per_epoch, batch_size
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._read = 0
+        self._last: dict[str, Any] = {}
+        self._wrong_in_epoch = 0
+        self._began = self._compiled = time.perf_counter()
+        self._ticked = 0.0
+
+    def enter(self, metrics: dict[str, Any]) -> bool:
+        """Enter a step that has been dispatched; True when it is time to show something."""
+        self._waiting.append(metrics)
+        self.entered += 1
+        if self.entered == 1:
+            self._read_one()
+            self._compiled = time.perf_counter()
+            self.compile_seconds = self._compiled - self._began
+        elif len(self._waiting) > _LATE:
+            self._read_one()
+        now = time.perf_counter()
+        if now - self._ticked < _TICK:
+            return False
+        self._ticked = now
+        return True
+
+    def settle(self) -> None:
+        """Read what is left, once no more steps follow."""
+        while self._waiting:
+            self._read_one()
+
+    def _read_one(self) -> None:
+        # np.asarray: float() of a JAX array takes twenty times as long.
+        metrics = self._waiting.popleft()
+        if self.first_bad is None and not math.isfinite(np.asarray(metrics["loss"])):
+            self.first_bad = self._read
+        self._wrong_in_epoch += self._batch_size - int(np.asarray(metrics["correct"]))
+        self._read += 1
+        self._last = metrics
+        if self._read % self._steps_per_epoch == 0:
+            if self._wrong_in_epoch == 0 and self.overfit is None and self.first_bad is None:
+                self.overfit = Overfit(epoch=self._read // self._steps_per_epoch, steps=self._read, seconds=self.seconds)
+            self._wrong_in_epoch = 0
+
+    @property
+    def total_seconds(self) -> float:
+        """Since the beginning, compiling included."""
+        return time.perf_counter() - self._began
+
+    @property
+    def seconds(self) -> float:
+        """Since the first step ended."""
+        return time.perf_counter() - self._compiled if self.entered else 0.0
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """Without the first step, which compiled; with the steps that are still on their way left out."""
+        return (self._read - 1) / self.seconds if self._read > 1 else None
+
+    @property
+    def epochs(self) -> float:
+        """Epochs entered, in parts of one."""
+        return self.entered / self._steps_per_epoch
+
+    def snapshot(self) -> Snapshot | None:
+        """How the run stood at the last step that was read."""
+        if not self._last:
+            return None
+        return Snapshot(
+            step=self._read - 1,
+            epoch=self._read / self._steps_per_epoch,
+            loss=float(np.asarray(self._last["loss"])),
+            accuracy=int(np.asarray(self._last["correct"])) / self._batch_size,
+            gradient_norm=float(np.asarray(self._last["gradient_norm"])),
+            steps_per_second=self.steps_per_second,
+        )

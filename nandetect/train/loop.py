@@ -1,0 +1,128 @@
+"""The training loop: run the step until it is enough, someone interrupts, or a non-finite value is found."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from nandetect.errors import NonFiniteError
+from nandetect.guard import guard
+from nandetect.records import Finding, Report
+from nandetect.train.ledger import Ledger
+from nandetect.train.prepare import Ready, batches, prepare
+from nandetect.train.settings import Result, Settings, Snapshot
+from nandetect.train.step import accuracy
+
+Notice = Callable[[Snapshot], None]
+
+
+def run(settings: Settings, notice: Notice = lambda snapshot: None) -> Result:
+    """Train as asked, telling `notice` now and then how it stands."""
+    watched = settings.debug_nans or jax.config.jax_debug_nans or jax.config.jax_debug_infs
+    # JAX's own checks stop with a bare error, and at the wrong place as often as not: the guard does their work.
+    with _configured(jax_enable_x64=settings.x64, jax_debug_nans=False, jax_debug_infs=False):
+        return _run(prepare(settings), settings, notice, watched)
+
+
+@contextmanager
+def _configured(**flags: bool) -> Iterator[None]:
+    before = {name: getattr(jax.config, name) for name in flags}
+    for name, value in flags.items():
+        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool) -> Result:
+    step = guard(ready.step) if watched else ready.step
+    ledger = Ledger(ready.steps_per_epoch, ready.batch_size)
+    params, state = ready.params, ready.state
+    stopped: Literal["finished", "interrupted", "non-finite"] = "finished"
+    report: Report | None = None
+    try:
+        try:
+            for inputs, targets in batches(ready, settings.seed):
+                if ledger.entered >= ready.steps or (settings.time_limit and ledger.total_seconds >= settings.time_limit):
+                    break
+                params, state, metrics = step(params, state, inputs, targets)
+                if ledger.enter(metrics) and (snapshot := ledger.snapshot()):
+                    notice(snapshot)
+        except KeyboardInterrupt:
+            stopped = "interrupted"
+        if watched:
+            step.flush()
+    except NonFiniteError as error:
+        stopped, report = "non-finite", _labelled(error.report, ready, ledger.entered)
+    ledger.settle()
+    return _result(ready, params, ledger, stopped, report)
+
+
+def _labelled(report: Report, ready: Ready, step: int) -> Report:
+    return dataclasses.replace(report, label=f"loss {ready.loss} · {ready.dtype}", step=step if report.step is None else report.step)
+
+
+def _result(
+    ready: Ready, params: Any, ledger: Ledger, stopped: Literal["finished", "interrupted", "non-finite"], report: Report | None
+) -> Result:
+    rate, seconds, last = ledger.steps_per_second, ledger.seconds, ledger.snapshot()
+    judged = report is None and ledger.entered > 0
+    return Result(
+        stopped=stopped,
+        data=ready.data.name,
+        model=ready.model.name,
+        loss_name=ready.loss,
+        init=ready.init,
+        dtype=str(ready.dtype),
+        train_samples=len(ready.data.train),
+        held_out_samples=len(ready.data.held_out),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        steps=ledger.entered,
+        epochs=ledger.epochs,
+        seconds=seconds,
+        compile_seconds=ledger.compile_seconds,
+        steps_per_second=rate,
+        loss=last.loss if last else None,
+        gradient_norm=last.gradient_norm if last else None,
+        accuracy=accuracy(ready.model.apply, params, ready.data.train, ready.dtype) if judged else None,
+        held_out_accuracy=accuracy(ready.model.apply, params, ready.data.held_out, ready.dtype) if judged else None,
+        overfit=ledger.overfit,
+        findings=_findings(report, params, ledger),
+    )
+
+
+def _findings(report: Report | None, params: Any, ledger: Ledger) -> tuple[Finding, ...]:
+    """The report as a finding; in a run that nobody guarded, what the loss and the parameters show by themselves."""
+    if report is not None:
+        origin = report.origin
+        made = f"`{origin.argument}` arrived as" if origin.argument else f"`{origin.primitive}` made"
+        message = f"{made} {origin.value} in the {origin.phase} pass of step {report.step}"
+        return (_non_finite(message, report.step, "", report),)
+    if ledger.first_bad is not None:
+        return (_non_finite(f"the loss was not finite at step {ledger.first_bad}", ledger.first_bad, _GUARD),)
+    if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(params)):
+        return (_non_finite(f"the parameters are not finite after {ledger.entered} steps", ledger.entered - 1, _GUARD),)
+    return ()
+
+
+_GUARD = "run it again with --debug-nans to see which operation made it"
+
+
+def _non_finite(message: str, step: int | None, help: str, report: Report | None = None) -> Finding:
+    return Finding(
+        rule="non-finite",
+        code="ND001",
+        severity="error",
+        message=message,
+        cause=report.origin.reason if report else "",
+        step=step,
+        help=help,
+        report=report,
+    )

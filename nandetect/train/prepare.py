@@ -1,0 +1,112 @@
+"""From what was asked to what a run needs: data, model, parameters and the step. All that can be refused is refused here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nandetect import data, model_file
+from nandetect.data.dataset import Data, stratified
+from nandetect.errors import UsageError
+from nandetect.model_file import Model
+from nandetect.train.optimizers import OPTIMIZERS
+from nandetect.train.settings import DTYPES, LOSS, SCHEME, STEPS, Settings
+from nandetect.train.step import Step, make_step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """Everything that a run needs. `inputs` and `targets` are the training samples, the targets one-hot; `steps` may be infinite."""
+
+    data: Data
+    model: Model
+    loss: str
+    init: str | None
+    dtype: jnp.dtype
+    inputs: np.ndarray
+    targets: np.ndarray
+    batch_size: int
+    params: Any
+    state: Any
+    step: Step
+    steps_per_epoch: int
+    steps: float
+
+
+def prepare(settings: Settings) -> Ready:
+    """Load, check, draw the parameters and build the step."""
+    dtype = jnp.dtype(_known("dtype", settings.dtype or ("float64" if settings.x64 else "float32"), dict.fromkeys(DTYPES)))
+    scaling = _known("inputs", settings.inputs, data.SCALINGS)
+    make_optimizer = OPTIMIZERS[_known("optimizer", settings.optimizer, OPTIMIZERS)]
+    model = model_file.load(settings.model)
+    loss = model_file.choose("loss", settings.loss, model.losses, LOSS, model.name)
+    init = model_file.choose("init", settings.init, model.schemes, SCHEME, model.name)
+    assert loss is not None
+    given = data.scaled(_sampled(data.load(settings.data), settings), scaling)
+
+    inputs = given.train.inputs.astype(dtype)
+    targets = np.eye(given.classes, dtype=dtype)[given.train.labels]
+    batch_size = min(settings.batch_size, len(inputs))
+    sizes = (inputs.shape[1], *settings.hidden, given.classes)
+    params = model_file.initial(model, jax.random.key(settings.seed), sizes, init, dtype)
+    model_file.check(model, loss, params, jnp.asarray(inputs[:batch_size]), jnp.asarray(targets[:batch_size]))
+
+    optimizer = make_optimizer(settings.lr)
+    step = make_step(model.apply, model.losses[loss], optimizer)
+    steps_per_epoch = math.ceil(len(inputs) / batch_size)
+    return Ready(
+        data=given,
+        model=model,
+        loss=loss,
+        init=init,
+        dtype=dtype,
+        inputs=inputs,
+        targets=targets,
+        batch_size=batch_size,
+        params=params,
+        state=optimizer.init(params),
+        step=jax.jit(step) if settings.jit else step,
+        steps_per_epoch=steps_per_epoch,
+        steps=_steps(settings, steps_per_epoch),
+    )
+
+
+def batches(ready: Ready, seed: int) -> Iterator[tuple[Any, Any]]:
+    """Mini-batches without end, every epoch in a new order.
+
+    An epoch's last one is filled up from its beginning: all are of one size, so that the step compiles once.
+    """
+    rng = np.random.default_rng(seed)
+    count = len(ready.inputs)
+    while True:
+        order = np.resize(rng.permutation(count), ready.steps_per_epoch * ready.batch_size)
+        for rows in order.reshape(-1, ready.batch_size):
+            yield ready.inputs[rows], ready.targets[rows]
+
+
+def _steps(settings: Settings, steps_per_epoch: int) -> float:
+    if settings.epochs is not None:
+        return settings.epochs * steps_per_epoch
+    return math.inf if settings.time_limit is not None else settings.steps or STEPS
+
+
+def _known(option: str, name: str, table: Mapping[str, Any]) -> str:
+    if name not in table:
+        raise UsageError(f"--{option} {name} is not known; give {', '.join(list(table)[:-1])} or {list(table)[-1]}")
+    return name
+
+
+def _sampled(given: Data, settings: Settings) -> Data:
+    """The data with only as many training samples as were asked for, of every class alike."""
+    if settings.samples is None:
+        return given
+    if settings.samples > len(given.train):
+        raise UsageError(f"--samples {settings.samples}: {given.name} has {len(given.train)} training samples; give that many or fewer")
+    rows = stratified(given.train.labels, settings.samples, np.random.default_rng(settings.seed))
+    return Data(name=given.name, train=given.train.take(rows), held_out=given.held_out, classes=given.classes)

@@ -1,0 +1,64 @@
+"""One step of training, and the accuracy of what it made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nandetect.data import Part
+from nandetect.train.optimizers import Optimizer
+
+_CHUNK = 2048
+
+
+class Stepped(NamedTuple):
+    """What a step returns; its field names are the pytree paths that a report shows."""
+
+    params: Any
+    state: Any
+    metrics: dict[str, jax.Array]
+
+
+Step = Callable[[Any, Any, Any, Any], Stepped]
+
+
+def make_step(apply: Callable[..., Any], loss: Callable[..., Any], optimizer: Optimizer) -> Step:
+    """The step over a mini-batch: loss, gradient, update."""
+
+    def step(params: Any, state: Any, inputs: Any, labels: Any) -> Stepped:
+        def objective(params: Any) -> tuple[Any, Any]:
+            logits = apply(params, inputs)
+            return loss(logits, labels), logits
+
+        (value, logits), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        correct = jnp.sum(jnp.argmax(logits, -1) == jnp.argmax(labels, -1))
+        metrics = {"loss": value, "correct": correct, "gradient_norm": global_norm(grads)}
+        params, state = optimizer.update(params, state, grads)
+        return Stepped(params, state, metrics)
+
+    return step
+
+
+def global_norm(grads: Any) -> jax.Array:
+    """The length of the whole gradient, in float32 at least. Scaled by the largest entry: measuring must not be what overflows."""
+    leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in jax.tree.leaves(grads)]
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
+    scale = jnp.where(largest > 0, largest, 1)
+    return scale * jnp.sqrt(sum(jnp.sum((leaf / scale) ** 2) for leaf in leaves))
+
+
+def accuracy(apply: Callable[..., Any], params: Any, part: Part, dtype: Any) -> float:
+    """The share of samples whose largest logit is the right one; a row with a NaN in it is wrong."""
+
+    @jax.jit
+    def predicted(params: Any, inputs: Any) -> Any:
+        logits = apply(params, inputs)
+        return jnp.where(jnp.isnan(logits).any(-1), -1, jnp.argmax(logits, -1))
+
+    chunks = range(0, len(part), _CHUNK)
+    right = [np.asarray(predicted(params, part.inputs[at : at + _CHUNK].astype(dtype))) == part.labels[at : at + _CHUNK] for at in chunks]
+    return float(np.concatenate(right).mean())
