@@ -92,22 +92,24 @@ def _nested(arrays: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def from_module(function: Callable[..., Any], module: ModuleType, name: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+def from_module(function: Callable[..., Any], module: ModuleType) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """The function and the arguments that its module keeps for it: `example_args`, or `make()`, which may bring the function along."""
-    made = _kept(module)
-    if made is None:
+    kept = _kept(module)
+    brought = kept is not None and len(kept) == 2 and callable(kept[0]) and isinstance(kept[1], (tuple, list))
+    if function is getattr(module, "make", None):
+        if kept is None or not brought:
+            raise UsageError(f"make() in {module.__name__} should return (function, arguments): change that, or name a function")
+        return kept[0], tuple(kept[1])
+    if kept is None:
         if _fits(function, ()):
             return function, ()
         raise UsageError(
             f"{_signature(function)} needs arguments: give --shape f32[8,64] once for each, or --args FILE.npz, "
             f"or keep a tuple `example_args` in {module.__name__}"
         )
-    if len(made) == 2 and callable(made[0]) and isinstance(made[1], (tuple, list)):
-        step, made = made
-        if function is getattr(module, "make", None):
-            function = step
-    _check(function, tuple(made), f"{module.__name__} keeps {len(made)}")
-    return function, tuple(made)
+    arguments = tuple(kept[1]) if brought else kept
+    _check(function, arguments, f"{module.__name__} keeps {len(arguments)} argument{'' if len(arguments) == 1 else 's'}")
+    return function, arguments
 
 
 def _kept(module: ModuleType) -> tuple[Any, ...] | None:

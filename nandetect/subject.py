@@ -11,11 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nandetect import arguments, provenance, target
+from nandetect import arguments, data, model_file, provenance, target
 from nandetect.errors import UsageError
+from nandetect.train.settings import LOSS, SCHEME, Settings
 
-# A model file is looked at on as many of the embedded digits (8 by 8 pixels, 10 classes) as `nandetect train` overfits first.
-_BATCH, _FEATURES, _CLASSES, _HIDDEN = 40, 64, 10, (128, 128)
 _LEAVES = 6
 
 
@@ -39,14 +38,15 @@ def subject(
     """The subject that `text` names, differentiated where asked; a model file's loss is, unless asked not to be."""
     if shapes and archive:
         raise UsageError("--shape and --args both give the arguments: use one of them")
-    meant = target.load(text)
-    if meant.function is None:
+    if target.is_file(text) or text == model_file.BUNDLED:
         if archive:
             raise UsageError("--args goes with a function; for a model file give --shape, or nothing to use the embedded digits")
-        found = of_model(meant, loss, shapes)
+        found = of_model(text, loss, shapes)
         gradient = gradient is not False
     else:
-        found = of_function(meant, shapes, archive)
+        if loss:
+            raise UsageError(f"--loss goes with a model file; {text} names a function")
+        found = of_function(target.load(text), shapes, archive)
     return with_gradient(found) if gradient else found
 
 
@@ -74,45 +74,46 @@ def _raised_at(error: BaseException) -> str:
 
 def of_function(meant: target.Target, shapes: Sequence[str], archive: Path | None) -> Subject:
     """A function with the arguments given, or those that its module keeps."""
-    assert meant.function is not None
     function = meant.function
     if shapes:
         given = arguments.from_shapes(function, shapes)
     elif archive:
         given = arguments.from_archive(function, archive)
     else:
-        function, given = arguments.from_module(function, meant.module, meant.name)
+        function, given = arguments.from_module(function, meant.module)
     return Subject(meant.name, function, given)
 
 
-def of_model(meant: target.Target, loss: str | None, shapes: Sequence[str] = ()) -> Subject:
-    """A model file's loss over parameters, inputs and one-hot labels: on a batch of the embedded digits, or on the shapes given."""
-    module = meant.module
-    for name in ("init", "apply", "LOSSES"):
-        if not hasattr(module, name):
-            raise UsageError(f"{meant.name} has no `{name}`, so it is not a model file: name a function in it, {meant.name}:FUNCTION")
-    name = loss or next(iter(module.LOSSES))
-    if name not in module.LOSSES:
-        raise UsageError(f"{meant.name} has no loss `{name}`; it has {', '.join(module.LOSSES)}")
-    inputs, labels = _batch(shapes)
+def of_model(file: str, loss: str | None, shapes: Sequence[str] = ()) -> Subject:
+    """A model file's loss over parameters, inputs and one-hot labels, as `nandetect train` would meet it: on a batch of the digits."""
+    model, usual = model_file.load(file), Settings()
+    name = model_file.choose("loss", loss, model.losses, LOSS, model.name)
+    scheme = model_file.choose("init", None, model.schemes, SCHEME, model.name)
+    assert name is not None
+    inputs, labels = _batch(shapes, usual.batch_size)
 
     def loss_of(params: Any, inputs: Any, labels: Any) -> Any:
-        return module.LOSSES[name](module.apply(params, inputs), labels)
+        return model.losses[name](model.apply(params, inputs), labels)
 
-    sizes = (inputs.shape[-1], *_HIDDEN, labels.shape[-1])
-    try:
-        params = jax.eval_shape(lambda key: module.init(key, sizes), jax.random.key(0))
-    # The user's own code, which may raise anything at all.
-    except Exception as error:
-        raise UsageError(f"`init(key, {sizes})` of {meant.name} failed: {type(error).__name__}: {error}") from error
-    return Subject(f"{meant.name} ({name} loss)", loss_of, (params, inputs, labels))
+    def init(key: Any) -> Any:
+        return model.init(key, (inputs.shape[-1], *usual.hidden, labels.shape[-1]), *([scheme] if scheme else []))
+
+    params = traced(Subject(f"init of {model.name}", init, (jax.random.key(0),)))[1]
+    return Subject(f"{file} ({name} loss)", loss_of, (params, inputs, labels))
 
 
-def _batch(shapes: Sequence[str]) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+def _batch(shapes: Sequence[str], size: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """The shapes given, else those of a batch of the embedded digits."""
     if len(shapes) not in (0, 2):
         raise UsageError(f"a model file takes two shapes, of the inputs and of the one-hot labels; --shape was given {len(shapes)} times")
-    inputs, labels = (arguments.shape(text) for text in shapes or (f"f32[{_BATCH},{_FEATURES}]", f"f32[{_BATCH},{_CLASSES}]"))
-    return inputs, labels
+    if shapes:
+        inputs, labels = map(arguments.shape, shapes)
+        if not inputs.shape or not labels.shape:
+            raise UsageError("a model file takes inputs and one-hot labels of at least one axis: --shape f32[40,64] --shape f32[40,10]")
+        return inputs, labels
+    digits = data.load("digits")
+    pixels = digits.train.inputs.shape[1]
+    return jax.ShapeDtypeStruct((size, pixels), jnp.float32), jax.ShapeDtypeStruct((size, digits.classes), jnp.float32)
 
 
 def with_gradient(this: Subject) -> Subject:

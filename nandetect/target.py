@@ -1,4 +1,4 @@
-"""What a person names on the command line, as an object: `FILE.py:function`, `package.module:function`, or a file alone. No JAX here."""
+"""What a person names on the command line, as an object: `FILE.py:function` or `package.module:function`. No JAX here."""
 
 from __future__ import annotations
 
@@ -21,31 +21,25 @@ from nandetect.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A module and the function meant in it; `function` is None where only a file was named."""
+    """A function, the module that it is in, and what the person called it."""
 
     name: str
     module: ModuleType
-    function: Callable[..., Any] | None = None
+    function: Callable[..., Any]
 
 
 def load(text: str) -> Target:
-    """The module and the function that `text` names."""
-    where, colon, name = text.rpartition(":")
-    # `C:\model.py` names a file alone.
-    if not colon or name.startswith(("/", "\\")) or name.endswith(".py"):
-        where, name = text, ""
-    if is_file(where):
-        module = from_file(where)
-    elif name:
-        module = from_name(where)
-    else:
+    """The function that `text` names, and its module."""
+    where, _, name = text.rpartition(":")
+    if not where or not name:
         raise UsageError(f"{text} names no function: write FILE.py:function or package.module:function")
-    return Target(text, module, function_in(module, name, where) if name else None)
+    module = from_file(where) if is_file(where) else from_name(where)
+    return Target(text, module, function_in(module, name, where))
 
 
 def is_file(where: str) -> bool:
     """Whether it can only be meant as a file."""
-    return where.endswith(".py") or os.sep in where or Path(where).is_file()
+    return where.endswith(".py") or (":" not in where and os.sep in where) or Path(where).is_file()
 
 
 def from_file(where: str) -> ModuleType:

@@ -217,7 +217,7 @@ def test_a_refusal_in_tracing_names_the_users_line(write):
         ("f = 1/0", "{path}:f", "could not be imported: ZeroDivisionError: division by zero, at {path}:1"),
         ("def f(:", "{path}:f", "could not be imported: SyntaxError"),
         ("import sys; sys.exit(3)", "{path}:f", "could not be imported: SystemExit: 3"),
-        ("def f(x): return x", "{path}", "has no `init`, so it is not a model file"),
+        ("def f(x): return x", "{path}", "has no `init`: a model file defines"),
     ],
 )
 def test_a_target_that_cannot_be_loaded_is_refused_in_one_line(write, code, text, said):
@@ -247,3 +247,9 @@ def test_shapes_are_read_as_jaxprs_write_them():
 def test_a_method_is_a_target(write):
     path = write("class Model:\n    @staticmethod\n    def f(x):\n        return x\n")
     assert target.load(path + ":Model.f").function is not None
+
+
+def test_the_carried_model_is_known_by_its_name():
+    listing = inspected("mlp", loss="xlogy")
+    assert {passage.file.split("/")[-1] for passage in listing.passages} == {"mlp.py"}
+    assert [atom.type for atom in listing.program.inputs[-2:]] == ["f32[40,64]", "f32[40,10]"]

@@ -15,17 +15,21 @@ import nandetect
 LAYERS = """
 records
 errors listing
-compat moves reasons
-provenance phase probe program target arguments
-flow wanted
-walk subject
-names compiled inspect_program
+compat moves reasons exact target arguments
+provenance phase probe program model_file
+flow wanted derivative
+walk
+names compiled
 loops
 trail
 event
+account
 replay
 guard doctor
 hazards/ data/
+train/
+subject
+inspect_program
 render/
 cli/
 __init__
