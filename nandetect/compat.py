@@ -89,6 +89,25 @@ def bind(eqn: Any, ins: Sequence[Any]) -> list[Any]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
+def bind_varying(eqn: Any, ins: Sequence[Any]) -> list[Any]:
+    """`bind` inside a `shard_map`, where JAX wants all operands to vary over the same mesh axes and a literal varies over none."""
+    if not sub_jaxprs(eqn) and len(ins) > 1:
+        varying = [_varying(x) for x in ins]
+        every = frozenset().union(*varying)
+        ins = [_vary(x, tuple(every - own)) if every - own else x for x, own in zip(ins, varying, strict=True)]
+    return bind(eqn, ins)
+
+
+def _varying(x: Any) -> frozenset[str]:
+    aval = jax.typeof(x)
+    axes = getattr(aval, "vma", None)  # JAX 0.10 moved it
+    return frozenset(getattr(getattr(aval, "mat", None), "varying", ()) if axes is None else axes)
+
+
+def _vary(x: Any, axes: tuple[str, ...]) -> Any:
+    return jax.lax.pcast(x, axes, to="varying") if hasattr(jax.lax, "pcast") else jax.lax.pvary(x, axes)
+
+
 def static_arguments(function: Any) -> tuple[frozenset[int], frozenset[str]]:
     """Which positions and which keywords of a jitted function are static."""
     info = getattr(function, "_jit_info", None)

@@ -1,4 +1,4 @@
-"""Runs whose values come from one compiled program, for faults that only the compiler's version of the program has."""
+"""Runs whose values come from one compiled program: for faults that only the compiler's version has, and for sharded bodies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from nandetect import walk
+from nandetect import compat, walk
 from nandetect.walk import Run
 
 
@@ -16,19 +16,32 @@ def run(like: Run, args: Sequence[Any], keep: Callable[[Any], bool] = lambda var
 
     What is kept must be stored, which can stop the compiler from fusing it away: the fewer, the closer to the program as it was.
     """
+    fresh = Run(like.jaxpr, like.consts, like.path, like.eqns, like.context, like.parent, like.operands, like.order)
+    fill(fresh, args, jax.jit, lambda value: value, keep)
+    return fresh
+
+
+def fill(
+    empty: Run,
+    args: Sequence[Any],
+    lift: Callable[[Callable[..., Any]], Callable[..., Any]],
+    show: Callable[[Any], Any],
+    keep: Callable[[Any], bool] = lambda var: True,
+    leaf: Callable[..., list[Any]] = compat.bind,
+) -> list[Run]:
+    """Trace a run under `lift`, run it, and put what `show` made of each traced value in its place. All runs that were filled."""
     runs: list[Run] = []
 
-    def program(args: Sequence[Any]) -> list[dict[int, Any]]:
-        fresh = Run(like.jaxpr, like.consts, like.path, like.eqns, like.context, like.parent, like.operands, like.order)
-        walk.run(fresh, args)
-        runs[:] = _all(fresh)
-        return [{number: value for number, (var, value) in enumerate(one.values.items()) if keep(var)} for one in runs]
+    def program(*args: Any) -> list[dict[int, Any]]:
+        walk.run(empty, args, leaf=leaf)
+        runs[:] = _all(empty)
+        return [{number: show(value) for number, (var, value) in enumerate(one.values.items()) if keep(var)} for one in runs]
 
-    results = jax.jit(program)(list(args))
+    results = lift(program)(*args)
     for one, values in zip(runs, results, strict=True):
         names = list(one.values)
         one.values = {names[number]: value for number, value in values.items()}
-    return runs[0]
+    return runs
 
 
 def _all(run: Run) -> list[Run]:

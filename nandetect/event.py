@@ -2,46 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nandetect import probe, provenance, reasons
-from nandetect.flow import flows
+from nandetect.derivative import Derivatives
 from nandetect.names import Names
 from nandetect.phase import Phases
 from nandetect.probe import Mask
 from nandetect.records import Event, Operand, Phase
-from nandetect.trail import Node
-
-SIMPLE = frozenset({"reduce_sum", "dot_general", "conv_general_dilated", "cumsum"})
+from nandetect.trail import Node, flows_of
 
 
-def make(node: Node, output: int, mask: Mask | None, phases: Phases, names: Names, phase: Phase | None = None, brief: bool = False) -> Event:
+@dataclass(frozen=True)
+class Lens:
+    """What is known of one program and serves every event of it."""
+
+    phases: Phases
+    names: Names
+    derivatives: Derivatives
+
+
+def make(node: Node, output: int, mask: Mask | None, lens: Lens, phase: Phase | None = None, brief: bool = False) -> Event:
     """The event at one output of an equation; `mask` marks its bad elements, the first of which is shown. `brief` leaves operands out."""
     run, eqn = node.run, node.eqn
     path = [*run.eqns, eqn]
     value = run.read(eqn.outvars[output])
     marked = mask if mask is not None and mask.any() else probe.bad(value)
     index = probe.first(marked) if marked.any() else None
+    where = {} if brief else _elements(node, output, index)
+    context = _context(node, value, index)
+    if run.shards:
+        # Stacked over the shards: the report speaks of the one that holds the element.
+        shard, index = (index[0], index[1:]) if index else (0, None)
+        context, value = (*context, ("shard", shard)), probe.host(value)[shard]
+        where = {slot: at[1:] for slot, at in where.items()}
+    else:
+        shard = None
     kind = probe.kind_of(probe.host(value)[index]) if index is not None else "finite"
-    operands = () if brief else _operands(node, output, index, names)
+    operands = () if brief else _operands(node, where, shard, lens.names)
     known = [operand.value for operand in operands]
     given_inf = any(operand.inf for operand in operands) and not any(operand.nan for operand in operands)
+    made_in = lens.phases.of(node.path)
+    source = provenance.source(eqn, run.eqns)
+    derivative = None
+    if made_in == "backward" and source is not None and not brief:
+        derivative = lens.derivatives.of(source)
+        if derivative is None and not lens.derivatives.is_forward(source):
+            source = lens.derivatives.rule_source(node.path) or source
     return Event(
         primitive=eqn.primitive.name,
         value=kind,
         reason="" if brief or kind == "finite" else reasons.reason(eqn.primitive.name, known, kind, given_inf),
-        phase=phase or phases.of(node.path),
-        source=provenance.source(eqn, run.eqns),
+        phase=phase or made_in,
+        source=source,
         scope=provenance.scope(path),
-        context=_context(node, value, index),
+        context=context,
         index=index or (),
         count=int(probe.bad(value).sum()),
         size=int(np.prod(np.shape(value), dtype=np.int64)),
         shape=tuple(np.shape(value)),
         dtype=str(getattr(value, "dtype", "")),
         operands=operands,
+        derivative_of=derivative,
     )
 
 
@@ -65,26 +90,34 @@ def arrival(name: str, value: Any, mask: Mask, context: tuple[tuple[str, int], .
     )
 
 
-def _operands(node: Node, output: int, index: tuple[int, ...] | None, names: Names) -> tuple[Operand, ...]:
+def _elements(node: Node, output: int, index: tuple[int, ...] | None) -> dict[int, tuple[int, ...]]:
+    """For each operand the one element that the output's element came from; of several, the first that is bad."""
+    run, eqn = node.run, node.eqn
+    if index is None or not all(run.knows(atom) for atom in eqn.invars):
+        return {}
+    ins = run.ins(eqn)
+    mark = np.zeros(np.shape(run.read(eqn.outvars[output])), bool)
+    mark[index] = True
+    where = {}
+    for flow in flows_of(run, eqn, ins, output):
+        found = flow.pull(mark)
+        if found.sum() != 1:
+            found = found & probe.bad(ins[flow.slot])
+        if found.any():
+            where[flow.slot] = probe.first(found)
+    return where
+
+
+def _operands(node: Node, where: dict[int, tuple[int, ...]], shard: int | None, names: Names) -> tuple[Operand, ...]:
     run, eqn = node.run, node.eqn
     if not all(run.knows(atom) for atom in eqn.invars):
         return ()
-    ins = run.ins(eqn)
-    where: dict[int, tuple[int, ...]] = {}
-    if index is not None:
-        at = np.zeros(tuple(eqn.outvars[output].aval.shape), bool)
-        at[index] = True
-        for flow in flows(eqn, ins, output):
-            found = flow.pull(at)
-            if found.sum() == 1:
-                where[flow.slot] = probe.first(found)
-            elif found.any() and (found & probe.bad(ins[flow.slot])).any():
-                where[flow.slot] = probe.first(found & probe.bad(ins[flow.slot]))
     own = provenance.source(eqn, run.eqns)
     expression = provenance.excerpt(own) if own else ""
     called = [names.of(run, atom) for atom in eqn.invars]
     # Inside a library's expression every value would be called by that same expression.
     called = ["" if name == expression else name for name in called]
+    ins = [value if shard is None else probe.host(value)[shard] for value in run.ins(eqn)]
     return tuple(probe.describe(value, where.get(slot), called[slot]) for slot, value in enumerate(ins))
 
 
@@ -93,6 +126,8 @@ def _context(node: Node, value: Any, index: tuple[int, ...] | None) -> tuple[tup
     path = [*node.run.eqns, node.eqn]
     shape = np.shape(value)
     # A batching trace puts its axis first; JAX records that there was one, not its size.
+    if node.run.shards:
+        return node.run.context
     mapped = tuple(("vmap", int(size)) for size in shape[: provenance.vmaps(path)])
     return (*node.run.context, *mapped, *_shard(value, index))
 

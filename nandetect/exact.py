@@ -39,7 +39,9 @@ FLOATING: dict[str, Function] = {"div": np.divide, "sqrt": np.sqrt}
 BOOLEAN: dict[str, Function] = {"and": np.logical_and, "or": np.logical_or, "not": np.logical_not, "xor": np.logical_xor}
 REDUCTIONS: dict[str, Function] = {"reduce_max": np.max, "reduce_min": np.min, "reduce_and": np.all, "reduce_or": np.any}
 # Types on which numpy, like XLA, rounds each operation once to nearest-even; complex and 8-bit floats are left to XLA.
-EXACT_TYPES = frozenset({"float16", "bfloat16", "float32", "float64", "int32", "int64", "uint32", "int8", "uint8", "int16", "uint16", "uint64", "bool"})
+EXACT_TYPES = frozenset(
+    {"float16", "bfloat16", "float32", "float64", "int32", "int64", "uint32", "int8", "uint8", "int16", "uint16", "uint64", "bool"}
+)
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 TINY = {"float32": np.finfo(np.float32).tiny, "bfloat16": np.finfo(np.float32).tiny, "float64": np.finfo(np.float64).tiny}
 

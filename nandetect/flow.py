@@ -28,7 +28,20 @@ ALONG: dict[str, Callable[[Any, int], tuple[int, ...]]] = {
     "top_k": lambda eqn, ndim: (eqn.params.get("axis", ndim - 1) % ndim,),
     "fft": lambda eqn, ndim: tuple(range(ndim - len(eqn.params["fft_lengths"]), ndim)),
     **dict.fromkeys(
-        ("cholesky", "eigh", "eig", "lu", "geqrf", "qr", "svd", "schur", "householder_product", "triangular_solve", "tridiagonal", "hessenberg"),
+        (
+            "cholesky",
+            "eigh",
+            "eig",
+            "lu",
+            "geqrf",
+            "qr",
+            "svd",
+            "schur",
+            "householder_product",
+            "triangular_solve",
+            "tridiagonal",
+            "hessenberg",
+        ),
         lambda eqn, ndim: (ndim - 2, ndim - 1),
     ),
 }

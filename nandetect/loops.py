@@ -203,7 +203,7 @@ def follow(trail: Trail, node: Node, asked: dict[int, Wanted], asker: Node | Non
         if result >= loop.carry:
             for use, mask in elements.items():
                 rows = np.flatnonzero(mask.reshape(loop.length, -1).any(axis=1))
-                for step in sorted(map(loop.step, rows))[:AT_ONCE]:
+                for step in sorted(loop.step(int(row)) for row in rows)[:AT_ONCE]:
                     back.want(step, result, {use: mask[loop.row(step)]}, asker)
     for _ in range(REPLAYS):
         if not back.pending:
@@ -220,5 +220,7 @@ def _row(x: Any, row: int) -> Any:
 def _shows(run: Run, wanted: dict[int, Wanted]) -> bool:
     """Whether a replay has something non-finite wherever it is wanted."""
     return all(
-        bool((probe.bad(run.read(run.jaxpr.outvars[result])) & mask).any()) for result, elements in wanted.items() for mask in elements.values()
+        bool((probe.bad(run.read(run.jaxpr.outvars[result])) & mask).any())
+        for result, elements in wanted.items()
+        for mask in elements.values()
     )

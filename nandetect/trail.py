@@ -6,19 +6,18 @@ element of the symptom, so they are never reached.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from nandetect import compat, loops, probe
-from nandetect.flow import flows
+from nandetect import compat, loops, probe, shards
+from nandetect.flow import Flow, flows
 from nandetect.moves import MOVES
 from nandetect.probe import Mask
 from nandetect.walk import LOOPS, Run, literal
 from nandetect.wanted import Use, Wanted, merge
-
 
 COPIES = frozenset(MOVES) | {
     *("gather", "scatter", "max", "min", "reduce_max", "reduce_min", "cummax", "cummin", "sort", "top_k", "clamp"),
@@ -83,6 +82,7 @@ class Trail:
     arrivals: list[Arrival] = field(default_factory=list)
     literals: list[Arrival] = field(default_factory=list)
     links: dict[Node, Node | None] = field(default_factory=dict)
+    asked: dict[Node, dict[int, Mask]] = field(default_factory=dict)
     replayed: dict[Any, Any] = field(default_factory=dict)
     compiled_only: bool = False
 
@@ -106,6 +106,7 @@ class Trail:
             node = Node(run, number)
             asker = next(askers[eqn.outvars[output]] for output in asked)
             self.links.setdefault(node, asker)
+            self.asked[node] = {output: np.logical_or.reduce(list(found.values())) for output, found in asked.items()}
             for slot, found, by in self._back(node, asked, asker):
                 atom = eqn.invars[slot]
                 if isinstance(atom, compat.Literal):
@@ -129,7 +130,9 @@ class Trail:
         child = node.run.inner.get(node.number)
         if child is not None:
             return self._into(child, asked, asker)
-        if node.eqn.primitive.name in LOOPS:
+        if node.eqn.primitive.name == "shard_map" and shards.can_enter(node.eqn):
+            return self._into_shards(node, asked, asker)
+        if node.eqn.primitive.name in LOOPS and not node.run.shards:
             found = loops.follow(self, node, asked, asker)
             if found is not None:
                 return found
@@ -155,6 +158,14 @@ class Trail:
         ]
         return [(place[var], found, by) for var, (found, by) in left.items() if var in place]
 
+    def _into_shards(self, node: Node, asked: dict[int, Wanted], asker: Node | None) -> Iterable[tuple[int, Wanted, Node | None]]:
+        eqn, key = node.eqn, (id(node.run), node.number)
+        if key not in self.replayed:
+            self.replayed[key] = shards.opened(node.run, node.number)
+        stacked = {output: {use: shards.split(eqn, mask, output) for use, mask in found.items()} for output, found in asked.items()}
+        left = self._into(self.replayed[key], stacked, asker)
+        return [(slot, {use: shards.join(eqn, mask, slot) for use, mask in found.items()}, by) for slot, found, by in left]
+
     def _through(self, node: Node, output: int, use: Use, mask: Mask) -> Iterable[tuple[int, Wanted]]:
         """One equation run as it stands: NaN comes from NaN before inf, inf from inf, and what comes from neither is born here."""
         run, eqn = node.run, node.eqn
@@ -169,7 +180,7 @@ class Trail:
         if not broken:
             self.births.append(Birth(node, output, mask))
             return []
-        paths = [flow for flow in flows(eqn, ins, output) if flow.slot in broken]
+        paths = [flow for flow in flows_of(run, eqn, ins, output) if flow.slot in broken]
         infinite = {slot: probe.bad(ins[slot]) & ~nan for slot, nan in broken.items()}
         none = np.zeros(mask.shape, bool)
         from_nan = mask & np.logical_or.reduce([none, *(flow.push(broken[flow.slot]) for flow in paths)])
@@ -200,6 +211,11 @@ class Trail:
             found.append(step)
             step = self.links.get(step)
         return found
+
+
+def flows_of(run: Run, eqn: Any, ins: Sequence[Any], output: int) -> list[Flow]:
+    """The flows of an equation in a run, over stacked values where the run is inside a `shard_map`."""
+    return shards.stacked_flows(eqn, ins, output, run.shards) if run.shards else flows(eqn, ins, output)
 
 
 def value_of(atom: Any, run: Run) -> Any:

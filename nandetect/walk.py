@@ -1,7 +1,7 @@
 """The one loop and its table: run a jaxpr equation by equation, and keep what was seen.
 
 A rule says how an equation is entered: `Inside` (run its jaxpr here, equation by equation), or nothing (run it whole, as a leaf).
-Loops are leaves: they run compiled, and `loops` replays the one iteration that matters.
+Loops are leaves: they run compiled, and `loops` replays the one iteration that matters. So is `shard_map`: see `shards`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Inside:
 class Run:
     """One jaxpr as it ran: the value of every variable, and the run of every equation that was entered.
 
-    `path` and `eqns` name where it stands (the numbers of the enclosing equations, and those themselves, outermost first).
+    With `shards` every value is stacked over that many devices. `path` and `eqns` name where it stands (the numbers of the enclosing equations, and those themselves, outermost first).
     """
 
     jaxpr: Any
@@ -46,11 +46,15 @@ class Run:
     order: tuple[int, ...] = ()
     values: dict[Any, Any] = field(default_factory=dict)
     inner: dict[int, Run] = field(default_factory=dict)
+    shards: int = 0
     done: int = 0
 
     def read(self, atom: Any) -> Any:
-        """The value of a variable or literal."""
-        return literal(atom) if isinstance(atom, compat.Literal) else self.values[atom]
+        """The value of a variable or literal; inside a `shard_map`, of all shards."""
+        if not isinstance(atom, compat.Literal):
+            return self.values[atom]
+        value = literal(atom)
+        return np.broadcast_to(value, (self.shards, *np.shape(value))) if self.shards else value
 
     def knows(self, atom: Any) -> bool:
         """Whether the value of an atom was computed."""
@@ -80,7 +84,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return enter
 
 
-@rule("scan", "while")
+@rule("scan", "while", "shard_map")
 def _leaf(eqn: Any, ins: Sequence[Any]) -> Inside | None:
     return None
 
@@ -144,7 +148,9 @@ def run(this: Run, args: Sequence[Any], targets: frozenset[Any] = frozenset(), l
             child = this.inner[number] = start(inside, eqn, number, this)
             wanted = frozenset(inner for inner, var in zip(child.jaxpr.outvars, eqn.outvars, strict=True) if var in missing)
             # Only a call that holds all that is missing may be left early.
-            wanted = wanted if wanted and missing <= set(eqn.outvars) and not any(isinstance(v, compat.Literal) for v in wanted) else frozenset()
+            wanted = (
+                wanted if wanted and missing <= set(eqn.outvars) and not any(isinstance(v, compat.Literal) for v in wanted) else frozenset()
+            )
             stopped = run(child, [ins[at] for at in inside.operands], wanted, leaf)
             outs = [child.read(atom) if child.knows(atom) else None for atom in child.jaxpr.outvars]
         this.values.update((var, out) for var, out in zip(eqn.outvars, outs, strict=True) if out is not None)

@@ -1,0 +1,174 @@
+"""From what a trail led to, to the report: which of the births is the origin, how it reached the symptom, what else was seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nandetect import compat, event, probe, walk
+from nandetect.derivative import Derivatives
+from nandetect.event import Lens
+from nandetect.names import Names
+from nandetect.phase import Phases
+from nandetect.program import Program
+from nandetect.records import Event, Phase, Report
+from nandetect.trail import Arrival, Birth, Node, Trail
+from nandetect.walk import Run
+from nandetect.wanted import Use
+
+
+@dataclass
+class Verdict:
+    """What the trail of one run led to."""
+
+    run: Run
+    trail: Trail
+    symptoms: list[int]
+    compiled_only: bool = False
+
+
+def lens(program: Program, phases: Phases) -> Lens:
+    """What the events of a program share."""
+    return Lens(phases, Names(program.jaxpr, program.arguments), Derivatives(program.jaxpr, phases, program.retrace))
+
+
+def is_broken(top: Run, arrival: Arrival) -> bool:
+    """Whether what arrived is a fault: NaN, or an inf that was computed with and not only copied, compared or shifted in log space."""
+    value = probe.host(top.read(arrival.atom))[arrival.mask] if arrival.atom in top.values else np.array([np.nan])
+    if np.isnan(value).any() or arrival.use is Use.COMPUTED:
+        return True
+    return arrival.use is Use.SHIFTED and bool((value.real > 0).any())
+
+
+def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) -> Report:
+    """The report of a verdict; `broken` are all the results that are non-finite, its symptoms among them."""
+    trail = verdict.trail
+    origin, node = _origin(program, lens, verdict)
+    chain = _chain(trail, origin, node, lens)
+    reached = {(birth.node, birth.output) for birth in trail.births}
+    benign = tuple(
+        event.make(Node(run, number), output, None, lens)
+        for run, number, output in walk.births(verdict.run)
+        if (Node(run, number), output) not in reached
+    )
+    return Report(
+        origin=origin,
+        chain=chain,
+        symptoms=tuple(program.results[at] for at in dict.fromkeys([*verdict.symptoms, *broken])),
+        benign=benign,
+        reproduced=bool(trail.births or trail.arrivals or trail.literals),
+        compiled_only=verdict.compiled_only,
+        unseen=_unseen(program.jaxpr),
+        label=program.name,
+    )
+
+
+def _origin(program: Program, lens: Lens, verdict: Verdict) -> tuple[Event, Node | None]:
+    top, trail = verdict.run, verdict.trail
+    arrived = [arrival for arrival in trail.arrivals if is_broken(top, arrival)]
+    births = sorted(trail.births, key=lambda birth: birth.node.order)
+    # An inf that arrived as state or as a mask (-inf) is no fault by itself: what made nan of it is.
+    arrived = [arrival for arrival in arrived if not births or not _is_mask(top, arrival)]
+    if arrived:
+        arrival = min(
+            arrived, key=lambda arrival: list(top.jaxpr.invars).index(arrival.atom) if arrival.atom in top.jaxpr.invars else 10**6
+        )
+        return event.arrival(_arrival_name(program, arrival), _arrival_value(top, arrival), arrival.mask), arrival.node
+    if births:
+        birth = births[0]
+        return event.make(birth.node, birth.output, birth.mask, lens, _phase(trail, birth, lens.phases)), birth.node
+    written = [arrival for arrival in trail.literals if arrival.node is not None]
+    if written:
+        node = written[0].node
+        assert node is not None
+        twin = _chosen_over(trail, node)
+        if twin is not None:
+            return event.make(twin.node, twin.output, twin.mask, lens), twin.node
+        return event.make(node, 0, None, lens), node
+    return _unexplained(program, verdict, lens)
+
+
+def _chosen_over(trail: Trail, node: Node) -> Birth | None:
+    """The birth of the very value that a select dropped in favour of a literal: `slogdet` writes -inf where log(0) gave it anyway."""
+    run, eqn = node.run, node.eqn
+    if eqn.primitive.name != "select_n":
+        return None
+    value = probe.host(run.read(eqn.outvars[0]))
+    other = Trail(replayed=trail.replayed)
+    for atom in eqn.invars[1:]:
+        if not isinstance(atom, compat.Literal):
+            same = probe.bad(value) & (probe.host(run.read(atom)) == value)
+            other.upward(run, {atom: {Use.COMPUTED: same}}, node)
+    trail.links = {**other.links, **trail.links}
+    trail.asked = {**other.asked, **trail.asked}
+    return min(other.births, key=lambda birth: birth.node.order, default=None)
+
+
+def _is_mask(top: Run, arrival: Arrival) -> bool:
+    value = probe.host(_arrival_value(top, arrival))[arrival.mask]
+    return bool(np.isneginf(value.real).all())
+
+
+def _arrival_value(top: Run, arrival: Arrival) -> Any:
+    return top.read(arrival.atom)
+
+
+def _place(program: Program, atom: Any) -> int:
+    """The number of the argument that an atom is; past the last for a constant that the step closes over."""
+    return next((at for at, var in enumerate(program.jaxpr.invars) if var is atom), len(program.arguments))
+
+
+def _arrival_name(program: Program, arrival: Arrival) -> str:
+    return (*program.arguments, "a constant that the step closes over")[_place(program, arrival.atom)]
+
+
+def _unexplained(program: Program, verdict: Verdict, lens: Lens) -> tuple[Event, Node | None]:
+    """The equation that makes the symptom, where no replay showed it."""
+    var = program.jaxpr.outvars[verdict.symptoms[0]]
+    for number, eqn in enumerate(program.jaxpr.eqns):
+        if var in eqn.outvars:
+            node = Node(verdict.run, number)
+            return event.make(node, list(eqn.outvars).index(var), None, lens), node
+    return Event(primitive="<input>"), None
+
+
+def _phase(trail: Trail, birth: Birth, phases: Phases) -> Phase:
+    """Forward work whose bad value only gradients took up belongs to the backward pass that took it up."""
+    for node in trail.chain(birth.node):
+        found = phases.of(node.path)
+        if found != "forward":
+            return found if found == "backward" or node == birth.node else phases.of(birth.node.path)
+    return phases.of(birth.node.path)
+
+
+def _chain(trail: Trail, origin: Event, node: Node | None, lens: Lens) -> tuple[Event, ...]:
+    if node is None:
+        return (origin,)
+    nodes = trail.chain(node)
+    rest = nodes if origin.primitive == "<input>" else nodes[1:]
+    return (origin, *(_passing(trail, step, lens) for step in rest))
+
+
+def _passing(trail: Trail, node: Node, lens: Lens) -> Event:
+    """An equation on the way, at the element that it passed on."""
+    output, mask = next(iter(trail.asked[node].items()))
+    return event.make(node, output, mask, lens, brief=True)
+
+
+def of_births(program: Program, lens: Lens, found: list[tuple[Run, int, int]]) -> Report:
+    """The report of births that no symptom descends from: the first is the origin."""
+    events = [event.make(Node(run, number), output, None, lens) for run, number, output in found]
+    return Report(origin=events[0], chain=(events[0],), benign=tuple(events[1:]), unseen=_unseen(program.jaxpr), label=program.name)
+
+
+def _unseen(jaxpr: Any) -> tuple[str, ...]:
+    """The equations that hide a program of their own, by name."""
+    found: dict[str, None] = {}
+    for eqn in jaxpr.eqns:
+        if compat.is_opaque(eqn):
+            found[eqn.primitive.name] = None
+        for _, sub in compat.sub_jaxprs(eqn):
+            found.update(dict.fromkeys(_unseen(compat.open_jaxpr(sub)[0])))
+    return tuple(found)

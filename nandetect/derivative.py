@@ -1,0 +1,82 @@
+"""Which forward operation a backward equation is the derivative of, in the user's own words; and where their own rule made it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from nandetect import compat, provenance
+from nandetect.phase import Phases
+from nandetect.records import Frame, Source
+
+OPERATORS: dict[type[ast.AST], str] = {
+    ast.Add: "add",
+    ast.Sub: "sub",
+    ast.Mult: "mul",
+    ast.Div: "div",
+    ast.Pow: "pow",
+    ast.MatMult: "matmul",
+    ast.Mod: "rem",
+    ast.FloorDiv: "floor_divide",
+    ast.USub: "neg",
+}
+Place = tuple[str, int, int | None, int | None]
+
+
+class Derivatives:
+    """The places of a program's source that its forward equations come from, and its second trace, made when one is asked for."""
+
+    def __init__(self, jaxpr: Any, phases: Phases, retrace: Callable[[], Any]):
+        self._jaxpr, self._phases, self._retrace = jaxpr, phases, retrace
+        self._forward: set[Place] | None = None
+
+    def of(self, source: Source) -> str | None:
+        """`sqrt` for a derivative that stands at `jnp.sqrt(x)`; None where the user wrote the derivative themselves."""
+        return operation(provenance.excerpt(source)) if self.is_forward(source) else None
+
+    def is_forward(self, source: Source) -> bool:
+        """Whether some forward equation comes from that very expression."""
+        if self._forward is None:
+            self._forward = {_place(frames[0]) for frames in self._forward_frames(self._jaxpr, (), ()) if frames}
+        return _place(source) in self._forward
+
+    def rule_source(self, path: Sequence[int]) -> Source | None:
+        """The line of the user's own `custom_vjp` rule that made the equation at `path`, which JAX files under the call."""
+        with compat.true_backward_lines():
+            jaxpr, _ = compat.open_jaxpr(self._retrace())
+        eqns = []
+        for step, at in enumerate(path):
+            if step % 2:
+                jaxpr = compat.open_jaxpr(compat.sub_jaxprs(eqns[-1])[at][1])[0]
+            elif at < len(jaxpr.eqns):
+                eqns.append(jaxpr.eqns[at])
+            else:
+                return None
+        return provenance.source(eqns[-1], eqns[:-1])
+
+    def _forward_frames(self, jaxpr: Any, path: tuple[int, ...], eqns: tuple[Any, ...]) -> Iterator[list[Frame]]:
+        for number, eqn in enumerate(jaxpr.eqns):
+            here = (*path, number)
+            if self._phases.of(here) == "forward":
+                yield [frame for frame in provenance.joined_frames([*eqns, eqn]) if provenance.is_users(frame.file)]
+            for slot, (_, sub) in enumerate(compat.sub_jaxprs(eqn)):
+                yield from self._forward_frames(compat.open_jaxpr(sub)[0], (*here, slot), (*eqns, eqn))
+
+
+def _place(frame: Frame) -> Place:
+    return frame.file, frame.line, frame.column, frame.end_column
+
+
+def operation(expression: str) -> str | None:
+    """What an expression does, by name: the function that it calls, or its operator."""
+    try:
+        node = ast.parse(expression.strip(), mode="eval").body
+    except SyntaxError:
+        return None
+    if isinstance(node, ast.Call):
+        function = node.func
+        return function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else None
+    if isinstance(node, ast.BinOp | ast.UnaryOp):
+        return OPERATORS.get(type(node.op))
+    return None
