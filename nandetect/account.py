@@ -34,9 +34,9 @@ def lens(program: Program, phases: Phases) -> Lens:
     return Lens(phases, Names(program.jaxpr, program.arguments), Derivatives(program.jaxpr, phases, program.retrace))
 
 
-def is_broken(top: Run, arrival: Arrival) -> bool:
+def is_broken(arrival: Arrival) -> bool:
     """Whether what arrived is a fault: NaN, or an inf that was computed with and not only copied, compared or shifted in log space."""
-    value = probe.host(top.read(arrival.atom))[arrival.mask] if arrival.atom in top.values else np.array([np.nan])
+    value = probe.host(arrival.value)[arrival.mask]
     if np.isnan(value).any() or arrival.use is Use.COMPUTED:
         return True
     return arrival.use is Use.SHIFTED and bool((value.real > 0).any())
@@ -67,15 +67,15 @@ def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) ->
 
 def _origin(program: Program, lens: Lens, verdict: Verdict) -> tuple[Event, Node | None]:
     top, trail = verdict.run, verdict.trail
-    arrived = [arrival for arrival in trail.arrivals if is_broken(top, arrival)]
+    arrived = [arrival for arrival in trail.arrivals if is_broken(arrival)]
     births = sorted(trail.births, key=lambda birth: birth.node.order)
     # An inf that arrived as state or as a mask (-inf) is no fault by itself: what made nan of it is.
-    arrived = [arrival for arrival in arrived if not births or not _is_mask(top, arrival)]
+    arrived = [arrival for arrival in arrived if not births or not _is_mask(arrival)]
     if arrived:
         arrival = min(
             arrived, key=lambda arrival: list(top.jaxpr.invars).index(arrival.atom) if arrival.atom in top.jaxpr.invars else 10**6
         )
-        return event.arrival(_arrival_name(program, arrival), _arrival_value(top, arrival), arrival.mask), arrival.node
+        return event.arrival(_arrival_name(program, arrival), arrival.value, arrival.mask), arrival.node
     if births:
         birth = births[0]
         return event.make(birth.node, birth.output, birth.mask, lens, _phase(trail, birth, lens.phases)), birth.node
@@ -106,13 +106,9 @@ def _chosen_over(trail: Trail, node: Node) -> Birth | None:
     return min(other.births, key=lambda birth: birth.node.order, default=None)
 
 
-def _is_mask(top: Run, arrival: Arrival) -> bool:
-    value = probe.host(_arrival_value(top, arrival))[arrival.mask]
+def _is_mask(arrival: Arrival) -> bool:
+    value = probe.host(arrival.value)[arrival.mask]
     return bool(np.isneginf(value.real).all())
-
-
-def _arrival_value(top: Run, arrival: Arrival) -> Any:
-    return top.read(arrival.atom)
 
 
 def _place(program: Program, atom: Any) -> int:

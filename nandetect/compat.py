@@ -15,6 +15,9 @@ from nandetect.records import Frame
 Literal = jex.Literal
 
 
+LINEAR_SOLVES = frozenset({"custom_linear_solve", "linear_solve"})
+
+
 def open_jaxpr(jaxpr: Any) -> tuple[Any, list[Any]]:
     """The equations and the constants of a jaxpr. JAX 0.12 made `ClosedJaxpr` and `Jaxpr` one."""
     return getattr(jaxpr, "jaxpr", jaxpr), list(getattr(jaxpr, "consts", ()))
@@ -29,6 +32,9 @@ def as_function(jaxpr: Any, consts: list[Any]) -> Callable[..., list[Any]]:
 
 def sub_jaxprs(eqn: Any) -> list[tuple[str, Any]]:
     """The jaxprs that an equation carries, with the name of the parameter that holds each."""
+    if eqn.primitive.name in LINEAR_SOLVES:
+        # The others are for transposing it, and do not run.
+        return [("jaxprs", eqn.params["jaxprs"].solve)]
     found = []
     for key, value in eqn.params.items():
         for item in value if isinstance(value, (tuple, list)) else (value,):
@@ -128,7 +134,7 @@ def true_backward_lines() -> Iterator[None]:
     def keep_traceback(self: Any) -> None:
         original(self)
         context = source_info_util._source_info_context.context
-        source_info_util._source_info_context.context = context.replace(traceback=self.prev.traceback)
+        source_info_util._source_info_context.context = source_info_util.SourceInfo(None, context.name_stack)
 
     source_info_util.UserContextManager.__enter__ = keep_traceback
     try:

@@ -41,8 +41,11 @@ class Derivatives:
             self._forward = {_place(frames[0]) for frames in self._forward_frames(self._jaxpr, (), ()) if frames}
         return _place(source) in self._forward
 
-    def rule_source(self, path: Sequence[int]) -> Source | None:
-        """The line of the user's own `custom_vjp` rule that made the equation at `path`, which JAX files under the call."""
+    def rule_source(self, path: Sequence[int], filed: Source) -> Source | None:
+        """The line of the user's own `custom_vjp` rule that made the equation at `path`, which JAX `filed` under the call.
+
+        None where a second trace shows no frame of the user's beyond those: then no rule of theirs made it.
+        """
         with compat.true_backward_lines():
             jaxpr, _ = compat.open_jaxpr(self._retrace())
         eqns = []
@@ -53,7 +56,9 @@ class Derivatives:
                 eqns.append(jaxpr.eqns[at])
             else:
                 return None
-        return provenance.source(eqns[-1], eqns[:-1])
+        found = provenance.source(eqns[-1], eqns[:-1])
+        known = {_place(frame) for frame in filed.frames}
+        return None if found is None or _place(found) in known else found
 
     def _forward_frames(self, jaxpr: Any, path: tuple[int, ...], eqns: tuple[Any, ...]) -> Iterator[list[Frame]]:
         for number, eqn in enumerate(jaxpr.eqns):

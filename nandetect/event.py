@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from nandetect.phase import Phases
 from nandetect.probe import Mask
 from nandetect.records import Event, Operand, Phase
 from nandetect.trail import Node, flows_of
+from nandetect.walk import Run
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, phase: Phase | 
     if made_in == "backward" and source is not None and not brief:
         derivative = lens.derivatives.of(source)
         if derivative is None and not lens.derivatives.is_forward(source):
-            source = lens.derivatives.rule_source(node.path) or source
+            source = lens.derivatives.rule_source(node.path, source) or source
     return Event(
         primitive=eqn.primitive.name,
         value=kind,
@@ -122,14 +124,19 @@ def _operands(node: Node, where: dict[int, tuple[int, ...]], shard: int | None, 
 
 
 def _context(node: Node, value: Any, index: tuple[int, ...] | None) -> tuple[tuple[str, int], ...]:
-    """Loops, branches and shards that the equation stands in, then the `vmap`s, outermost first."""
-    path = [*node.run.eqns, node.eqn]
-    shape = np.shape(value)
+    """The `vmap`s, loops, branches and shards that the equation stands in, outermost first."""
+    entries: list[tuple[str, int] | None] = []
+    run: Run | None = node.run
+    while run is not None and run.parent is not None:
+        entries.append(run.entry)
+        run = run.parent
     # A batching trace puts its axis first; JAX records that there was one, not its size.
-    if node.run.shards:
-        return node.run.context
-    mapped = tuple(("vmap", int(size)) for size in shape[: provenance.vmaps(path)])
-    return (*node.run.context, *mapped, *_shard(value, index))
+    sizes = iter(() if node.run.shards else np.shape(value))
+    found: list[tuple[str, int]] = []
+    for eqn, entry in zip([*node.run.eqns, node.eqn], [*reversed(entries), None], strict=True):
+        found += [("vmap", int(size)) for size in itertools.islice(sizes, provenance.vmaps(eqn))]
+        found += [entry] if entry else []
+    return (*found, *_shard(value, index))
 
 
 def _shard(value: Any, index: tuple[int, ...] | None) -> tuple[tuple[str, int], ...]:

@@ -158,7 +158,7 @@ class Back:
         carry, since, _ = loop.at(step)
         row = loop.row(step)
         args = [*loop.consts, *carry, *(_row(x, row) for x in loop.rows)]
-        inside = walk.Inside(loop.body, (), loop.slot, ((loop.name, row),))
+        inside = walk.Inside(loop.body, (), loop.slot, (loop.name, row))
         child = walk.start(inside, self.node.eqn, self.node.number, self.node.run)
         child.order = (*child.order, step)
         walk.run(child, args)
@@ -172,7 +172,10 @@ class Back:
                 merge(asked.setdefault(atom, {}), wanted[result])
         askers = {atom: self.askers[step, result] for result, atom in atoms.items() if atom in asked}
         for var, (elements, by) in self.trail.follow(child, asked, askers).items():
-            self._leave(child, var, elements, by, since, row)
+            if var in child.jaxpr.invars:
+                self._leave(child, var, elements, by, since, row)
+            else:
+                self.trail.constant(child, var, elements, by)
 
     def _leave(self, child: Run, var: Any, elements: Wanted, by: Node | None, since: Sequence[Any], row: int) -> None:
         loop = self.loop

@@ -14,6 +14,7 @@ from nandetect import compat
 from nandetect.records import Phase
 
 Path = tuple[int, ...]
+DEEPEST = 4
 _DIFFERENTIATION = re.compile(r"\b(transpose|jvp)\(")
 
 
@@ -24,8 +25,12 @@ class Phases:
         self._kinds: dict[Path, str] = {}
         self._phases: dict[Path, Phase] = {}
         jaxpr, _ = compat.open_jaxpr(jaxpr)
-        self._name(jaxpr, (), "")
-        self.differentiates = "transpose" in self._kinds.values()
+        for level in range(DEEPEST):
+            self._name(jaxpr, (), "", level)
+            self.differentiates = "transpose" in self._kinds.values()
+            # Where nothing is transposed at the outermost level (a Hessian is `jvp(transpose(...))`), the next one in decides.
+            if self.differentiates or "jvp" not in self._kinds.values():
+                break
         if self.differentiates:
             _Flow(self._kinds, self._phases).run(jaxpr)
 
@@ -33,15 +38,15 @@ class Phases:
         """The phase of the equation at `path`."""
         return self._phases.get(tuple(path), "forward")
 
-    def _name(self, jaxpr: Any, path: Path, outer: str) -> None:
+    def _name(self, jaxpr: Any, path: Path, outer: str, level: int) -> None:
         for number, eqn in enumerate(jaxpr.eqns):
             here = (*path, number)
             # The outermost differentiation decides: an inner gradient that a loss is made of is forward to the outer one.
-            found = _DIFFERENTIATION.search(compat.name_stack(eqn))
-            kind = outer or (found.group(1) if found else "")
-            self._kinds[here] = kind
+            stack = f"{outer}/{compat.name_stack(eqn)}"
+            found = _DIFFERENTIATION.findall(stack)
+            self._kinds[here] = found[level] if level < len(found) else ""
             for slot, (_, sub) in enumerate(compat.sub_jaxprs(eqn)):
-                self._name(compat.open_jaxpr(sub)[0], (*here, slot), kind)
+                self._name(compat.open_jaxpr(sub)[0], (*here, slot), stack, level)
 
 
 class _Flow:

@@ -30,13 +30,16 @@ class Program:
 
 def is_jitted(function: Any) -> bool:
     """Whether a callable is what `jax.jit` returns, so that tracing it reuses the trace that its call made."""
-    return hasattr(function, "trace") and hasattr(function, "lower")
+    return type(function).__name__ == "PjitFunction" and hasattr(function, "trace")
 
 
 def trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Program:
     """Trace a step. Raises `UsageError` where `function` is not callable or JAX cannot trace it."""
     if not callable(function):
         raise UsageError(f"locate wants a function and its arguments, not {type(function).__name__}")
+    owner = getattr(function, "__self__", None)
+    if owner is not None and is_jitted(getattr(function, "__func__", None)):
+        function, args = function.__func__, (owner, *args)
     return _jitted(function, args, kwargs) if is_jitted(function) else _plain(function, args, kwargs)
 
 
@@ -64,7 +67,9 @@ def _jitted(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Progr
         return jax.tree.leaves(function(*again, **{**kwargs, **named}))
 
     def retrace() -> Any:
-        return jax.jit(function.__wrapped__, static_argnums=tuple(positions), static_argnames=tuple(names)).trace(*args, **kwargs).jaxpr
+        # Under another function: JAX keeps the trace that it made of this one.
+        again = jax.jit(lambda *a, **k: function.__wrapped__(*a, **k), static_argnums=tuple(positions), static_argnames=tuple(names))
+        return again.trace(*args, **kwargs).jaxpr
 
     values = [_array(leaf, var.aval.dtype) for leaf, var in zip(leaves, jaxpr.invars, strict=True)]
     return Program(

@@ -110,6 +110,6 @@ def scope(path: Iterable[Any]) -> str:
     return "/".join(part for part in stack.split("/") if part and part != "rematted_computation")
 
 
-def vmaps(path: Iterable[Any]) -> int:
-    """How many `vmap`s an equation stands under."""
-    return full_stack(path).count("vmap(")
+def vmaps(eqn: Any) -> int:
+    """How many `vmap`s an equation stands under, within its sub-trace."""
+    return compat.name_stack(eqn).count("vmap(")

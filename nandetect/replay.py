@@ -10,7 +10,7 @@ from nandetect.account import Verdict, is_broken
 from nandetect.phase import Phases
 from nandetect.program import Program, trace
 from nandetect.records import Phase, Report
-from nandetect.trail import Trail, value_of
+from nandetect.trail import Trail
 from nandetect.walk import Run
 from nandetect.wanted import Use
 
@@ -70,7 +70,7 @@ def _judge(program: Program, top: Run, group: list[int]) -> Verdict | None:
     for at in group:
         one = Trail(replayed=trail.replayed)
         one.symptom(top, program.jaxpr.outvars[at])
-        if _is_fault(top, one):
+        if _is_fault(one):
             faults.append(at)
             trail.births += one.births
             trail.arrivals += one.arrivals
@@ -81,12 +81,12 @@ def _judge(program: Program, top: Run, group: list[int]) -> Verdict | None:
     return Verdict(top, trail, faults, trail.compiled_only) if faults else None
 
 
-def _is_fault(top: Run, trail: Trail) -> bool:
+def _is_fault(trail: Trail) -> bool:
     """An inf that arrived or was written down, and was only copied, selected, compared or shifted in log space, is state."""
     if trail.births:
         return True
-    return any(is_broken(top, arrival) for arrival in trail.arrivals) or any(
-        arrival.use is Use.COMPUTED or probe.nans(value_of(arrival.atom, top)).any() for arrival in trail.literals
+    return any(is_broken(arrival) for arrival in trail.arrivals) or any(
+        arrival.use is Use.COMPUTED or probe.nans(arrival.value).any() for arrival in trail.literals
     )
 
 

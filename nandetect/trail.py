@@ -16,7 +16,7 @@ from nandetect import compat, loops, probe, shards
 from nandetect.flow import Flow, flows
 from nandetect.moves import MOVES
 from nandetect.probe import Mask
-from nandetect.walk import LOOPS, Run, literal
+from nandetect.walk import LOOPS, Run
 from nandetect.wanted import Use, Wanted, merge
 
 COPIES = frozenset(MOVES) | {
@@ -72,6 +72,12 @@ class Arrival:
     mask: Mask
     use: Use
     node: Node | None
+    run: Run
+
+    @property
+    def value(self) -> Any:
+        """What arrived, whole."""
+        return self.run.read(self.atom)
 
 
 @dataclass
@@ -90,11 +96,11 @@ class Trail:
         """Follow every non-finite element of an output of the program back to where it came from."""
         mask = probe.bad(top.read(atom))
         if isinstance(atom, compat.Literal):
-            self.literals.append(Arrival(atom, mask, Use.MOVED, None))
+            self.literals.append(Arrival(atom, mask, Use.MOVED, None, top))
             return
         given = self.follow(top, {atom: {Use.MOVED: mask}}, {atom: None})
         for var, (wanted, asker) in given.items():
-            self.arrivals += [Arrival(var, found, use, asker) for use, found in wanted.items()]
+            self.arrivals += [Arrival(var, found, use, asker, top) for use, found in wanted.items()]
 
     def follow(self, run: Run, wanted: dict[Any, Wanted], askers: dict[Any, Node | None]) -> dict[Any, tuple[Wanted, Node | None]]:
         """Follow the wanted elements back through one run; what is left stood in its arguments and constants."""
@@ -110,7 +116,7 @@ class Trail:
             for slot, found, by in self._back(node, asked, asker):
                 atom = eqn.invars[slot]
                 if isinstance(atom, compat.Literal):
-                    self.literals += [Arrival(atom, mask, use, by) for use, mask in found.items()]
+                    self.literals += [Arrival(atom, mask, use, by, run) for use, mask in found.items()]
                     continue
                 merge(wanted.setdefault(atom, {}), found)
                 askers.setdefault(atom, by)
@@ -148,15 +154,19 @@ class Trail:
         for output, found in asked.items():
             atom = child.jaxpr.outvars[output]
             if isinstance(atom, compat.Literal):
-                self.literals += [Arrival(atom, mask, use, asker) for use, mask in found.items()]
+                self.literals += [Arrival(atom, mask, use, asker, child) for use, mask in found.items()]
             else:
                 merge(wanted.setdefault(atom, {}), found)
         left = self.follow(child, wanted, dict.fromkeys(wanted, asker))
         place = dict(zip(child.jaxpr.invars, child.operands, strict=True))
-        self.arrivals += [
-            Arrival(var, mask, use, by) for var, (found, by) in left.items() if var not in place for use, mask in found.items()
-        ]
+        for var, (found, by) in left.items():
+            if var not in place:
+                self.constant(child, var, found, by)
         return [(place[var], found, by) for var, (found, by) in left.items() if var in place]
+
+    def constant(self, run: Run, var: Any, found: Wanted, by: Node | None) -> None:
+        """Elements that stood in a constant which a jaxpr closes over."""
+        self.arrivals += [Arrival(var, mask, use, by, run) for use, mask in found.items()]
 
     def _into_shards(self, node: Node, asked: dict[int, Wanted], asker: Node | None) -> Iterable[tuple[int, Wanted, Node | None]]:
         eqn, key = node.eqn, (id(node.run), node.number)
@@ -216,8 +226,3 @@ class Trail:
 def flows_of(run: Run, eqn: Any, ins: Sequence[Any], output: int) -> list[Flow]:
     """The flows of an equation in a run, over stacked values where the run is inside a `shard_map`."""
     return shards.stacked_flows(eqn, ins, output, run.shards) if run.shards else flows(eqn, ins, output)
-
-
-def value_of(atom: Any, run: Run) -> Any:
-    """The value of an arrival's atom."""
-    return literal(atom) if isinstance(atom, compat.Literal) else run.read(atom)

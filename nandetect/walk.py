@@ -26,7 +26,7 @@ class Inside:
     jaxpr: Any
     operands: tuple[int, ...]
     slot: int = 0
-    context: tuple[tuple[str, int], ...] = ()
+    entry: tuple[str, int] | None = None
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class Run:
     consts: list[Any]
     path: tuple[int, ...] = ()
     eqns: tuple[Any, ...] = ()
-    context: tuple[tuple[str, int], ...] = ()
+    entry: tuple[str, int] | None = None
     parent: Run | None = None
     operands: tuple[int, ...] = ()
     order: tuple[int, ...] = ()
@@ -95,17 +95,16 @@ def _cond(eqn: Any, ins: Sequence[Any]) -> Inside | None:
         return None
     branches = eqn.params["branches"]
     taken = int(np.clip(int(ins[0]), 0, len(branches) - 1))
-    return Inside(branches[taken], tuple(range(1, len(ins))), taken, (("cond", taken),))
+    return Inside(branches[taken], tuple(range(1, len(ins))), taken, ("cond", taken))
 
 
-@rule("custom_linear_solve", "linear_solve")
+@rule(*compat.LINEAR_SOLVES)
 def _linear_solve(eqn: Any, ins: Sequence[Any]) -> Inside | None:
     lengths, jaxprs = eqn.params["const_lengths"], eqn.params["jaxprs"]
     start = lengths.matvec + lengths.vecmat
     consts = range(start, start + lengths.solve)
     right = range(sum(lengths), len(ins))
-    slot = [id(item) for item in jaxprs if item is not None].index(id(jaxprs.solve))
-    return Inside(jaxprs.solve, (*consts, *right), slot)
+    return Inside(jaxprs.solve, (*consts, *right))
 
 
 def call(eqn: Any, ins: Sequence[Any]) -> Inside | None:
@@ -126,7 +125,7 @@ def start(inside: Inside, eqn: Any, number: int, outer: Run) -> Run:
         consts,
         (*outer.path, number, inside.slot),
         (*outer.eqns, eqn),
-        outer.context + inside.context,
+        inside.entry,
         outer,
         inside.operands,
         (*outer.order, number),
