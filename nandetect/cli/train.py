@@ -23,7 +23,7 @@ def command(
     loss: Annotated[str | None, typer.Option(metavar="NAME", help="A loss of the model file: naive, xlogy, stable.")] = None,
     init: Annotated[str | None, typer.Option(metavar="NAME", help="he, he-wrong, glorot, lecun or unit.")] = None,
     optimizer: Annotated[str, typer.Option(metavar="sgd|momentum|adam", help="How the parameters are updated.")] = "adam",
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.003,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.004,
     batch_size: Annotated[int, typer.Option(metavar="N", help="Samples in a mini-batch.")] = 40,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Stop after N epochs.")] = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Stop after N steps; 2000 where nothing says when.")] = None,

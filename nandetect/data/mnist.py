@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from nandetect.data import idx
@@ -38,12 +39,12 @@ def fetch(name: str) -> Path:
         raise UsageError("--data mnist needs pooch to download it: pip install 'nandetect[mnist]'") from error
     cache = Path(os.environ.get("NANDETECT_CACHE") or pooch.os_cache("nandetect")) / "mnist"
     # A bar on each file where someone watches; it is written to standard error.
-    download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=_TIMEOUT)
+    download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty() and find_spec("tqdm") is not None, timeout=_TIMEOUT)
     failures = []
     for mirror in MIRRORS:
         try:
             # pooch downloads beside the target, checks the hash, and only then moves the file into place.
-            return Path(pooch.retrieve(mirror + name, f"sha256:{SHA256[name]}", fname=name, path=cache, downloader=download))
+            return Path(pooch.retrieve(mirror + name, f"sha256:{SHA256[name]}", name, cache, downloader=download))  # pyright: ignore[reportArgumentType]
         except (requests.RequestException, ValueError) as error:
             failures.append(f"{mirror} ({_short(error)})")
         except OSError as error:

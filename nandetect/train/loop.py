@@ -23,15 +23,19 @@ Notice = Callable[[Snapshot], None]
 
 def run(settings: Settings, notice: Notice = lambda snapshot: None) -> Result:
     """Train as asked, telling `notice` now and then how it stands."""
-    watched = settings.debug_nans or jax.config.jax_debug_nans or jax.config.jax_debug_infs
+    watched = settings.debug_nans or _flag("jax_debug_nans") or _flag("jax_debug_infs")
     # JAX's own checks stop with a bare error, and at the wrong place as often as not: the guard does their work.
     with _configured(jax_enable_x64=settings.x64, jax_debug_nans=False, jax_debug_infs=False):
         return _run(prepare(settings), settings, notice, watched)
 
 
+def _flag(name: str) -> bool:
+    return getattr(jax.config, name)
+
+
 @contextmanager
 def _configured(**flags: bool) -> Iterator[None]:
-    before = {name: getattr(jax.config, name) for name in flags}
+    before = {name: _flag(name) for name in flags}
     for name, value in flags.items():
         jax.config.update(name, value)
     try:
@@ -42,7 +46,7 @@ def _configured(**flags: bool) -> Iterator[None]:
 
 
 def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool) -> Result:
-    step = guard(ready.step) if watched else ready.step
+    step: Any = guard(ready.step) if watched else ready.step
     ledger = Ledger(ready.steps_per_epoch, ready.batch_size)
     params, state = ready.params, ready.state
     stopped: Literal["finished", "interrupted", "non-finite"] = "finished"

@@ -20,11 +20,11 @@ class Optimizer(NamedTuple):
 
 
 class Adam(NamedTuple):
-    """The decayed means of the gradient and of its square, and how many there were."""
+    """The decayed means of the gradient and of its square, and the number of steps behind them."""
 
     mean: Params
     square: Params
-    count: jax.Array
+    steps: jax.Array
 
 
 def sgd(lr: float) -> Optimizer:
@@ -49,17 +49,17 @@ def adam(lr: float, decay: float = 0.9, decay_square: float = 0.999, eps: float 
         return Adam(_zeros(params), _zeros(params), jnp.zeros((), jnp.int32))
 
     def update(params: Params, state: Adam, grads: Params) -> tuple[Params, Adam]:
-        count = state.count + 1
+        steps = state.steps + 1
         mean = jax.tree.map(lambda m, g: decay * m + (1 - decay) * g, state.mean, grads)
         square = jax.tree.map(lambda v, g: decay_square * v + (1 - decay_square) * g * g, state.square, grads)
         # In float32 whatever the parameters are: 1 - 0.999 is 0 in bfloat16.
-        unbiased, unbiased_square = (1 - jnp.float32(beta) ** count for beta in (decay, decay_square))
+        unbiased, unbiased_square = (1 - jnp.float32(beta) ** steps for beta in (decay, decay_square))
         step = jax.tree.map(
             lambda m, v: (m / unbiased.astype(m.dtype)) / (jnp.sqrt(v / unbiased_square.astype(v.dtype)) + eps),
             mean,
             square,
         )
-        return _descend(params, step, lr), Adam(mean, square, count)
+        return _descend(params, step, lr), Adam(mean, square, steps)
 
     return Optimizer(init, update)
 

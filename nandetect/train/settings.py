@@ -12,11 +12,12 @@ from nandetect.records import Finding
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 STEPS = 2000
 
-# A plausible first attempt: pixels as they are in the file, He's formula as it is often remembered, Adam, nothing scaled.
-# With `stable` it trains well. With the other two losses it learns as well, until its logits stand far enough apart (about 87) for
-# a softmax to underflow to 0: of 8 seeds each, all failed between steps 600 and 800 of the 2000, and the right class never was the
-# one to underflow, so that `xlogy` stayed finite in the loss and broke in its derivative. The three other schemes of scaled weights
-# fail at step 0 on raw pixels; 0.001 for the learning rate trains for longer than a minute without failing.
+# A plausible first attempt: pixels as they are in the file, He's formula as it is often remembered, Adam.
+# With `stable` it trains well: of 12 seeds all learned every training digit, and 96.9 % or more of those held out.
+# The other two losses learn as well, until the logits of one image stand so far apart (about 104) that a softmax underflows to 0:
+# of 20 seeds all did so, between steps 200 and 830 of the 2000, and always for a wrong class, so that `xlogy` is finite forward
+# and breaks in its derivative. He's true formula, Glorot's and LeCun's give such logits at step 0; 0.003 as the learning rate
+# spares 3 seeds of 16, and 0.005 costs one of 12 its accuracy.
 SCHEME = "he-wrong"
 LOSS = "stable"
 
@@ -33,7 +34,7 @@ class Settings:
     loss: str | None = None
     init: str | None = None
     optimizer: str = "adam"
-    lr: float = 0.003
+    lr: float = 0.004
     batch_size: int = 40
     epochs: int | None = None
     steps: int | None = None
