@@ -17,10 +17,10 @@ records
 errors listing
 compat moves reasons exact target arguments
 provenance phase probe program model_file
-flow wanted derivative
+flow wanted derivative tape
 walk
 names compiled
-loops
+loops shards
 trail
 event
 account
