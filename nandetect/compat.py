@@ -46,6 +46,9 @@ def sub_jaxprs(eqn: Any) -> list[tuple[str, Any]]:
 OPAQUE = frozenset({"pure_callback", "io_callback", "ffi_call", "pallas_call", "tpu_custom_call", "triton_kernel_call", "mosaic_gpu"})
 
 
+CALLBACKS = frozenset({"pure_callback", "io_callback", "debug_callback", "debug_print"})
+
+
 def is_opaque(eqn: Any) -> bool:
     """Whether an equation hides a program that is not XLA operations: it is checked at its outputs only."""
     return eqn.primitive.name in OPAQUE
@@ -144,7 +147,7 @@ def true_backward_lines() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def jax_checks_off() -> Iterator[None]:
-    """JAX's own NaN and Inf checks off: a replay meets the very values that they would raise on."""
-    with jax.debug_nans(False), jax.debug_infs(False):
+def replay_settings() -> Iterator[None]:
+    """JAX's own NaN and Inf checks off, whose very values a replay meets; and jit on, without which loops have no iterations."""
+    with jax.debug_nans(False), jax.debug_infs(False), jax.disable_jit(False):
         yield

@@ -16,7 +16,7 @@ def run(like: Run, args: Sequence[Any], keep: Callable[[Any], bool] = lambda var
 
     What is kept must be stored, which can stop the compiler from fusing it away: the fewer, the closer to the program as it was.
     """
-    fresh = Run(like.jaxpr, like.consts, like.path, like.eqns, like.entry, like.parent, like.operands, like.order)
+    fresh = Run(like.jaxpr, like.consts, like.path, like.eqns, like.entry, like.parent, like.operands, like.order, tape=like.tape)
     fill(fresh, args, jax.jit, lambda value: value, keep)
     return fresh
 

@@ -6,7 +6,7 @@ memory for each element carried, whatever the number of iterations. Then that on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ class Loop:
     length: int
     reverse: bool
     condition: Any = None
+    rewind: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.function = compat.as_function(self.body, [])
@@ -59,6 +60,7 @@ class Loop:
     def at(self, stop: int) -> tuple[list[Any], list[np.ndarray | None], int]:
         """Carried values and, of each element, since when it is as it is (-1: from the start), before the `stop`-th iteration."""
         since = [jnp.full(jnp.shape(x), -1, jnp.int32) if probe.is_inexact(x) else None for x in self.init]
+        self.rewind()
         step, carry, since = self._advance(list(self.consts), list(self.init), since, list(self.rows), stop)
         return list(carry), [None if s is None else np.asarray(s) for s in since], int(step)
 
@@ -134,6 +136,9 @@ class Back:
         if key not in trail.replayed:
             trail.replayed[key] = open_loop(node.eqn, node.run.ins(node.eqn))
         self.loop: Loop = trail.replayed[key]
+        tape, mark = node.run.tape, node.run.marks.get(node.number)
+        if tape is not None and mark is not None:
+            self.loop.rewind = lambda: tape.seek(mark)
         self.pending: dict[int, dict[int, Wanted]] = {}
         self.askers: dict[tuple[int, int], Node | None] = {}
         self.found: Found = []

@@ -26,6 +26,7 @@ class Program:
     results: tuple[str, ...]
     call: Callable[[], list[Any]]
     retrace: Callable[[], Any]
+    tape: Any = None
 
 
 def is_jitted(function: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nandetect import account, compat, compiled, probe, walk
+from nandetect import account, compat, compiled, probe, tape, walk
 from nandetect.account import Verdict, is_broken
 from nandetect.phase import Phases
 from nandetect.program import Program, trace
@@ -22,10 +22,11 @@ def locate(function: Callable[..., Any], /, *args: Any, strict: bool = False, **
 
     The step is run once as it is, compiled if it is jitted; donated arguments stay alive. Returns `None` where its result is sound,
     and where inf only passed through it (a best loss that starts at inf). With `strict`, a benign birth is a fault too: one that was
-    masked, or swallowed by a cast. Raises `UsageError` where `function` cannot be called or traced with these arguments.
+    masked, or swallowed by a cast. Callbacks run once. Raises `UsageError` where `function` is not callable; what JAX raises on tracing
+    it with these arguments passes through.
     """
-    with compat.jax_checks_off():
-        return diagnose(trace(function, args, kwargs), strict)
+    with compat.replay_settings():
+        return diagnose(tape.recorded(trace(function, args, kwargs)), strict)
 
 
 def diagnose(program: Program, strict: bool = False) -> Report | None:
@@ -58,7 +59,9 @@ def _follow(program: Program, phases: Phases, broken: list[int]) -> Verdict | No
 
 
 def _start(program: Program) -> Run:
-    return Run(program.jaxpr, program.consts)
+    if program.tape is not None:
+        program.tape.rewind()
+    return Run(program.jaxpr, program.consts, tape=program.tape)
 
 
 def _is_literal(program: Program, at: int) -> bool:

@@ -1,0 +1,104 @@
+"""Effects run once: the callbacks of a step are recorded while it runs, and a replay is given what they returned then.
+
+Each callback of the program is replaced by a `Take`, which stands in the compiled loops of a replay as well as in its equations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from nandetect import compat
+from nandetect.program import Program
+
+
+@dataclass(eq=False)
+class Take:
+    """One callback of the program: what it returned at each call of the one true run, and how many of those a replay has used."""
+
+    callback: Callable[..., Any]
+    returned: list[list[np.ndarray]] = field(default_factory=list)
+    playing: bool = False
+    used: int = 0
+
+    def __call__(self, *args: Any) -> list[np.ndarray]:
+        if self.playing and self.returned:
+            self.used += 1
+            return self.returned[min(self.used, len(self.returned)) - 1]
+        result = [np.array(x) for x in jax.tree.leaves(self.callback(*args))]
+        self.returned.append(result)
+        return result
+
+
+@dataclass
+class Tape:
+    """All takes of a program."""
+
+    takes: list[Take] = field(default_factory=list)
+
+    def position(self) -> list[int]:
+        """Where a replay stands; `seek` brings it back there."""
+        if self.takes:
+            jax.effects_barrier()
+        return [take.used for take in self.takes]
+
+    def seek(self, position: list[int]) -> None:
+        if self.takes:
+            jax.effects_barrier()
+        for take, used in zip(self.takes, position, strict=True):
+            take.used = used
+
+    def rewind(self) -> None:
+        """Start a replay."""
+        self.seek([0] * len(self.takes))
+        for take in self.takes:
+            take.playing = True
+
+
+def recorded(program: Program) -> Program:
+    """The program with its callbacks on tape; itself where it has none."""
+    tape = Tape()
+    jaxpr = _rewritten(program.jaxpr, tape)
+    if not tape.takes:
+        return program
+
+    def call() -> list[Any]:
+        outcome = jax.jit(compat.as_function(jaxpr, program.consts))(*program.args)
+        jax.block_until_ready(outcome)
+        jax.effects_barrier()
+        return outcome
+
+    return replace(program, jaxpr=jaxpr, call=call, tape=tape)
+
+
+def _rewritten(jaxpr: Any, tape: Tape) -> Any:
+    eqns = [_taped(eqn, tape) for eqn in jaxpr.eqns]
+    return jaxpr if all(new is old for new, old in zip(eqns, jaxpr.eqns, strict=True)) else jaxpr.replace(eqns=eqns)
+
+
+def _taped(eqn: Any, tape: Tape) -> Any:
+    if eqn.primitive.name in compat.CALLBACKS:
+        tape.takes.append(Take(eqn.params["callback"]))
+        return eqn.replace(params={**eqn.params, "callback": tape.takes[-1]})
+    if eqn.primitive.name in compat.LINEAR_SOLVES:
+        return eqn
+    params = {key: _inside(value, tape) for key, value in eqn.params.items()}
+    return eqn if all(params[key] is value for key, value in eqn.params.items()) else eqn.replace(params=params)
+
+
+def _inside(value: Any, tape: Tape) -> Any:
+    """A parameter with the jaxprs in it rewritten; the very same object where there is nothing to rewrite."""
+    if type(value) is tuple or type(value) is list:
+        items = [_inside(item, tape) for item in value]
+        return value if all(new is old for new, old in zip(items, value, strict=True)) else type(value)(items)
+    if not hasattr(getattr(value, "jaxpr", value), "eqns"):
+        return value
+    inner, _ = compat.open_jaxpr(value)
+    new = _rewritten(inner, tape)
+    if new is inner:
+        return value
+    return new if inner is value else value.replace(jaxpr=new)
