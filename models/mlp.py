@@ -1,8 +1,8 @@
 """A multi-layer perceptron in plain JAX: `init`, `apply`, and three ways of writing the same cross-entropy.
 
-Copy this file, change it, and hand it to `nandetect train --model FILE.py`. A model file has
-`init(key, sizes, scheme)` and `apply(params, inputs)`, a table `LOSSES` of `loss(logits, labels)` with one-hot labels,
-and, if `--init` is to be checked, a table `INITS` whose keys are the schemes that `init` knows.
+Copy this file, change it, and hand it to `nandetect train --model FILE.py`. A model file has `init(key, sizes, scheme)` and
+`apply(params, inputs)`. Two tables may stand beside them: `LOSSES`, of `loss(logits, labels)` with one-hot labels (without it the
+three below are used), and `INITS`, whose keys are the schemes that `init` can be asked for (without it, `init(key, sizes)` is called).
 """
 
 import jax

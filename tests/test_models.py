@@ -11,7 +11,7 @@ from nandetect import model_file
 
 MLP = model_file.load("mlp")
 LABELS = jnp.eye(3)[jnp.array([0, 1])]
-# Once logits differ by more than about 104, the smaller one's softmax is 0 in float32.
+# Once logits differ by more than about 104 (88 where small numbers are flushed to zero), the smaller one's softmax is 0 in float32.
 APART = jnp.array([[200.0, 0.0, 1.0], [0.0, 300.0, 250.0]])
 
 
