@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
+import linecache
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -31,9 +34,14 @@ class Derivatives:
         self._jaxpr, self._phases, self._retrace = jaxpr, phases, retrace
         self._forward: set[Place] | None = None
 
-    def of(self, source: Source) -> str | None:
-        """`sqrt` for a derivative that stands at `jnp.sqrt(x)`; None where the user wrote the derivative themselves."""
-        return operation(provenance.excerpt(source)) if self.is_forward(source) else None
+    def explain(self, path: Sequence[int], source: Source | None) -> tuple[Source | None, str | None]:
+        """Where a backward equation comes from, and `sqrt` for a derivative of `jnp.sqrt(x)`; no name where the user wrote it themselves."""
+        if source is None or calls_own(source):
+            rule = self.rule_source(path, source)
+            if rule is not None:
+                return rule, None
+        named = source is not None and self.is_forward(source)
+        return source, operation(provenance.excerpt(source)) if named and source else None
 
     def is_forward(self, source: Source) -> bool:
         """Whether some forward equation comes from that very expression."""
@@ -41,7 +49,7 @@ class Derivatives:
             self._forward = {_place(frames[0]) for frames in self._forward_frames(self._jaxpr, (), ()) if frames}
         return _place(source) in self._forward
 
-    def rule_source(self, path: Sequence[int], filed: Source) -> Source | None:
+    def rule_source(self, path: Sequence[int], filed: Source | None) -> Source | None:
         """The line of the user's own `custom_vjp` rule that made the equation at `path`, which JAX `filed` under the call.
 
         None where a second trace shows no frame of the user's beyond those: then no rule of theirs made it.
@@ -57,7 +65,7 @@ class Derivatives:
             else:
                 return None
         found = provenance.source(eqns[-1], eqns[:-1])
-        known = {_place(frame) for frame in filed.frames}
+        known = {_place(frame) for frame in filed.frames} if filed else set()
         return None if found is None or _place(found) in known else found
 
     def _forward_frames(self, jaxpr: Any, path: tuple[int, ...], eqns: tuple[Any, ...]) -> Iterator[list[Frame]]:
@@ -67,6 +75,41 @@ class Derivatives:
                 yield [frame for frame in provenance.joined_frames([*eqns, eqn]) if provenance.is_users(frame.file)]
             for slot, (_, sub) in enumerate(compat.sub_jaxprs(eqn)):
                 yield from self._forward_frames(compat.open_jaxpr(sub)[0], (*here, slot), (*eqns, eqn))
+
+
+def calls_own(frame: Frame) -> bool:
+    """Whether an expression calls a function of the user's own, which may have a derivative of their own."""
+    try:
+        node = ast.parse(provenance.excerpt(frame).strip(), mode="eval").body
+    except SyntaxError:
+        return False
+    if not isinstance(node, ast.Call):
+        return False
+    function = node.func
+    while isinstance(function, ast.Attribute):
+        function = function.value
+    return not (isinstance(function, ast.Name) and function.id in _library_names(frame.file))
+
+
+@functools.lru_cache(maxsize=64)
+def _library_names(file: str) -> frozenset[str]:
+    """The names that a file imports from packages that the user did not write."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return frozenset()
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.asname or alias.name.split(".")[0] for alias in node.names if _is_library(alias.name)}
+        elif isinstance(node, ast.ImportFrom) and not node.level and _is_library(node.module or ""):
+            found |= {alias.asname or alias.name for alias in node.names}
+    return frozenset(found)
+
+
+def _is_library(module: str) -> bool:
+    file = getattr(sys.modules.get(module.split(".")[0]), "__file__", None)
+    return file is None or not provenance.is_users(file)
 
 
 def _place(frame: Frame) -> Place:

@@ -50,10 +50,8 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, phase: Phase | 
     made_in = lens.phases.of(node.path)
     source = provenance.source(eqn, run.eqns)
     derivative = None
-    if made_in == "backward" and source is not None and not brief:
-        derivative = lens.derivatives.of(source)
-        if derivative is None and not lens.derivatives.is_forward(source):
-            source = lens.derivatives.rule_source(node.path, source) or source
+    if made_in == "backward" and not brief:
+        source, derivative = lens.derivatives.explain(node.path, source)
     return Event(
         primitive=eqn.primitive.name,
         value=kind,

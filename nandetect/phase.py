@@ -77,11 +77,11 @@ class _Flow:
             eqn, here = jaxpr.eqns[number], (*path, number)
             kind = self.kinds[here]
             reached = [marks.get(var) for var in eqn.outvars]
-            if kind == "jvp" and all(new is None for new in reached):
-                # The loss of a plain `grad` is computed and dropped: its dead end is where the forward pass goes.
-                reached = [frozenset({"out"})] * len(reached)
-            given = [new or frozenset() for new in reached]
             subs = compat.sub_jaxprs(eqn)
+            if kind == "jvp" and (subs or all(new is None for new in reached)):
+                # The loss of a plain `grad` is computed and dropped: its dead end is where the forward pass goes.
+                reached = [frozenset({"out"}) if new is None else new for new in reached]
+            given = [new or frozenset() for new in reached]
             if subs:
                 ins = self._backward_into(eqn, here, subs, given)
             else:
