@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nandetect import compat, event, probe, walk
+from nandetect import births, compat, event, probe
 from nandetect.derivative import Derivatives
 from nandetect.event import Lens
 from nandetect.names import Names
@@ -48,11 +48,7 @@ def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) ->
     origin, node = _origin(program, lens, verdict)
     chain = _chain(trail, origin, node, lens)
     reached = {(birth.node, birth.output) for birth in trail.births}
-    benign = tuple(
-        event.make(Node(run, number), output, None, lens)
-        for run, number, output in walk.births(verdict.run)
-        if (Node(run, number), output) not in reached
-    )
+    benign = tuple(event.make(one, output, None, lens) for one, output in births.births(verdict.run) if (one, output) not in reached)
     return Report(
         origin=origin,
         chain=chain,
@@ -78,7 +74,7 @@ def _origin(program: Program, lens: Lens, verdict: Verdict) -> tuple[Event, Node
         return event.arrival(_arrival_name(program, arrival), arrival.value, arrival.mask), arrival.node
     if births:
         birth = births[0]
-        return event.make(birth.node, birth.output, birth.mask, lens, _phase(trail, birth, lens.phases)), birth.node
+        return event.make(birth.node, birth.output, birth.mask, lens, _phase(top, trail, birth, lens.phases)), birth.node
     written = [arrival for arrival in trail.literals if arrival.node is not None]
     if written:
         node = written[0].node
@@ -130,13 +126,25 @@ def _unexplained(program: Program, verdict: Verdict, lens: Lens) -> tuple[Event,
     return Event(primitive="<input>"), None
 
 
-def _phase(trail: Trail, birth: Birth, phases: Phases) -> Phase:
+def _phase(top: Run, trail: Trail, birth: Birth, phases: Phases) -> Phase:
     """Forward work whose bad value only gradients took up belongs to the backward pass that took it up."""
-    for node in trail.chain(birth.node):
-        found = phases.of(node.path)
-        if found != "forward":
-            return found if found == "backward" or node == birth.node else phases.of(birth.node.path)
-    return phases.of(birth.node.path)
+    own = phases.of(birth.node.path)
+    if own != "forward" or _dropped_loss_is_bad(top, phases):
+        return own
+    on_the_way = [phases.of(node.path) for node in trail.chain(birth.node)]
+    return "backward" if "backward" in on_the_way else "forward"
+
+
+def _dropped_loss_is_bad(top: Run, phases: Phases) -> bool:
+    """Whether a plain `grad`, which drops the loss, drops a non-finite one: then the forward pass failed, though nobody saw it."""
+    used = {atom for eqn in top.jaxpr.eqns for atom in eqn.invars if not isinstance(atom, compat.Literal)}
+    used |= {atom for atom in top.jaxpr.outvars if not isinstance(atom, compat.Literal)}
+    return any(
+        var not in used and var in top.values and probe.is_inexact(var.aval) and not probe.is_clean(top.values[var])
+        for number, eqn in enumerate(top.jaxpr.eqns)
+        if phases.of((number,)) == "forward"
+        for var in eqn.outvars
+    )
 
 
 def _chain(trail: Trail, origin: Event, node: Node | None, lens: Lens) -> tuple[Event, ...]:
@@ -153,9 +161,9 @@ def _passing(trail: Trail, node: Node, lens: Lens) -> Event:
     return event.make(node, output, mask, lens, brief=True)
 
 
-def of_births(program: Program, lens: Lens, found: list[tuple[Run, int, int]]) -> Report:
+def of_births(program: Program, lens: Lens, found: list[tuple[Node, int]]) -> Report:
     """The report of births that no symptom descends from: the first is the origin."""
-    events = [event.make(Node(run, number), output, None, lens) for run, number, output in found]
+    events = [event.make(node, output, None, lens) for node, output in found]
     return Report(origin=events[0], chain=(events[0],), benign=tuple(events[1:]), unseen=_unseen(program.jaxpr), label=program.name)
 
 

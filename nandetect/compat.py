@@ -107,6 +107,12 @@ def bind_varying(eqn: Any, ins: Sequence[Any]) -> list[Any]:
     return bind(eqn, ins)
 
 
+def may_donate(function: Any) -> bool:
+    """Whether a step may take its arguments' buffers: what `jax.jit` was told, or not known for another library's jit."""
+    info = getattr(function, "_jit_info", None)
+    return info is None or bool(info.donate_argnums or info.donate_argnames)
+
+
 def _varying(x: Any) -> frozenset[str]:
     aval = jax.typeof(x)
     axes = getattr(aval, "vma", None)  # JAX 0.10 moved it

@@ -35,7 +35,7 @@ class Derivatives:
         self._forward: set[Place] | None = None
 
     def explain(self, path: Sequence[int], source: Source | None) -> tuple[Source | None, str | None]:
-        """Where a backward equation comes from, and `sqrt` for a derivative of `jnp.sqrt(x)`; no name where the user wrote it themselves."""
+        """Where a backward equation comes from, and `sqrt` for a derivative of `jnp.sqrt(x)`; no name for the user's own rule."""
         if source is None or calls_own(source):
             rule = self.rule_source(path, source)
             if rule is not None:

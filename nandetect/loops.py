@@ -124,6 +124,26 @@ def open_loop(eqn: Any, ins: Sequence[Any]) -> Loop:
     )
 
 
+def opened(node: Node) -> Loop:
+    """The loop of an equation as it ran, with its callbacks' results brought back to where it began."""
+    loop = open_loop(node.eqn, node.run.ins(node.eqn))
+    tape, mark = node.run.tape, node.run.marks.get(node.number)
+    if tape is not None and mark is not None:
+        loop.rewind = lambda: tape.seek(mark)
+    return loop
+
+
+def iteration(node: Node, loop: Loop, step: int) -> tuple[Run, list[Any], list[np.ndarray | None]]:
+    """One iteration run equation by equation; with its arguments, and since when each carried element was as it was."""
+    carry, since, _ = loop.at(step)
+    row = loop.row(step)
+    args = [*loop.consts, *carry, *(_row(x, row) for x in loop.rows)]
+    child = walk.start(walk.Inside(loop.body, (), loop.slot, (loop.name, row)), node.eqn, node.number, node.run)
+    child.order = (*child.order, step)
+    walk.run(child, args)
+    return child, args, since
+
+
 Found = list[tuple[int, Wanted, "Node | None"]]
 
 
@@ -134,11 +154,8 @@ class Back:
         self.trail, self.node, self.asker = trail, node, asker
         key = (id(node.run), node.number)
         if key not in trail.replayed:
-            trail.replayed[key] = open_loop(node.eqn, node.run.ins(node.eqn))
+            trail.replayed[key] = opened(node)
         self.loop: Loop = trail.replayed[key]
-        tape, mark = node.run.tape, node.run.marks.get(node.number)
-        if tape is not None and mark is not None:
-            self.loop.rewind = lambda: tape.seek(mark)
         self.pending: dict[int, dict[int, Wanted]] = {}
         self.askers: dict[tuple[int, int], Node | None] = {}
         self.found: Found = []
@@ -160,13 +177,8 @@ class Back:
     def replay(self, step: int) -> None:
         """Run one iteration equation by equation and follow what is wanted of it."""
         loop, wanted = self.loop, self.pending.pop(step)
-        carry, since, _ = loop.at(step)
         row = loop.row(step)
-        args = [*loop.consts, *carry, *(_row(x, row) for x in loop.rows)]
-        inside = walk.Inside(loop.body, (), loop.slot, (loop.name, row))
-        child = walk.start(inside, self.node.eqn, self.node.number, self.node.run)
-        child.order = (*child.order, step)
-        walk.run(child, args)
+        child, args, since = iteration(self.node, loop, step)
         if not _shows(child, wanted):
             child = compiled.run(child, args)
             self.trail.compiled_only = True

@@ -82,10 +82,7 @@ class _Flow:
                 # The loss of a plain `grad` is computed and dropped: its dead end is where the forward pass goes.
                 reached = [frozenset({"out"}) if new is None else new for new in reached]
             given = [new or frozenset() for new in reached]
-            if subs:
-                ins = self._backward_into(eqn, here, subs, given)
-            else:
-                ins = [frozenset().union(*given)] * len(eqn.invars)
+            ins = self._backward_into(eqn, here, subs, given) if subs else [frozenset().union(*given)] * len(eqn.invars)
             self.goes[here] = frozenset().union(*given)
             passed = frozenset({"loss"}) if kind == "transpose" else frozenset({"loss"} if kind else ())
             for atom, new in zip(eqn.invars, ins, strict=True):

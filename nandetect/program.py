@@ -97,9 +97,8 @@ def _plain(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
                 again[at] = value
             given, named = jax.tree.unflatten(tree, again)
             result = function(*given, **named)
-            kept, shape = jax.tree.flatten(result)
             out[:] = [result]
-            return [leaf for leaf in kept if _is_array(leaf)]
+            return [leaf for leaf in jax.tree.leaves(result) if _is_array(leaf)]
 
         return jax.make_jaxpr(flat)(*[leaves[at] for at in dynamic])
 
@@ -113,8 +112,7 @@ def _plain(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
         dynamic, closed = arrays, attempt(arrays)
     jaxpr, consts = compat.open_jaxpr(closed)
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path((tuple(args), kwargs))[0]]
-    shape = jax.tree.map(lambda x: x, out[0])
-    kept = [path for path, leaf in jax.tree_util.tree_flatten_with_path(shape)[0] if _is_array(leaf)]
+    kept = [path for path, leaf in jax.tree_util.tree_flatten_with_path(out[0])[0] if _is_array(leaf)]
     values = [_array(leaves[at], var.aval.dtype) for at, var in zip(dynamic, jaxpr.invars, strict=True)]
     return Program(
         name=_name(function),

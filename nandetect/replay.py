@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nandetect import account, compat, compiled, probe, tape, walk
+from nandetect import account, births, compat, compiled, probe, tape, walk
 from nandetect.account import Verdict, is_broken
 from nandetect.phase import Phases
 from nandetect.program import Program, trace
@@ -145,7 +145,7 @@ def _strictly(program: Program, phases: Phases) -> Report | None:
     """Benign births as faults: the first of the run, whether or not anything that the user sees descends from it."""
     top = _start(program)
     walk.run(top, program.args)
-    found = walk.births(top)
+    found = births.births(top, in_loops=True)
     if not found:
         return None
     return account.of_births(program, account.lens(program, phases), found)

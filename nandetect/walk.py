@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nandetect import compat, exact, probe
+from nandetect import compat, exact
 from nandetect.moves import MOVES
 
 LOOPS = frozenset({"scan", "while"})
@@ -33,8 +33,9 @@ class Inside:
 class Run:
     """One jaxpr as it ran: the value of every variable, and the run of every equation that was entered.
 
-    Where the program has callbacks, `tape` plays what they returned, and `marks` holds where it stood before each loop.
-    With `shards` every value is stacked over that many devices. `path` and `eqns` name where it stands (the numbers of the enclosing equations, and those themselves, outermost first).
+    `path` and `eqns` name where it stands (the numbers of the enclosing equations, and those themselves, outermost first), `entry` how it
+    was entered (the iteration of a loop, the branch of a cond), `order` when. Where the program has callbacks, `tape` plays what they
+    returned, and `marks` holds where it stood before each loop. With `shards` every value is stacked over that many devices.
     """
 
     jaxpr: Any
@@ -185,25 +186,3 @@ def _in_memory(value: Any) -> bool:
         return False
     devices = value.devices()
     return len(devices) == 1 and next(iter(devices)).platform == "cpu"
-
-
-def births(this: Run) -> list[tuple[Run, int, int]]:
-    """Every (run, equation, output) whose floating operands are finite and whose output is not, or NaN from inf without NaN."""
-    found = []
-    for number, eqn in enumerate(this.jaxpr.eqns[: this.done]):
-        if number in this.inner:
-            found += births(this.inner[number])
-            continue
-        if eqn.primitive.name in LOOPS:
-            continue
-        for output, var in enumerate(eqn.outvars):
-            if var in this.values and probe.is_inexact(var.aval) and not probe.is_clean(this.values[var]) and _born(this, eqn, var):
-                found.append((this, number, output))
-    return found
-
-
-def _born(this: Run, eqn: Any, var: Any) -> bool:
-    floating = [this.read(atom) for atom in eqn.invars if probe.is_inexact(atom.aval)]
-    if all(map(probe.is_clean, floating)):
-        return True
-    return bool(probe.nans(this.values[var]).any()) and not any(probe.nans(value).any() for value in floating)
