@@ -39,7 +39,7 @@ def is_broken(arrival: Arrival) -> bool:
     value = probe.host(arrival.value)[arrival.mask]
     if np.isnan(value).any() or arrival.use is Use.COMPUTED:
         return True
-    return arrival.use is Use.SHIFTED and bool((value.real > 0).any())
+    return arrival.use is Use.SHIFTED and bool((np.real(value) > 0).any())
 
 
 def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) -> Report:
@@ -104,7 +104,7 @@ def _chosen_over(trail: Trail, node: Node) -> Birth | None:
 
 def _is_mask(arrival: Arrival) -> bool:
     value = probe.host(arrival.value)[arrival.mask]
-    return bool(np.isneginf(value.real).all())
+    return bool(np.isneginf(np.real(value)).all())
 
 
 def _place(program: Program, atom: Any) -> int:

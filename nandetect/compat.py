@@ -120,7 +120,7 @@ def _varying(x: Any) -> frozenset[str]:
 
 
 def _vary(x: Any, axes: tuple[str, ...]) -> Any:
-    return jax.lax.pcast(x, axes, to="varying") if hasattr(jax.lax, "pcast") else jax.lax.pvary(x, axes)
+    return jax.lax.pcast(x, axes, to="varying") if hasattr(jax.lax, "pcast") else getattr(jax.lax, "pvary")(x, axes)
 
 
 def static_arguments(function: Any) -> tuple[frozenset[int], frozenset[str]]:

@@ -86,7 +86,7 @@ def _alike(shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
     if len(shape) != len(out) or any(size not in (1, whole) for size, whole in zip(shape, out, strict=True)):
         return _wide(shape, out, slot)
     stretched = tuple(axis for axis, (size, whole) in enumerate(zip(shape, out, strict=True)) if size != whole)
-    return Flow(slot, lambda mask: np.broadcast_to(mask, out), lambda mask: mask.any(axis=stretched, keepdims=True))
+    return Flow(slot, lambda mask: np.broadcast_to(mask, out), lambda mask: np.asarray(mask.any(axis=stretched, keepdims=True)))
 
 
 def _wide(shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
@@ -99,7 +99,7 @@ def _along(eqn: Any, shape: tuple[int, ...], out: tuple[int, ...], slot: int) ->
     batch = tuple(size for axis, size in enumerate(shape) if axis not in axes)
 
     def push(mask: Mask) -> Mask:
-        found = mask.any(axis=axes, keepdims=keeps)
+        found = np.asarray(mask.any(axis=axes, keepdims=keeps))
         if keeps or found.shape == out:
             return np.broadcast_to(found, out)
         # Linear algebra: what remains are the batch dimensions, and results may have more or fewer than two others.
@@ -108,7 +108,7 @@ def _along(eqn: Any, shape: tuple[int, ...], out: tuple[int, ...], slot: int) ->
     def pull(mask: Mask) -> Mask:
         if keeps:
             return np.broadcast_to(mask.any(axis=axes, keepdims=True), shape)
-        found = mask if mask.shape == batch else mask.any(axis=tuple(range(len(batch), mask.ndim)))
+        found = mask if mask.shape == batch else np.asarray(mask.any(axis=tuple(range(len(batch), mask.ndim))))
         return np.broadcast_to(np.expand_dims(found, axes), shape)
 
     return Flow(slot, push, pull)
@@ -182,11 +182,11 @@ def _contracted(eqn: Any, ins: Sequence[Any], out: tuple[int, ...], slots: list[
         order = [*batch, *free]
 
         def push(mask: Mask, summed=summed, order=order, others=others) -> Mask:
-            kept = mask.transpose([*order, *summed]).any(axis=tuple(range(len(order), mask.ndim)))
+            kept = np.asarray(mask.transpose([*order, *summed]).any(axis=tuple(range(len(order), mask.ndim))))
             return np.broadcast_to(np.expand_dims(kept, others), out)
 
         def pull(mask: Mask, summed=summed, order=order, others=others, shape=shape) -> Mask:
-            kept = mask.any(axis=others)
+            kept = np.asarray(mask.any(axis=others))
             spread = np.broadcast_to(kept.reshape(kept.shape + (1,) * len(summed)), [shape[axis] for axis in [*order, *summed]])
             return spread.transpose(np.argsort([*order, *summed]))
 

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from nandetect import compat, probe
 from nandetect.errors import NonFiniteError
@@ -56,18 +57,18 @@ class Guard:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         number, self._calls = self._calls, self._calls + 1
-        kept = _copied((args, kwargs)) if self._copies else (args, kwargs)
+        given, named = _copied((args, kwargs)) if self._copies else (args, kwargs)
         try:
             out = self._step(*args, **kwargs)
         except FloatingPointError:
             # JAX's own check (`jax_debug_nans`) was faster; what it says is less.
-            self._raise(Call(number, *kept, None))
+            self._raise(Call(number, given, named, None))
             raise
         if self._copies and number == 0:
             self._copies = any(leaf.is_deleted() for leaf in jax.tree.leaves((args, kwargs)) if isinstance(leaf, jax.Array))
         leaves = [leaf for leaf in jax.tree.leaves(out) if probe.is_inexact(leaf)]
-        if leaves and not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            self._pending.append(Call(number, *kept, _states(leaves)))
+        if leaves and not any(isinstance(leaf, Tracer) for leaf in leaves):
+            self._pending.append(Call(number, given, named, _states(leaves)))
         while len(self._pending) > WINDOW or (self._pending and self._pending[0].states.is_ready()):
             self._judge(self._pending.popleft())
         return out

@@ -57,12 +57,13 @@ class Loop:
         """The run-time position of the iteration that reads `row`."""
         return self.row(row)
 
-    def at(self, stop: int) -> tuple[list[Any], list[np.ndarray | None], int]:
+    def at(self, stop: int) -> tuple[list[Any], list[np.ndarray], int]:
         """Carried values and, of each element, since when it is as it is (-1: from the start), before the `stop`-th iteration."""
         since = [jnp.full(jnp.shape(x), -1, jnp.int32) if probe.is_inexact(x) else None for x in self.init]
         self.rewind()
         step, carry, since = self._advance(list(self.consts), list(self.init), since, list(self.rows), stop)
-        return list(carry), [None if s is None else np.asarray(s) for s in since], int(step)
+        marks = [np.asarray(-1) if s is None else np.asarray(s) for s in since]
+        return list(carry), marks, int(step)
 
     def _run(self, consts: Any, init: Any, since: Any, rows: Any, stop: Any) -> Any:
         def go_on(state: Any) -> Any:
@@ -133,7 +134,7 @@ def opened(node: Node) -> Loop:
     return loop
 
 
-def iteration(node: Node, loop: Loop, step: int) -> tuple[Run, list[Any], list[np.ndarray | None]]:
+def iteration(node: Node, loop: Loop, step: int) -> tuple[Run, list[Any], list[np.ndarray]]:
     """One iteration run equation by equation; with its arguments, and since when each carried element was as it was."""
     carry, since, _ = loop.at(step)
     row = loop.row(step)
@@ -217,7 +218,7 @@ def follow(trail: Trail, node: Node, asked: dict[int, Wanted], asker: Node | Non
     if any(result < loop.carry for result in asked):
         _, since, _ = loop.at(loop.length)
         for result, elements in asked.items():
-            if result < loop.carry and since[result] is not None:
+            if result < loop.carry:
                 back.want_carried(result, elements, since[result], asker)
     for result, elements in asked.items():
         if result >= loop.carry:
@@ -233,7 +234,7 @@ def follow(trail: Trail, node: Node, asked: dict[int, Wanted], asker: Node | Non
 
 
 def _row(x: Any, row: int) -> Any:
-    extended = jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)
+    extended = jnp.issubdtype(x.dtype, jax.dtypes.extended)
     return x[row] if extended else np.asarray(x)[row]
 
 

@@ -52,12 +52,12 @@ def assigned(frame: Frame) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _assignments(file: str) -> dict[tuple[int, int, int, int], str]:
+def _assignments(file: str) -> dict[tuple[int, int | None, int | None, int | None], str]:
     try:
         tree = ast.parse("".join(linecache.getlines(file)))
     except SyntaxError:
         return {}
-    found = {}
+    found: dict[tuple[int, int | None, int | None, int | None], str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             value = node.value

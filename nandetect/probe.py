@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nandetect.records import Operand, Value
@@ -15,7 +16,7 @@ Mask = np.ndarray
 def is_inexact(aval: Any) -> bool:
     """Whether a value (or its abstract shape) is floating or complex, low-precision types included."""
     dtype = getattr(aval, "dtype", None)
-    return dtype is not None and bool(jax.dtypes.issubdtype(dtype, np.inexact))
+    return dtype is not None and bool(jnp.issubdtype(dtype, np.inexact))
 
 
 def host(value: Any) -> np.ndarray:
@@ -69,7 +70,7 @@ def scalar(element: Any) -> Any:
 def describe(value: Any, index: tuple[int, ...] | None, name: str = "") -> Operand:
     """An operand as the report shows it: its range over the finite elements, its counts, its value at `index`."""
     dtype = getattr(value, "dtype", None)
-    if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.extended):
         return Operand(name=name, shape=tuple(value.shape), dtype=str(dtype))
     array = host(value)
     dtype = str(dtype if dtype is not None else array.dtype)

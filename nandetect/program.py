@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nandetect import compat
@@ -38,9 +39,9 @@ def trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, A
     """Trace a step. Raises `UsageError` where `function` is not callable or JAX cannot trace it."""
     if not callable(function):
         raise UsageError(f"locate wants a function and its arguments, not {type(function).__name__}")
-    owner = getattr(function, "__self__", None)
-    if owner is not None and is_jitted(getattr(function, "__func__", None)):
-        function, args = function.__func__, (owner, *args)
+    owner, method = getattr(function, "__self__", None), getattr(function, "__func__", None)
+    if owner is not None and method is not None and is_jitted(method):
+        function, args = method, (owner, *args)
     return _jitted(function, args, kwargs) if is_jitted(function) else _plain(function, args, kwargs)
 
 
@@ -131,7 +132,7 @@ def _is_array(leaf: Any) -> bool:
 
 
 def _array(leaf: Any, dtype: Any) -> Any:
-    if isinstance(leaf, jax.Array) or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+    if isinstance(leaf, jax.Array) or jnp.issubdtype(dtype, jax.dtypes.extended):
         return leaf
     return np.asarray(leaf, dtype)
 

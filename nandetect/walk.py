@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from nandetect import compat, exact
 from nandetect.moves import MOVES
@@ -95,7 +97,7 @@ def _leaf(eqn: Any, ins: Sequence[Any]) -> Inside | None:
 
 @rule("cond")
 def _cond(eqn: Any, ins: Sequence[Any]) -> Inside | None:
-    if isinstance(ins[0], jax.core.Tracer):
+    if isinstance(ins[0], Tracer):
         return None
     branches = eqn.params["branches"]
     taken = int(np.clip(int(ins[0]), 0, len(branches) - 1))
@@ -182,7 +184,7 @@ def _in_memory(value: Any) -> bool:
     """Whether numpy can read a value without a copy: it is numpy's already, or lies on the one CPU device."""
     if isinstance(value, np.ndarray | np.generic):
         return True
-    if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array) or jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
+    if isinstance(value, Tracer) or not isinstance(value, jax.Array) or jnp.issubdtype(value.dtype, jax.dtypes.extended):
         return False
     devices = value.devices()
     return len(devices) == 1 and next(iter(devices)).platform == "cpu"
