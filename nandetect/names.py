@@ -8,6 +8,7 @@ import linecache
 from typing import Any
 
 from nandetect import compat, provenance
+from nandetect.phase import Phases
 from nandetect.records import Frame
 from nandetect.walk import Run
 
@@ -17,8 +18,9 @@ LONGEST = 40
 class Names:
     """Names for the variables of one program, with the names of its arguments given."""
 
-    def __init__(self, jaxpr: Any, arguments: tuple[str, ...]):
+    def __init__(self, jaxpr: Any, arguments: tuple[str, ...], phases: Phases):
         self._arguments = dict(zip(jaxpr.invars, arguments, strict=True))
+        self._phases = phases
 
     def of(self, run: Run, atom: Any) -> str:
         """The name of an atom in a run; empty where the user gave it none."""
@@ -26,12 +28,17 @@ class Names:
             return ""
         if run.parent is None and atom in self._arguments:
             return self._arguments[atom]
-        for eqn in run.jaxpr.eqns:
+        for number, eqn in enumerate(run.jaxpr.eqns):
             if atom in eqn.outvars:
-                return self._made(eqn, run)
+                return self._derived(eqn, run) if self._phases.of((*run.path, number)) == "backward" else self._made(eqn, run)
         if run.parent is not None and atom in run.jaxpr.invars and run.operands:
             return self.of(run.parent, run.eqns[-1].invars[run.operands[run.jaxpr.invars.index(atom)]])
         return ""
+
+    @staticmethod
+    def _derived(eqn: Any, run: Run) -> str:
+        # A derivative stands at the expression that it differentiates, whose name is not its own.
+        return "cotangent" if "transpose(" in provenance.full_stack([*run.eqns, eqn]) else ""
 
     def _made(self, eqn: Any, run: Run) -> str:
         source = provenance.source(eqn, run.eqns)
