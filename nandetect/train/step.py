@@ -44,11 +44,10 @@ def make_step(apply: Callable[..., Any], loss: Callable[..., Any], optimizer: Op
 
 
 def global_norm(grads: Any) -> jax.Array:
-    """The length of the whole gradient, in float32 at least. Scaled by the largest entry: measuring must not be what overflows."""
+    """The length of the whole gradient, in float32 at least. A finite gradient's is finite: measuring must not be what overflows."""
     leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in jax.tree.leaves(grads)]
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
-    scale = jnp.where(largest > 0, largest, 1)
-    return scale * jnp.sqrt(sum(jnp.sum((leaf / scale) ** 2) for leaf in leaves))
+    norm = jnp.sqrt(sum(jnp.sum(leaf * leaf) for leaf in leaves))
+    return jnp.minimum(norm, jnp.finfo(norm.dtype).max)
 
 
 def accuracy(apply: Callable[..., Any], params: Any, part: Part, dtype: Any) -> float:
