@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nandetect import births, compat, event, probe
+from nandetect import births, cause, compat, event, probe
 from nandetect.derivative import Derivatives
 from nandetect.event import Lens
 from nandetect.names import Names
@@ -31,7 +31,7 @@ class Verdict:
 
 def lens(program: Program, phases: Phases) -> Lens:
     """What the events of a program share."""
-    return Lens(phases, Names(program.jaxpr, program.arguments), Derivatives(program.jaxpr, phases, program.retrace))
+    return Lens(phases, Names(program.jaxpr, program.arguments, phases), Derivatives(program.jaxpr, phases, program.retrace))
 
 
 def is_broken(arrival: Arrival) -> bool:
@@ -52,6 +52,7 @@ def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) ->
     return Report(
         origin=origin,
         chain=chain,
+        cause=_cause(trail, origin, node, lens),
         symptoms=tuple(program.results[at] for at in dict.fromkeys([*verdict.symptoms, *broken])),
         benign=benign,
         reproduced=bool(trail.births or trail.arrivals or trail.literals),
@@ -124,6 +125,15 @@ def _unexplained(program: Program, verdict: Verdict, lens: Lens) -> tuple[Event,
             node = Node(verdict.run, number)
             return event.make(node, list(eqn.outvars).index(var), None, lens), node
     return Event(primitive="<input>"), None
+
+
+def _cause(trail: Trail, origin: Event, node: Node | None, lens: Lens) -> tuple[Event, ...]:
+    """What made the operands of an origin deadly; nothing for a value that arrived non-finite."""
+    if node is None or origin.primitive == "<input>":
+        return ()
+    birth = next((birth for birth in trail.births if birth.node == node), None)
+    output, index = (birth.output, probe.first(birth.mask)) if birth else (0, origin.index)
+    return cause.trace(node, output, index, lens)
 
 
 def _phase(top: Run, trail: Trail, birth: Birth, phases: Phases) -> Phase:

@@ -1,206 +1,164 @@
-"""What made an origin's finite operand deadly: the one element is followed back to the equation, argument or literal that explains it."""
+"""What made an origin's finite operand deadly: that one element is followed back to the equation, argument or literal that explains it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-from functools import cached_property
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from nandetect import compat, probe
+from nandetect import compat, event, loops, probe
 from nandetect.event import Lens
-from nandetect.moves import MOVES
+from nandetect.explain import NOTHING_SUMMED, SHAPES, SUMS, Element, Made, deadly_operand, explain, maker, number
 from nandetect.records import Event
-from nandetect.trail import Node, flows_of
-from nandetect.walk import LOOPS, Run
+from nandetect.trail import Node
+from nandetect.walk import LOOPS
 
 MOST_EVENTS = 4
 MOST_STEPS = 120
-# A result that is this much larger than every operand was made large here; a smaller one was handed on.
-GROWTH = 4.0
-# A difference that is this much smaller than what it is the difference of is what rounding left of it.
-CANCELLED = 1e-3
-
-SUMS = frozenset({"reduce_sum", "dot_general", "conv_general_dilated", "scatter-add", "scatter_add", "reduce_window_sum", "cumsum"})
-ADDS = frozenset({"add", "sub", "add_any"})
-BOUNDS = frozenset({"max", "min", "clamp"})
-SELECTS = frozenset({"select_n", "gather", "scatter", "dynamic_update_slice", "concatenate", "pad"})
-CASTS = frozenset({"convert_element_type", "reduce_precision"})
-# Where the operand is 0 the result is, by the mathematics and not by underflow.
-ZERO_AT_ZERO = frozenset({"sqrt", "abs", "neg", "sin", "tan", "tanh", "asin", "atan", "sinh", "asinh", "expm1", "log1p", "erf", "sign", "cbrt"})
-POSITIVE = frozenset({"exp", "exp2", "logistic", "erfc"})
-LEVELS_OFF = frozenset({"tanh", "logistic", "erf", "exp", "exp2", "cos", "sin", "sqrt", "integer_pow", "square", "pow", "log", "rsqrt"})
-AT_AN_EDGE = frozenset({"acos", "asin", "atanh", "acosh", "erf_inv"})
-AT_OR_BELOW_ZERO = frozenset({"log", "sqrt", "rsqrt", "lgamma", "digamma", "integer_pow"})
-DRAWN = frozenset({"random_bits", "threefry2x32"})
+LARGEST_MATRIX = 512
+DRAWS = frozenset({"random_bits", "threefry2x32"})
+DEEPEST_DRAW = 12
 A_CONSTANT = "a constant that the step closes over"
-
-
-class Deadly(Enum):
-    """What is wrong with a finite value; `INFINITE` is an inf that was given, and that made a NaN."""
-
-    ZERO = 0
-    NEGATIVE = 1
-    HUGE = 2
-    EDGE = 3
-    INFINITE = 4
-
-
-@dataclass(frozen=True)
-class Element:
-    """One element of a value in a run, and what is wrong with it."""
-
-    run: Run
-    atom: Any
-    index: tuple[int, ...]
-    deadly: Deadly
-
-    @property
-    def value(self) -> float:
-        return float(probe.host(self.run.read(self.atom))[self.index].real)
-
-
-class Made:
-    """One element as an equation made it, with the elements of each floating operand that it was made from."""
-
-    def __init__(self, node: Node, output: int, index: tuple[int, ...]):
-        self.node, self.output, self.index = node, output, index
-        self.name: str = node.eqn.primitive.name
-        self.value = float(probe.host(node.run.read(node.eqn.outvars[output]))[index].real)
-
-    @cached_property
-    def masks(self) -> dict[int, np.ndarray]:
-        run, eqn = self.node.run, self.node.eqn
-        mark = np.zeros(np.shape(run.read(eqn.outvars[self.output])), bool)
-        mark[self.index] = True
-        ins = run.ins(eqn)
-        pulled = {flow.slot: flow.pull(mark) for flow in flows_of(run, eqn, ins, self.output)}
-        return {slot: mask for slot, mask in pulled.items() if mask.any() or self.name in SUMS}
-
-    @cached_property
-    def values(self) -> dict[int, np.ndarray]:
-        """The values of those elements, by operand."""
-        ins = self.node.run.ins(self.node.eqn)
-        return {slot: probe.host(ins[slot])[mask].real.astype(np.float64) for slot, mask in self.masks.items()}
-
-    @property
-    def dtype(self) -> str:
-        return str(self.node.eqn.outvars[self.output].aval.dtype)
-
-    def is_literal(self, slot: int) -> bool:
-        return isinstance(self.node.eqn.invars[slot], compat.Literal)
-
-    def prefer_variable(self, slots: list[int]) -> int:
-        return next((slot for slot in slots if not self.is_literal(slot)), slots[0])
-
-    def largest(self) -> int:
-        """The operand that holds the largest magnitude; a variable before a literal."""
-        sizes = {slot: float(np.abs(values).max()) for slot, values in self.values.items() if values.size}
-        most = max(sizes.values())
-        return self.prefer_variable([slot for slot, size in sizes.items() if size == most])
-
-    def element(self, slot: int, deadly: Deadly) -> Element:
-        """The element of an operand to go on with: the zero, the inf, the most negative, the largest."""
-        places, values = np.argwhere(self.masks[slot]), self.values[slot]
-        if deadly is Deadly.ZERO:
-            at = np.argmin(np.abs(values))
-        elif deadly is Deadly.NEGATIVE:
-            at = np.argmin(values)
-        else:
-            at = np.argmax(np.abs(values))
-        found = deadly
-        if values[at] == 0:
-            found = Deadly.ZERO
-        elif np.isinf(values[at]):
-            found = Deadly.INFINITE
-        return Element(self.node.run, self.node.eqn.invars[slot], tuple(int(i) for i in places[at]), found)
-
-
-@dataclass(frozen=True)
-class Step:
-    """What an equation says of the element that it made (nothing, where it only passed it on), and which operand to go on with."""
-
-    reason: str = ""
-    slot: int | None = None
-    deadly: Deadly = Deadly.ZERO
 
 
 def trace(node: Node, output: int, index: tuple[int, ...], lens: Lens) -> tuple[Event, ...]:
     """The events that explain what was deadly in the operands of an origin, the nearest first; empty where nothing explains it."""
-    # A report without a cause is still a report; one that is lost to a primitive never met before is not.
+    found: list[Event] = []
+    # A report without a cause is still a report; one that is lost to an equation never met before is not.
     try:
-        start = _deadly_operand(Made(node, output, index))
-        return _follow(start, node, lens) if start else ()
+        made = Made(node, output, index)
+        element = deadly_operand(made)
+        for one in _follow(element, lens) if element else _matrix(made, lens):
+            found.append(one)
+            if len(found) == MOST_EVENTS:
+                break
     except Exception:
-        return ()
+        return tuple(found)
+    return tuple(found)
 
 
-def _deadly_operand(made: Made) -> Element | None:
-    values = {slot: found for slot, found in made.values.items() if found.size}
-    infinite = [slot for slot, found in values.items() if np.isinf(found).any()]
-    if infinite:
-        return made.element(made.prefer_variable(infinite), Deadly.INFINITE)
-    if made.name == "triangular_solve":
-        return _pivot(made)
-    if not values or made.name in MOVES or made.name in SELECTS or _is_matrix(made):
-        return None
-    if made.name == "div":
-        return made.element(1, Deadly.ZERO) if values[1][0] == 0 else made.element(0, Deadly.HUGE)
-    first = values[min(values)][0]
-    if made.name in AT_AN_EDGE or (made.name == "log1p" and first == -1):
-        return made.element(0, Deadly.EDGE)
-    if made.name in AT_OR_BELOW_ZERO | {"log1p", "pow"} and first <= 0:
-        return made.element(0, Deadly.ZERO if first == 0 else Deadly.NEGATIVE if made.name != "integer_pow" else Deadly.HUGE)
-    return made.element(made.largest(), Deadly.HUGE)
-
-
-def _is_matrix(made: Made) -> bool:
-    return made.name in ("cholesky", "eigh", "eig", "lu", "qr", "geqrf", "svd", "schur")
-
-
-def _pivot(made: Made) -> Element | None:
-    """The zero on the diagonal of a triangular matrix."""
-    matrix = probe.host(made.node.run.read(made.node.eqn.invars[0]))
-    diagonal = np.diagonal(matrix, axis1=-2, axis2=-1) == 0
-    batch = made.index[: matrix.ndim - 2]
-    zero = np.flatnonzero(diagonal[batch])
-    if not zero.size:
-        return None
-    return Element(made.node.run, made.node.eqn.invars[0], (*batch, int(zero[0]), int(zero[0])), Deadly.ZERO)
-
-
-def _follow(element: Element, origin: Node, lens: Lens) -> tuple[Event, ...]:
-    events: list[Event] = []
-    chosen: Made | None = None
+def _follow(element: Element, lens: Lens) -> Iterator[Event]:
+    writer: Made | None = None
     summed: Made | None = None
     for _ in range(MOST_STEPS):
-        if isinstance(element.atom, compat.Literal):
-            return (*events, *([_event(chosen, f"{_number(element.value)} is written there", lens)] if chosen else []))
-        made = _maker(element)
-        if made is None:
-            moved = _outside(element)
-            if moved is None:
-                return (*events, *_given(element, lens))
-            element = moved
+        run, atom, at = maker(element.run, element.atom)
+        here = replace(element, run=run, atom=atom)
+        if at is None:
+            outside = _before_the_loop(here, lens)
+            if outside is None:
+                yield from _given(here, writer, lens)
+                return
+            if isinstance(outside, Event):
+                yield outside
+                return
+            element = outside
             continue
-        if made.name in LOOPS:
-            return (*events, _looped(made, lens))
-        if made.node.run.jaxpr.eqns[made.node.number].primitive.name == "shard_map":
-            return tuple(events)
-        drawn = _drawn(made)
-        if drawn is not None:
-            return (_event(drawn, f"{_number((events and _result(events)) or element.value)} was drawn at random", lens),)
-        step = _step(made, element.deadly)
-        if made.name in SELECTS | BOUNDS:
-            chosen = made
-        if made.name in SUMS:
-            summed = made
+        node = Node(run, at)
+        output = list(node.eqn.outvars).index(atom)
+        if node.eqn.primitive.name in LOOPS:
+            yield _from_a_loop(node, output, here, lens)
+            return
+        made = Made(node, output, here.index)
+        step = explain(made, here.deadly)
+        writer = writer if writer and made.name in SHAPES else made
+        summed = made if made.name in SUMS else summed
+        following = None if step.slot is None else made.element(step.slot, step.deadly or here.deadly)
+        draw = following and _draw(following)
+        if draw:
+            yield replace(_event(draw, 0, None, "drawn at random", lens), index=here.index)
+            return
         if step.reason:
-            at = summed if step.reason == NOTHING_COUNTED and summed else made
-            events.append(_event(at, step.reason, lens))
-        if step.slot is None or len(events) == MOST_EVENTS:
-            break
-        element = made.element(step.slot, step.deadly)
-    return tuple(events)
+            told = summed if summed and step.reason == NOTHING_SUMMED else made
+            yield _event(told.node, told.output, told.index, step.reason, lens)
+        if following is None:
+            return
+        element = following
+
+
+def _event(node: Node, output: int, index: tuple[int, ...] | None, reason: str, lens: Lens) -> Event:
+    """The event of a finite element."""
+    mask = np.zeros(np.shape(node.run.read(node.eqn.outvars[output])), bool)
+    if index is not None:
+        mask[index] = True
+    return replace(event.make(node, output, mask, lens), value="finite", reason=reason)
+
+
+def _matrix(made: Made, lens: Lens) -> Iterator[Event]:
+    """What is wrong with a whole matrix that has no Cholesky factor."""
+    matrix = probe.host(made.ins[0])
+    if made.name != "cholesky" or matrix.shape[-1] > LARGEST_MATRIX:
+        return
+    one = matrix[made.index[:-2]].astype(np.complex128 if np.iscomplexobj(matrix) else np.float64)
+    smallest = float(np.linalg.eigvalsh(one).min())
+    if smallest <= 0:
+        reason = f"the smallest eigenvalue of its matrix is {number(smallest)}"
+        yield replace(_event(made.node, made.output, made.index, reason, lens), operands=())
+
+
+def _given(element: Element, writer: Made | None, lens: Lens) -> Iterator[Event]:
+    """What was there before any equation: a literal, told by the equation that took it up, a constant, or an argument."""
+    run, atom = element.run, element.atom
+    if isinstance(atom, compat.Literal):
+        if writer is not None:
+            yield _event(writer.node, writer.output, writer.index, f"{number(element.value)} is written there", lens)
+        return
+    if run.parent is not None and atom in run.jaxpr.invars:
+        return
+    argument = A_CONSTANT if atom not in run.jaxpr.invars else lens.names.of(run, atom)
+    value = run.read(atom)
+    yield Event(
+        primitive="<input>",
+        value="finite",
+        reason=f"{number(element.value)} in the input",
+        index=element.index,
+        size=int(np.prod(np.shape(value), dtype=np.int64)),
+        shape=tuple(np.shape(value)),
+        dtype=str(getattr(value, "dtype", "")),
+        operands=(probe.describe(value, element.index, argument),),
+        argument=argument,
+    )
+
+
+def _before_the_loop(element: Element, lens: Lens) -> Element | Event | None:
+    """The element outside the loop whose iteration its run is; what earlier iterations brought to it is told as such."""
+    run = element.run
+    if run.entry is None or run.entry[0] not in LOOPS or run.parent is None or element.atom not in run.jaxpr.invars:
+        return None
+    node = Node(run.parent, run.path[-2])
+    loop = loops.open_loop(node.eqn, node.run.ins(node.eqn))
+    at, row = list(run.jaxpr.invars).index(element.atom), run.entry[1]
+    consts = len(loop.consts)
+    if at < consts:
+        return replace(element, run=run.parent, atom=node.eqn.invars[loop.first_const + at])
+    carried = at < consts + loop.carry
+    if carried and run.order[-1] > 0:
+        made = event.make(node, at - consts, None, lens, brief=True)
+        reason = f"{number(element.value)} was carried into iteration {row}"
+        return replace(made, value="finite", reason=reason, context=(*made.context, run.entry), index=element.index)
+    index = element.index if carried else (row, *element.index)
+    return replace(element, run=run.parent, atom=node.eqn.invars[loop.first_carry + at - consts], index=index)
+
+
+def _from_a_loop(node: Node, output: int, element: Element, lens: Lens) -> Event:
+    """A loop that came out with the element: where it is a row of stacked results, in that iteration."""
+    loop = loops.open_loop(node.eqn, node.run.ins(node.eqn))
+    made = event.make(node, output, None, lens, brief=True)
+    when, context = "", made.context
+    if output >= loop.carry:
+        when, context = f" of iteration {element.index[0]}", (*context, (loop.name, element.index[0]))
+    return replace(made, value="finite", reason=f"{number(element.value)} is the result{when}", context=context, index=element.index)
+
+
+def _draw(element: Element) -> Node | None:
+    """The equation that drew random bits, where the element is nothing but those bits read as a number."""
+    run, _, at = maker(element.run, element.atom)
+    if at is None or run.jaxpr.eqns[at].primitive.name != "bitcast_convert_type":
+        return None
+    for _ in range(DEEPEST_DRAW):
+        run, _, at = maker(run, run.jaxpr.eqns[at].invars[0])
+        if at is None:
+            return None
+        if run.jaxpr.eqns[at].primitive.name in DRAWS:
+            return Node(run, at)
+    return None
