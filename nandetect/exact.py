@@ -20,7 +20,7 @@ PLAIN: dict[str, Function] = {
     "mul": np.multiply,
     "neg": np.negative,
     "abs": np.abs,
-    "sign": np.sign,
+    "sign": lambda x: np.where(x == 0, x, np.sign(x)),
     "floor": np.floor,
     "ceil": np.ceil,
     "max": np.maximum,
@@ -38,6 +38,8 @@ PLAIN: dict[str, Function] = {
 FLOATING: dict[str, Function] = {"div": np.divide, "sqrt": np.sqrt}
 BOOLEAN: dict[str, Function] = {"and": np.logical_and, "or": np.logical_or, "not": np.logical_not, "xor": np.logical_xor}
 REDUCTIONS: dict[str, Function] = {"reduce_max": np.max, "reduce_min": np.min, "reduce_and": np.all, "reduce_or": np.any}
+# Which zero comes out where 0.0 and -0.0 meet is XLA's own rule.
+ZEROS = frozenset({"max", "min", "clamp", "reduce_max", "reduce_min"})
 # Types on which numpy, like XLA, rounds each operation once to nearest-even; complex and 8-bit floats are left to XLA.
 EXACT_TYPES = frozenset(
     {"float16", "bfloat16", "float32", "float64", "int32", "int64", "uint32", "int8", "uint8", "int16", "uint16", "uint64", "bool"}
@@ -58,6 +60,8 @@ def evaluate(eqn: Any, ins: Sequence[np.ndarray]) -> list[np.ndarray] | None:
     aval = eqn.outvars[0].aval
     result = np.asarray(out)
     if result.dtype != aval.dtype or result.shape != tuple(aval.shape) or _has_subnormal(result):
+        return None
+    if eqn.primitive.name in ZEROS and (result == 0).any() and any(_has_negative_zero(x) for x in ins):
         return None
     return [result]
 
@@ -85,7 +89,7 @@ def _apply(eqn: Any, ins: Sequence[np.ndarray], types: Sequence[str]) -> Any:
 
 
 def _integer_power(x: np.ndarray, exponent: int) -> np.ndarray | None:
-    """By repeated squaring, in the order in which JAX lowers it."""
+    """By repeated squaring, in the order in which JAX lowers it; None where a power on the way is subnormal."""
     if exponent == 0:
         return np.ones_like(x)
     left, power, result = abs(exponent), x, None
@@ -95,6 +99,8 @@ def _integer_power(x: np.ndarray, exponent: int) -> np.ndarray | None:
         left >>= 1
         if left:
             power = power * power
+        if _has_subnormal(power) or (result is not None and _has_subnormal(result)):
+            return None
     assert result is not None
     return np.ones_like(x) / result if exponent < 0 else result
 
@@ -106,6 +112,10 @@ def _converted(x: np.ndarray, old: str, new: Any) -> np.ndarray | None:
     if name in FLOATS or (name in EXACT_TYPES and old not in FLOATS):
         return x.astype(new)
     return None
+
+
+def _has_negative_zero(x: np.ndarray) -> bool:
+    return x.dtype.name in FLOATS and bool((np.signbit(x) & (x == 0)).any())
 
 
 def _has_subnormal(x: np.ndarray) -> bool:

@@ -23,7 +23,6 @@ ALONG: dict[str, Callable[[Any, int], tuple[int, ...]]] = {
         ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin", "reduce_precision_sum"),
         lambda eqn, ndim: tuple(eqn.params["axes"]),
     ),
-    **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"), lambda eqn, ndim: (eqn.params["axis"],)),
     "sort": lambda eqn, ndim: (eqn.params["dimension"],),
     "top_k": lambda eqn, ndim: (eqn.params.get("axis", ndim - 1) % ndim,),
     "fft": lambda eqn, ndim: tuple(range(ndim - len(eqn.params["fft_lengths"]), ndim)),
@@ -45,7 +44,8 @@ ALONG: dict[str, Callable[[Any, int], tuple[int, ...]]] = {
         lambda eqn, ndim: (ndim - 2, ndim - 1),
     ),
 }
-KEEPS_AXES = frozenset({"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "sort", "top_k", "fft"})
+KEEPS_AXES = frozenset({"sort", "top_k", "fft"})
+RUNNING = frozenset({"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"})
 ADDITIVE = frozenset({"scatter-add", "scatter_add", "scatter-sub", "scatter_sub", "reduce_window_sum", "select_and_scatter_add"})
 BILINEAR = frozenset({"conv_general_dilated"})
 
@@ -72,8 +72,14 @@ def flows(eqn: Any, ins: Sequence[Any], output: int) -> list[Flow]:
         return _contracted(eqn, ins, shape, slots)
     if name in ALONG:
         return [_along(eqn, tuple(ins[slot].shape), shape, slot) for slot in slots]
-    if name in ADDITIVE | BILINEAR:
-        return [_linear(eqn, ins, slot, 1.0 if name in BILINEAR else 0.0) for slot in slots]
+    if name in RUNNING:
+        return [_running(eqn, slot) for slot in slots]
+    if name in ADDITIVE:
+        return [_linear(eqn, ins, slot, 0.0) for slot in slots]
+    if name in BILINEAR:
+        # The kernel meets the padding too, so that a NaN in it is everywhere; an image's element meets only its neighbours.
+        wide = [_wide(tuple(ins[slot].shape), shape, slot) for slot in slots if slot == 1]
+        return [_linear(eqn, ins, slot, 1.0) for slot in slots if slot == 0] + wide
     if compat.is_opaque(eqn):
         return [_wide(tuple(np.shape(ins[slot])), shape, slot) for slot in slots]
     return [_alike(tuple(np.shape(ins[slot])), shape, slot) for slot in slots]
@@ -112,6 +118,18 @@ def _along(eqn: Any, shape: tuple[int, ...], out: tuple[int, ...], slot: int) ->
         return np.broadcast_to(np.expand_dims(found, axes), shape)
 
     return Flow(slot, push, pull)
+
+
+def _running(eqn: Any, slot: int) -> Flow:
+    """A cumulative operation: an output depends on the elements up to its own, from either end."""
+    axis, backwards = eqn.params["axis"], eqn.params["reverse"]
+
+    def spread(mask: Mask, flip: bool) -> Mask:
+        turned = np.flip(mask, axis) if flip else mask
+        found = np.logical_or.accumulate(turned, axis=axis)
+        return np.flip(found, axis) if flip else found
+
+    return Flow(slot, lambda mask: spread(mask, backwards), lambda mask: spread(mask, not backwards))
 
 
 def _moved(eqn: Any, ins: Sequence[Any], output: int, run: Any, slots: list[int]) -> list[Flow]:
@@ -203,7 +221,7 @@ def _linear(eqn: Any, ins: Sequence[Any], slot: int, other: float) -> Flow:
         return eqn.primitive.bind(*[x if at == slot else value for at, value in enumerate(fixed)], **params)
 
     def push(mask: Mask) -> Mask:
-        return np.asarray(apply(jax.numpy.asarray(mask, np.float32))) > 0
+        return np.asarray(apply(jax.numpy.asarray(mask, np.float32))) != 0
 
     def pull(mask: Mask) -> Mask:
         _, transpose = jax.vjp(apply, jax.numpy.zeros(mask_shape, np.float32))

@@ -31,7 +31,8 @@ def _same(params: dict[str, Any], *xs: np.ndarray) -> list[np.ndarray]:
 
 @move("reshape")
 def _reshape(params: dict[str, Any], x: np.ndarray, *_: Any) -> list[np.ndarray]:
-    return [x.reshape(params["new_sizes"])]
+    order = params.get("dimensions")
+    return [(x if order is None else x.transpose(order)).reshape(params["new_sizes"])]
 
 
 @move("squeeze")
