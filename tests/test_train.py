@@ -62,6 +62,13 @@ def test_the_xlogy_loss_fails_in_its_derivative():
     assert (finding.step, finding.report.label) == (finding.report.step, "loss xlogy · float32")
 
 
+def test_a_run_that_was_stopped_counts_its_sound_steps():
+    result = run(Settings(loss="naive", debug_nans=True))
+    assert (result.stopped, result.steps) == ("non-finite", result.findings[0].step)
+    assert np.isfinite(result.loss)
+    assert (result.accuracy, result.held_out_accuracy) == (None, None)
+
+
 def test_the_stable_loss_learns_all_the_digits_under_the_same_defaults():
     result = run(Settings(debug_nans=True))
     assert (result.loss_name, result.findings, result.stopped) == ("stable", (), "finished")

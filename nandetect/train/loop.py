@@ -61,22 +61,20 @@ def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool) -> Res
                     notice(snapshot)
         except KeyboardInterrupt:
             stopped = "interrupted"
+        ledger.settle()
         if watched:
             step.flush()
     except NonFiniteError as error:
-        stopped, report = "non-finite", _labelled(error.report, ready, ledger.entered)
-    ledger.settle()
+        stopped, report = "non-finite", dataclasses.replace(error.report, label=f"loss {ready.loss} · {ready.dtype}")
     return _result(ready, params, ledger, stopped, report)
-
-
-def _labelled(report: Report, ready: Ready, step: int) -> Report:
-    return dataclasses.replace(report, label=f"loss {ready.loss} · {ready.dtype}", step=step if report.step is None else report.step)
 
 
 def _result(
     ready: Ready, params: Any, ledger: Ledger, stopped: Literal["finished", "interrupted", "non-finite"], report: Report | None
 ) -> Result:
-    rate, seconds, last = ledger.steps_per_second, ledger.seconds, ledger.snapshot()
+    # A fault is found a little late; what came after it does not count.
+    sound = ledger.entered if report is None or report.step is None else report.step
+    last = ledger.snapshot(sound - 1)
     judged = report is None and ledger.entered > 0
     return Result(
         stopped=stopped,
@@ -88,11 +86,11 @@ def _result(
         train_samples=len(ready.data.train),
         held_out_samples=len(ready.data.held_out),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
-        steps=ledger.entered,
-        epochs=ledger.epochs,
-        seconds=seconds,
+        steps=sound,
+        epochs=sound / ready.steps_per_epoch,
+        seconds=ledger.seconds,
         compile_seconds=ledger.compile_seconds,
-        steps_per_second=rate,
+        steps_per_second=ledger.steps_per_second,
         loss=last.loss if last else None,
         gradient_norm=last.gradient_norm if last else None,
         accuracy=accuracy(ready.model.apply, params, ready.data.train, ready.dtype) if judged else None,

@@ -88,7 +88,11 @@ class Overfit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a run did. `accuracy` is that of the final parameters; a run that a non-finite value stopped has none."""
+    """What a run did.
+
+    A run that a non-finite value stopped counts the sound steps before it, `loss` and `gradient_norm` are those of the last of them, and
+    it has no `accuracy`; else that of the final parameters.
+    """
 
     stopped: Literal["finished", "interrupted", "non-finite"]
     data: str
