@@ -22,7 +22,8 @@ walk
 names compiled
 loops shards
 trail
-event
+event births explain
+cause
 account
 replay
 guard doctor
