@@ -1,0 +1,52 @@
+"""What the tests of `locate` share: the truth is a mark in the test's own source."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import nandetect as nd
+from nandetect.records import Report
+
+MARK = "# <-- origin"
+
+
+@pytest.fixture
+def marked(request) -> int:
+    """The number of the line of the test that ends in the mark."""
+    lines, start = inspect.getsourcelines(request.function)
+    (at,) = [number for number, line in enumerate(lines, start) if line.rstrip().endswith(MARK)]
+    return at
+
+
+@pytest.fixture
+def find(request, marked) -> Callable[..., Report]:
+    """`locate`, whose origin must stand on the marked line of the test and must have been seen in a replay."""
+
+    def report(function: Callable[..., object], *args: object, **kwargs: object) -> Report:
+        found = nd.locate(function, *args, **kwargs)
+        assert found is not None
+        source = found.origin.source
+        assert source is not None
+        assert (source.file, source.line) == (str(request.path), marked)
+        assert found.reproduced
+        return found
+
+    return report
+
+
+@pytest.fixture(scope="session")
+def xs() -> jax.Array:
+    """Three numbers, the middle one zero."""
+    return jnp.array([1.0, 0.0, 2.0])
+
+
+@pytest.fixture
+def x64():
+    """64-bit numbers for the length of a test."""
+    with jax.enable_x64(True):
+        yield
