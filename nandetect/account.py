@@ -65,16 +65,14 @@ def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) ->
 def _origin(program: Program, lens: Lens, verdict: Verdict) -> tuple[Event, Node | None]:
     top, trail = verdict.run, verdict.trail
     arrived = [arrival for arrival in trail.arrivals if is_broken(arrival)]
-    births = sorted(trail.births, key=lambda birth: birth.node.order)
+    born = sorted(trail.births, key=lambda birth: birth.node.order)
     # An inf that arrived as state or as a mask (-inf) is no fault by itself: what made nan of it is.
-    arrived = [arrival for arrival in arrived if not births or not _is_mask(arrival)]
+    arrived = [arrival for arrival in arrived if not born or not _is_mask(arrival)]
     if arrived:
-        arrival = min(
-            arrived, key=lambda arrival: list(top.jaxpr.invars).index(arrival.atom) if arrival.atom in top.jaxpr.invars else 10**6
-        )
+        arrival = min(arrived, key=lambda arrival: _place(program, arrival.atom))
         return event.arrival(_arrival_name(program, arrival), arrival.value, arrival.mask), arrival.node
-    if births:
-        birth = births[0]
+    if born:
+        birth = born[0]
         return event.make(birth.node, birth.output, birth.mask, lens, _phase(top, trail, birth, lens.phases)), birth.node
     written = [arrival for arrival in trail.literals if arrival.node is not None]
     if written:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from nandetect import account, births, compat, compiled, probe, tape, walk
+from nandetect import account, births, compat, compiled, doubt, probe, tape, walk
 from nandetect.account import Verdict, is_broken
 from nandetect.phase import Phases
 from nandetect.program import Program, trace
@@ -52,7 +53,7 @@ def _follow(program: Program, phases: Phases, broken: list[int]) -> Verdict | No
         shown = [at for at in group if not probe.is_clean(top.read(program.jaxpr.outvars[at]))]
         verdict = _judge(program, top, shown) if shown else None
         if verdict is not None:
-            return verdict
+            return _standing(program, verdict)
         if not shown:
             return _compiled(program, group) or Verdict(top, Trail(), group)
     return None
@@ -91,6 +92,21 @@ def _is_fault(trail: Trail) -> bool:
     return any(is_broken(arrival) for arrival in trail.arrivals) or any(
         arrival.use is Use.COMPUTED or probe.nans(arrival.value).any() for arrival in trail.literals
     )
+
+
+def _standing(program: Program, verdict: Verdict) -> Verdict:
+    """The verdict without leading births that the compiled program does not have; where it has none of them, the compiled run's own."""
+    trail = verdict.trail
+    symptoms = [program.jaxpr.outvars[at] for at in verdict.symptoms]
+    for birth in sorted(trail.births, key=lambda birth: birth.node.order):
+        chain = trail.chain(birth.node)
+        if not doubt.is_doubtful(chain) or doubt.stands(trail, chain, verdict.run, program.args, symptoms):
+            return verdict
+        trail.births.remove(birth)
+    if trail.arrivals or trail.literals:
+        return verdict
+    again = _compiled(program, verdict.symptoms)
+    return replace(again, compiled_only=False) if again else verdict
 
 
 def _compiled(program: Program, group: list[int]) -> Verdict | None:

@@ -55,7 +55,7 @@ class Node:
         return isinstance(other, Node) and self.run is other.run and self.number == other.number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Birth:
     """Elements of one output of an equation that became non-finite there."""
 
