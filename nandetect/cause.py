@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nandetect import compat, event, loops, probe
 from nandetect.event import Lens
-from nandetect.explain import NOTHING_SUMMED, SHAPES, SUMS, Element, Made, deadly_operand, explain, maker, number
+from nandetect.explain import NOTHING_SUMMED, SHAPES, SUMS, WIDE, Element, Made, Step, deadly_operand, explain, maker, number
 from nandetect.records import Event
 from nandetect.trail import Node
 from nandetect.walk import LOOPS
@@ -17,6 +17,7 @@ from nandetect.walk import LOOPS
 MOST_EVENTS = 4
 MOST_STEPS = 120
 LARGEST_MATRIX = 512
+CHOOSES = frozenset({"select_n", "scatter", "dynamic_update_slice", "concatenate", "pad", "gather"})
 DRAWS = frozenset({"random_bits", "threefry2x32"})
 DEEPEST_DRAW = 12
 A_CONSTANT = "a constant that the step closes over"
@@ -39,21 +40,17 @@ def trace(node: Node, output: int, index: tuple[int, ...], lens: Lens) -> tuple[
 
 
 def _follow(element: Element, lens: Lens) -> Iterator[Event]:
-    writer: Made | None = None
-    summed: Made | None = None
+    told = Told()
     for _ in range(MOST_STEPS):
         run, atom, at = maker(element.run, element.atom)
         here = replace(element, run=run, atom=atom)
         if at is None:
             outside = _before_the_loop(here, lens)
-            if outside is None:
-                yield from _given(here, writer, lens)
-                return
-            if isinstance(outside, Event):
-                yield outside
-                return
-            element = outside
-            continue
+            if isinstance(outside, Element):
+                element = outside
+                continue
+            yield from [outside] if outside else _given(here, told, lens)
+            return
         node = Node(run, at)
         output = list(node.eqn.outvars).index(atom)
         if node.eqn.primitive.name in LOOPS:
@@ -61,19 +58,33 @@ def _follow(element: Element, lens: Lens) -> Iterator[Event]:
             return
         made = Made(node, output, here.index)
         step = explain(made, here.deadly)
-        writer = writer if writer and made.name in SHAPES else made
-        summed = made if made.name in SUMS else summed
+        told = told.after(made, step)
         following = None if step.slot is None else made.element(step.slot, step.deadly or here.deadly)
         draw = following and _draw(following)
         if draw:
             yield replace(_event(draw, 0, None, "drawn at random", lens), index=here.index)
             return
         if step.reason:
-            told = summed if summed and step.reason == NOTHING_SUMMED else made
-            yield _event(told.node, told.output, told.index, step.reason, lens)
+            teller = told.summed if told.summed and step.reason == NOTHING_SUMMED else made
+            yield _event(teller.node, teller.output, teller.index, step.reason, lens)
         if following is None:
             return
         element = following
+
+
+@dataclass(frozen=True)
+class Told:
+    """Equations already passed that tell better what happened than the one at which the way ends."""
+
+    last: Made | None = None
+    chosen: Made | None = None
+    summed: Made | None = None
+    equal: Made | None = None
+
+    def after(self, made: Made, step: Step) -> Told:
+        """The same with one more equation passed."""
+        chosen = made if made.name in CHOOSES else self.chosen if made.name in SHAPES else None
+        return Told(made, chosen, made if made.name in SUMS else self.summed, made if step.instead else self.equal)
 
 
 def _event(node: Node, output: int, index: tuple[int, ...] | None, reason: str, lens: Lens) -> Event:
@@ -81,7 +92,8 @@ def _event(node: Node, output: int, index: tuple[int, ...] | None, reason: str, 
     mask = np.zeros(np.shape(node.run.read(node.eqn.outvars[output])), bool)
     if index is not None:
         mask[index] = True
-    return replace(event.make(node, output, mask, lens), value="finite", reason=reason)
+    brief = node.eqn.primitive.name in WIDE
+    return replace(event.make(node, output, mask, lens, brief=brief), value="finite", reason=reason)
 
 
 def _matrix(made: Made, lens: Lens) -> Iterator[Event]:
@@ -96,10 +108,14 @@ def _matrix(made: Made, lens: Lens) -> Iterator[Event]:
         yield replace(_event(made.node, made.output, made.index, reason, lens), operands=())
 
 
-def _given(element: Element, writer: Made | None, lens: Lens) -> Iterator[Event]:
+def _given(element: Element, told: Told, lens: Lens) -> Iterator[Event]:
     """What was there before any equation: a literal, told by the equation that took it up, a constant, or an argument."""
     run, atom = element.run, element.atom
+    if told.equal is not None:
+        yield _event(told.equal.node, told.equal.output, told.equal.index, "cancels to 0", lens)
+        return
     if isinstance(atom, compat.Literal):
+        writer = told.chosen or told.last
         if writer is not None:
             yield _event(writer.node, writer.output, writer.index, f"{number(element.value)} is written there", lens)
         return

@@ -19,8 +19,12 @@ from nandetect.walk import Run
 GROWTH = 4.0
 # A difference that is this much smaller than what it is the difference of is what rounding left of it.
 CANCELLED = 1e-3
+# An addend that is this much smaller than the sum did not make it what it is.
+SLIGHT = 0.1
 
-SUMS = frozenset({"reduce_sum", "dot_general", "conv_general_dilated", "scatter-add", "scatter_add", "reduce_window_sum", "cumsum"})
+SUMS = frozenset({"reduce_sum", "dot_general", "scatter-add", "scatter_add", "cumsum"})
+# Sums whose every element depends on a window of elements, which JAX must compile anew to tell.
+WIDE = frozenset({"conv_general_dilated", "reduce_window_sum", "select_and_scatter_add"})
 ADDS = frozenset({"add", "sub", "add_any"})
 BOUNDS = frozenset({"max", "min", "clamp", "reduce_max", "reduce_min", "cummax", "cummin", "sort", "top_k"})
 CASTS = frozenset({"convert_element_type", "reduce_precision"})
@@ -68,11 +72,15 @@ class Element:
 
 @dataclass(frozen=True)
 class Step:
-    """What an equation says (nothing, where it only handed the element on), and the operand to go on with, if any."""
+    """What an equation says (nothing, where it only handed the element on), and the operand to go on with, if any.
+
+    `instead` is said in place of an argument, where nothing before it explains the element: of two equal operands neither is to blame.
+    """
 
     reason: str = ""
     slot: int | None = None
     deadly: Deadly | None = None
+    instead: str = ""
 
 
 class Made:
@@ -95,6 +103,8 @@ class Made:
         """By operand, which of its elements this one was made from."""
         mark = np.zeros(np.shape(self.node.run.read(self.eqn.outvars[self.output])), bool)
         mark[self.index] = True
+        if self.name in CASTS:
+            return {0: mark}  # also from integers and booleans, which no non-finite value flows through
         return {flow.slot: flow.pull(mark) for flow in flows_of(self.node.run, self.eqn, self.ins, self.output)}
 
     @cached_property
@@ -105,8 +115,7 @@ class Made:
 
     def holding(self, test: Callable[[np.ndarray], Any]) -> list[int]:
         """The operands of which some of those elements pass a test, variables before literals."""
-        slots = [slot for slot, values in self.values.items() if np.any(test(values))]
-        return sorted(slots, key=self.is_written)
+        return sorted([slot for slot, values in self.values.items() if np.any(test(values))], key=self.is_written)
 
     def is_written(self, slot: int) -> bool:
         """Whether an operand is a literal of the program."""
@@ -190,6 +199,8 @@ def explain(made: Made, deadly: Deadly) -> Step:
     if made.name in HANDS_ON | {"device_put", "psum_invariant"}:
         slots = list(made.values)
         return Step(slot=slots[0] if slots else None)
+    if made.name in WIDE:
+        return Step(f"adds up to {number(made.value)}")
     if made.name in BOUNDS:
         return _bounded(made)
     if made.name in CASTS:
@@ -209,26 +220,22 @@ def _bounded(made: Made) -> Step:
 
 
 def _cast(made: Made) -> Step:
-    if not made.values:
-        return Step(NOTHING_SUMMED if made.value == 0 else "")
     before = made.values[0][0]
     if made.value == 0 and before != 0:
         return Step(f"underflows to 0 in {made.dtype}")
-    if made.value != before and abs(made.value) == 1:
-        return Step(f"rounds to {number(made.value)} in {made.dtype}")
-    return Step(slot=0)
+    if made.value == 0 and made.ins[0].dtype == bool:
+        return Step(NOTHING_SUMMED)
+    rounded = made.value != before and abs(made.value) == 1
+    return Step(f"rounds to {number(made.value)} in {made.dtype}") if rounded else Step(slot=0)
 
 
 def _zero(made: Made) -> Step:
     zeros = made.holding(lambda values: values == 0)
     if made.name in ADDS:
-        left, right = (values[0] for values in made.values.values()) if len(made.values) == 2 else (0.0, 0.0)
-        if left == 0 and right == 0:
-            return Step(slot=zeros[0])
-        # Of `1 - p` it is p that was not meant to be 1.
-        given = [slot for slot in (0, 1) if made.is_written(slot)]
-        return Step("cancels to 0", 1 - given[0] if given else None, Deadly.EDGE)
+        return _cancelled(made, zeros)
     if made.name in SUMS:
+        if made.name.startswith("scatter") and 2 not in made.values:
+            return Step(NOTHING_SUMMED)
         empty = [slot for slot, values in made.values.items() if not values.any()]
         return Step(slot=empty[0]) if empty else Step("the terms cancel or underflow to 0")
     if made.name == "div" and 0 not in zeros:
@@ -241,11 +248,21 @@ def _zero(made: Made) -> Step:
     return Step("a pivot is 0, the matrix is singular" if made.name == "lu" else "gives 0")
 
 
+def _cancelled(made: Made, zeros: list[int]) -> Step:
+    if all(not values.any() for values in made.values.values()):
+        return Step(slot=zeros[0], instead="cancels to 0" if made.name == "sub" and not made.is_written(zeros[-1]) else "")
+    # Of `1 - p` it is p that was not meant to be 1.
+    given = [slot for slot in (0, 1) if made.is_written(slot)]
+    return Step("cancels to 0", 1 - given[0] if given else None, Deadly.EDGE)
+
+
 def _negative(made: Made) -> Step:
     negative = [slot for slot in made.holding(lambda values: values < 0) if not made.is_written(slot)]
     if made.name in ADDS | SUMS:
-        most = max(np.abs(values).max() for values in made.values.values())
-        return Step(f"cancels to {number(made.value)}" if abs(made.value) < CANCELLED * most else f"gives {number(made.value)}")
+        sizes = sorted(np.abs(values).max() for values in made.values.values())
+        if made.name == "add" and negative and sizes[0] < SLIGHT * abs(made.value):
+            return Step(slot=negative[0])
+        return Step(f"cancels to {number(made.value)}" if abs(made.value) < CANCELLED * sizes[-1] else f"gives {number(made.value)}")
     return Step(slot=negative[0]) if negative and made.name in ("mul", "div") else Step(f"gives {number(made.value)}")
 
 
@@ -260,14 +277,19 @@ def _huge(made: Made) -> Step:
 
 
 def _edge(made: Made) -> Step:
+    zeros = made.holding(lambda values: values == 0)
     same = made.holding(lambda values: np.abs(values) == abs(made.value))
-    if made.name in SUMS | ADDS:
+    if made.name in SUMS or (made.name in ADDS and not same):
         return Step(f"adds up to {made.value:.8g}")
-    if made.name == "div":
-        return Step(f"the quotient is {made.value:.8g}")
-    if same and abs(made.value) == 1:
-        return Step(slot=same[0])
-    return Step(f"rounds to {made.value:.8g} in {made.dtype}" if 0 not in made.values.get(0, ()) else f"gives {made.value:.8g}")
+    if made.name in ADDS:
+        return Step(slot=same[0]) if zeros else Step(f"rounds to {made.value:.8g} in {made.dtype}")
+    if made.name == "div" and same and abs(made.value) == 1:
+        return Step(slot=0 if made.is_written(1) else 1)
+    if zeros:
+        return Step(f"gives {made.value:.8g}", zeros[0])
+    if made.name in ("div", "mul") or abs(made.value) != 1:
+        return Step(f"gives {made.value:.8g}")
+    return Step(slot=same[0]) if same else Step(f"rounds to {made.value:.8g} in {made.dtype}")
 
 
 def _infinite(made: Made) -> Step:
