@@ -87,10 +87,10 @@ def _watch(loop: loops.Loop, consts: Sequence[Any], init: Sequence[Any], rows: S
     def iterate(state: Any) -> Any:
         step, first, carry = state
         outs, bad = body(carry, ())
-        return step + 1, jnp.where((first < 0) & bad, step, first), outs
+        return step + 1, jnp.where((first < 0) & bad, step, first), loop.kept(carry, outs)
 
     start = (jnp.int32(0), jnp.int32(-1), list(init))
-    _, first, carry = lax.while_loop(lambda state: loop.condition(*state[2]), iterate, start)
+    _, first, carry = lax.while_loop(lambda state: jnp.any(loop.condition(*state[2])), iterate, start)
     return list(carry), first
 
 

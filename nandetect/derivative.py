@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import linecache
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -65,8 +66,8 @@ class Derivatives:
             else:
                 return None
         found = provenance.source(eqns[-1], eqns[:-1])
-        known = {_place(frame) for frame in filed.frames} if filed else set()
-        return None if found is None or _place(found) in known else found
+        known = {(frame.file, frame.function) for frame in filed.frames} if filed else set()
+        return None if found is None or (found.file, found.function) in known else found
 
     def _forward_frames(self, jaxpr: Any, path: tuple[int, ...], eqns: tuple[Any, ...]) -> Iterator[list[Frame]]:
         for number, eqn in enumerate(jaxpr.eqns):
@@ -88,7 +89,17 @@ def calls_own(frame: Frame) -> bool:
     function = node.func
     while isinstance(function, ast.Attribute):
         function = function.value
-    return not (isinstance(function, ast.Name) and function.id in _library_names(frame.file))
+    return not (isinstance(function, ast.Name) and (function.id in _library_names(frame.file) or _is_library_in(frame.file, function.id)))
+
+
+def _is_library_in(file: str, name: str) -> bool:
+    """Whether a name of a file's loaded module (by a star import, say) is a library's."""
+    for module in list(sys.modules.values()):
+        if getattr(module, "__file__", None) == file and hasattr(module, name):
+            found = inspect.unwrap(getattr(module, name))
+            home = getattr(found, "__file__", None) or getattr(getattr(found, "__code__", None), "co_filename", None)
+            return home is not None and not provenance.is_users(home)
+    return False
 
 
 @functools.lru_cache(maxsize=64)

@@ -23,8 +23,6 @@ ALONG: dict[str, Callable[[Any, int], tuple[int, ...]]] = {
         ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin", "reduce_precision_sum"),
         lambda eqn, ndim: tuple(eqn.params["axes"]),
     ),
-    "sort": lambda eqn, ndim: (eqn.params["dimension"],),
-    "top_k": lambda eqn, ndim: (eqn.params.get("axis", ndim - 1) % ndim,),
     "fft": lambda eqn, ndim: tuple(range(ndim - len(eqn.params["fft_lengths"]), ndim)),
     **dict.fromkeys(
         (
@@ -44,7 +42,7 @@ ALONG: dict[str, Callable[[Any, int], tuple[int, ...]]] = {
         lambda eqn, ndim: (ndim - 2, ndim - 1),
     ),
 }
-KEEPS_AXES = frozenset({"sort", "top_k", "fft"})
+KEEPS_AXES = frozenset({"fft"})
 RUNNING = frozenset({"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"})
 ADDITIVE = frozenset({"scatter-add", "scatter_add", "scatter-sub", "scatter_sub", "reduce_window_sum", "select_and_scatter_add"})
 BILINEAR = frozenset({"conv_general_dilated"})
@@ -72,6 +70,8 @@ def flows(eqn: Any, ins: Sequence[Any], output: int) -> list[Flow]:
         return _contracted(eqn, ins, shape, slots)
     if name in ALONG:
         return [_along(eqn, tuple(ins[slot].shape), shape, slot) for slot in slots]
+    if name in ("sort", "top_k"):
+        return _permuted(eqn, ins, output, slots)
     if name in RUNNING:
         return [_running(eqn, slot) for slot in slots]
     if name in ADDITIVE:
@@ -118,6 +118,20 @@ def _along(eqn: Any, shape: tuple[int, ...], out: tuple[int, ...], slot: int) ->
         return np.broadcast_to(np.expand_dims(found, axes), shape)
 
     return Flow(slot, push, pull)
+
+
+def _permuted(eqn: Any, ins: Sequence[Any], output: int, slots: list[int]) -> list[Flow]:
+    """`sort` and `top_k`: where each element was before, along the sorted axis."""
+    if eqn.primitive.name == "top_k":
+        axis = eqn.params.get("axis", ins[0].ndim - 1) % ins[0].ndim
+        order = np.asarray(eqn.primitive.bind(*ins, **eqn.params)[1])
+    else:
+        axis = eqn.params["dimension"]
+        places = np.indices(ins[0].shape, np.int32)[axis]
+        order = np.asarray(eqn.primitive.bind(*ins, places, **{**eqn.params, "is_stable": True})[-1])
+    size = int(np.prod(ins[output].shape, dtype=np.int64))
+    origin = np.take_along_axis(np.arange(size).reshape(ins[output].shape), order, axis)
+    return [_from_numbers(origin, 0, tuple(ins[slot].shape), slot) for slot in slots if slot == output]
 
 
 def _running(eqn: Any, slot: int) -> Flow:
@@ -214,18 +228,18 @@ def _contracted(eqn: Any, ins: Sequence[Any], out: tuple[int, ...], slots: list[
 
 def _linear(eqn: Any, ins: Sequence[Any], slot: int, other: float) -> Flow:
     """An equation linear in each operand, run on masks; its transpose leads back. The other operands are all `other`."""
-    fixed = [np.full(value.shape, other, np.float32) if probe.is_inexact(value) else value for value in ins]
+    dtype = ins[slot].dtype
+    fixed = [np.full(value.shape, other, value.dtype) if probe.is_inexact(value) else value for value in ins]
     params = {**eqn.params, "preferred_element_type": None} if "preferred_element_type" in eqn.params else eqn.params
 
     def apply(x: Any) -> Any:
         return eqn.primitive.bind(*[x if at == slot else value for at, value in enumerate(fixed)], **params)
 
     def push(mask: Mask) -> Mask:
-        return np.asarray(apply(jax.numpy.asarray(mask, np.float32))) != 0
+        return np.asarray(apply(jax.numpy.asarray(mask, dtype))) != 0
 
     def pull(mask: Mask) -> Mask:
-        _, transpose = jax.vjp(apply, jax.numpy.zeros(mask_shape, np.float32))
-        return np.asarray(transpose(jax.numpy.asarray(mask, np.float32))[0]) != 0
+        _, transpose = jax.vjp(apply, jax.numpy.zeros(ins[slot].shape, dtype))
+        return np.asarray(transpose(jax.numpy.asarray(mask, dtype))[0]) != 0
 
-    mask_shape = ins[slot].shape
     return Flow(slot, push, pull)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from nandetect.trail import Node, Trail
     from nandetect.walk import Run
 
-# A carried value that wanders from element to element asks for a replay at each; the earliest few tell the story.
-REPLAYS = 12
+# A carried value that wanders from element to element asks for a replay at each.
+REPLAYS = 256
 AT_ONCE = 4
 
 
@@ -65,17 +65,24 @@ class Loop:
         marks = [np.asarray(-1) if s is None else np.asarray(s) for s in since]
         return list(carry), marks, int(step)
 
+    def kept(self, old: Sequence[Any], new: Sequence[Any]) -> list[Any]:
+        """The carried values after an iteration: under `vmap`, lanes of a while that are done keep theirs."""
+        going = jnp.bool_(True) if self.condition is None else self.condition(*old)
+        if not jnp.ndim(going):
+            return list(new)
+        return [jnp.where(going.reshape(going.shape + (1,) * (jnp.ndim(x) - going.ndim)), y, x) for x, y in zip(old, new, strict=True)]
+
     def _run(self, consts: Any, init: Any, since: Any, rows: Any, stop: Any) -> Any:
         def go_on(state: Any) -> Any:
             step, carry, _ = state
             more = step < stop
-            return more if self.condition is None else more & self.condition(*carry)
+            return more if self.condition is None else more & jnp.any(self.condition(*carry))
 
         def iterate(state: Any) -> Any:
             step, carry, since = state
             at = self.length - 1 - step if self.reverse else step
             here = [lax.dynamic_index_in_dim(x, at, keepdims=False) for x in rows]
-            new = self.function(*consts, *carry, *here)[: self.carry]
+            new = self.kept(carry, self.function(*consts, *carry, *here)[: self.carry])
             marks = [
                 None if mark is None else jnp.where(_kind(after) != _kind(before), step, mark)
                 for mark, before, after in zip(since, carry, new, strict=True)
@@ -230,6 +237,8 @@ def follow(trail: Trail, node: Node, asked: dict[int, Wanted], asker: Node | Non
         if not back.pending:
             break
         back.replay(max(back.pending) if len(back.pending) < AT_ONCE else min(back.pending))
+    # What could not be followed to its end is not passed over in silence: it is the loop's.
+    trail.unfollowed += [(node, result, elements) for wanted in back.pending.values() for result, elements in wanted.items()]
     return back.found
 
 

@@ -21,6 +21,7 @@ from nandetect.wanted import Use, Wanted, merge
 
 COPIES = frozenset(MOVES) | {
     *("gather", "scatter", "max", "min", "reduce_max", "reduce_min", "cummax", "cummin", "sort", "top_k", "clamp"),
+    *("scatter-max", "scatter-min", "scatter_max", "scatter_min"),
     *("convert_element_type", "reduce_precision", "device_put", "psum_invariant", "all_gather", "ppermute", "pmax", "pmin"),
 }
 SHIFTS = frozenset({"add", "sub", "neg", "add_any"})
@@ -90,6 +91,7 @@ class Trail:
     links: dict[Node, Node | None] = field(default_factory=dict)
     asked: dict[Node, dict[int, Mask]] = field(default_factory=dict)
     replayed: dict[Any, Any] = field(default_factory=dict)
+    unfollowed: list[tuple[Node, int, Wanted]] = field(default_factory=list)
     compiled_only: bool = False
 
     def symptom(self, top: Run, atom: Any) -> None:
@@ -101,6 +103,8 @@ class Trail:
         given = self.follow(top, {atom: {Use.MOVED: mask}}, {atom: None})
         for var, (wanted, asker) in given.items():
             self.arrivals += [Arrival(var, found, use, asker, top) for use, found in wanted.items()]
+        if not self.births and not self.arrivals:
+            self.births += [Birth(node, output, mask) for node, output, wanted in self.unfollowed for mask in wanted.values()]
 
     def follow(self, run: Run, wanted: dict[Any, Wanted], askers: dict[Any, Node | None]) -> dict[Any, tuple[Wanted, Node | None]]:
         """Follow the wanted elements back through one run; what is left stood in its arguments and constants."""
