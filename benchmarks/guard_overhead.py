@@ -1,6 +1,6 @@
 """The cost of watching every step: nd.guard, jax_debug_nans and checkify against the plain step.
 
-    python benchmarks/guard_overhead.py [--rounds 7] [--steps 20]
+    python benchmarks/guard_overhead.py [--rounds 10] [--steps 20]
 
 All run in one process and take turns within a round; a figure is the time of a block of steps over the plain block of the same round.
 `plain again` over `plain` is the noise of the machine. Checkify's error is read after every step, as its users do.
@@ -76,9 +76,15 @@ def blocks(step: Callable[..., Any], args: tuple[Any, ...], steps: int) -> dict[
     return {"plain": plain, "plain again": plain, "nd.guard": guard, "jax_debug_nans": debug_nans, "checkify": checkified}
 
 
+def turns(names: list[str], number: int) -> list[str]:
+    """The order in one round: each round begins with the next, so that none always runs first."""
+    first = number % len(names)
+    return names[first:] + names[:first]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
     for title, (step, args), steps in (
@@ -88,7 +94,7 @@ def main() -> None:
         tools = blocks(step, args, steps)
         for block in tools.values():
             block()
-        rounds = [{name: seconds(block) for name, block in tools.items()} for _ in range(options.rounds)]
+        rounds = [{name: seconds(tools[name]) for name in turns(list(tools), number)} for number in range(options.rounds)]
         took = {name: [one[name] for one in rounds] for name in tools}
         milliseconds = [1e3 * total / steps for total in took["plain"]]
         print(f"{title}: plain {spread(milliseconds, ' ms')}, {options.rounds} rounds of {steps} steps; min / median / max over plain")
