@@ -1,0 +1,124 @@
+"""Forward, backward or update: decided by where a value comes from and goes to."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+
+def quadratic(w, x):
+    return jnp.sum((w * x) ** 2)
+
+
+def test_normalised_gradient_is_update(find):
+    @jax.jit
+    def step(w, x):
+        loss, slope = jax.value_and_grad(quadratic)(w, x)
+        slope = slope / jnp.abs(slope)  # <-- origin
+        return loss, w - slope
+
+    origin = find(step, jnp.float32(0), jnp.ones(3)).origin
+    assert (origin.primitive, origin.phase, origin.reason) == ("div", "update", "zero divided by zero")
+
+
+def test_learning_rate_schedule_is_update(find, xs):
+    @jax.jit
+    def step(w, x, count):
+        loss, slope = jax.value_and_grad(quadratic)(w, x)
+        rate = 1.0 / count  # <-- origin
+        return loss, w - rate * slope
+
+    assert find(step, jnp.float32(1), xs, jnp.float32(0)).origin.phase == "update"
+
+
+def test_weight_decay_that_sees_the_parameters_alone_is_update(find, xs):
+    @jax.jit
+    def step(w, x):
+        loss, slope = jax.value_and_grad(quadratic)(w, x)
+        decay = jnp.sqrt(w - 5.0)  # <-- origin
+        return loss, w - slope - 0.1 * decay
+
+    assert find(step, jnp.float32(1), xs).origin.phase == "update"
+
+
+def test_second_moment_that_overflows_is_update(find):
+    @jax.jit
+    def step(w, moment, x):
+        loss, slope = jax.value_and_grad(lambda w: jnp.sum(w * x))(w)
+        return loss, w, 0.9 * moment + 0.1 * slope**2  # <-- origin
+
+    origin = find(step, jnp.float32(1), jnp.float32(0), jnp.array([1e30])).origin
+    assert (origin.phase, origin.value) == ("update", "inf")
+
+
+def test_metric_of_the_gradients_is_update(find):
+    @jax.jit
+    def step(w, x):
+        loss, slope = jax.value_and_grad(quadratic)(w, x)
+        return loss, slope, jnp.log(jnp.abs(slope))  # <-- origin
+
+    assert find(step, jnp.float32(0), jnp.ones(3)).origin.phase == "update"
+
+
+def test_jitted_clip_inside_the_update_is_update_on_its_own_line(find, xs):
+    @jax.jit
+    def clip(slope):
+        return slope / jnp.abs(slope)  # <-- origin
+
+    @jax.jit
+    def step(w, x):
+        loss, slope = jax.value_and_grad(quadratic)(w, x)
+        return loss, w - clip(slope)
+
+    assert find(step, jnp.float32(0), xs).origin.phase == "update"
+
+
+def test_optimizer_of_a_library_is_update_on_the_line_that_called_it(find, xs):
+    optimizer = optax.adam(1e-2)
+
+    @jax.jit
+    def step(w, state, x):
+        loss, slope = jax.value_and_grad(quadratic)(w, x)
+        updates, state = optimizer.update(slope, state, w)  # <-- origin
+        return loss, optax.apply_updates(w, updates), state
+
+    w = jnp.float32(1)
+    adam, rest = optimizer.init(w)
+    origin = find(step, w, (adam._replace(nu=jnp.float32(-1e4)), rest), xs).origin
+    assert (origin.primitive, origin.phase) == ("sqrt", "update")
+
+
+@pytest.mark.parametrize("differentiated", [True, False])
+def test_preprocessing_of_the_batch_is_forward(find, xs, differentiated):
+    @jax.jit
+    def step(w, x):
+        x = jnp.log(x)  # <-- origin
+        return (jax.value_and_grad(quadratic) if differentiated else quadratic)(w, x)
+
+    assert find(step, jnp.float32(1), xs).origin.phase == "forward"
+
+
+def test_metric_that_the_loss_returns_beside_itself_is_forward(find, xs):
+    def loss(w, x):
+        return quadratic(w, x), {"log": jnp.log(x)}  # <-- origin
+
+    report = find(jax.jit(jax.value_and_grad(loss, has_aux=True)), jnp.float32(1), xs)
+    assert (report.origin.phase, report.symptoms) == ("forward", ("[0][1]['log']",))
+
+
+def test_step_that_does_not_differentiate_has_no_update(find, xs):
+    f = jax.jit(lambda w, x: (w * x, jnp.log(x)))  # <-- origin
+    assert find(f, jnp.float32(1), xs).origin.phase == "forward"
+
+
+def test_meta_gradient_through_an_optimizer_is_backward(find):
+    optimizer = optax.adam(1e-2)
+
+    def outer(w, x):
+        slope = jax.grad(quadratic)(w, x)
+        updates, _ = optimizer.update(slope, optimizer.init(w))  # <-- origin
+        return quadratic(w + updates, x)
+
+    assert find(jax.jit(jax.value_and_grad(outer)), jnp.array([0.0, 1.0]), jnp.ones(2)).origin.phase == "backward"
