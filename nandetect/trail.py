@@ -197,9 +197,11 @@ class Trail:
         paths = [flow for flow in flows_of(run, eqn, ins, output) if flow.slot in broken]
         infinite = {slot: probe.bad(ins[slot]) & ~nan for slot, nan in broken.items()}
         none = np.zeros(mask.shape, bool)
-        from_nan = mask & np.logical_or.reduce([none, *(flow.push(broken[flow.slot]) for flow in paths)])
+        has_nan = mask & np.logical_or.reduce([none, *(flow.push(broken[flow.slot]) for flow in paths)])
+        has_inf = mask & np.logical_or.reduce([none, *(flow.push(infinite[flow.slot]) for flow in paths)])
+        from_nan = has_nan & (probe.nans(value) | ~has_inf)
         rest = mask & ~from_nan
-        from_inf = rest & np.logical_or.reduce([none, *(flow.push(infinite[flow.slot]) for flow in paths)])
+        from_inf = rest & has_inf
         born = (rest & ~from_inf) | (from_inf & probe.nans(value))
         if born.any():
             self.births.append(Birth(node, output, born))
