@@ -15,10 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from nandetect import compat, exact
+from nandetect import compat, exact, probe
 from nandetect.moves import MOVES
 
 LOOPS = frozenset({"scan", "while"})
+# Bytes of new values after which those that nothing needs any more are let go.
+BUDGET = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ def start(inside: Inside, eqn: Any, number: int, outer: Run) -> Run:
 def run(this: Run, args: Sequence[Any], targets: frozenset[Any] = frozenset(), leaf: Callable[..., list[Any]] | None = None) -> bool:
     """Run a jaxpr, equation by equation. With `targets` it stops when all of those variables are known, and says so."""
     leaf = leaf or evaluate
+    held = 0
     this.values.update(zip([*this.jaxpr.constvars, *this.jaxpr.invars], [*this.consts, *args], strict=True))
     missing = set(targets)
     for number, eqn in enumerate(this.jaxpr.eqns):
@@ -163,10 +166,27 @@ def run(this: Run, args: Sequence[Any], targets: frozenset[Any] = frozenset(), l
             outs = [child.read(atom) if child.knows(atom) else None for atom in child.jaxpr.outvars]
         this.values.update((var, out) for var, out in zip(eqn.outvars, outs, strict=True) if out is not None)
         this.done = number + 1
+        held += sum(getattr(out, "nbytes", 0) for out in outs if not isinstance(out, Tracer))
+        if held > BUDGET:
+            release(this)
+            held = 0
         missing.difference_update(eqn.outvars)
         if targets and (stopped or not missing):
             return True
     return False
+
+
+def release(this: Run) -> None:
+    """Forget the values that no later equation reads and that no way back needs: neither operand nor result of one that went bad."""
+    kept = {*this.jaxpr.invars, *this.jaxpr.constvars}
+    kept |= {atom for atom in this.jaxpr.outvars if not isinstance(atom, compat.Literal)}
+    for number, eqn in enumerate(this.jaxpr.eqns):
+        known = [var for var in eqn.outvars if var in this.values and probe.is_inexact(var.aval)]
+        if number >= this.done or not all(probe.is_clean(this.values[var]) for var in known):
+            kept |= {*eqn.outvars, *(atom for atom in eqn.invars if not isinstance(atom, compat.Literal))}
+    this.values = {var: value for var, value in this.values.items() if var in kept}
+    for child in this.inner.values():
+        release(child)
 
 
 def evaluate(eqn: Any, ins: Sequence[Any]) -> list[Any]:
