@@ -9,7 +9,7 @@ from typing import Any
 
 from nandetect import compat, provenance
 from nandetect.phase import Phases
-from nandetect.records import Frame
+from nandetect.records import Frame, Source
 from nandetect.walk import Run
 
 LONGEST = 40
@@ -30,7 +30,7 @@ class Names:
             return self._arguments[atom]
         for number, eqn in enumerate(run.jaxpr.eqns):
             if atom in eqn.outvars:
-                return self._derived(eqn, run) if self._phases.of((*run.path, number)) == "backward" else self._made(eqn, run)
+                return self._derived(eqn, run) if self._phases.of((*run.path, number)) == "backward" else self._made(eqn, run, atom)
         if run.parent is not None and atom in run.jaxpr.invars and run.operands:
             return self.of(run.parent, run.eqns[-1].invars[run.operands[run.jaxpr.invars.index(atom)]])
         return ""
@@ -40,15 +40,26 @@ class Names:
         # A derivative stands at the expression that it differentiates, whose name is not its own.
         return "cotangent" if "transpose(" in provenance.full_stack([*run.eqns, eqn]) else ""
 
-    def _made(self, eqn: Any, run: Run) -> str:
+    def _made(self, eqn: Any, run: Run, atom: Any) -> str:
         source = provenance.source(eqn, run.eqns)
-        if source is None or not provenance.is_users(source.file):
+        if source is None or not provenance.is_users(source.file) or not _leaves(run, atom, source):
             return ""
         target = assigned(source)
         if target:
             return target
         text = provenance.excerpt(source)
         return text if len(text) <= LONGEST and source.column is not None else ""
+
+
+def _leaves(run: Run, atom: Any, source: Source) -> bool:
+    """Whether a value gets out of the expression that made it: what only a library's own steps pass on has no name of the user's."""
+    if atom in run.jaxpr.outvars:
+        return True
+    return any(atom in eqn.invars and _place(provenance.source(eqn, run.eqns)) != _place(source) for eqn in run.jaxpr.eqns)
+
+
+def _place(frame: Frame | None) -> Any:
+    return frame and (frame.file, frame.line, frame.column, frame.end_line, frame.end_column)
 
 
 def assigned(frame: Frame) -> str:
