@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,8 +43,10 @@ CASES = {
     "clamp": lambda x, y: lax.clamp(lax.min(x, y), y, lax.max(x, y)),
     "reduce_max": lambda x, y: lax.reduce(x, -np.inf, lax.max, (1,)),
     "reduce_min": lambda x, y: lax.reduce(x, np.inf, lax.min, (0,)),
-    **{f"power {n}": lambda x, y, n=n: lax.integer_pow(x, n) for n in (-3, -2, -1, 0, 1, 2, 3, 5, 8)},
+    **{f"power {n}": lambda x, y, n=n: lax.integer_pow(x, n) for n in (-2, -1, 0, 3, 5)},
     **{f"to {name}": lambda x, y, name=name: lax.convert_element_type(x, name) for name in (*FLOATS, *INTEGERS, "float8_e5m2")},
+}
+MOVES = {
     "reshape": lambda x, y: lax.reshape(x, (30, 4)),
     "reshape transposed": lambda x, y: lax.reshape(x, (120,), (1, 0)),
     "transpose": lambda x, y: lax.transpose(x, (1, 0)),
@@ -94,24 +94,31 @@ def bits(x):
     return np.where(np.isnan(x.astype(np.float64)), -1, x.view(f"u{x.dtype.itemsize}").astype(np.int64))
 
 
+def agrees(function, dtype, subnormal=False):
+    """Whether a function of two arrays of this type could be traced; if so, it must give what XLA gives."""
+    x, y = (numbers(dtype, seed, subnormal) for seed in (1, 2))
+    try:
+        closed = jax.make_jaxpr(function)(x, y)
+    except TypeError:
+        return False
+    run = walk.Run(closed.jaxpr, list(closed.consts))
+    walk.run(run, [x, y])
+    for want, var in zip(jax.tree.leaves(jax.jit(function)(x, y)), closed.jaxpr.outvars, strict=True):
+        got = np.asarray(run.read(var))
+        assert (got.dtype, got.shape) == (want.dtype, want.shape)
+        np.testing.assert_array_equal(bits(got), bits(np.asarray(want)), err_msg=str(dtype))
+    return True
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_evaluated_equations_agree_with_xla_to_the_bit(name, x64):
-    compared = 0
+def test_arithmetic_agrees_with_xla_to_the_bit(name, x64):
     kinds = [(dtype, False) for dtype in (*FLOATS, *INTEGERS)] + [(dtype, True) for dtype in WITH_SUBNORMALS]
-    for dtype, subnormal in kinds:
-        x, y = (numbers(dtype, zlib.crc32(f"{name}{dtype}{subnormal}{which}".encode()), subnormal) for which in "xy")
-        try:
-            closed = jax.make_jaxpr(CASES[name])(x, y)
-        except TypeError:
-            continue
-        run = walk.Run(closed.jaxpr, list(closed.consts))
-        walk.run(run, [x, y])
-        for want, var in zip(jax.tree.leaves(jax.jit(CASES[name])(x, y)), closed.jaxpr.outvars, strict=True):
-            got = np.asarray(run.read(var))
-            assert (got.dtype, got.shape) == (want.dtype, want.shape)
-            np.testing.assert_array_equal(bits(got), bits(np.asarray(want)), err_msg=f"{name} of {dtype}")
-            compared += 1
-    assert compared
+    assert any([agrees(CASES[name], *kind) for kind in kinds])
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_moves_agree_with_xla_to_the_bit(name):
+    assert agrees(MOVES[name], "float32", True) and agrees(MOVES[name], "bool")
 
 
 @pytest.mark.parametrize("name", ["add", "mul", "div", "max", "lt", "floor", "is_finite", "to float16", "power 3", "reduce_max"])
