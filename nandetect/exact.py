@@ -122,5 +122,6 @@ def _has_subnormal(x: np.ndarray) -> bool:
     tiny = TINY.get(x.dtype.name)
     if tiny is None:
         return False
-    size = np.abs(x)
-    return bool(((size < tiny) & (size > 0)).any())
+    with np.errstate(invalid="ignore"):
+        size = np.abs(x)
+        return bool(((size < tiny) & (size > 0)).any())
