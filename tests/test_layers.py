@@ -22,7 +22,7 @@ walk
 names compiled
 loops shards
 trail
-event births explain
+event births explain doubt
 cause
 account
 replay
