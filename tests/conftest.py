@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 
 import jax
+import jax.experimental
 import jax.numpy as jnp
 import pytest
 
@@ -48,5 +49,6 @@ def xs() -> jax.Array:
 @pytest.fixture
 def x64():
     """64-bit numbers for the length of a test."""
-    with jax.enable_x64(True):
+    enable = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64  # experimental before JAX 0.8
+    with enable(True):
         yield

@@ -86,7 +86,10 @@ def test_empty_segment_of_a_maximum_is_state(xs):
 
 
 def test_overflow_that_only_the_uncompiled_program_has_is_silent():
-    assert nd.locate(jax.jit(lambda x: (x * 300) / 300), jnp.array([300.0], jnp.float16)) is None
+    f, x = jax.jit(lambda x: (x * 300) / 300), jnp.array([300.0], jnp.float16)
+    if not jnp.isfinite(f(x)).all():
+        pytest.skip("this compiler does not take the two factors together")
+    assert nd.locate(f, x) is None
 
 
 def test_dynamic_loss_scale_that_skips_the_step_is_silent(xs):
