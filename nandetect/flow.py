@@ -13,39 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from nandetect import compat, probe
+from nandetect import probe
+from nandetect.families import ADDITIVE, ALONG, BILINEAR, ELEMENTWISE, KEEPS_AXES, RUNNING, SAME_PLACE, WINDOWS
 from nandetect.moves import MOVES, moved_operands
 from nandetect.probe import Mask
-
-# `over` are the axes along which an output depends on the whole of its operand.
-ALONG: dict[str, Callable[[Any, int], tuple[int, ...]]] = {
-    **dict.fromkeys(
-        ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin", "reduce_precision_sum"),
-        lambda eqn, ndim: tuple(eqn.params["axes"]),
-    ),
-    "fft": lambda eqn, ndim: tuple(range(ndim - len(eqn.params["fft_lengths"]), ndim)),
-    **dict.fromkeys(
-        (
-            "cholesky",
-            "eigh",
-            "eig",
-            "lu",
-            "geqrf",
-            "qr",
-            "svd",
-            "schur",
-            "householder_product",
-            "triangular_solve",
-            "tridiagonal",
-            "hessenberg",
-        ),
-        lambda eqn, ndim: (ndim - 2, ndim - 1),
-    ),
-}
-KEEPS_AXES = frozenset({"fft"})
-RUNNING = frozenset({"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"})
-ADDITIVE = frozenset({"scatter-add", "scatter_add", "scatter-sub", "scatter_sub", "reduce_window_sum", "select_and_scatter_add"})
-BILINEAR = frozenset({"conv_general_dilated"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +45,16 @@ def flows(eqn: Any, ins: Sequence[Any], output: int) -> list[Flow]:
         return _permuted(eqn, ins, output, slots)
     if name in RUNNING:
         return [_running(eqn, slot) for slot in slots]
+    if name in WINDOWS:
+        return [_windowed(eqn, ins[slot], slot) for slot in slots]
     if name in ADDITIVE:
         return [_linear(eqn, ins, slot, 0.0) for slot in slots]
     if name in BILINEAR:
         # The kernel meets the padding too, so that a NaN in it is everywhere; an image's element meets only its neighbours.
         wide = [_wide(tuple(ins[slot].shape), shape, slot) for slot in slots if slot == 1]
         return [_linear(eqn, ins, slot, 1.0) for slot in slots if slot == 0] + wide
-    if compat.is_opaque(eqn):
-        return [_wide(tuple(np.shape(ins[slot])), shape, slot) for slot in slots]
-    return [_alike(tuple(np.shape(ins[slot])), shape, slot) for slot in slots]
+    shaped = _alike if name in ELEMENTWISE or name in SAME_PLACE else _wide
+    return [shaped(tuple(np.shape(ins[slot])), shape, slot) for slot in slots]
 
 
 def _alike(shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
@@ -235,11 +207,27 @@ def _linear(eqn: Any, ins: Sequence[Any], slot: int, other: float) -> Flow:
     def apply(x: Any) -> Any:
         return eqn.primitive.bind(*[x if at == slot else value for at, value in enumerate(fixed)], **params)
 
+    return _by_transposing(apply, ins[slot].shape, dtype, slot)
+
+
+def _windowed(eqn: Any, x: Any, slot: int) -> Flow:
+    """A reduction over sliding windows: the sum over the same windows of a mask."""
+    names = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
+
+    def apply(mask: Any) -> Any:
+        return jax.lax.reduce_window(mask, 0.0, jax.lax.add, *(eqn.params[name] for name in names))
+
+    return _by_transposing(apply, x.shape, np.float32, slot)
+
+
+def _by_transposing(apply: Callable[[Any], Any], shape: tuple[int, ...], dtype: Any, slot: int) -> Flow:
+    """The flow of a function that is linear: forward on masks, and back by its transpose."""
+
     def push(mask: Mask) -> Mask:
         return np.asarray(apply(jax.numpy.asarray(mask, dtype))) != 0
 
     def pull(mask: Mask) -> Mask:
-        _, transpose = jax.vjp(apply, jax.numpy.zeros(ins[slot].shape, dtype))
-        return np.asarray(transpose(jax.numpy.asarray(mask, dtype))[0]) != 0
+        primal, transpose = jax.vjp(apply, jax.numpy.zeros(shape, dtype))
+        return np.asarray(transpose(jax.numpy.asarray(mask, primal.dtype))[0]) != 0
 
     return Flow(slot, push, pull)

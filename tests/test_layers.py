@@ -15,7 +15,7 @@ import nandetect
 LAYERS = """
 records
 errors listing
-compat moves reasons exact target arguments
+compat moves families reasons exact target arguments
 provenance phase probe program model_file
 flow wanted derivative tape
 walk
@@ -23,11 +23,10 @@ names compiled
 loops shards
 trail
 event births explain doubt
-cause
+cause hazards/
 account
 replay
-guard doctor
-hazards/ data/
+guard doctor data/
 train/
 subject
 inspect_program
