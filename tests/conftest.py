@@ -49,6 +49,7 @@ def xs() -> jax.Array:
 @pytest.fixture
 def x64():
     """64-bit numbers for the length of a test."""
-    enable = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64  # experimental before JAX 0.8
+    # Experimental before JAX 0.8.
+    enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
     with enable(True):
         yield
