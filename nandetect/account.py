@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nandetect import births, cause, compat, event, probe
+from nandetect import births, cause, compat, event, hazards, probe
 from nandetect.derivative import Derivatives
 from nandetect.event import Lens
 from nandetect.names import Names
@@ -49,10 +49,12 @@ def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) ->
     chain = _chain(trail, origin, node, lens)
     reached = {(birth.node, birth.output) for birth in trail.births}
     benign = tuple(event.make(one, output, None, lens) for one, output in births.births(verdict.run) if (one, output) not in reached)
+    why = _cause(trail, origin, node, lens)
     return Report(
         origin=origin,
         chain=chain,
-        cause=_cause(trail, origin, node, lens),
+        cause=why,
+        fixes=hazards.fixes(origin, chain, why),
         symptoms=tuple(program.results[at] for at in dict.fromkeys([*verdict.symptoms, *broken])),
         benign=benign,
         reproduced=bool(trail.births or trail.arrivals or trail.literals),

@@ -1,0 +1,30 @@
+"""Ways of writing that go non-finite, each with a way that does not: told in a report, and run by one test. No JAX until one is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nandetect.hazards import divisions, linalg, logs, masks, optimizers, overflow, roots
+from nandetect.hazards.hazard import Facts, Hazard
+from nandetect.hazards.proof import proof
+from nandetect.records import Event, Fix
+
+# In the order in which they are offered: what is told by more comes first.
+HAZARDS: tuple[Hazard, ...] = (
+    *(optimizers.HAZARDS + linalg.HAZARDS + masks.HAZARDS),
+    *(divisions.HAZARDS + logs.HAZARDS + roots.HAZARDS + overflow.HAZARDS),
+)
+MOST = 2
+
+
+def fixes(origin: Event, chain: Sequence[Event] = (), cause: Sequence[Event] = ()) -> tuple[Fix, ...]:
+    """The stable ways to write what an origin and its causes show, the best first; none where nothing is known of it."""
+    facts = Facts(origin, tuple(chain), tuple(cause))
+    found = [hazard for hazard in HAZARDS if hazard.matches(facts)]
+    best = [hazard for hazard in found if not hazard.general] or found
+    return tuple(_fix(hazard, facts) for hazard in best[:MOST])
+
+
+def _fix(hazard: Hazard, facts: Facts) -> Fix:
+    shown = proof(hazard, hazard.values(facts))
+    return Fix(code=hazard.code, name=hazard.name, why=hazard.why, before=hazard.before, after=hazard.after, proof=shown)

@@ -1,0 +1,113 @@
+"""Divisions by zero: masked ones, empty means, zero norms; and inverse trigonometry at the ends of its range."""
+
+from __future__ import annotations
+
+from nandetect.hazards.hazard import Facts, Hazard
+
+NEAR_ONE = "jnp.clip(x, -1 + 1e-6, 1 - 1e-6)"
+
+
+def _by_zero(facts: Facts) -> bool:
+    return facts.made("div", saying="zero")
+
+
+def _normalises(facts: Facts) -> bool:
+    return facts.written(r"norm|cosine", f"{facts.expression} {facts.meaning(1)}")
+
+
+HAZARDS = (
+    Hazard(
+        code="ND231",
+        name="division-in-a-masked-branch",
+        why="`where` drops the value of the masked branch, but not its derivative: 0 * inf is nan; give the branch a harmless operand",
+        before="jnp.where(x > 0, 1.0 / x, 0.0)",
+        after="jnp.where(x > 0, 1.0 / jnp.where(x > 0, x, 1.0), 0.0)",
+        breaks_on={"x": (0.0, 4.0)},
+        ordinary={"x": (0.25, 4.0)},
+        fails="gradient",
+        matches=lambda facts: (
+            facts.made("div", "integer_pow", "log", "sqrt", "rsqrt", "pow", "acos", "log1p", phase="backward")
+            and facts.written(r"\bwhere\([^,]+,.*(/|log\(|sqrt\(|\*\*|norm\(|arccos\(|log1p\()", facts.line)
+        ),
+    ),
+    Hazard(
+        code="ND232",
+        name="mean-of-nothing",
+        why="where the mask selects nothing the mean is 0 / 0; divide by a count of at least 1",
+        before="jnp.sum(jnp.where(m, x, 0.0)) / jnp.sum(m)",
+        after="jnp.sum(jnp.where(m, x, 0.0)) / jnp.maximum(jnp.sum(m), 1)",
+        breaks_on={"m": (False, False), "x": (0.5, 2.0)},
+        ordinary={"m": (True, False), "x": (0.5, 2.0)},
+        matches=lambda facts: _by_zero(facts) and facts.because(saying="nothing is summed") and not _normalises(facts),
+        values=lambda facts: {"m": (False,), "x": (0.0,)},
+    ),
+    Hazard(
+        code="ND233",
+        name="normalising-a-zero-vector",
+        why="the norm of a zero vector is 0, and 0 / 0 is nan; bound the squared norm from below, inside the root",
+        before="x / jnp.linalg.norm(x)",
+        after="x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x**2), 1e-24))",
+        breaks_on={"x": (0.0, 0.0)},
+        ordinary={"x": (3.0, -4.0)},
+        matches=lambda facts: facts.made("div", phase="forward", saying="zero") and _normalises(facts),
+        values=lambda facts: {"x": (0.0, 0.0)},
+    ),
+    Hazard(
+        code="ND234",
+        name="standardising-a-constant",
+        why="the standard deviation of a constant is 0, and 0 / 0 is nan; add a small number to the variance, inside the root",
+        before="(x - jnp.mean(x)) / jnp.std(x)",
+        after="(x - jnp.mean(x)) * jax.lax.rsqrt(jnp.var(x) + 1e-6)",
+        breaks_on={"x": (2.0, 2.0)},
+        ordinary={"x": (0.5, -1.0, 2.0)},
+        matches=lambda facts: (
+            facts.made("div", phase="forward", saying="zero") and facts.written(r"\bstd\(", f"{facts.expression} {facts.meaning(1)}")
+        ),
+    ),
+    Hazard(
+        code="ND235",
+        name="atan2-at-the-origin",
+        why="the angle of the zero vector has no derivative: it is 0 / 0; give arctan2 a harmless point there",
+        before="jnp.arctan2(y, x)",
+        after="jnp.arctan2(y, jnp.where((x == 0) & (y == 0), 1.0, x))",
+        breaks_on={"x": 0.0, "y": 0.0},
+        ordinary={"x": (-1.0, 2.0), "y": (0.5, -1.0)},
+        fails="gradient",
+        matches=lambda facts: _by_zero(facts) and facts.derives("arctan2", "atan2", "angle"),
+        values=lambda facts: {"x": 0.0, "y": 0.0},
+    ),
+    Hazard(
+        code="ND236",
+        name="slope-of-arccos-at-one",
+        why="the derivative of arccos and arcsin is infinite at -1 and 1; clip a little inside, not at the ends",
+        before="jnp.arccos(jnp.clip(x, -1.0, 1.0))",
+        after=f"jnp.arccos({NEAR_ONE})",
+        breaks_on={"x": (-1.0, 1.0)},
+        ordinary={"x": (-0.5, 0.75)},
+        fails="gradient",
+        matches=lambda facts: facts.made("rsqrt", "div", phase="backward", saying="zero") and facts.derives("arccos", "acos"),
+        values=lambda facts: {"x": 1.0},
+    ),
+    Hazard(
+        code="ND237",
+        name="arccos-outside-by-rounding",
+        why="a cosine computed in floating point may exceed 1 by a rounding error, where arccos is nan; clip a little inside",
+        before="jnp.arccos(x)",
+        after=f"jnp.arccos({NEAR_ONE})",
+        breaks_on={"x": 1.0000002},
+        ordinary={"x": (-0.5, 0.75)},
+        matches=lambda facts: facts.made("acos") and abs(abs(facts.at_origin() or 0.0) - 1) < 1e-3,
+        values=lambda facts: {"x": facts.at_origin()},
+    ),
+    Hazard(
+        code="ND238",
+        name="arctanh-at-one",
+        why="arctanh is infinite at -1 and 1, and tanh rounds to them; clip a little inside, or keep the value from before the tanh",
+        before="jnp.arctanh(x)",
+        after=f"jnp.arctanh({NEAR_ONE})",
+        breaks_on={"x": (-1.0, 1.0)},
+        ordinary={"x": (-0.5, 0.75)},
+        matches=lambda facts: facts.made("atanh", saying="at -?1"),
+        values=lambda facts: None if facts.at_origin() is None else {"x": facts.at_origin()},
+    ),
+)

@@ -1,0 +1,41 @@
+"""Matrices without the factor that is asked for: not positive definite, singular, or with equal eigenvalues."""
+
+from __future__ import annotations
+
+from nandetect.hazards.hazard import Hazard
+
+HAZARDS = (
+    Hazard(
+        code="ND271",
+        name="cholesky-of-an-indefinite-matrix",
+        why="rounding left an eigenvalue at or below 0; add a little of the trace to the diagonal",
+        before="jnp.linalg.cholesky(x)",
+        after="jnp.linalg.cholesky(x + 1e-5 * jnp.trace(x) / x.shape[-1] * jnp.eye(x.shape[-1]))",
+        breaks_on={"x": ((1.0, 1.0), (1.0, 0.9999999))},
+        ordinary={"x": ((2.0, 0.5), (0.5, 1.0))},
+        matches=lambda facts: facts.made("cholesky"),
+    ),
+    Hazard(
+        code="ND272",
+        name="solving-a-singular-system",
+        why="the matrix has no inverse; least squares has an answer all the same (so has a ridge: x + 1e-3 * jnp.eye(n))",
+        before="jnp.linalg.solve(x, y)",
+        after="jnp.linalg.lstsq(x, y)[0]",
+        breaks_on={"x": ((1.0, 2.0), (2.0, 4.0)), "y": (1.0, 2.0)},
+        ordinary={"x": ((2.0, 0.5), (0.5, 1.0)), "y": (1.0, -1.0)},
+        matches=lambda facts: (
+            facts.made("triangular_solve", "div") and facts.because("lu", saying="singular") and facts.written(r"solve\(", facts.line)
+        ),
+    ),
+    Hazard(
+        code="ND273",
+        name="slope-of-equal-eigenvalues",
+        why="the derivative divides by differences of eigenvalues or singular values, and two are equal; part them a little",
+        before="jnp.linalg.eigh(x)[1]",
+        after="jnp.linalg.eigh(x + jnp.diag(1e-3 * jnp.arange(x.shape[-1])))[1]",
+        breaks_on={"x": ((1.0, 0.0), (0.0, 1.0))},
+        ordinary={"x": ((2.0, 0.5), (0.5, 1.0))},
+        fails="gradient",
+        matches=lambda facts: facts.made("div", "integer_pow", phase="backward", saying="zero") and facts.derives("eigh", "svd", "eig"),
+    ),
+)

@@ -1,0 +1,61 @@
+"""Optimizers at their first step, and with gradients that are zero."""
+
+from __future__ import annotations
+
+from nandetect.hazards.hazard import Facts, Hazard
+
+
+def _by_zero(facts: Facts) -> bool:
+    return facts.made("div", phase="update", saying="zero")
+
+
+HAZARDS = (
+    Hazard(
+        code="ND281",
+        name="bias-correction-at-step-zero",
+        why="at t = 0 the correction 1 - beta**t is 0; count the steps from 1",
+        before="x / (1.0 - 0.9**t)",
+        after="x / (1.0 - 0.9 ** (t + 1))",
+        breaks_on={"x": 0.5, "t": 0},
+        matches=lambda facts: (
+            _by_zero(facts)
+            and facts.because("sub", saying="cancels")
+            and facts.because("pow", "integer_pow")
+            and facts.written(r"1\.?0? *- *[\w.]+ *\*\*")
+        ),
+    ),
+    Hazard(
+        code="ND282",
+        name="dividing-by-the-gradient-norm",
+        why="a gradient that is all 0 has norm 0; bound the norm from below",
+        before="x / jnp.linalg.norm(x)",
+        after="x / jnp.maximum(jnp.linalg.norm(x), 1e-12)",
+        breaks_on={"x": (0.0, 0.0)},
+        ordinary={"x": (3.0, -4.0)},
+        matches=lambda facts: _by_zero(facts) and facts.at_origin(1) == 0 and facts.written(r"norm\(|sqrt\(", facts.meaning(1)),
+        values=lambda facts: {"x": (0.0, 0.0)},
+    ),
+    Hazard(
+        code="ND283",
+        name="schedule-at-step-zero",
+        why="0 to a negative power is inf; count the steps from 1, or bound the count by 1",
+        before="t**-0.5",
+        after="jnp.maximum(t, 1.0) ** -0.5",
+        breaks_on={"t": 0.0},
+        ordinary={"t": (1.0, 4.0)},
+        matches=lambda facts: facts.made("pow", "rsqrt", "integer_pow", phase="update", saying="zero"),
+        values=lambda facts: {"t": 0.0} if facts.at_origin(1) == -0.5 else None,
+    ),
+    Hazard(
+        code="ND284",
+        name="derivative-of-an-adam-step",
+        why="the root of Adam's second moment has no derivative at 0; give the optimizer eps_root=1e-8",
+        before="x / (jnp.sqrt(x**2) + 1e-8)",
+        after="x / (jnp.sqrt(x**2 + 1e-8) + 1e-8)",
+        breaks_on={"x": (0.0, 4.0)},
+        ordinary={"x": (0.5, -1.0)},
+        fails="gradient",
+        matches=lambda facts: facts.made("div", "rsqrt", phase="backward", saying="zero") and facts.written(r"\beps_root\b"),
+        values=lambda facts: {"x": 0.0},
+    ),
+)
