@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -35,12 +36,29 @@ def sub_jaxprs(eqn: Any) -> list[tuple[str, Any]]:
     if eqn.primitive.name in LINEAR_SOLVES:
         # The others are for transposing it, and do not run.
         return [("jaxprs", eqn.params["jaxprs"].solve)]
+    if eqn.primitive.name == "call_hi_primitive":
+        return _expanded(eqn)
     found = []
     for key, value in eqn.params.items():
         for item in value if isinstance(value, (tuple, list)) else (value,):
             if hasattr(getattr(item, "jaxpr", item), "eqns"):
                 found.append((key, item))
     return found
+
+
+_expansions: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+def _expanded(eqn: Any) -> list[tuple[str, Any]]:
+    """What a high-level primitive of JAX 0.12 (a `custom_root`, say) stands for: it carries a function, not a jaxpr."""
+    primitive = eqn.params["_prim"]
+    if primitive not in _expansions:
+
+        def expand(*flat: Any) -> list[Any]:
+            return jax.tree.leaves(primitive.expand(*jax.tree.unflatten(primitive.in_tree, flat)))
+
+        _expansions[primitive] = jax.make_jaxpr(expand)(*(atom.aval for atom in eqn.invars))
+    return [("_prim", _expansions[primitive])]
 
 
 OPAQUE = frozenset({"pure_callback", "io_callback", "ffi_call", "pallas_call", "tpu_custom_call", "triton_kernel_call", "mosaic_gpu"})
@@ -120,7 +138,9 @@ def _varying(x: Any) -> frozenset[str]:
 
 
 def _vary(x: Any, axes: tuple[str, ...]) -> Any:
-    return jax.lax.pcast(x, axes, to="varying") if hasattr(jax.lax, "pcast") else getattr(jax.lax, "pvary")(x, axes)
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(x, axes, to="varying")
+    return jax.lax.pvary(x, axes)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def static_arguments(function: Any) -> tuple[frozenset[int], frozenset[str]]:

@@ -25,6 +25,7 @@ class Phases:
         self._kinds: dict[Path, str] = {}
         self._phases: dict[Path, Phase] = {}
         jaxpr, _ = compat.open_jaxpr(jaxpr)
+        level = 0
         for level in range(DEEPEST):
             self._name(jaxpr, (), "", level)
             self.differentiates = "transpose" in self._kinds.values()
@@ -32,7 +33,7 @@ class Phases:
             if self.differentiates or "jvp" not in self._kinds.values():
                 break
         if self.differentiates:
-            _Flow(self._kinds, self._phases).run(jaxpr)
+            _Flow(self._kinds, self._phases, dead_ends=level == 0).run(jaxpr)
 
     def of(self, path: Sequence[int]) -> Phase:
         """The phase of the equation at `path`."""
@@ -56,8 +57,9 @@ class _Flow:
     equation: only the forward pass does) and `loss` (it feeds something that differentiation tagged).
     """
 
-    def __init__(self, kinds: dict[Path, str], phases: dict[Path, Phase]):
-        self.kinds, self.phases = kinds, phases
+    def __init__(self, kinds: dict[Path, str], phases: dict[Path, Phase], dead_ends: bool):
+        # Under a second differentiation the dead ends are those of tangents too.
+        self.kinds, self.phases, self.dead_ends = kinds, phases, dead_ends
         self.goes: dict[Path, frozenset[str]] = {}
 
     def run(self, jaxpr: Any) -> None:
@@ -78,7 +80,7 @@ class _Flow:
             kind = self.kinds[here]
             reached = [marks.get(var) for var in eqn.outvars]
             subs = compat.sub_jaxprs(eqn)
-            if kind == "jvp" and (subs or all(new is None for new in reached)):
+            if self.dead_ends and kind == "jvp" and (subs or all(new is None for new in reached)):
                 # The loss of a plain `grad` is computed and dropped: its dead end is where the forward pass goes.
                 reached = [frozenset({"out"}) if new is None else new for new in reached]
             given = [new or frozenset() for new in reached]

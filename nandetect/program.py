@@ -36,13 +36,17 @@ def is_jitted(function: Any) -> bool:
 
 
 def trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Program:
-    """Trace a step. Raises `UsageError` where `function` is not callable or JAX cannot trace it."""
+    """Trace a step. Raises `UsageError` where `function` is not callable or JAX cannot trace it with these arguments."""
     if not callable(function):
         raise UsageError(f"locate wants a function and its arguments, not {type(function).__name__}")
     owner, method = getattr(function, "__self__", None), getattr(function, "__func__", None)
     if owner is not None and method is not None and is_jitted(method):
         function, args = method, (owner, *args)
-    return _jitted(function, args, kwargs) if is_jitted(function) else _plain(function, args, kwargs)
+    try:
+        return _jitted(function, args, kwargs) if is_jitted(function) else _plain(function, args, kwargs)
+    except TypeError as error:
+        said = str(error).splitlines()
+        raise UsageError(f"{_name(function)} cannot be traced with these arguments: {said[0] if said else 'TypeError'}") from error
 
 
 def _jitted(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Program:

@@ -23,8 +23,8 @@ def locate(function: Callable[..., Any], /, *args: Any, strict: bool = False, **
 
     The step is run once as it is, compiled if it is jitted; donated arguments stay alive. Returns `None` where its result is sound,
     and where inf only passed through it (a best loss that starts at inf). With `strict`, a benign birth is a fault too: one that was
-    masked, or swallowed by a cast. Callbacks run once. Raises `UsageError` where `function` is not callable; what JAX raises on tracing
-    it with these arguments passes through.
+    masked, or swallowed by a cast. Callbacks run once. Raises `UsageError` where `function` is not callable or cannot be traced with
+    these arguments.
     """
     with compat.replay_settings():
         return diagnose(tape.recorded(trace(function, args, kwargs)), strict)
