@@ -108,6 +108,8 @@ def reason(name: str, values: Sequence[Any], value: str, given_inf: bool = False
     if name in WHOLE:
         return "inf minus inf, or zero times inf, in a sum" if given_inf and value == "nan" else WHOLE[name]
     if name == "convert_element_type" or name == "reduce_precision":
+        if any(isinstance(item, float) and not math.isfinite(item) for item in values):
+            return "written there as a literal"
         return "too large for the narrower type"
     if values and all(item is not None for item in values):
         if name in REASONS:

@@ -75,7 +75,8 @@ class Run:
 
 def literal(atom: Any) -> Any:
     """A literal's value in the type that the jaxpr gives it."""
-    return atom.val if getattr(atom.val, "dtype", None) == atom.aval.dtype else np.asarray(atom.val, atom.aval.dtype)
+    dtype = getattr(atom.val, "dtype", None)
+    return atom.val if dtype is not None and dtype == atom.aval.dtype else np.asarray(atom.val, atom.aval.dtype)
 
 
 Rule = Callable[[Any, Sequence[Any]], Inside | None]
