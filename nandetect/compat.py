@@ -88,6 +88,7 @@ def user_frames(eqn: Any) -> list[Frame]:
         frames = list(source_info_util.user_frames(info.traceback))
     except AttributeError:  # before JAX 0.8 the whole record was wanted
         frames = list(source_info_util.user_frames(info))
+    frames = frames[: _in_sub_trace(info.traceback)]
     return [
         Frame(
             file=frame.file_name,
@@ -99,6 +100,19 @@ def user_frames(eqn: Any) -> list[Frame]:
         )
         for frame in frames
     ]
+
+
+def _in_sub_trace(traceback: Any) -> int | None:
+    """How many of the user's frames stand inside the sub-trace of an equation; None for all of them.
+
+    Newer JAX cuts the traceback there. On 0.7 it goes on to wherever a cached jit or loop was traced first, which may be another call.
+    """
+    count = 0
+    for frame in traceback.frames if traceback is not None else ():
+        if frame.function_name == "trace_to_jaxpr_dynamic":
+            return count
+        count += source_info_util.is_user_filename(frame.file_name)
+    return None
 
 
 def name_stack(eqn: Any) -> str:
