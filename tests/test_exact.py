@@ -23,11 +23,7 @@ CASES = {
     "max": lax.max,
     "min": lax.min,
     "eq": lax.eq,
-    "ne": lax.ne,
     "lt": lax.lt,
-    "le": lax.le,
-    "gt": lax.gt,
-    "ge": lax.ge,
     "and": lax.bitwise_and,
     "or": lax.bitwise_or,
     "xor": lax.bitwise_xor,
@@ -43,7 +39,7 @@ CASES = {
     "clamp": lambda x, y: lax.clamp(lax.neg(lax.abs(x)), y, lax.abs(x)),
     "reduce_max": lambda x, y: lax.reduce(x, -np.inf, lax.max, (1,)),
     "reduce_min": lambda x, y: lax.reduce(x, np.inf, lax.min, (0,)),
-    **{f"power {n}": lambda x, y, n=n: lax.integer_pow(x, n) for n in (-2, -1, 0, 3, 5)},
+    **{f"power {n}": lambda x, y, n=n: lax.integer_pow(x, n) for n in (-2, 0, 5)},
     **{f"to {name}": lambda x, y, name=name: lax.convert_element_type(x, name) for name in (*FLOATS, *INTEGERS, "float8_e5m2")},
 }
 MOVES = {
