@@ -174,7 +174,16 @@ def _passing(trail: Trail, node: Node, lens: Lens) -> Event:
 def of_births(program: Program, lens: Lens, found: list[tuple[Node, int]]) -> Report:
     """The report of births that no symptom descends from: the first is the origin."""
     events = [event.make(node, output, None, lens) for node, output in found]
-    return Report(origin=events[0], chain=(events[0],), benign=tuple(events[1:]), unseen=_unseen(program.jaxpr), label=program.name)
+    why = cause.trace(*found[0], events[0].index, lens)
+    return Report(
+        origin=events[0],
+        chain=(events[0],),
+        cause=why,
+        fixes=hazards.fixes(events[0], (), why),
+        benign=tuple(events[1:]),
+        unseen=_unseen(program.jaxpr),
+        label=program.name,
+    )
 
 
 def _unseen(jaxpr: Any) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nandetect import compat, event, loops, probe
 from nandetect.event import Lens
-from nandetect.explain import NOTHING_SUMMED, SHAPES, SUMS, WIDE, Element, Made, Step, deadly_operand, explain, maker, number
+from nandetect.explain import HANDS_ON, MASKED, NOTHING_SUMMED, SHAPES, SUMS, WIDE, Deadly, Element, Made, Step, explain, maker, number
 from nandetect.records import Event
 from nandetect.trail import Node
 from nandetect.walk import LOOPS
@@ -17,6 +17,9 @@ from nandetect.walk import LOOPS
 MOST_EVENTS = 4
 MOST_STEPS = 120
 LARGEST_MATRIX = 512
+MATRICES = frozenset({"cholesky", "eigh", "eig", "lu", "qr", "geqrf", "svd", "schur"})
+AT_AN_EDGE = frozenset({"acos", "asin", "atanh", "acosh", "erf_inv"})
+AT_OR_BELOW_ZERO = frozenset({"log", "log1p", "sqrt", "rsqrt", "pow", "lgamma", "digamma"})
 CHOOSES = frozenset({"select_n", "scatter", "dynamic_update_slice", "concatenate", "pad", "gather"})
 DRAWS = frozenset({"random_bits", "threefry2x32"})
 DEEPEST_DRAW = 12
@@ -29,7 +32,7 @@ def trace(node: Node, output: int, index: tuple[int, ...], lens: Lens) -> tuple[
     # A report without a cause is still a report; one that is lost to an equation never met before is not.
     try:
         made = Made(node, output, index)
-        element = deadly_operand(made)
+        element = _deadly_operand(made)
         for one in _follow(element, lens) if element else _matrix(made, lens):
             found.append(one)
             if len(found) == MOST_EVENTS:
@@ -37,6 +40,39 @@ def trace(node: Node, output: int, index: tuple[int, ...], lens: Lens) -> tuple[
     except Exception:
         return tuple(found)
     return tuple(found)
+
+
+def _deadly_operand(made: Made) -> Element | None:
+    """The operand element that broke an origin; None where it is a whole matrix, or nothing that can be told."""
+    values = made.values
+    if made.name == "triangular_solve":
+        return _pivot(made)
+    if not values or made.name in HANDS_ON | MATRICES:
+        return None
+    infinite = made.holding(np.isinf)
+    if infinite:
+        return made.element(infinite[0], Deadly.INFINITE)
+    if made.name == "div":
+        top, bottom = values[0][0], values[1][0]
+        if bottom == 0:
+            return made.element(1, Deadly.ZERO)
+        return made.element(0, Deadly.HUGE) if abs(top * bottom) > 1 else None
+    first = values[min(values)][0]
+    if made.name in AT_AN_EDGE or (made.name == "log1p" and first == -1):
+        return made.element(0, Deadly.EDGE)
+    if made.name in AT_OR_BELOW_ZERO and first < 0:
+        return made.element(0, Deadly.NEGATIVE)
+    return made.element(0 if first == 0 else made.largest(), Deadly.HUGE)
+
+
+def _pivot(made: Made) -> Element | None:
+    """The zero on the diagonal of a triangular matrix."""
+    matrix = probe.host(made.ins[0])
+    batch = made.index[: matrix.ndim - 2]
+    zeros = np.flatnonzero(np.diagonal(matrix[batch]) == 0)
+    if not zeros.size:
+        return None
+    return Element(made.node.run, made.eqn.invars[0], (*batch, int(zeros[0]), int(zeros[0])), Deadly.ZERO)
 
 
 def _follow(element: Element, lens: Lens) -> Iterator[Event]:
@@ -53,6 +89,8 @@ def _follow(element: Element, lens: Lens) -> Iterator[Event]:
             return
         node = Node(run, at)
         output = list(node.eqn.outvars).index(atom)
+        if node.eqn.primitive.name in LOOPS and run.shards:
+            return
         if node.eqn.primitive.name in LOOPS:
             yield _from_a_loop(node, output, here, lens)
             return
@@ -65,8 +103,9 @@ def _follow(element: Element, lens: Lens) -> Iterator[Event]:
             yield replace(_event(draw, 0, None, "drawn at random", lens), index=here.index)
             return
         if step.reason:
-            teller = told.summed if told.summed and step.reason == NOTHING_SUMMED else made
-            yield _event(teller.node, teller.output, teller.index, step.reason, lens)
+            # A mask that is summed counts what it selects.
+            counts = told.summed if step.reason == MASKED else None
+            yield _event(*(counts or made).place, NOTHING_SUMMED if counts else step.reason, lens)
         if following is None:
             return
         element = following
@@ -83,8 +122,10 @@ class Told:
 
     def after(self, made: Made, step: Step) -> Told:
         """The same with one more equation passed."""
+        same = made.name in HANDS_ON | SHAPES
         chosen = made if made.name in CHOOSES else self.chosen if made.name in SHAPES else None
-        return Told(made, chosen, made if made.name in SUMS else self.summed, made if step.instead else self.equal)
+        summed = made if made.name in SUMS else self.summed if same else None
+        return Told(made, chosen, summed, made if step.instead else self.equal)
 
 
 def _event(node: Node, output: int, index: tuple[int, ...] | None, reason: str, lens: Lens) -> Event:
@@ -105,19 +146,19 @@ def _matrix(made: Made, lens: Lens) -> Iterator[Event]:
     smallest = float(np.linalg.eigvalsh(one).min())
     if smallest <= 0:
         reason = f"the smallest eigenvalue of its matrix is {number(smallest)}"
-        yield replace(_event(made.node, made.output, made.index, reason, lens), operands=())
+        yield replace(_event(*made.place, reason, lens), operands=())
 
 
 def _given(element: Element, told: Told, lens: Lens) -> Iterator[Event]:
     """What was there before any equation: a literal, told by the equation that took it up, a constant, or an argument."""
     run, atom = element.run, element.atom
     if told.equal is not None:
-        yield _event(told.equal.node, told.equal.output, told.equal.index, "cancels to 0", lens)
+        yield _event(*told.equal.place, "cancels to 0", lens)
         return
     if isinstance(atom, compat.Literal):
         writer = told.chosen or told.last
         if writer is not None:
-            yield _event(writer.node, writer.output, writer.index, f"{number(element.value)} is written there", lens)
+            yield _event(*writer.place, f"{number(element.value)} is written there", lens)
         return
     if run.parent is not None and atom in run.jaxpr.invars:
         return

@@ -30,16 +30,14 @@ BOUNDS = frozenset({"max", "min", "clamp", "reduce_max", "reduce_min", "cummax",
 CASTS = frozenset({"convert_element_type", "reduce_precision"})
 HANDS_ON = frozenset(MOVES) | {"gather", "scatter"}
 SHAPES = frozenset({"broadcast_in_dim", "reshape", "convert_element_type", "copy"})
-MATRICES = frozenset({"cholesky", "eigh", "eig", "lu", "qr", "geqrf", "svd", "schur"})
 # Where the operand is 0 these are 0 by the mathematics; the others of one operand underflow to it.
 ZERO_AT_ZERO = frozenset(
     {"sqrt", "abs", "neg", "sin", "tan", "tanh", "asin", "atan", "sinh", "asinh", "expm1", "log1p", "erf", "sign", "cbrt", "real", "imag"}
     | {"mul", "div", "pow", "integer_pow", "square", "reduce_prod", "cumprod", "floor", "ceil", "round", "atan2"}
 )
 UNDERFLOWS = frozenset({"exp", "exp2", "logistic", "erfc", "mul", "div", "pow", "integer_pow", "square", "reduce_prod", "cumprod"})
-AT_AN_EDGE = frozenset({"acos", "asin", "atanh", "acosh", "erf_inv"})
-AT_OR_BELOW_ZERO = frozenset({"log", "log1p", "sqrt", "rsqrt", "pow", "lgamma", "digamma"})
 NOTHING_SUMMED = "nothing is summed there"
+MASKED = "the mask is False there"
 
 # A run, an atom of it, and the number of the equation that makes the atom there; None where an argument, constant or literal is it.
 Maker = tuple[Run, Any, int | None]
@@ -66,8 +64,8 @@ class Element:
 
     @property
     def value(self) -> float:
-        """The element itself; of a complex one the real part."""
-        return float(probe.host(self.run.read(self.atom))[self.index].real)
+        """The element itself; of a complex one the magnitude."""
+        return float(plain(probe.host(self.run.read(self.atom))[self.index]))
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,13 @@ class Made:
 
     @cached_property
     def value(self) -> float:
-        """The element itself; of a complex one the real part."""
-        return float(probe.host(self.node.run.read(self.eqn.outvars[self.output]))[self.index].real)
+        """The element itself; of a complex one the magnitude."""
+        return float(plain(probe.host(self.node.run.read(self.eqn.outvars[self.output]))[self.index]))
+
+    @property
+    def place(self) -> tuple[Node, int, tuple[int, ...]]:
+        """Which element of which output of which equation."""
+        return self.node, self.output, self.index
 
     @cached_property
     def masks(self) -> dict[int, np.ndarray]:
@@ -110,7 +113,7 @@ class Made:
     @cached_property
     def values(self) -> dict[int, np.ndarray]:
         """The values of those elements; operands that have none in it are left out."""
-        found = {slot: np.real(probe.host(self.ins[slot])[mask]).astype(np.float64) for slot, mask in self.masks.items()}
+        found = {slot: plain(probe.host(self.ins[slot])[mask]).astype(np.float64) for slot, mask in self.masks.items()}
         return {slot: values for slot, values in found.items() if values.size}
 
     def holding(self, test: Callable[[np.ndarray], Any]) -> list[int]:
@@ -159,39 +162,14 @@ def is_written(run: Run, atom: Any) -> bool:
     return isinstance(atom, compat.Literal)
 
 
+def plain(value: Any) -> Any:
+    """Real numbers as they are, complex ones as their magnitude."""
+    return np.abs(value) if np.iscomplexobj(value) else value
+
+
 def number(value: float) -> str:
     """A value in a phrase."""
     return f"{value + 0.0:.4g}"
-
-
-def deadly_operand(made: Made) -> Element | None:
-    """The operand element that broke an origin; None where it is a whole matrix, or nothing that can be told."""
-    values = made.values
-    if made.name == "triangular_solve":
-        return _pivot(made)
-    if not values or made.name in HANDS_ON | MATRICES:
-        return None
-    infinite = made.holding(np.isinf)
-    if infinite:
-        return made.element(infinite[0], Deadly.INFINITE)
-    if made.name == "div":
-        return made.element(1, Deadly.ZERO) if values[1][0] == 0 else made.element(0, Deadly.HUGE)
-    first = values[min(values)][0]
-    if made.name in AT_AN_EDGE or (made.name == "log1p" and first == -1):
-        return made.element(0, Deadly.EDGE)
-    if made.name in AT_OR_BELOW_ZERO and first < 0:
-        return made.element(0, Deadly.NEGATIVE)
-    return made.element(0 if first == 0 else made.largest(), Deadly.HUGE)
-
-
-def _pivot(made: Made) -> Element | None:
-    """The zero on the diagonal of a triangular matrix."""
-    matrix = probe.host(made.ins[0])
-    batch = made.index[: matrix.ndim - 2]
-    zeros = np.flatnonzero(np.diagonal(matrix[batch]) == 0)
-    if not zeros.size:
-        return None
-    return Element(made.node.run, made.eqn.invars[0], (*batch, int(zeros[0]), int(zeros[0])), Deadly.ZERO)
 
 
 def explain(made: Made, deadly: Deadly) -> Step:
@@ -224,7 +202,7 @@ def _cast(made: Made) -> Step:
     if made.value == 0 and before != 0:
         return Step(f"underflows to 0 in {made.dtype}")
     if made.value == 0 and made.ins[0].dtype == bool:
-        return Step(NOTHING_SUMMED)
+        return Step(MASKED)
     rounded = made.value != before and abs(made.value) == 1
     return Step(f"rounds to {number(made.value)} in {made.dtype}") if rounded else Step(slot=0)
 
@@ -238,13 +216,15 @@ def _zero(made: Made) -> Step:
             return Step(NOTHING_SUMMED)
         empty = [slot for slot, values in made.values.items() if not values.any()]
         return Step(slot=empty[0]) if empty else Step("the terms cancel or underflow to 0")
+    infinite = made.holding(np.isinf)
+    if infinite:
+        return Step("gives 0 of an inf", infinite[0])
     if made.name == "div" and 0 not in zeros:
         return Step(f"underflows to 0 in {made.dtype}")
     if zeros and made.name in ZERO_AT_ZERO:
         return Step(slot=zeros[0])
     if made.name in UNDERFLOWS:
-        infinite = made.holding(np.isinf)
-        return Step("the exponential of -inf is 0", infinite[0]) if infinite else Step(f"underflows to 0 in {made.dtype}")
+        return Step(f"underflows to 0 in {made.dtype}")
     return Step("a pivot is 0, the matrix is singular" if made.name == "lu" else "gives 0")
 
 

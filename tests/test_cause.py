@@ -23,8 +23,8 @@ X = jnp.array([0.0, 200.0, 1.0])
 def why(request) -> Callable[..., tuple[Event, ...]]:
     """The causes that `locate` gives, the last of which must stand on the marked line of the test."""
 
-    def causes(function: Callable[..., object], *args: object) -> tuple[Event, ...]:
-        report = nd.locate(function, *args)
+    def causes(function: Callable[..., object], *args: object, strict: bool = False) -> tuple[Event, ...]:
+        report = nd.locate(function, *args, strict=strict)
         assert report is not None
         lines, start = inspect.getsourcelines(request.function)
         (marked,) = [number for number, line in enumerate(lines, start) if line.rstrip().endswith(MARK)]
@@ -121,6 +121,27 @@ def test_a_mean_over_no_element_is_told_as_such(why):
         return jnp.sum(jnp.where(m, x, 0.0)) / count
 
     assert told(why(mean, X, jnp.zeros(3, bool))) == [("reduce_sum", "nothing is summed there")]
+
+
+def test_a_mask_that_is_not_counted_is_told_where_it_became_a_number(why):
+    def scale(x, m):
+        w = m.astype(jnp.float32)  # <-- cause
+        return 1.0 / (x * w)
+
+    assert told(why(scale, X + 1, jnp.array([True, False, True]))) == [("convert_element_type", "the mask is False there")]
+
+
+def test_a_complex_zero_has_both_parts_zero():
+    event = given(lambda z: 1 / z, jnp.array([1j, 0j]))
+    assert (event.argument, event.index) == ("z", (1,))
+
+
+def test_a_swallowed_birth_has_a_cause_too_where_it_is_asked_for(why):
+    def step(x):
+        e = jnp.exp(-x)  # <-- cause
+        return jnp.argmax(jnp.log(e))
+
+    assert told(why(step, X, strict=True)) == [("exp", "underflows to 0 in float32")]
 
 
 def test_an_empty_segment_is_told_as_such(why):

@@ -22,9 +22,10 @@ def fixes(origin: Event, chain: Sequence[Event] = (), cause: Sequence[Event] = (
     facts = Facts(origin, tuple(chain), tuple(cause))
     found = [hazard for hazard in HAZARDS if hazard.matches(facts)]
     best = [hazard for hazard in found if not hazard.general] or found
-    return tuple(_fix(hazard, facts) for hazard in best[:MOST])
+    return tuple(_fix(hazard, facts, proven=hazard is best[0]) for hazard in best[:MOST])
 
 
-def _fix(hazard: Hazard, facts: Facts) -> Fix:
-    shown = proof(hazard, hazard.values(facts))
+def _fix(hazard: Hazard, facts: Facts, proven: bool) -> Fix:
+    # One that is compiled and run takes its time: only the best is.
+    shown = proof(hazard, hazard.values(facts)) if proven else None
     return Fix(code=hazard.code, name=hazard.name, why=hazard.why, before=hazard.before, after=hazard.after, proof=shown)

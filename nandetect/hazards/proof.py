@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from nandetect.hazards.hazard import Hazard, Inputs
@@ -10,32 +11,29 @@ from nandetect.hazards.hazard import Hazard, Inputs
 DIGITS = 4
 
 
-def run(hazard: Hazard, expression: str, inputs: Inputs) -> list[Any]:
-    """What an expression gives: its value, and for a hazard of the gradient the gradient of its sum in every floating input."""
+def run(hazard: Hazard, expressions: Sequence[str], inputs: Inputs) -> list[list[Any]]:
+    """What each expression gives: its value and, for a hazard of the gradient, the gradient of its sum in every floating input."""
     import jax
     import jax.numpy as jnp
     import numpy as np
 
-    arrays = {name: _array(np.asarray(value), hazard.dtype) for name, value in inputs.items()}
-    floating = [name for name, array in arrays.items() if jnp.issubdtype(array.dtype, jnp.floating)]
-    code = compile(expression, hazard.name, "eval")
+    arrays = {name: np.asarray(value) for name, value in inputs.items()}
+    arrays = {name: jnp.asarray(value, hazard.dtype if value.dtype.kind == "f" else None) for name, value in arrays.items()}
+    fixed = {name: array for name, array in arrays.items() if not jnp.issubdtype(array.dtype, jnp.floating)}
+    floating = {name: array for name, array in arrays.items() if name not in fixed}
 
-    def value(named: dict[str, Any]) -> Any:
-        return eval(code, {"jax": jax, "jnp": jnp, **arrays, **named})
+    def give(code: Any, named: dict[str, Any]) -> list[Any]:
+        def value(named: dict[str, Any]) -> Any:
+            return eval(code, {"jax": jax, "jnp": jnp, **fixed, **named})
 
+        slopes = jax.grad(lambda named: value(named).sum())(named) if hazard.fails == "gradient" else {}
+        return [value(named), *(slopes[name] for name in named if slopes)]
+
+    codes = [compile(expression, hazard.name, "eval") for expression in expressions]
     # A hazard is non-finite on purpose: the user's own checks are not to trip over it.
     with jax.debug_nans(False), jax.debug_infs(False):
-        found = [value({})]
-        if hazard.fails == "gradient":
-            slopes = jax.grad(lambda named: value(named).sum())({name: arrays[name] for name in floating})
-            found += [slopes[name] for name in floating]
-    return [np.asarray(array) for array in found]
-
-
-def _array(value: Any, dtype: str) -> Any:
-    import jax.numpy as jnp
-
-    return jnp.asarray(value, dtype) if value.dtype.kind == "f" else jnp.asarray(value)
+        found = jax.jit(lambda named: [give(code, named) for code in codes])(floating)
+        return [[np.asarray(array) for array in one] for one in found]
 
 
 def proof(hazard: Hazard, inputs: Inputs | None) -> str | None:
@@ -44,13 +42,9 @@ def proof(hazard: Hazard, inputs: Inputs | None) -> str | None:
         return None
     # The advice stands without the proof, and a proof that a backend cannot run must not cost the report.
     try:
-        return _compared(hazard, inputs)
+        before, after = (_worst(hazard, arrays) for arrays in run(hazard, (hazard.before, hazard.after), inputs))
     except Exception:
         return None
-
-
-def _compared(hazard: Hazard, inputs: Inputs) -> str | None:
-    before, after = (_worst(hazard, run(hazard, expression, inputs)) for expression in (hazard.before, hazard.after))
     if math.isfinite(before) or not math.isfinite(after):
         return None
     what = "a gradient of " if hazard.fails == "gradient" else ""
