@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import pytest
 
 
-
 def equinox():
     """equinox, where Python survives it: with JAX before 0.7.2 a local `filter_jit` alone aborts the interpreter at its exit."""
     if jax.__version_info__ < (0, 7, 2):
