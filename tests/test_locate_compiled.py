@@ -133,3 +133,14 @@ def test_effects_of_a_step_that_is_not_jitted_happen_once(xs):
     assert nd.locate(f, xs) is not None
     jax.effects_barrier()
     assert len(count) == 1
+
+
+def test_debug_print_prints_once(capfd, xs):
+    def f(x):
+        jax.debug.print("seen {}", x[0])
+        return jax.lax.scan(lambda c, y: (c + jnp.log(y), jax.debug.print("row {}", y)), 0.0, x)[0]
+
+    report = nd.locate(jax.jit(f), xs)
+    jax.effects_barrier()
+    assert report is not None and report.origin.context == (("scan", 1),)
+    assert sorted(capfd.readouterr().out.splitlines()) == ["row 0.0", "row 1.0", "row 2.0", "seen 1.0"]
