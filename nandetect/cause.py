@@ -10,6 +10,7 @@ import numpy as np
 from nandetect import compat, event, loops, probe
 from nandetect.event import Lens
 from nandetect.explain import HANDS_ON, MASKED, NOTHING_SUMMED, SHAPES, SUMS, WIDE, Deadly, Element, Made, Step, explain, maker, number
+from nandetect.probe import Mask
 from nandetect.records import Event
 from nandetect.trail import Node
 from nandetect.walk import LOOPS
@@ -95,6 +96,13 @@ def _follow(element: Element, lens: Lens) -> Iterator[Event]:
             yield _from_a_loop(node, output, here, lens)
             return
         made = Made(node, output, here.index)
+        if here.deadly is Deadly.INFINITE and not made.holding(np.isinf):
+            yield event.make(node, output, _mark(node, output, here.index), lens)
+            before = _deadly_operand(made)
+            if before is None:
+                return
+            element = before
+            continue
         step = explain(made, here.deadly)
         told = told.after(made, step)
         following = None if step.slot is None else made.element(step.slot, step.deadly or here.deadly)
@@ -130,9 +138,7 @@ class Told:
 
 def _event(node: Node, output: int, index: tuple[int, ...] | None, reason: str, lens: Lens) -> Event:
     """The event of a finite element."""
-    mask = np.zeros(np.shape(node.run.read(node.eqn.outvars[output])), bool)
-    if index is not None:
-        mask[index] = True
+    mask = _mark(node, output, index) if index is not None else None
     brief = node.eqn.primitive.name in WIDE
     return replace(event.make(node, output, mask, lens, brief=brief), value="finite", reason=reason)
 
@@ -147,6 +153,12 @@ def _matrix(made: Made, lens: Lens) -> Iterator[Event]:
     if smallest <= 0:
         reason = f"the smallest eigenvalue of its matrix is {number(smallest)}"
         yield replace(_event(*made.place, reason, lens), operands=())
+
+
+def _mark(node: Node, output: int, index: tuple[int, ...]) -> Mask:
+    mask = np.zeros(np.shape(node.run.read(node.eqn.outvars[output])), bool)
+    mask[index] = True
+    return mask
 
 
 def _given(element: Element, told: Told, lens: Lens) -> Iterator[Event]:

@@ -273,8 +273,7 @@ def _edge(made: Made) -> Step:
 
 
 def _infinite(made: Made) -> Step:
-    infinite = made.holding(np.isinf)
-    return Step(slot=infinite[0]) if infinite else Step(f"overflows to {number(made.value)}")
+    return Step(slot=made.holding(np.isinf)[0])
 
 
 RULES: dict[Deadly, Callable[[Made], Step]] = {

@@ -9,7 +9,11 @@ OWN_SIGMOID = r"1\.?0? */ *\(1\.?0? *\+ *\w*\.?exp\("
 
 
 def _log_of_zero(facts: Facts) -> bool:
-    return facts.made("log", saying="zero") or (facts.derives("log") and facts.made("div", "integer_pow", saying="zero"))
+    return (
+        facts.made("log", saying="zero")
+        or facts.because("log", saying="zero")
+        or (facts.derives("log") and facts.made("div", "integer_pow", saying="zero"))
+    )
 
 
 def _one_minus(facts: Facts) -> bool:
