@@ -31,6 +31,12 @@ def as_function(jaxpr: Any, consts: list[Any]) -> Callable[..., list[Any]]:
     return lambda *args: core.eval_jaxpr(jaxpr, consts, *args)
 
 
+def quiet_function(jaxpr: Any) -> Callable[..., list[Any]]:
+    """`as_function` without what only prints."""
+    jaxpr, consts = open_jaxpr(jaxpr)
+    return as_function(rewritten(jaxpr, quiet), consts)
+
+
 def sub_jaxprs(eqn: Any) -> list[tuple[str, Any]]:
     """The jaxprs that an equation carries, with the name of the parameter that holds each."""
     if eqn.primitive.name in LINEAR_SOLVES:
@@ -64,7 +70,8 @@ def _expanded(eqn: Any) -> list[tuple[str, Any]]:
 OPAQUE = frozenset({"pure_callback", "io_callback", "ffi_call", "pallas_call", "tpu_custom_call", "triton_kernel_call", "mosaic_gpu"})
 
 
-CALLBACKS = frozenset({"pure_callback", "io_callback", "debug_callback", "debug_print"})
+CALLBACKS = frozenset({"pure_callback", "io_callback"})
+DEBUG = frozenset({"debug_callback", "debug_print"})
 
 
 def is_opaque(eqn: Any) -> bool:
@@ -120,8 +127,45 @@ def name_stack(eqn: Any) -> str:
     return str(eqn.source_info.name_stack)
 
 
+def rewritten(jaxpr: Any, change: Callable[[Any], Any]) -> Any:
+    """A jaxpr with every equation, also of the jaxprs in it, as `change` gives it back (None drops it); itself where nothing changes."""
+    eqns = [_rewritten_equation(eqn, change) for eqn in jaxpr.eqns]
+    if all(new is old for new, old in zip(eqns, jaxpr.eqns, strict=True)):
+        return jaxpr
+    return jaxpr.replace(eqns=[eqn for eqn in eqns if eqn is not None])
+
+
+def _rewritten_equation(eqn: Any, change: Callable[[Any], Any]) -> Any:
+    changed = change(eqn)
+    if changed is not eqn or eqn.primitive.name in LINEAR_SOLVES:
+        return changed
+    params = {key: _rewritten_parameter(value, change) for key, value in eqn.params.items()}
+    return eqn if all(params[key] is value for key, value in eqn.params.items()) else eqn.replace(params=params)
+
+
+def _rewritten_parameter(value: Any, change: Callable[[Any], Any]) -> Any:
+    if type(value) is tuple or type(value) is list:
+        items = [_rewritten_parameter(item, change) for item in value]
+        return value if all(new is old for new, old in zip(items, value, strict=True)) else type(value)(items)
+    if not hasattr(getattr(value, "jaxpr", value), "eqns"):
+        return value
+    inner, _ = open_jaxpr(value)
+    new = rewritten(inner, change)
+    if new is inner:
+        return value
+    return new if inner is value else value.replace(jaxpr=new)
+
+
+def quiet(eqn: Any) -> Any:
+    """An equation without what only prints in it; None where it does nothing else."""
+    return None if eqn.primitive.name in DEBUG else eqn
+
+
 def bind(eqn: Any, ins: Sequence[Any]) -> list[Any]:
-    """Run one equation on these operands, or trace it where they are traced."""
+    """Run one equation on these operands, or trace it where they are traced. `jax.debug` does not print again."""
+    eqn = _rewritten_equation(eqn, quiet)
+    if eqn is None:
+        return []
     params = eqn.primitive.get_bind_params(eqn.params)
     functions, params = params if isinstance(params, tuple) else ([], params)  # a pair before JAX 0.9
     manager = getattr(getattr(eqn, "ctx", None), "manager", None) or contextlib.nullcontext()

@@ -46,7 +46,7 @@ class Loop:
     rewind: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        self.function = compat.as_function(self.body, [])
+        self.function = compat.quiet_function(self.body)
         self._advance = jax.jit(self._run)
 
     def row(self, step: int) -> int:
@@ -114,7 +114,7 @@ def open_loop(eqn: Any, ins: Sequence[Any]) -> Loop:
             reverse=eqn.params["reverse"],
         )
     outer, inner = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-    test = compat.as_function(eqn.params["cond_jaxpr"], [])
+    test = compat.quiet_function(eqn.params["cond_jaxpr"])
     slot = [key for key, _ in compat.sub_jaxprs(eqn)].index("body_jaxpr")
     return Loop(
         name="while",

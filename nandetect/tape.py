@@ -1,6 +1,7 @@
 """Effects run once: the callbacks of a step are recorded while it runs, and a replay is given what they returned then.
 
-Each callback of the program is replaced by a `Take`, which stands in the compiled loops of a replay as well as in its equations.
+Each callback of the program is replaced by a `Take`, which stands in the compiled loops of a replay as well as in its equations. What only
+prints (`jax.debug`) is left out of replays altogether: see `compat.bind`.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Tape:
 def recorded(program: Program) -> Program:
     """The program with its callbacks on tape; itself where it has none."""
     tape = Tape()
-    jaxpr = _rewritten(program.jaxpr, tape)
+    jaxpr = compat.rewritten(program.jaxpr, lambda eqn: _taped(eqn, tape))
     if not tape.takes:
         return program
 
@@ -75,30 +76,8 @@ def recorded(program: Program) -> Program:
     return replace(program, jaxpr=jaxpr, call=call, tape=tape)
 
 
-def _rewritten(jaxpr: Any, tape: Tape) -> Any:
-    eqns = [_taped(eqn, tape) for eqn in jaxpr.eqns]
-    return jaxpr if all(new is old for new, old in zip(eqns, jaxpr.eqns, strict=True)) else jaxpr.replace(eqns=eqns)
-
-
 def _taped(eqn: Any, tape: Tape) -> Any:
-    if eqn.primitive.name in compat.CALLBACKS:
-        tape.takes.append(Take(eqn.params["callback"]))
-        return eqn.replace(params={**eqn.params, "callback": tape.takes[-1]})
-    if eqn.primitive.name in compat.LINEAR_SOLVES:
+    if eqn.primitive.name not in compat.CALLBACKS:
         return eqn
-    params = {key: _inside(value, tape) for key, value in eqn.params.items()}
-    return eqn if all(params[key] is value for key, value in eqn.params.items()) else eqn.replace(params=params)
-
-
-def _inside(value: Any, tape: Tape) -> Any:
-    """A parameter with the jaxprs in it rewritten; the very same object where there is nothing to rewrite."""
-    if type(value) is tuple or type(value) is list:
-        items = [_inside(item, tape) for item in value]
-        return value if all(new is old for new, old in zip(items, value, strict=True)) else type(value)(items)
-    if not hasattr(getattr(value, "jaxpr", value), "eqns"):
-        return value
-    inner, _ = compat.open_jaxpr(value)
-    new = _rewritten(inner, tape)
-    if new is inner:
-        return value
-    return new if inner is value else value.replace(jaxpr=new)
+    tape.takes.append(Take(eqn.params["callback"]))
+    return eqn.replace(params={**eqn.params, "callback": tape.takes[-1]})
