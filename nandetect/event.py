@@ -134,7 +134,7 @@ def _context(node: Node, value: Any, index: tuple[int, ...] | None) -> tuple[tup
     for eqn, entry in zip([*node.run.eqns, node.eqn], [*reversed(entries), None], strict=True):
         found += [("vmap", int(size)) for size in itertools.islice(sizes, provenance.vmaps(eqn))]
         found += [entry] if entry else []
-    return (*found, *_shard(value, index))
+    return (*found, *(() if node.run.shards else _shard(value, index)))
 
 
 def _shard(value: Any, index: tuple[int, ...] | None) -> tuple[tuple[str, int], ...]:
