@@ -32,12 +32,22 @@ def _is_doubtful(node: Node) -> bool:
         return False
     if eqn.primitive.name in ARITHMETIC and str(eqn.outvars[0].aval.dtype) in NARROW:
         return True
-    return eqn.primitive.name == "mul" and any(_is_mask(run.read(atom)) for atom in eqn.invars if probe.is_inexact(atom.aval))
+    return eqn.primitive.name == "mul" and any(
+        not isinstance(atom, compat.Literal) and _was_boolean(node, atom) and _is_mask(run.read(atom)) for atom in eqn.invars
+    )
 
 
 def _is_mask(value: Any) -> bool:
     array = probe.host(value)
     return bool(np.isin(array, (0, 1)).all())
+
+
+def _was_boolean(node: Node, atom: Any) -> bool:
+    """Whether an operand is a mask that the program itself made of booleans: of any other the compiler knows nothing."""
+    for eqn in node.run.jaxpr.eqns:
+        if atom in eqn.outvars:
+            return eqn.primitive.name == "convert_element_type" and str(eqn.invars[0].aval.dtype) == "bool"
+    return False
 
 
 def stands(trail: Trail, chain: Sequence[Node], top: Run, args: list[Any], symptoms: list[Any]) -> bool:

@@ -11,7 +11,7 @@ from nandetect.account import Verdict, is_broken
 from nandetect.phase import Phases
 from nandetect.program import Program, trace
 from nandetect.records import Phase, Report
-from nandetect.trail import Trail
+from nandetect.trail import Birth, Trail
 from nandetect.walk import Run
 from nandetect.wanted import Use
 
@@ -98,11 +98,15 @@ def _standing(program: Program, verdict: Verdict) -> Verdict:
     """The verdict without leading births that the compiled program does not have; where it has none of them, the compiled run's own."""
     trail = verdict.trail
     symptoms = [program.jaxpr.outvars[at] for at in verdict.symptoms]
+    dropped: list[Birth] = []
     for birth in sorted(trail.births, key=lambda birth: birth.node.order):
         chain = trail.chain(birth.node)
         if not doubt.is_doubtful(chain) or doubt.stands(trail, chain, verdict.run, program.args, symptoms):
+            # What stands on an earlier birth proves that one.
+            trail.births += [earlier for earlier in dropped if birth.node in trail.chain(earlier.node)]
             return verdict
         trail.births.remove(birth)
+        dropped.append(birth)
     if trail.arrivals or trail.literals:
         return verdict
     again = _compiled(program, verdict.symptoms)
