@@ -98,8 +98,7 @@ def _chosen_over(trail: Trail, node: Node) -> Birth | None:
         if not isinstance(atom, compat.Literal):
             same = probe.bad(value) & (probe.host(run.read(atom)) == value)
             other.upward(run, {atom: {Use.COMPUTED: same}}, node)
-    trail.links = {**other.links, **trail.links}
-    trail.asked = {**other.asked, **trail.asked}
+    trail.ways(other)
     return min(other.births, key=lambda birth: birth.node.order, default=None)
 
 

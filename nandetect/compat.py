@@ -14,8 +14,6 @@ from jax.extend import core as jex
 from nandetect.records import Frame
 
 Literal = jex.Literal
-
-
 LINEAR_SOLVES = frozenset({"custom_linear_solve", "linear_solve"})
 
 
@@ -68,8 +66,6 @@ def _expanded(eqn: Any) -> list[tuple[str, Any]]:
 
 
 OPAQUE = frozenset({"pure_callback", "io_callback", "ffi_call", "pallas_call", "tpu_custom_call", "triton_kernel_call", "mosaic_gpu"})
-
-
 CALLBACKS = frozenset({"pure_callback", "io_callback"})
 DEBUG = frozenset({"debug_callback", "debug_print"})
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import linecache
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -25,7 +24,6 @@ OPERATORS: dict[type[ast.AST], str] = {
     ast.FloorDiv: "floor_divide",
     ast.USub: "neg",
 }
-Place = tuple[str, int, int | None, int | None]
 
 
 class Derivatives:
@@ -33,7 +31,7 @@ class Derivatives:
 
     def __init__(self, jaxpr: Any, phases: Phases, retrace: Callable[[], Any]):
         self._jaxpr, self._phases, self._retrace = jaxpr, phases, retrace
-        self._forward: set[Place] | None = None
+        self._forward: set[Any] | None = None
 
     def explain(self, path: Sequence[int], source: Source | None) -> tuple[Source | None, str | None]:
         """Where a backward equation comes from, and `sqrt` for a derivative of `jnp.sqrt(x)`; no name for the user's own rule."""
@@ -42,13 +40,13 @@ class Derivatives:
             if rule is not None:
                 return rule, None
         named = source is not None and self.is_forward(source)
-        return source, operation(provenance.excerpt(source)) if named and source else None
+        return source, operation(source) if named and source else None
 
     def is_forward(self, source: Source) -> bool:
         """Whether some forward equation comes from that very expression."""
         if self._forward is None:
-            self._forward = {_place(frames[0]) for frames in self._forward_frames(self._jaxpr, (), ()) if frames}
-        return _place(source) in self._forward
+            self._forward = {provenance.place(frames[0]) for frames in self._forward_frames(self._jaxpr, (), ()) if frames}
+        return provenance.place(source) in self._forward
 
     def rule_source(self, path: Sequence[int], filed: Source | None) -> Source | None:
         """The line of the user's own `custom_vjp` rule that made the equation at `path`, which JAX `filed` under the call.
@@ -80,10 +78,7 @@ class Derivatives:
 
 def calls_own(frame: Frame) -> bool:
     """Whether an expression calls a function of the user's own, which may have a derivative of their own."""
-    try:
-        node = ast.parse(provenance.excerpt(frame).strip(), mode="eval").body
-    except SyntaxError:
-        return False
+    node = provenance.expression(frame)
     if not isinstance(node, ast.Call):
         return False
     function = node.func
@@ -105,12 +100,8 @@ def _is_library_in(file: str, name: str) -> bool:
 @functools.lru_cache(maxsize=64)
 def _library_names(file: str) -> frozenset[str]:
     """The names that a file imports from packages that the user did not write."""
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except SyntaxError:
-        return frozenset()
     found = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(provenance.parsed(file)):
         if isinstance(node, ast.Import):
             found |= {alias.asname or alias.name.split(".")[0] for alias in node.names if _is_library(alias.name)}
         elif isinstance(node, ast.ImportFrom) and not node.level and _is_library(node.module or ""):
@@ -123,16 +114,9 @@ def _is_library(module: str) -> bool:
     return file is None or not provenance.is_users(file)
 
 
-def _place(frame: Frame) -> Place:
-    return frame.file, frame.line, frame.column, frame.end_column
-
-
-def operation(expression: str) -> str | None:
+def operation(frame: Frame) -> str | None:
     """What an expression does, by name: the function that it calls, or its operator."""
-    try:
-        node = ast.parse(expression.strip(), mode="eval").body
-    except SyntaxError:
-        return None
+    node = provenance.expression(frame)
     if isinstance(node, ast.Call):
         function = node.func
         return function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else None

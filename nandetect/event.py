@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,16 +62,13 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, phase: Phase | 
         scope=provenance.scope(path),
         context=context,
         index=index or (),
-        count=int(probe.bad(value).sum()),
-        size=int(np.prod(np.shape(value), dtype=np.int64)),
-        shape=tuple(np.shape(value)),
-        dtype=str(getattr(value, "dtype", "")),
+        **_measured(value),
         operands=operands,
         derivative_of=derivative,
     )
 
 
-def arrival(name: str, value: Any, mask: Mask, context: tuple[tuple[str, int], ...] = ()) -> Event:
+def arrival(name: str, value: Any, mask: Mask) -> Event:
     """The event of a value that was non-finite before the step began."""
     index = probe.first(mask)
     kind = probe.kind_of(probe.host(value)[index])
@@ -79,15 +77,16 @@ def arrival(name: str, value: Any, mask: Mask, context: tuple[tuple[str, int], .
         value=kind,
         reason=f"{kind} in the input",
         phase="forward",
-        context=context,
         index=index,
-        count=int(probe.bad(value).sum()),
-        size=int(np.prod(np.shape(value), dtype=np.int64)),
-        shape=tuple(np.shape(value)),
-        dtype=str(getattr(value, "dtype", "")),
+        **_measured(value),
         operands=(probe.describe(value, index, name),),
         argument=name,
     )
+
+
+def _measured(value: Any) -> dict[str, Any]:
+    shape = tuple(np.shape(value))
+    return {"count": int(probe.bad(value).sum()), "size": math.prod(shape), "shape": shape, "dtype": str(getattr(value, "dtype", ""))}
 
 
 def _elements(node: Node, output: int, index: tuple[int, ...] | None) -> dict[int, tuple[int, ...]]:

@@ -57,13 +57,12 @@ class Loop:
         """The run-time position of the iteration that reads `row`."""
         return self.row(row)
 
-    def at(self, stop: int) -> tuple[list[Any], list[np.ndarray], int]:
+    def at(self, stop: int) -> tuple[list[Any], list[np.ndarray]]:
         """Carried values and, of each element, since when it is as it is (-1: from the start), before the `stop`-th iteration."""
         since = [jnp.full(jnp.shape(x), -1, jnp.int32) if probe.is_inexact(x) else None for x in self.init]
         self.rewind()
-        step, carry, since = self._advance(list(self.consts), list(self.init), since, list(self.rows), stop)
-        marks = [np.asarray(-1) if s is None else np.asarray(s) for s in since]
-        return list(carry), marks, int(step)
+        _, carry, since = self._advance(list(self.consts), list(self.init), since, list(self.rows), stop)
+        return list(carry), [np.asarray(-1) if s is None else np.asarray(s) for s in since]
 
     def kept(self, old: Sequence[Any], new: Sequence[Any]) -> list[Any]:
         """The carried values after an iteration: under `vmap`, lanes of a while that are done keep theirs."""
@@ -143,7 +142,7 @@ def opened(node: Node) -> Loop:
 
 def iteration(node: Node, loop: Loop, step: int) -> tuple[Run, list[Any], list[np.ndarray]]:
     """One iteration run equation by equation; with its arguments, and since when each carried element was as it was."""
-    carry, since, _ = loop.at(step)
+    carry, since = loop.at(step)
     row = loop.row(step)
     args = [*loop.consts, *carry, *(_row(x, row) for x in loop.rows)]
     child = walk.start(walk.Inside(loop.body, (), loop.slot, (loop.name, row)), node.eqn, node.number, node.run)
@@ -158,8 +157,8 @@ Found = list[tuple[int, Wanted, "Node | None"]]
 class Back:
     """One loop on one trail: the iterations still to be replayed, each with the elements of its results that are wanted."""
 
-    def __init__(self, trail: Trail, node: Node, asker: Node | None):
-        self.trail, self.node, self.asker = trail, node, asker
+    def __init__(self, trail: Trail, node: Node):
+        self.trail, self.node = trail, node
         key = (id(node.run), node.number)
         if key not in trail.replayed:
             trail.replayed[key] = opened(node)
@@ -220,10 +219,10 @@ class Back:
 
 def follow(trail: Trail, node: Node, asked: dict[int, Wanted], asker: Node | None) -> Iterable[tuple[int, Wanted, Node | None]] | None:
     """Follow the wanted results of a loop back to its operands, through the iterations that carried them."""
-    back = Back(trail, node, asker)
+    back = Back(trail, node)
     loop = back.loop
     if any(result < loop.carry for result in asked):
-        _, since, _ = loop.at(loop.length)
+        _, since = loop.at(loop.length)
         for result, elements in asked.items():
             if result < loop.carry:
                 back.want_carried(result, elements, since[result], asker)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import linecache
 from typing import Any
 
 from nandetect import compat, provenance
@@ -55,11 +54,8 @@ def _leaves(run: Run, atom: Any, source: Source) -> bool:
     """Whether a value gets out of the expression that made it: what only a library's own steps pass on has no name of the user's."""
     if atom in run.jaxpr.outvars:
         return True
-    return any(atom in eqn.invars and _place(provenance.source(eqn, run.eqns)) != _place(source) for eqn in run.jaxpr.eqns)
-
-
-def _place(frame: Frame | None) -> Any:
-    return frame and (frame.file, frame.line, frame.column, frame.end_line, frame.end_column)
+    readers = (provenance.source(eqn, run.eqns) for eqn in run.jaxpr.eqns if atom in eqn.invars)
+    return any(reader is None or provenance.place(reader) != provenance.place(source) for reader in readers)
 
 
 def assigned(frame: Frame) -> str:
@@ -71,12 +67,8 @@ def assigned(frame: Frame) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _assignments(file: str) -> dict[tuple[int, int | None, int | None, int | None], str]:
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except SyntaxError:
-        return {}
     found: dict[tuple[int, int | None, int | None, int | None], str] = {}
-    for node in ast.walk(tree):
+    for node in ast.walk(provenance.parsed(file)):
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             value = node.value
             found[value.lineno, value.col_offset, value.end_lineno, value.end_col_offset] = node.targets[0].id

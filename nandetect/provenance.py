@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import linecache
 import re
@@ -94,6 +95,28 @@ def excerpt(frame: Frame) -> str:
     raw[-1] = raw[-1][: frame.end_column]
     raw[0] = raw[0][frame.column :]
     return " ".join(part.decode(errors="replace").strip() for part in raw)
+
+
+def place(frame: Frame) -> tuple[str, int, int | None, int | None, int | None]:
+    """What tells one expression of the source from another."""
+    return frame.file, frame.line, frame.column, frame.end_line, frame.end_column
+
+
+@functools.lru_cache(maxsize=64)
+def parsed(file: str) -> ast.Module:
+    """A file's syntax tree; an empty one where it is not Python that can be read."""
+    try:
+        return ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return ast.Module([], [])
+
+
+def expression(frame: Frame) -> ast.expr | None:
+    """The sub-expression that a frame marks, as syntax; None where it is not a whole expression."""
+    try:
+        return ast.parse(excerpt(frame).strip(), mode="eval").body
+    except SyntaxError:
+        return None
 
 
 def full_stack(path: Iterable[Any]) -> str:

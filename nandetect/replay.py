@@ -76,12 +76,7 @@ def _judge(program: Program, top: Run, group: list[int]) -> Verdict | None:
         one.symptom(top, program.jaxpr.outvars[at])
         if _is_fault(one):
             faults.append(at)
-            trail.births += one.births
-            trail.arrivals += one.arrivals
-            trail.literals += one.literals
-            trail.links = {**one.links, **trail.links}
-            trail.asked = {**one.asked, **trail.asked}
-            trail.compiled_only |= one.compiled_only
+            trail.add(one)
     return Verdict(top, trail, faults, trail.compiled_only) if faults else None
 
 

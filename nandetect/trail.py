@@ -106,6 +106,19 @@ class Trail:
         if not self.births and not self.arrivals:
             self.births += [Birth(node, output, mask) for node, output, wanted in self.unfollowed for mask in wanted.values()]
 
+    def add(self, other: Trail) -> None:
+        """Take over what another trail reached; of two ways from an equation, the one that was there first stays."""
+        self.births += other.births
+        self.arrivals += other.arrivals
+        self.literals += other.literals
+        self.ways(other)
+        self.compiled_only |= other.compiled_only
+
+    def ways(self, other: Trail) -> None:
+        """Take over another trail's ways alone."""
+        self.links = {**other.links, **self.links}
+        self.asked = {**other.asked, **self.asked}
+
     def follow(self, run: Run, wanted: dict[Any, Wanted], askers: dict[Any, Node | None]) -> dict[Any, tuple[Wanted, Node | None]]:
         """Follow the wanted elements back through one run; what is left stood in its arguments and constants."""
         for number in reversed(range(run.done)):

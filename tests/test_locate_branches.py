@@ -12,7 +12,9 @@ import nandetect as nd
 def test_cond_names_the_branch(find):
     @jax.jit
     def f(x):
-        log = lambda v: jnp.log(v)  # noqa: E731  # <-- origin
+        def log(v):
+            return jnp.log(v)  # <-- origin
+
         return lax.cond(x > -1, log, lambda v: v, x)
 
     assert find(f, jnp.float32(0)).origin.context == (("cond", 1),)
@@ -21,7 +23,9 @@ def test_cond_names_the_branch(find):
 def test_switch_names_the_branch_also_when_the_index_is_out_of_range(find):
     @jax.jit
     def f(i, x):
-        log = lambda v: jnp.log(v)  # noqa: E731  # <-- origin
+        def log(v):
+            return jnp.log(v)  # <-- origin
+
         return lax.switch(i, [lambda v: v, lambda v: 2 * v, log], x)
 
     for index in (2, 9):
@@ -38,7 +42,9 @@ def test_branch_that_did_not_run_is_silent():
 
 def test_branch_inside_a_scan_and_scan_inside_a_branch_keep_their_order(find):
     def body(carry, x):
-        log = lambda v: jnp.log(v)  # noqa: E731  # <-- origin
+        def log(v):
+            return jnp.log(v)  # <-- origin
+
         return carry + lax.cond(x < 0.5, log, lambda v: v, x), None
 
     data = jnp.array([1.0, 1.0, 0.0, 7.0])
@@ -50,7 +56,9 @@ def test_branch_inside_a_scan_and_scan_inside_a_branch_keep_their_order(find):
 
 def test_derivative_in_a_branch_is_backward_on_its_line(find, xs):
     def f(x):
-        root = lambda x: jnp.sqrt(x).sum()  # noqa: E731  # <-- origin
+        def root(x):
+            return jnp.sqrt(x).sum()  # <-- origin
+
         return lax.cond(x.sum() > 0, root, lambda x: x.sum(), x)
 
     origin = find(jax.jit(jax.value_and_grad(f)), xs).origin

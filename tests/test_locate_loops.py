@@ -66,7 +66,9 @@ def test_fori_loop_is_a_scan_or_a_while(find, xs, bound, loop):
 def test_while_inside_a_scan_names_both_iterations(find):
     def f(xs):
         def body(carry, x):
-            divide = lambda s: (s[0] + 1, s[1] / jnp.abs(s[0] - x))  # noqa: E731  # <-- origin
+            def divide(s):
+                return (s[0] + 1, s[1] / jnp.abs(s[0] - x))  # <-- origin
+
             return carry + lax.while_loop(lambda s: s[0] < 5, divide, (0, carry))[1], None
 
         return lax.scan(body, 1.0, xs)[0]

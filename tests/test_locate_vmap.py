@@ -46,7 +46,9 @@ def test_scan_of_a_vmap_of_a_scan_keeps_the_order(find):
 
 def test_lane_of_a_while_is_found_at_its_iteration(find):
     def lane(x):
-        log = lambda c: (c[0] + 1, jnp.log(c[1]))  # noqa: E731  # <-- origin
+        def log(c):
+            return (c[0] + 1, jnp.log(c[1]))  # <-- origin
+
         return lax.while_loop(lambda c: c[0] < 3, log, (0, x))[1]
 
     origin = find(jax.jit(jax.vmap(lane)), jnp.array([5e8, 1.0, 1e9])).origin
@@ -54,14 +56,18 @@ def test_lane_of_a_while_is_found_at_its_iteration(find):
 
 
 def test_finished_lane_that_runs_on_is_silent():
-    lane = lambda x: lax.while_loop(lambda c: c > 0.5, lambda c: jnp.log(c), x)  # noqa: E731
+    def lane(x):
+        return lax.while_loop(lambda c: c > 0.5, lambda c: jnp.log(c), x)
+
     assert nd.locate(jax.jit(jax.vmap(lane)), jnp.array([1.5, 20.0, 1e9])) is None
 
 
 def test_finished_lane_is_not_blamed_for_the_lane_that_failed(find):
     def lane(x, slack):
         # The first lane is at log(0) when it is done; only the second returns what it made of it.
-        log = lambda c: jnp.log(c)  # noqa: E731  # <-- origin
+        def log(c):
+            return jnp.log(c)  # <-- origin
+
         return lax.while_loop(lambda c: c > slack, log, x)
 
     origin = find(jax.jit(jax.vmap(lane)), jnp.array([1.0, jnp.e]), jnp.array([0.5, -1.0])).origin
@@ -70,7 +76,9 @@ def test_finished_lane_is_not_blamed_for_the_lane_that_failed(find):
 
 def test_branch_of_a_vmapped_cond_that_was_taken_is_blamed(find, xs):
     def lane(v):
-        log = lambda v: jnp.log(v)  # noqa: E731  # <-- origin
+        def log(v):
+            return jnp.log(v)  # <-- origin
+
         return lax.cond(v < 1.0, log, lambda v: v + 1.0, v)
 
     origin = find(jax.jit(jax.vmap(lane)), xs).origin
@@ -78,14 +86,18 @@ def test_branch_of_a_vmapped_cond_that_was_taken_is_blamed(find, xs):
 
 
 def test_branch_of_a_vmapped_cond_that_was_masked_is_silent(xs):
-    lane = lambda v: lax.cond(v > 0.0, lambda v: jnp.log(v), lambda v: v + 1.0, v)  # noqa: E731
+    def lane(v):
+        return lax.cond(v > 0.0, lambda v: jnp.log(v), lambda v: v + 1.0, v)
+
     assert nd.locate(jax.jit(jax.vmap(lane)), xs) is None
     assert nd.locate(jax.jit(jax.vmap(jax.value_and_grad(lane))), xs) is None
 
 
 def test_derivative_in_a_branch_of_a_vmapped_cond_is_on_its_line(find, xs):
     def lane(v):
-        root = lambda v: jnp.sqrt(v)  # noqa: E731  # <-- origin
+        def root(v):
+            return jnp.sqrt(v)  # <-- origin
+
         return lax.cond(v < 5, root, lambda v: v, v)
 
     origin = find(jax.jit(jax.vmap(jax.value_and_grad(lane))), xs).origin

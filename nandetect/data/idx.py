@@ -21,8 +21,9 @@ def load(directory: Path) -> Data:
     train, test = _split(directory, "train"), _split(directory, "t10k")
     if train and test:
         return data(str(directory), train, test)
-    if train or test:
-        return data(str(directory), train or test)  # type: ignore[arg-type]
+    either = train or test
+    if either:
+        return data(str(directory), either)
     raise UsageError(f"{directory} has no IDX files: it should have train-images-idx3-ubyte and train-labels-idx1-ubyte, or the same .gz")
 
 
@@ -30,8 +31,9 @@ def _split(directory: Path, split: str) -> Part | None:
     images, labels = _find(directory, f"{split}-images"), _find(directory, f"{split}-labels")
     if images and labels:
         return labelled(read(images), read(labels), str(images))
-    if images or labels:
-        raise UsageError(f"{directory} has {(images or labels).name} but no {split}-{'labels' if images else 'images'} beside it")  # type: ignore[union-attr]
+    either = images or labels
+    if either:
+        raise UsageError(f"{directory} has {either.name} but no {split}-{'labels' if images else 'images'} beside it")
     return None
 
 
