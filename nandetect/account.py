@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nandetect import births, cause, compat, event, hazards, probe
+from nandetect import births, cause, compat, event, hazards, measure
 from nandetect.derivative import Derivatives
 from nandetect.event import Lens
 from nandetect.names import Names
@@ -36,7 +36,7 @@ def lens(program: Program, phases: Phases) -> Lens:
 
 def is_broken(arrival: Arrival) -> bool:
     """Whether what arrived is a fault: NaN, or an inf that was computed with and not only copied, compared or shifted in log space."""
-    value = probe.host(arrival.value)[arrival.mask]
+    value = measure.host(arrival.value)[arrival.mask]
     if np.isnan(value).any() or arrival.use is Use.COMPUTED:
         return True
     return arrival.use is Use.SHIFTED and bool((np.real(value) > 0).any())
@@ -92,18 +92,18 @@ def _chosen_over(trail: Trail, node: Node) -> Birth | None:
     run, eqn = node.run, node.eqn
     if eqn.primitive.name != "select_n":
         return None
-    value = probe.host(run.read(eqn.outvars[0]))
+    value = measure.host(run.read(eqn.outvars[0]))
     other = Trail(replayed=trail.replayed)
     for atom in eqn.invars[1:]:
         if not isinstance(atom, compat.Literal):
-            same = probe.bad(value) & (probe.host(run.read(atom)) == value)
+            same = measure.bad(value) & (measure.host(run.read(atom)) == value)
             other.upward(run, {atom: {Use.COMPUTED: same}}, node)
     trail.ways(other)
     return min(other.births, key=lambda birth: birth.node.order, default=None)
 
 
 def _is_mask(arrival: Arrival) -> bool:
-    value = probe.host(arrival.value)[arrival.mask]
+    value = measure.host(arrival.value)[arrival.mask]
     return bool(np.isneginf(np.real(value)).all())
 
 
@@ -131,7 +131,7 @@ def _cause(trail: Trail, origin: Event, node: Node | None, lens: Lens) -> tuple[
     if node is None or origin.primitive == "<input>":
         return ()
     birth = next((birth for birth in trail.births if birth.node == node), None)
-    output, index = (birth.output, probe.first(birth.mask)) if birth else (0, origin.index)
+    output, index = (birth.output, measure.first(birth.mask)) if birth else (0, origin.index)
     return cause.trace(node, output, index, lens)
 
 
@@ -149,7 +149,7 @@ def _dropped_loss_is_bad(top: Run, phases: Phases) -> bool:
     used = {atom for eqn in top.jaxpr.eqns for atom in eqn.invars if not isinstance(atom, compat.Literal)}
     used |= {atom for atom in top.jaxpr.outvars if not isinstance(atom, compat.Literal)}
     return any(
-        var not in used and var in top.values and probe.is_inexact(var.aval) and not probe.is_clean(top.values[var])
+        var not in used and var in top.values and measure.is_inexact(var.aval) and not measure.is_clean(top.values[var])
         for number, eqn in enumerate(top.jaxpr.eqns)
         if phases.of((number,)) == "forward"
         for var in eqn.outvars

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nandetect import compat, loops, probe, walk
+from nandetect import compat, loops, measure, walk
 from nandetect.trail import Node
 from nandetect.walk import LOOPS, Run
 
@@ -35,15 +35,15 @@ def _born_at(node: Node) -> list[Birthplace]:
     return [
         (node, output)
         for output, var in enumerate(node.eqn.outvars)
-        if var in values and probe.is_inexact(var.aval) and not probe.is_clean(values[var]) and _born(node, values[var])
+        if var in values and measure.is_inexact(var.aval) and not measure.is_clean(values[var]) and _born(node, values[var])
     ]
 
 
 def _born(node: Node, value: Any) -> bool:
-    floating = [node.run.read(atom) for atom in node.eqn.invars if probe.is_inexact(atom.aval)]
-    if all(map(probe.is_clean, floating)):
+    floating = [node.run.read(atom) for atom in node.eqn.invars if measure.is_inexact(atom.aval)]
+    if all(map(measure.is_clean, floating)):
         return True
-    return bool(probe.nans(value).any()) and not any(probe.nans(x).any() for x in floating)
+    return bool(measure.nans(value).any()) and not any(measure.nans(x).any() for x in floating)
 
 
 def _in_loop(node: Node) -> list[Birthplace]:
@@ -101,10 +101,10 @@ def _leaf(eqn: Any, ins: Sequence[Any], seen: list[Any]) -> list[Any]:
         seen.append(first >= 0)
         return outs
     outs = compat.bind(eqn, ins)
-    floating = [x for x in ins if probe.is_inexact(x)]
+    floating = [x for x in ins if measure.is_inexact(x)]
     clean = jnp.all(jnp.array([True, *(jnp.all(jnp.isfinite(x)) for x in floating)]))
     numbers = jnp.all(jnp.array([True, *(~jnp.any(jnp.isnan(x)) for x in floating)]))
     for out in outs:
-        if probe.is_inexact(out):
+        if measure.is_inexact(out):
             seen.append((clean & ~jnp.all(jnp.isfinite(out))) | (numbers & jnp.any(jnp.isnan(out))))
     return outs

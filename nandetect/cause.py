@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nandetect import compat, event, loops, probe
+from nandetect import compat, event, loops, measure
 from nandetect.event import Lens
 from nandetect.explain import HANDS_ON, MASKED, NOTHING_SUMMED, SHAPES, SUMS, WIDE, Deadly, Element, Made, Step, explain, maker, number
-from nandetect.probe import Mask
+from nandetect.measure import Mask
 from nandetect.records import Event
 from nandetect.trail import Node
 from nandetect.walk import LOOPS
@@ -68,7 +68,7 @@ def _deadly_operand(made: Made) -> Element | None:
 
 def _pivot(made: Made) -> Element | None:
     """The zero on the diagonal of a triangular matrix."""
-    matrix = probe.host(made.ins[0])
+    matrix = measure.host(made.ins[0])
     batch = made.index[: matrix.ndim - 2]
     zeros = np.flatnonzero(np.diagonal(matrix[batch]) == 0)
     if not zeros.size:
@@ -145,7 +145,7 @@ def _event(node: Node, output: int, index: tuple[int, ...] | None, reason: str, 
 
 def _matrix(made: Made, lens: Lens) -> Iterator[Event]:
     """What is wrong with a whole matrix that has no Cholesky factor."""
-    matrix = probe.host(made.ins[0])
+    matrix = measure.host(made.ins[0])
     if made.name != "cholesky" or matrix.shape[-1] > LARGEST_MATRIX:
         return
     one = matrix[made.index[:-2]].astype(np.complex128 if np.iscomplexobj(matrix) else np.float64)
@@ -184,7 +184,7 @@ def _given(element: Element, told: Told, lens: Lens) -> Iterator[Event]:
         size=int(np.prod(np.shape(value), dtype=np.int64)),
         shape=tuple(np.shape(value)),
         dtype=str(getattr(value, "dtype", "")),
-        operands=(probe.describe(value, element.index, argument),),
+        operands=(measure.describe(value, element.index, argument),),
         argument=argument,
     )
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from nandetect import compat, compiled, probe
-from nandetect.probe import Mask
+from nandetect import compat, compiled, measure
+from nandetect.measure import Mask
 from nandetect.trail import Node, Trail
 from nandetect.walk import Run
 
@@ -38,7 +38,7 @@ def _is_doubtful(node: Node) -> bool:
 
 
 def _is_mask(value: Any) -> bool:
-    array = probe.host(value)
+    array = measure.host(value)
     return bool(np.isin(array, (0, 1)).all())
 
 
@@ -59,7 +59,7 @@ def stands(trail: Trail, chain: Sequence[Node], top: Run, args: list[Any], sympt
     kept = {node.eqn.outvars[output] for node, (output, _) in after.items()}
     kept |= {atom for atom in symptoms if not isinstance(atom, compat.Literal)}
     again = compiled.run(Run(top.jaxpr, top.consts, tape=top.tape), args, kept.__contains__)
-    if all(probe.is_clean(again.read(atom)) for atom in symptoms):
+    if all(measure.is_clean(again.read(atom)) for atom in symptoms):
         return True
     return all(_shows(_same_run(again, node.run), node.eqn.outvars[output], mask) for node, (output, mask) in after.items())
 
@@ -73,4 +73,4 @@ def _same_run(top: Run, run: Run) -> Run | None:
 
 
 def _shows(run: Run | None, var: Any, mask: Mask) -> bool:
-    return run is None or var not in run.values or bool((probe.bad(run.values[var]) & mask).any())
+    return run is None or var not in run.values or bool((measure.bad(run.values[var]) & mask).any())

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from nandetect import probe, provenance, reasons
+from nandetect import measure, provenance, reasons
 from nandetect.derivative import Derivatives
+from nandetect.measure import Mask
 from nandetect.names import Names
 from nandetect.phase import Phases
-from nandetect.probe import Mask
 from nandetect.records import Event, Operand, Phase
 from nandetect.trail import Node, flows_of
 from nandetect.walk import Run
@@ -33,18 +33,18 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, phase: Phase | 
     run, eqn = node.run, node.eqn
     path = [*run.eqns, eqn]
     value = run.read(eqn.outvars[output])
-    marked = mask if mask is not None and mask.any() else probe.bad(value)
-    index = probe.first(marked) if marked.any() else None
+    marked = mask if mask is not None and mask.any() else measure.bad(value)
+    index = measure.first(marked) if marked.any() else None
     where = {} if brief else _elements(node, output, index)
     context = _context(node, value, index)
     if run.shards:
         # Stacked over the shards: the report speaks of the one that holds the element.
         shard, index = (index[0], index[1:]) if index else (0, None)
-        context, value = (*context, ("shard", shard)), probe.host(value)[shard]
+        context, value = (*context, ("shard", shard)), measure.host(value)[shard]
         where = {slot: at[1:] for slot, at in where.items()}
     else:
         shard = None
-    kind = probe.kind_of(probe.host(value)[index]) if index is not None else "finite"
+    kind = measure.kind_of(measure.host(value)[index]) if index is not None else "finite"
     operands = () if brief else _operands(node, where, shard, lens.names)
     known = [operand.value for operand in operands]
     given_inf = any(operand.inf for operand in operands) and not any(operand.nan for operand in operands)
@@ -70,8 +70,8 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, phase: Phase | 
 
 def arrival(name: str, value: Any, mask: Mask) -> Event:
     """The event of a value that was non-finite before the step began."""
-    index = probe.first(mask)
-    kind = probe.kind_of(probe.host(value)[index])
+    index = measure.first(mask)
+    kind = measure.kind_of(measure.host(value)[index])
     return Event(
         primitive="<input>",
         value=kind,
@@ -79,14 +79,14 @@ def arrival(name: str, value: Any, mask: Mask) -> Event:
         phase="forward",
         index=index,
         **_measured(value),
-        operands=(probe.describe(value, index, name),),
+        operands=(measure.describe(value, index, name),),
         argument=name,
     )
 
 
 def _measured(value: Any) -> dict[str, Any]:
     shape = tuple(np.shape(value))
-    return {"count": int(probe.bad(value).sum()), "size": math.prod(shape), "shape": shape, "dtype": str(getattr(value, "dtype", ""))}
+    return {"count": int(measure.bad(value).sum()), "size": math.prod(shape), "shape": shape, "dtype": str(getattr(value, "dtype", ""))}
 
 
 def _elements(node: Node, output: int, index: tuple[int, ...] | None) -> dict[int, tuple[int, ...]]:
@@ -101,9 +101,9 @@ def _elements(node: Node, output: int, index: tuple[int, ...] | None) -> dict[in
     for flow in flows_of(run, eqn, ins, output):
         found = flow.pull(mark)
         if found.sum() != 1:
-            found = found & probe.bad(ins[flow.slot])
+            found = found & measure.bad(ins[flow.slot])
         if found.any():
-            where[flow.slot] = probe.first(found)
+            where[flow.slot] = measure.first(found)
     return where
 
 
@@ -116,8 +116,8 @@ def _operands(node: Node, where: dict[int, tuple[int, ...]], shard: int | None, 
     called = [names.of(run, atom) for atom in eqn.invars]
     # Inside a library's expression every value would be called by that same expression.
     called = ["" if name == expression else name for name in called]
-    ins = [value if shard is None else probe.host(value)[shard] for value in run.ins(eqn)]
-    return tuple(probe.describe(value, where.get(slot), called[slot]) for slot, value in enumerate(ins))
+    ins = [value if shard is None else measure.host(value)[shard] for value in run.ins(eqn)]
+    return tuple(measure.describe(value, where.get(slot), called[slot]) for slot, value in enumerate(ins))
 
 
 def _context(node: Node, value: Any, index: tuple[int, ...] | None) -> tuple[tuple[str, int], ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nandetect import compat, probe
+from nandetect import compat, measure
 from nandetect.moves import MOVES
 from nandetect.trail import Node, flows_of
 from nandetect.walk import Run
@@ -65,7 +65,7 @@ class Element:
     @property
     def value(self) -> float:
         """The element itself; of a complex one the magnitude."""
-        return float(plain(probe.host(self.run.read(self.atom))[self.index]))
+        return float(plain(measure.host(self.run.read(self.atom))[self.index]))
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Made:
     @cached_property
     def value(self) -> float:
         """The element itself; of a complex one the magnitude."""
-        return float(plain(probe.host(self.node.run.read(self.eqn.outvars[self.output]))[self.index]))
+        return float(plain(measure.host(self.node.run.read(self.eqn.outvars[self.output]))[self.index]))
 
     @property
     def place(self) -> tuple[Node, int, tuple[int, ...]]:
@@ -113,7 +113,7 @@ class Made:
     @cached_property
     def values(self) -> dict[int, np.ndarray]:
         """The values of those elements; operands that have none in it are left out."""
-        found = {slot: plain(probe.host(self.ins[slot])[mask]).astype(np.float64) for slot, mask in self.masks.items()}
+        found = {slot: plain(measure.host(self.ins[slot])[mask]).astype(np.float64) for slot, mask in self.masks.items()}
         return {slot: values for slot, values in found.items() if values.size}
 
     def holding(self, test: Callable[[np.ndarray], Any]) -> list[int]:

@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from nandetect import probe
+from nandetect import measure
 from nandetect.families import ADDITIVE, ALONG, BILINEAR, ELEMENTWISE, KEEPS_AXES, RUNNING, SAME_PLACE, WINDOWS
+from nandetect.measure import Mask
 from nandetect.moves import MOVES, moved_operands
-from nandetect.probe import Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def flows(eqn: Any, ins: Sequence[Any], output: int) -> list[Flow]:
     """The flow of every inexact operand of an equation into its `output`-th result."""
     name = eqn.primitive.name
     shape = tuple(eqn.outvars[output].aval.shape)
-    slots = [slot for slot, value in enumerate(ins) if probe.is_inexact(value)]
+    slots = [slot for slot, value in enumerate(ins) if measure.is_inexact(value)]
     if name in MOVES:
         return _moved(eqn, ins, output, MOVES[name], slots)
     if name in ("gather", "scatter"):
@@ -201,7 +201,7 @@ def _contracted(eqn: Any, ins: Sequence[Any], out: tuple[int, ...], slots: list[
 def _linear(eqn: Any, ins: Sequence[Any], slot: int, other: float) -> Flow:
     """An equation linear in each operand, run on masks; its transpose leads back. The other operands are all `other`."""
     dtype = ins[slot].dtype
-    fixed = [np.full(value.shape, other, value.dtype) if probe.is_inexact(value) else value for value in ins]
+    fixed = [np.full(value.shape, other, value.dtype) if measure.is_inexact(value) else value for value in ins]
     params = {**eqn.params, "preferred_element_type": None} if "preferred_element_type" in eqn.params else eqn.params
 
     def apply(x: Any) -> Any:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from nandetect import compat, probe
+from nandetect import compat, measure
 from nandetect.errors import NonFiniteError
 from nandetect.replay import locate
 
@@ -66,7 +66,7 @@ class Guard:
             raise
         if self._copies and number == 0:
             self._copies = any(leaf.is_deleted() for leaf in jax.tree.leaves((args, kwargs)) if isinstance(leaf, jax.Array))
-        leaves = [leaf for leaf in jax.tree.leaves(out) if probe.is_inexact(leaf)]
+        leaves = [leaf for leaf in jax.tree.leaves(out) if measure.is_inexact(leaf)]
         if leaves and not any(isinstance(leaf, Tracer) for leaf in leaves):
             self._pending.append(Call(number, given, named, _states(leaves)))
         while len(self._pending) > WINDOW or (self._pending and self._pending[0].states.is_ready()):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from nandetect import compat, compiled, probe, walk
+from nandetect import compat, compiled, measure, walk
 from nandetect.wanted import Wanted, merge
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Loop:
 
     def at(self, stop: int) -> tuple[list[Any], list[np.ndarray]]:
         """Carried values and, of each element, since when it is as it is (-1: from the start), before the `stop`-th iteration."""
-        since = [jnp.full(jnp.shape(x), -1, jnp.int32) if probe.is_inexact(x) else None for x in self.init]
+        since = [jnp.full(jnp.shape(x), -1, jnp.int32) if measure.is_inexact(x) else None for x in self.init]
         self.rewind()
         _, carry, since = self._advance(list(self.consts), list(self.init), since, list(self.rows), stop)
         return list(carry), [np.asarray(-1) if s is None else np.asarray(s) for s in since]
@@ -249,7 +249,7 @@ def _row(x: Any, row: int) -> Any:
 def _shows(run: Run, wanted: dict[int, Wanted]) -> bool:
     """Whether a replay has something non-finite wherever it is wanted."""
     return all(
-        bool((probe.bad(run.read(run.jaxpr.outvars[result])) & mask).any())
+        bool((measure.bad(run.read(run.jaxpr.outvars[result])) & mask).any())
         for result, elements in wanted.items()
         for mask in elements.values()
     )

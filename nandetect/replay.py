@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from nandetect import account, births, compat, compiled, doubt, probe, tape, walk
+from nandetect import account, births, compat, compiled, doubt, measure, tape, walk
 from nandetect.account import Verdict, is_broken
 from nandetect.phase import Phases
 from nandetect.program import Program, trace
@@ -33,7 +33,7 @@ def locate(function: Callable[..., Any], /, *args: Any, strict: bool = False, **
 def diagnose(program: Program, strict: bool = False) -> Report | None:
     """`locate` for a step that is traced already."""
     outcome = program.call()
-    broken = [at for at, value in enumerate(outcome) if probe.is_inexact(value) and not probe.is_clean(value)]
+    broken = [at for at, value in enumerate(outcome) if measure.is_inexact(value) and not measure.is_clean(value)]
     if not broken and not strict:
         return None
     phases = Phases(program.jaxpr)
@@ -50,7 +50,7 @@ def _follow(program: Program, phases: Phases, broken: list[int]) -> Verdict | No
         group = [at for at in broken if ranks[at] == rank]
         top = _start(program)
         walk.run(top, program.args, frozenset(program.jaxpr.outvars[at] for at in group if not _is_literal(program, at)))
-        shown = [at for at in group if not probe.is_clean(top.read(program.jaxpr.outvars[at]))]
+        shown = [at for at in group if not measure.is_clean(top.read(program.jaxpr.outvars[at]))]
         verdict = _judge(program, top, shown) if shown else None
         if verdict is not None:
             return _standing(program, verdict)
@@ -85,7 +85,7 @@ def _is_fault(trail: Trail) -> bool:
     if trail.births:
         return True
     return any(is_broken(arrival) for arrival in trail.arrivals) or any(
-        arrival.use is Use.COMPUTED or probe.nans(arrival.value).any() for arrival in trail.literals
+        arrival.use is Use.COMPUTED or measure.nans(arrival.value).any() for arrival in trail.literals
     )
 
 
@@ -113,7 +113,7 @@ def _compiled(program: Program, group: list[int]) -> Verdict | None:
     for depth in (None, 64, 16, 4, 2, 1):
         kept = None if depth is None else _upstream(program, group, depth)
         top = compiled.run(_start(program), program.args, (lambda var: True) if kept is None else kept.__contains__)
-        shown = [at for at in group if top.knows(program.jaxpr.outvars[at]) and not probe.is_clean(top.read(program.jaxpr.outvars[at]))]
+        shown = [at for at in group if top.knows(program.jaxpr.outvars[at]) and not measure.is_clean(top.read(program.jaxpr.outvars[at]))]
         verdict = _judge(program, top, shown) if shown else None
         if verdict is not None:
             verdict.compiled_only = True

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from nandetect import compat, compiled, walk
 from nandetect.flow import Flow, flows
-from nandetect.probe import Mask
+from nandetect.measure import Mask
 from nandetect.walk import Inside, Run
 
 ACROSS = ("psum", "pmax", "pmin", "all_gather", "all_to_all", "ppermute", "reduce_scatter", "psum_scatter", "pgather")

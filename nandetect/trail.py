@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from nandetect import compat, loops, probe, shards
+from nandetect import compat, loops, measure, shards
 from nandetect.flow import Flow, flows
+from nandetect.measure import Mask
 from nandetect.moves import MOVES
-from nandetect.probe import Mask
 from nandetect.walk import LOOPS, Run
 from nandetect.wanted import Use, Wanted, merge
 
@@ -96,7 +96,7 @@ class Trail:
 
     def symptom(self, top: Run, atom: Any) -> None:
         """Follow every non-finite element of an output of the program back to where it came from."""
-        mask = probe.bad(top.read(atom))
+        mask = measure.bad(top.read(atom))
         if isinstance(atom, compat.Literal):
             self.literals.append(Arrival(atom, mask, Use.MOVED, None, top))
             return
@@ -197,36 +197,36 @@ class Trail:
         """One equation run as it stands: NaN comes from NaN before inf, inf from inf, and what comes from neither is born here."""
         run, eqn = node.run, node.eqn
         value = run.read(eqn.outvars[output])
-        mask = mask & probe.bad(value)
+        mask = mask & measure.bad(value)
         if not mask.any():
             return []
         if not all(run.knows(atom) for atom in eqn.invars):
             return []
         ins = run.ins(eqn)
-        broken = {slot: probe.nans(x) for slot, x in enumerate(ins) if probe.is_inexact(x) and not probe.is_clean(x)}
+        broken = {slot: measure.nans(x) for slot, x in enumerate(ins) if measure.is_inexact(x) and not measure.is_clean(x)}
         if not broken:
             self.births.append(Birth(node, output, mask))
             return []
         paths = [flow for flow in flows_of(run, eqn, ins, output) if flow.slot in broken]
-        infinite = {slot: probe.bad(ins[slot]) & ~nan for slot, nan in broken.items()}
+        infinite = {slot: measure.bad(ins[slot]) & ~nan for slot, nan in broken.items()}
         none = np.zeros(mask.shape, bool)
         has_nan = mask & np.logical_or.reduce([none, *(flow.push(broken[flow.slot]) for flow in paths)])
         has_inf = mask & np.logical_or.reduce([none, *(flow.push(infinite[flow.slot]) for flow in paths)])
-        from_nan = has_nan & (probe.nans(value) | ~has_inf)
+        from_nan = has_nan & (measure.nans(value) | ~has_inf)
         rest = mask & ~from_nan
         from_inf = rest & has_inf
-        born = (rest & ~from_inf) | (from_inf & probe.nans(value))
+        born = (rest & ~from_inf) | (from_inf & measure.nans(value))
         if born.any():
             self.births.append(Birth(node, output, born))
         name = eqn.primitive.name
         onward = use if name in COPIES else max(use, Use.SHIFTED) if name in SHIFTS else Use.COMPUTED
         found: list[tuple[int, Wanted]] = []
         for flow in paths:
-            carried = probe.bad(ins[flow.slot]) if name in PRODUCTS else broken[flow.slot]
+            carried = measure.bad(ins[flow.slot]) if name in PRODUCTS else broken[flow.slot]
             nan = flow.pull(from_nan) & carried if from_nan.any() else none
             if nan.any():
                 found.append((flow.slot, {onward: nan}))
-            became_nan = from_inf & probe.nans(value)
+            became_nan = from_inf & measure.nans(value)
             for part, after in ((from_inf & ~became_nan, onward), (became_nan, Use.COMPUTED)):
                 inf = flow.pull(part) & infinite[flow.slot] if part.any() else none
                 if inf.any():

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from nandetect import compat, exact, probe
+from nandetect import compat, exact, measure
 from nandetect.moves import MOVES
 
 LOOPS = frozenset({"scan", "while"})
@@ -182,8 +182,8 @@ def release(this: Run) -> None:
     kept = {*this.jaxpr.invars, *this.jaxpr.constvars}
     kept |= {atom for atom in this.jaxpr.outvars if not isinstance(atom, compat.Literal)}
     for number, eqn in enumerate(this.jaxpr.eqns):
-        known = [var for var in eqn.outvars if var in this.values and probe.is_inexact(var.aval)]
-        if number >= this.done or not all(probe.is_clean(this.values[var]) for var in known):
+        known = [var for var in eqn.outvars if var in this.values and measure.is_inexact(var.aval)]
+        if number >= this.done or not all(measure.is_clean(this.values[var]) for var in known):
             kept |= {*eqn.outvars, *(atom for atom in eqn.invars if not isinstance(atom, compat.Literal))}
     this.values = {var: value for var, value in this.values.items() if var in kept}
     for child in this.inner.values():

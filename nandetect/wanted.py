@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from nandetect.probe import Mask
+from nandetect.measure import Mask
 
 
 class Use(IntEnum):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nandetect import compat, flow, probe, walk
+from nandetect import compat, flow, measure, walk
 
 
 def array(*shape, seed=0):
@@ -134,11 +134,11 @@ def compared(name):
     for run, eqn in leaves(top):
         values = [np.asarray(value) for value in run.ins(eqn)]
         for output, var in enumerate(eqn.outvars):
-            if not probe.is_inexact(var.aval) or 0 in var.aval.shape:
+            if not measure.is_inexact(var.aval) or 0 in var.aval.shape:
                 continue
             answers = {answer.slot: answer for answer in flow.flows(eqn, values, output)}
             for slot, value in enumerate(values):
-                if probe.is_inexact(value):
+                if measure.is_inexact(value):
                     yield changed(eqn, values, slot, output), *marks(answers[slot], value.shape, var.aval.shape)
 
 

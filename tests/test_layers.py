@@ -16,7 +16,7 @@ LAYERS = """
 records
 errors listing
 compat moves families reasons exact target arguments
-provenance phase probe program model_file
+provenance phase measure program model_file
 flow wanted derivative tape
 walk
 names compiled
