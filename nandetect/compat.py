@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-from jax._src import config, core, source_info_util
+from jax._src import callback, config, core, debugging, source_info_util
 from jax.extend import core as jex
 
 from nandetect.records import Frame
@@ -233,3 +233,34 @@ def replay_settings() -> Iterator[None]:
     """JAX's own NaN and Inf checks off, whose very values a replay meets; and jit on, without which loops have no iterations."""
     with jax.debug_nans(False), jax.debug_infs(False), jax.disable_jit(False):
         yield
+
+
+class Unrepeatable(RuntimeError):
+    """A replay came to a host callback that has an effect and whose answer the program needs."""
+
+
+@contextlib.contextmanager
+def muted_effects() -> Iterator[None]:
+    """While open, what a compiled program would do to its host is left out: `jax.debug` says nothing, an `io_callback` is not called.
+
+    A compiled program looks these functions up each time it calls back. Raises `Unrepeatable` where an `io_callback` returns something.
+    """
+    primitives = [primitive for primitive in (debugging.debug_callback_p, getattr(debugging, "debug_print_p", None)) if primitive]
+    before = [primitive.impl for primitive in primitives], callback.io_callback_impl
+    jax.effects_barrier()
+    for primitive in primitives:
+        primitive.impl = lambda *args, **params: ()
+    callback.io_callback_impl = _muted_io
+    try:
+        yield
+        jax.effects_barrier()
+    finally:
+        for primitive, impl in zip(primitives, before[0], strict=True):
+            primitive.impl = impl
+        callback.io_callback_impl = before[1]
+
+
+def _muted_io(*args: Any, result_avals: Any, **params: Any) -> Any:
+    if len(result_avals):
+        raise Unrepeatable("an io_callback returns what the step needs, and its effect is not repeated")
+    return ()

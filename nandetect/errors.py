@@ -21,3 +21,7 @@ class NonFiniteError(FloatingPointError):
 
     def __str__(self) -> str:
         return f"\n{self.report}"
+
+
+class NonFiniteWarning(UserWarning):
+    """What a guarded step that does not raise says instead; so it does of steps that are skipped again and again."""

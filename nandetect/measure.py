@@ -31,6 +31,13 @@ def host(value: Any) -> np.ndarray:
         return array.astype(np.float32)
 
 
+def copied(leaf: Any) -> Any:
+    """An array in memory of its own, where it was and as it was (dtype, weak type, sharding); anything else itself. Compiles nothing."""
+    if isinstance(leaf, jax.Array):
+        return jax.device_put(leaf, leaf.sharding if leaf.committed else None, may_alias=False)
+    return np.array(leaf) if isinstance(leaf, np.ndarray) else leaf
+
+
 def bad(value: Any) -> Mask:
     """Where a value is NaN or infinite."""
     return ~np.isfinite(host(value))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nandetect import compat
+from nandetect import compat, measure
 from nandetect.errors import UsageError
 
 
@@ -66,7 +66,7 @@ def _jitted(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Progr
         if not any(donated):
             return jax.tree.leaves(function(*args, **kwargs))
         # The user's buffers stay theirs: what the step would take is given to it as a copy.
-        fresh = [jax.numpy.array(leaf, copy=True) if gone else leaf for leaf, gone in zip(leaves, donated, strict=True)]
+        fresh = [measure.copied(leaf) if gone else leaf for leaf, gone in zip(leaves, donated, strict=True)]
         given, named = jax.tree.unflatten(jax.tree.structure((dynamic, keywords)), fresh)
         rest = iter(given)
         again = [arg if at in positions else next(rest) for at, arg in enumerate(args)]
@@ -91,21 +91,35 @@ def _jitted(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Progr
 
 
 def _plain(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Program:
-    """A plain callable, or one that some library's own jit returned: only its arrays and numbers are traced."""
+    """A plain callable, or one that some library's own jit returned: only its arrays and numbers are traced.
+
+    What it changes in its arguments (flax's nnx does) is a result too, named as the argument is.
+    """
     leaves, tree = jax.tree.flatten((tuple(args), kwargs))
-    out: list[Any] = []
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path((tuple(args), kwargs))[0]]
+    names: list[str] = []
+
+    def run(values: Sequence[Any]) -> list[Any]:
+        given, named = jax.tree.unflatten(tree, values)
+        result = function(*given, **named)
+        changed = {at: new for at, new in enumerate(jax.tree.leaves((given, named))[: len(values)]) if new is not values[at]}
+        returned = [(path, leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(result)[0] if _is_array(leaf)]
+        names[:] = [jax.tree_util.keystr(path) or "result" for path, _ in returned]
+        names.extend(_argument_name(function, paths[at]) for at, new in changed.items() if _is_array(new))
+        return [leaf for _, leaf in returned] + [new for new in changed.values() if _is_array(new)]
 
     def attempt(dynamic: list[int]) -> Any:
         def flat(*values: Any) -> list[Any]:
             again = list(leaves)
             for at, value in zip(dynamic, values, strict=True):
                 again[at] = value
-            given, named = jax.tree.unflatten(tree, again)
-            result = function(*given, **named)
-            out[:] = [result]
-            return [leaf for leaf in jax.tree.leaves(result) if _is_array(leaf)]
+            return run(again)
 
         return jax.make_jaxpr(flat)(*[leaves[at] for at in dynamic])
+
+    def call() -> list[Any]:
+        # The user's buffers stay theirs, whatever this callable donates.
+        return run([measure.copied(leaf) for leaf in leaves])
 
     arrays = [at for at, leaf in enumerate(leaves) if _is_array(leaf)]
     numbers = [at for at, leaf in enumerate(leaves) if _is_array(leaf) or isinstance(leaf, float | complex)]
@@ -116,17 +130,14 @@ def _plain(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
             raise
         dynamic, closed = arrays, attempt(arrays)
     jaxpr, consts = compat.open_jaxpr(closed)
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path((tuple(args), kwargs))[0]]
-    kept = [path for path, leaf in jax.tree_util.tree_flatten_with_path(out[0])[0] if _is_array(leaf)]
-    values = [_array(leaves[at], var.aval.dtype) for at, var in zip(dynamic, jaxpr.invars, strict=True)]
     return Program(
         name=_name(function),
         jaxpr=jaxpr,
         consts=consts,
-        args=values,
+        args=[_array(leaves[at], var.aval.dtype) for at, var in zip(dynamic, jaxpr.invars, strict=True)],
         arguments=tuple(_argument_name(function, paths[at]) for at in dynamic),
-        results=tuple(jax.tree_util.keystr(path) or "result" for path in kept),
-        call=lambda: [leaf for leaf in jax.tree.leaves(function(*args, **kwargs)) if _is_array(leaf)],
+        results=tuple(names),
+        call=call,
         retrace=lambda: attempt(dynamic),
     )
 

@@ -157,6 +157,30 @@ class Finding:
     report: Report | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What watching a step has cost: `share` is `seconds` over the time that the program took beside it.
+
+    `calls` were recorded and looked at in `looks`; `replays` ran a window of them again. `kept_bytes` are held for that now, `most_bytes`
+    were at most, and `bound_bytes` may be. `seconds` is an upper bound (short calls are not timed each); replays are not in it.
+    """
+
+    calls: int = 0
+    looks: int = 0
+    replays: int = 0
+    seconds: float = 0.0
+    share: float = 0.0
+    replay_seconds: float = 0.0
+    kept_bytes: int = 0
+    most_bytes: int = 0
+    bound_bytes: int = 0
+
+    def __str__(self) -> str:
+        megabytes = self.most_bytes / 2**20
+        kept = f"{megabytes:.1f}" if megabytes < 10 else f"{megabytes:,.0f}"
+        return f"{self.calls:,} calls watched, {self.looks:,} looks, {self.share:.1%} of the time, {kept} MB kept at most"
+
+
 def plain(value: Any) -> Any:
     """A record, or anything made of records and scalars, as JSON-ready data."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

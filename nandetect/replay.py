@@ -30,6 +30,12 @@ def locate(function: Callable[..., Any], /, *args: Any, strict: bool = False, **
         return diagnose(tape.recorded(trace(function, args, kwargs)), strict)
 
 
+def relocate(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], strict: bool = False) -> Report | None:
+    """`locate` for a call that has happened already: its effects on the host are not repeated."""
+    with compat.replay_settings(), compat.muted_effects():
+        return diagnose(tape.recorded(trace(function, args, kwargs), repeat=False), strict)
+
+
 def diagnose(program: Program, strict: bool = False) -> Report | None:
     """`locate` for a step that is traced already."""
     outcome = program.call()

@@ -22,6 +22,7 @@ class Take:
     """One callback of the program: what it returned at each call of the one true run, and how many of those a replay has used."""
 
     callback: Callable[..., Any]
+    silent: bool = False
     returned: list[list[np.ndarray]] = field(default_factory=list)
     playing: bool = False
     used: int = 0
@@ -30,6 +31,8 @@ class Take:
         if self.playing and self.returned:
             self.used += 1
             return self.returned[min(self.used, len(self.returned)) - 1]
+        if self.silent:
+            return []
         result = [np.array(x) for x in jax.tree.leaves(self.callback(*args))]
         self.returned.append(result)
         return result
@@ -60,10 +63,10 @@ class Tape:
             take.playing = True
 
 
-def recorded(program: Program) -> Program:
-    """The program with its callbacks on tape; itself where it has none."""
+def recorded(program: Program, repeat: bool = True) -> Program:
+    """The program with its callbacks on tape; itself where it has none. Without `repeat`, those that only have an effect are not called."""
     tape = Tape()
-    jaxpr = compat.rewritten(program.jaxpr, lambda eqn: _taped(eqn, tape))
+    jaxpr = compat.rewritten(program.jaxpr, lambda eqn: _taped(eqn, tape, repeat))
     if not tape.takes:
         return program
 
@@ -76,8 +79,8 @@ def recorded(program: Program) -> Program:
     return replace(program, jaxpr=jaxpr, call=call, tape=tape)
 
 
-def _taped(eqn: Any, tape: Tape) -> Any:
+def _taped(eqn: Any, tape: Tape, repeat: bool) -> Any:
     if eqn.primitive.name not in compat.CALLBACKS:
         return eqn
-    tape.takes.append(Take(eqn.params["callback"]))
+    tape.takes.append(Take(eqn.params["callback"], silent=not repeat and not eqn.outvars))
     return eqn.replace(params={**eqn.params, "callback": tape.takes[-1]})

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from nandetect import findings
 from nandetect.errors import NonFiniteError
-from nandetect.guard import guard
+from nandetect.guarded import guard
 from nandetect.records import Finding, Report
 from nandetect.train.ledger import Ledger
 from nandetect.train.prepare import Ready, batches, prepare
@@ -19,6 +20,8 @@ from nandetect.train.settings import Result, Settings, Snapshot
 from nandetect.train.step import accuracy
 
 Notice = Callable[[Snapshot], None]
+# Steps between two looks: fewer than the ledger keeps the metrics of.
+_LOOK = 32
 
 
 def run(settings: Settings, notice: Notice = lambda snapshot: None) -> Result:
@@ -46,7 +49,7 @@ def _configured(**flags: bool) -> Iterator[None]:
 
 
 def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool) -> Result:
-    step: Any = guard(ready.step) if watched else ready.step
+    step: Any = guard(ready.step, check_every=_LOOK) if watched else ready.step
     ledger = Ledger(ready.steps_per_epoch, ready.batch_size)
     params, state = ready.params, ready.state
     stopped: Literal["finished", "interrupted", "non-finite"] = "finished"
@@ -103,28 +106,14 @@ def _result(
 def _findings(report: Report | None, params: Any, ledger: Ledger) -> tuple[Finding, ...]:
     """The report as a finding; in a run that nobody guarded, what the loss and the parameters show by themselves."""
     if report is not None:
-        origin = report.origin
-        made = f"`{origin.argument}` arrived as" if origin.argument else f"`{origin.primitive}` made"
-        message = f"{made} {origin.value} in the {origin.phase} pass of step {report.step}"
-        return (_non_finite(message, report.step, "", report),)
+        return (findings.non_finite(report),)
     if ledger.first_bad is not None:
-        return (_non_finite(f"the loss was not finite at step {ledger.first_bad}", ledger.first_bad, _GUARD),)
+        return (_unguarded(f"the loss was not finite at step {ledger.first_bad}", ledger.first_bad),)
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(params)):
-        return (_non_finite(f"the parameters are not finite after {ledger.entered} steps", ledger.entered - 1, _GUARD),)
+        return (_unguarded(f"the parameters are not finite after {ledger.entered} steps", ledger.entered - 1),)
     return ()
 
 
-_GUARD = "run it again with --debug-nans to see which operation made it"
-
-
-def _non_finite(message: str, step: int | None, help: str, report: Report | None = None) -> Finding:
-    return Finding(
-        rule="non-finite",
-        code="ND001",
-        severity="error",
-        message=message,
-        cause=report.origin.reason if report else "",
-        step=step,
-        help=help,
-        report=report,
-    )
+def _unguarded(message: str, step: int) -> Finding:
+    help = "run it again with --debug-nans to see which operation made it"
+    return Finding(rule="non-finite", code="ND001", severity="error", message=message, step=step, help=help)

@@ -1,0 +1,152 @@
+"""From recorded calls to the first one at fault: they run again from the last clean state, each is judged, the first bad one located."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from nandetect import compat, finite, measure
+from nandetect.program import trace
+from nandetect.recorder import Call, Habits, Links, Window, flatten, parts_made
+from nandetect.records import Event, Report, Value
+from nandetect.replay import relocate
+
+Step = Callable[..., Any]
+# A result's place among the leaves and its state: one that was looked into and is no fault (a best loss that starts at inf) is not again.
+Accepted = set[tuple[int, int]]
+
+
+@dataclass(slots=True)
+class Found:
+    """What a replay showed: the first fault, and the calls that left their state as it was, with why the first of them did."""
+
+    report: Report | None = None
+    skipped: list[int] = field(default_factory=list)
+    skip: Report | None = None
+
+
+def rewind(step: Step, window: Window, accepted: Accepted, habits: Habits, count_skips: bool = False) -> Found:
+    """Run the calls of a window again; effects on the host are not repeated. Adds to `accepted` what is no fault.
+
+    With `count_skips`, a call is also one that was skipped where nothing that it returned is bad and its state stayed as it was.
+    """
+    found = Found()
+    if _is_gone(window.calls[0]):
+        found.report = _unkept(window, "the arguments were too large to keep")
+        return found
+    try:
+        with compat.replay_settings(), compat.muted_effects():
+            _follow(step, window, accepted, habits, count_skips, found)
+    except (compat.Unrepeatable, jax.errors.JaxRuntimeError) as error:
+        found.report = _unkept(window, f"running it again failed ({' '.join(str(error).split())[:120]})")
+    return found
+
+
+def _follow(step: Step, window: Window, accepted: Accepted, habits: Habits, count_skips: bool, found: Found) -> None:
+    out: Any = None
+    made: Sequence[Any] = ()
+    for call in window.calls:
+        args, kwargs = call.arguments(top(out) if call.tree is None else made)
+        given = flatten((args, kwargs))[0]
+        again, named = jax.tree.map(measure.copied, (args, kwargs))
+        out = step(*again, **named)
+        made = parts_made(out, again, named, habits.changes_arguments)
+        bad = bad_places(made) - accepted
+        if not _is_as_recorded(call, top(out) if call.tree is None else made):
+            found.report = relocate(step, args, kwargs) if bad else _changed_outside(step, call, args, kwargs, window)
+            found.report = found.report and replace(found.report, step=call.number)
+            return
+        if (bad or count_skips) and _is_skip(habits.links, given, made, bad):
+            found.skipped.append(call.number)
+            found.skip = found.skip or relocate(step, args, kwargs, strict=not bad)
+        elif bad:
+            report = relocate(step, args, kwargs)
+            if report is not None:
+                found.report = replace(report, step=call.number)
+                return
+            accepted |= bad
+    if bad_places(window.made) - accepted:
+        # Every call is finite again, and what they made is not.
+        last = window.calls[-1]
+        found.report = replace(_unkept(window, "the calls gave finite results when they were run again"), step=last.number)
+
+
+def top(out: Any) -> tuple[Any, ...]:
+    """The parts of a result as they are handed back: the elements of a tuple, or the one thing that it is."""
+    return out if isinstance(out, tuple) else (out,)
+
+
+def bad_places(made: Sequence[Any]) -> Accepted:
+    """The places and states of the leaves that are not finite."""
+    seen = [(at, leaf) for at, leaf in enumerate(made) if finite.can_be_bad(leaf)]
+    return {(at, state) for (at, _), state in zip(seen, finite.states([leaf for _, leaf in seen]), strict=True) if state}
+
+
+def bad_metrics(calls: Sequence[Call]) -> bool:
+    """Whether a small result of any of the calls is not finite. They are read all together."""
+    if not calls:
+        return False
+    width = min(len(call.small) for call in calls)
+    return any(not _is_finite([call.small[at] for call in calls]) for at in range(width))
+
+
+def _is_finite(column: list[Any]) -> bool:
+    leaves = column if isinstance(column[0], jax.Array) else flatten(column)[0]
+    try:
+        return bool(np.isfinite(np.frombuffer(b"".join(leaves), leaves[0].dtype)).all())
+    except (BufferError, TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+        # Types that have no buffer, an accelerator's memory, or a metric that is gone.
+        return not any(finite.states([leaf for leaf in leaves if finite.can_be_bad(leaf)]))
+
+
+def _is_skip(links: Links | None, given: Sequence[Any], made: Sequence[Any], bad: Accepted) -> bool:
+    """Whether a call left the arrays of its state as they were, as `apply_if_finite` and loss scaling do, with at most a metric bad."""
+    if links is None or len(given) != links.size or {at for at, _ in bad} & set(links.outs):
+        return False
+    pairs = zip(links.of_in(given), links.of_out(made), strict=True)
+    arrays = [(old, new) for old, new in pairs if finite.can_be_bad(old) and old.size > 1]
+    return bool(arrays) and all(np.array_equal(measure.host(old), measure.host(new)) for old, new in arrays)
+
+
+def _is_as_recorded(call: Call, made: Sequence[Any]) -> bool:
+    """Whether the small results are, to the bit, what the true call returned."""
+    if call.again is None:
+        return True
+    return all(map(_is_same, flatten(call.small)[0], flatten(call.again(made))[0]))
+
+
+def _is_same(recorded: Any, again: Any) -> bool:
+    if not finite.can_be_bad(recorded) or not finite.can_be_bad(again):
+        return True
+    return np.asarray(recorded).tobytes() == np.asarray(again).tobytes()
+
+
+def _is_gone(call: Call) -> bool:
+    return any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in flatten(list(call.kept))[0])
+
+
+def _changed_outside(step: Step, call: Call, args: Any, kwargs: Any, window: Window) -> Report:
+    """The step gives finite results from the state that it returned: somebody changed that state in between, in place."""
+    names = trace(step, args, kwargs).arguments
+    linked = call.links.ins if call.links else ()
+    argument = names[linked[0]].split("[")[0].split(".")[0] if linked and linked[0] < len(names) else ""
+    origin = Event(primitive="<input>", value=_worst(window), reason="changed between the calls", argument=argument or None)
+    note = "the call before returned it finite, so it was changed in place after that, outside of the step"
+    return Report(origin=origin, chain=(origin,), symptoms=("result",), notes=(note,), label=getattr(step, "__name__", ""))
+
+
+def _unkept(window: Window, why: str) -> Report:
+    """A fault whose calls cannot be run again."""
+    origin = Event(primitive="<unknown>", value=_worst(window), reason="not located")
+    last = window.calls[-1].number
+    note = f"{why}; found in what call {last} returned" if len(window.calls) == 1 else f"{why}; found in the results up to call {last}"
+    help = "a larger `keep`, or `check_every=1`, lets nandetect.guard keep the arguments that it takes to locate it"
+    return Report(origin=origin, chain=(origin,), symptoms=("result",), reproduced=False, notes=(note, help), step=window.calls[0].number)
+
+
+def _worst(window: Window) -> Value:
+    return "nan" if any(state == finite.NAN for _, state in bad_places(window.made)) else "inf"

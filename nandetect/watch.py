@@ -1,0 +1,237 @@
+"""The calls that one thread makes of a guarded step: recorded, looked at now and then, replayed where something is not finite."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+
+from nandetect import compat, findings, recorder
+from nandetect.errors import NonFiniteError, NonFiniteWarning
+from nandetect.recorder import Call, Links, Pick, Recorder
+from nandetect.records import Finding, Report
+from nandetect.rewind import Accepted, bad_metrics, bad_places, rewind, top
+from nandetect.skips import Skips
+
+OnFind = Literal["raise", "warn"] | Callable[[Report], object]
+
+# Looking, and copying what the step takes, may take this share of the time.
+SHARE = 0.005
+# The most calls between two looks.
+LONGEST = 500
+# Calls that take less than this, in seconds, are recorded by their positional arguments and not by every leaf of them.
+_QUICK = 3e-4
+
+
+@dataclass
+class Shared:
+    """What the threads that call one guarded step have in common."""
+
+    step: Callable[..., Any]
+    check_every: int | None
+    keep: int
+    on_find: OnFind
+    numbers: Any = field(default_factory=itertools.count)
+    findings: list[Finding] = field(default_factory=list)
+    watches: list[Watch] = field(default_factory=list)
+    lock: Any = field(default_factory=threading.RLock)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What watching took, in seconds. Quick calls are not timed; each costs less than one that is."""
+
+    began: float
+    last: float
+    calls: int = 0
+    timed: int = 0
+    looks: int = 0
+    replays: int = 0
+    recording: float = 0.0
+    looking: float = 0.0
+    replaying: float = 0.0
+    most: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Without the replays."""
+        return self.recording / max(self.timed, 1) * max(self.calls, self.timed) + self.looking
+
+
+class Quick:
+    """A run of short calls of one kind: what each was given beside its state, and its metrics."""
+
+    __slots__ = ("bytes", "calls", "is_tuple", "left", "links", "made", "of_in", "of_kept", "of_out", "of_small", "size")
+
+    def __init__(self, links: Links, of_small: Pick, made: tuple[Any, ...], is_tuple: bool, left: int, bytes: int):
+        self.links, self.of_in, self.of_out, self.of_kept = links, links.of_in, links.of_out, links.of_kept
+        self.size, self.of_small, self.made, self.is_tuple, self.left = links.size, of_small, made, is_tuple, left
+        self.bytes = bytes
+        self.calls: list[tuple[int, tuple[Any, ...], tuple[Any, ...]]] = []
+
+
+class Watch:
+    """One thread's calls."""
+
+    def __init__(self, shared: Shared):
+        self.quick: Quick | None = None
+        self.thread = threading.current_thread()
+        self.tally = Tally(now := time.perf_counter(), now)
+        self.recorder = Recorder(compat.may_donate(shared.step), shared.keep)
+        self._shared = shared
+        self._accepted: Accepted = set()
+        self._skips = Skips()
+        # When the last look was, how long it took with keeping the state after it, and the time from call to call, as last seen.
+        self._looked, self._look_seconds, self._call_seconds = now, 0.0, 1.0
+        self._start_seconds = 0.0
+        self._out: Any = None
+        self._parts: tuple[Any, ...] = ()
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One call, recorded leaf by leaf."""
+        began = time.perf_counter()
+        self._slow_down()
+        entered = self.recorder.enter(args, kwargs)
+        if entered is None:
+            return self._shared.step(*args, **kwargs)
+        call, leaves = entered
+        call.number = next(self._shared.numbers)
+        started = time.perf_counter()
+        try:
+            out = self._shared.step(*args, **kwargs)
+        except FloatingPointError:
+            # JAX's own check (`jax_debug_nans`) was faster; what it says is less.
+            self.recorder.add(call, ())
+            self._replay()
+            raise
+        ended = time.perf_counter()
+        if self.recorder.leave(call, leaves, out, args, kwargs):
+            self._hurry_up(args, kwargs, out)
+            self._out = out
+            self._count(began, started, ended)
+            if self.quick is None and self._is_due(ended):
+                self.look()
+        return out
+
+    def _count(self, began: float, started: float, ended: float) -> None:
+        """What a call cost beside its step; the first of a window holds what the step takes, so it belongs to the look."""
+        tally = self.tally
+        tally.last = time.perf_counter()
+        tally.calls += 1
+        seconds = tally.last - began - (ended - started)
+        if len(self.recorder.window.calls) == 1:
+            tally.looking += seconds
+            self._start_seconds = seconds
+        else:
+            tally.recording += seconds
+            tally.timed += 1
+
+    def settle(self) -> None:
+        """The end of a run of quick calls."""
+        self._slow_down()
+        self.look()
+
+    def broke(self, args: tuple[Any, ...]) -> None:
+        """JAX's own check stopped a quick call."""
+        quick = self.quick
+        assert quick is not None
+        self._slow_down()
+        self.recorder.add(Call(next(self._shared.numbers), None, quick.of_kept(args), quick.links), ())
+        self._replay()
+
+    def look(self) -> None:
+        """Look at what was made since the last look; where something is not finite, find the first call that made it and tell."""
+        self._slow_down()
+        window = self.recorder.window
+        if not window.calls:
+            return
+        jax.block_until_ready([leaf for leaf in window.made if isinstance(leaf, jax.Array) and not leaf.is_deleted()])
+        began = time.perf_counter()
+        bad = bool(bad_places(window.made) - self._accepted) or bad_metrics(window.calls)
+        suspicious = self._skips.suspects(self._out, window.made, self.recorder.habits)
+        self._call_seconds = (began - self._looked) / len(window.calls)
+        self._looked = self.tally.last = time.perf_counter()
+        self._look_seconds = self._looked - began + self._start_seconds
+        self.tally.looking += self._looked - began
+        self.tally.looks += 1
+        self.tally.most = max(self.tally.most, window.size)
+        try:
+            if bad or suspicious:
+                self._replay(count_skips=suspicious)
+        finally:
+            self.recorder.restart()
+
+    def _replay(self, count_skips: bool = False) -> None:
+        began = time.perf_counter()
+        found = rewind(self._shared.step, self.recorder.window, self._accepted, self.recorder.habits, count_skips)
+        self.tally.replays += 1
+        self.tally.replaying += time.perf_counter() - began
+        self._skips.enter(found.skipped, found.skip)
+        finding = self._skips.finding(self.recorder.window.calls[-1].number + 1)
+        if finding is not None:
+            self._shared.findings.append(finding)
+            warnings.warn(finding.message, NonFiniteWarning, stacklevel=6)
+        if found.report is not None:
+            # From here on everything is likely to be bad: it is told once, and again when it has been sound in between.
+            self._accepted |= bad_places(self.recorder.window.made)
+            self.recorder.restart()
+            tell(self._shared, found.report)
+
+    def _is_due(self, now: float) -> bool:
+        """Whether it is time to look: after so many calls as asked, else when a look is cheap beside the calls since the last one."""
+        window = self.recorder.window
+        if window.size > self._shared.keep:
+            return True
+        if self._shared.check_every is not None:
+            return len(window.calls) >= self._shared.check_every
+        return len(window.calls) >= LONGEST or now - self._looked >= self._look_seconds / SHARE
+
+    def _hurry_up(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """After the first call of a window: record the next ones the quick way, where they are short and all alike."""
+        before, self._parts = self._parts, top(out)
+        window = self.recorder.window
+        if kwargs or len(window.calls) != 1 or self._call_seconds > _QUICK or len(self._shared.watches) > 1 or not self.recorder.is_plain:
+            return
+        links = recorder.links(args, before, lambda part: not isinstance(part, bool | int | float | str | None))
+        beside = links.of_kept(args)
+        if not links.ins or not all(isinstance(part, jax.Array | float | int) for part in beside):
+            return
+        small = [at for at, part in enumerate(self._parts) if at not in links.outs and _is_metric(part)]
+        calls = self._shared.check_every or min(int(self._look_seconds / SHARE / self._call_seconds), LONGEST)
+        size = sum(part.nbytes for part in beside if isinstance(part, jax.Array))
+        calls = min(calls, int((self._shared.keep - window.size) / max(size, 1)))
+        if calls > 2:
+            self.quick = Quick(links, recorder.picker(small), self._parts, isinstance(out, tuple), calls - 1, size)
+
+    def _slow_down(self) -> None:
+        """Put a run of quick calls with the others."""
+        quick, self.quick = self.quick, None
+        if quick is None or not quick.calls:
+            return
+        made = recorder.flatten(quick.made)[0]
+        for number, kept, small in quick.calls:
+            self.recorder.add(Call(number, None, kept, quick.links, small, quick.of_small), made)
+        self.recorder.window.size += quick.bytes * len(quick.calls)
+        self.tally.calls += len(quick.calls)
+        self._out = self._parts = quick.made
+
+
+def _is_metric(part: Any) -> bool:
+    return all(map(recorder.is_small, recorder.flatten(part)[0]))
+
+
+def tell(shared: Shared, report: Report) -> None:
+    """What was found, told the way that was asked for. Raises `NonFiniteError` where that is to raise."""
+    shared.findings.append(findings.non_finite(report))
+    if shared.on_find == "raise":
+        raise NonFiniteError(report)
+    if shared.on_find == "warn":
+        warnings.warn(f"\n{report}", NonFiniteWarning, stacklevel=5)
+    else:
+        shared.on_find(report)
