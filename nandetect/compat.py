@@ -264,3 +264,37 @@ def _muted_io(*args: Any, result_avals: Any, **params: Any) -> Any:
     if len(result_avals):
         raise Unrepeatable("an io_callback returns what the step needs, and its effect is not repeated")
     return ()
+
+
+def here() -> Any:
+    """Where in the program, and inside which transforms, an operation is being called now."""
+    return source_info_util.current()
+
+
+def at(place: Any) -> Any:
+    """A context in which what is traced stands at a place that `here` gave, and not where it is traced."""
+    return source_info_util.user_context(place.traceback, name_stack=place.name_stack)
+
+
+@contextlib.contextmanager
+def eager_operations(seen: Callable[[Any, Sequence[Any], dict[str, Any], Any], None]) -> Iterator[None]:
+    """While open, `seen(primitive, operands, parameters, results)` is told of every operation that runs outside of any trace."""
+    original = core.EvalTrace.process_primitive
+
+    def process_primitive(self: Any, primitive: Any, args: Any, params: Any, /) -> Any:
+        args = list(args)
+        out = original(self, primitive, args, params)
+        seen(primitive, args, params, out)
+        return out
+
+    core.EvalTrace.process_primitive = process_primitive
+    try:
+        yield
+    finally:
+        core.EvalTrace.process_primitive = original
+
+
+def rebind(primitive: Any, params: dict[str, Any], args: Sequence[Any]) -> list[Any]:
+    """Run, or trace, an operation that was seen before."""
+    out = primitive.bind(*args, **params)
+    return list(out) if primitive.multiple_results else [out]

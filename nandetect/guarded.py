@@ -13,22 +13,37 @@ import threading
 import weakref
 from collections.abc import Callable
 from operator import is_
-from typing import Any
+from typing import Any, Protocol
 
-from nandetect import memory
 from nandetect.errors import NonFiniteError, UsageError
 from nandetect.program import is_jitted
-from nandetect.records import Cost
+from nandetect.records import Cost, Finding
 from nandetect.watch import OnFind, Shared, Watch
+
+
+class Guarded(Protocol):
+    """What `guard` returns: the step's own signature and attributes, and these."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def flush(self) -> None:
+        """Look at every call not yet looked at, of this thread and of those that have ended. Raises `NonFiniteError` as the step would."""
+        ...
+
+    def cost(self) -> Cost:
+        """What watching has cost so far."""
+        ...
+
+    def findings(self) -> list[Finding]:
+        """What was found so far: faults, and steps that were skipped too often."""
+        ...
 
 
 class _Here(threading.local):
     watch: Watch | None = None
 
 
-def guard(
-    step: Callable[..., Any], *, check_every: int | None = None, keep: int | None = None, on_find: OnFind = "raise"
-) -> Callable[..., Any]:
+def guard(step: Callable[..., Any], *, check_every: int | None = None, keep: int | None = None, on_find: OnFind = "raise") -> Guarded:
     """The same function with the same results, which says where the first non-finite value came from that it returned.
 
     What it returns is looked at every `check_every` calls; without that, as often as costs at most half a percent of the time, and at the
@@ -42,8 +57,15 @@ def guard(
     exit too, `.cost()` and `.findings()`. Each thread's calls are a run of their own. Raises `UsageError` for arguments that mean nothing.
     """
     _check(step, check_every, keep, on_find)
+    guarded, shared = watched(step, check_every, keep, on_find)
+    _at_exit(shared)
+    return guarded
+
+
+def watched(step: Callable[..., Any], check_every: int | None, keep: int | None, on_find: OnFind) -> tuple[Guarded, Shared]:
+    """The guarded step, and what its threads share."""
     every = check_every if check_every or is_compiled(step) else 1
-    shared = Shared(step, every, memory.bound() if keep is None else keep, on_find)
+    shared = Shared(step, every, keep, on_find)
     here, numbers = _Here(), shared.numbers
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -69,10 +91,10 @@ def guard(
         if not name.startswith("_"):
             setattr(guarded, name, getattr(step, name))
     functools.update_wrapper(guarded, step, updated=())
-    flush: Any = functools.partial(_flush, shared)
-    guarded.flush, guarded.cost, guarded.findings = flush, functools.partial(_cost, shared), lambda: list(shared.findings)
-    _at_exit(shared)
-    return guarded
+    added: Any = guarded
+    added.flush, added.cost = functools.partial(flush, shared), functools.partial(cost, shared)
+    added.findings = lambda: list(shared.findings)
+    return added, shared
 
 
 def is_compiled(step: Any) -> bool:
@@ -100,7 +122,7 @@ def _joined(shared: Shared) -> Watch:
     return watch
 
 
-def _flush(shared: Shared) -> None:
+def flush(shared: Shared) -> None:
     """Look at every call not yet looked at, of this thread and of those that have ended. Raises `NonFiniteError` as the step would."""
     here = threading.current_thread()
     with shared.lock:
@@ -109,7 +131,7 @@ def _flush(shared: Shared) -> None:
         watch.look()
 
 
-def _cost(shared: Shared) -> Cost:
+def cost(shared: Shared) -> Cost:
     """What watching has cost so far."""
     tallies = [watch.tally for watch in shared.watches]
     waiting = [watch.quick for watch in shared.watches if watch.quick is not None]
@@ -126,7 +148,7 @@ def _cost(shared: Shared) -> Cost:
         replay_seconds=replaying,
         kept_bytes=kept,
         most_bytes=max([kept, *(tally.most for tally in tallies)]),
-        bound_bytes=shared.keep,
+        bound_bytes=shared.bound,
     )
 
 
@@ -138,7 +160,7 @@ def _at_exit(shared: Shared) -> None:
         kept = held()
         if kept is not None:
             try:
-                _flush(kept)
+                flush(kept)
             except NonFiniteError as error:
                 sys.stderr.write(f"{error.report}\n")
 

@@ -49,11 +49,11 @@ def joined_frames(path: Iterable[Any]) -> list[Frame]:
 
 
 def _frames(eqn: Any) -> list[Frame]:
-    frames = [frame for frame in compat.user_frames(eqn) if not _is_own(frame.file)]
+    frames = [frame for frame in compat.user_frames(eqn) if not is_own(frame.file)]
     return [replace(frame, code=code_at(frame.file, frame.line)) for frame in frames]
 
 
-def _is_own(file: str) -> bool:
+def is_own(file: str) -> bool:
     """Whether a file is nandetect's machinery, which stands around the user's step and is no part of it."""
     return file.startswith(_OWN) and not file.startswith(_CARRIED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 import jax
 
-from nandetect import compat, findings, recorder
+from nandetect import compat, findings, memory, recorder
 from nandetect.errors import NonFiniteError, NonFiniteWarning
 from nandetect.recorder import Call, Links, Pick, Recorder
 from nandetect.records import Finding, Report
@@ -29,18 +30,38 @@ LONGEST = 500
 _QUICK = 3e-4
 
 
+class _Working(threading.local):
+    """Whether this thread is busy finding a fault: what it then runs is not the program's."""
+
+    now = False
+
+    def __enter__(self) -> None:
+        self.now = True
+
+    def __exit__(self, *error: object) -> None:
+        self.now = False
+
+
+working = _Working()
+
+
 @dataclass
 class Shared:
     """What the threads that call one guarded step have in common."""
 
     step: Callable[..., Any]
     check_every: int | None
-    keep: int
+    keep: int | None
     on_find: OnFind
     numbers: Any = field(default_factory=itertools.count)
     findings: list[Finding] = field(default_factory=list)
     watches: list[Watch] = field(default_factory=list)
     lock: Any = field(default_factory=threading.RLock)
+
+    @functools.cached_property
+    def bound(self) -> int:
+        """The most bytes to keep. Asked for when the step is first called: before that, JAX may not have been set up."""
+        return memory.bound() if self.keep is None else self.keep
 
 
 @dataclass(slots=True)
@@ -83,7 +104,7 @@ class Watch:
         self.quick: Quick | None = None
         self.thread = threading.current_thread()
         self.tally = Tally(now := time.perf_counter(), now)
-        self.recorder = Recorder(compat.may_donate(shared.step), shared.keep)
+        self.recorder = Recorder(compat.may_donate(shared.step), shared.bound)
         self._shared = shared
         self._accepted: Accepted = set()
         self._skips = Skips()
@@ -96,6 +117,8 @@ class Watch:
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One call, recorded leaf by leaf."""
         began = time.perf_counter()
+        if working.now:
+            return self._shared.step(*args, **kwargs)
         self._slow_down()
         entered = self.recorder.enter(args, kwargs)
         if entered is None:
@@ -145,6 +168,11 @@ class Watch:
         self.recorder.add(Call(next(self._shared.numbers), None, quick.of_kept(args), quick.links), ())
         self._replay()
 
+    def forget(self) -> None:
+        """Do not look at what was called so far."""
+        self._slow_down()
+        self.recorder.restart()
+
     def look(self) -> None:
         """Look at what was made since the last look; where something is not finite, find the first call that made it and tell."""
         self._slow_down()
@@ -169,7 +197,8 @@ class Watch:
 
     def _replay(self, count_skips: bool = False) -> None:
         began = time.perf_counter()
-        found = rewind(self._shared.step, self.recorder.window, self._accepted, self.recorder.habits, count_skips)
+        with working:
+            found = rewind(self._shared.step, self.recorder.window, self._accepted, self.recorder.habits, count_skips)
         self.tally.replays += 1
         self.tally.replaying += time.perf_counter() - began
         self._skips.enter(found.skipped, found.skip)
@@ -186,7 +215,7 @@ class Watch:
     def _is_due(self, now: float) -> bool:
         """Whether it is time to look: after so many calls as asked, else when a look is cheap beside the calls since the last one."""
         window = self.recorder.window
-        if window.size > self._shared.keep:
+        if window.size > self._shared.bound:
             return True
         if self._shared.check_every is not None:
             return len(window.calls) >= self._shared.check_every
@@ -205,7 +234,7 @@ class Watch:
         small = [at for at, part in enumerate(self._parts) if at not in links.outs and _is_metric(part)]
         calls = self._shared.check_every or min(int(self._look_seconds / SHARE / self._call_seconds), LONGEST)
         size = sum(part.nbytes for part in beside if isinstance(part, jax.Array))
-        calls = min(calls, int((self._shared.keep - window.size) / max(size, 1)))
+        calls = min(calls, int((self._shared.bound - window.size) / max(size, 1)))
         if calls > 2:
             self.quick = Quick(links, recorder.picker(small), self._parts, isinstance(out, tuple), calls - 1, size)
 

@@ -19,11 +19,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = ("train", "inspect", "doctor")
+COMMANDS = ("train", "run", "inspect", "doctor")
 
 for _name in COMMANDS:
     _module = importlib.import_module(f"nandetect.cli.{_name}")
-    app.command(_name)(_module.command)
+    app.command(_name, context_settings=getattr(_module, "SETTINGS", None))(_module.command)
 
 
 def _version(asked: bool) -> None:

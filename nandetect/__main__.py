@@ -1,0 +1,5 @@
+"""`python -m nandetect`."""
+
+from nandetect.cli import main
+
+main()

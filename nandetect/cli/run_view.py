@@ -1,0 +1,69 @@
+"""How `nandetect run` looks: the program's own output, what was found as it is found, and one line at the end, all on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nandetect.records import Frame, Report
+    from nandetect.script import Ran
+
+
+def show(report: Report, called_at: Frame | None) -> None:
+    """A fault, and the program's line that made the call."""
+    from rich.console import Console
+
+    from nandetect.render import terminal
+
+    sys.stdout.flush()
+    terminal.show(report, Console(stderr=True))
+    if called_at is not None:
+        sys.stderr.write(f"the call: {called_at.file}:{called_at.line}, in {called_at.function}: {called_at.code}\n")
+    sys.stderr.flush()
+
+
+def summary(ran: Ran) -> None:
+    """The one line at the end, and the findings that are no report."""
+    sys.stdout.flush()
+    for finding in ran.findings:
+        if finding.rule != "non-finite":
+            sys.stderr.write(f"{finding.severity}: {finding.message}\n  help: {finding.help}\n")
+    found = "" if ran.found else "nothing non-finite; "
+    calls = f"{ran.cost.calls:,} calls of {ran.functions:,} compiled functions"
+    beside = f" and {ran.operations:,} operations outside of them" if ran.operations else ""
+    sys.stderr.write(f"nandetect: {found}watched {calls}{beside}, for {ran.cost.share:.1%} of the time\n")
+    sys.stderr.flush()
+
+
+def body(program: list[str], ran: Ran) -> dict[str, Any]:
+    """The command's own part of the JSON document."""
+    return {
+        "program": program,
+        "exit_code": ran.code,
+        "called_at": ran.called_at,
+        "functions": ran.functions,
+        "operations": ran.operations,
+        "seconds": ran.seconds,
+        "cost": ran.cost,
+    }
+
+
+@contextmanager
+def output_aside(aside: bool) -> Iterator[None]:
+    """Standard output goes to standard error for as long as this is open: also what child processes write."""
+    if not aside:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)

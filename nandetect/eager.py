@@ -1,0 +1,215 @@
+"""Code that is not jitted: its operations are remembered as they run; those that a bad value came from are the program to locate it in.
+
+The last operations are kept with their operands, within a bound. Now and then, and at the end, the results that the program still holds are
+looked at. A NaN among them is a symptom; an infinity is not, since a mask or a log-probability is one in passing.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from nandetect import compat, finite
+from nandetect.program import Program, is_jitted
+from nandetect.records import Report
+from nandetect.replay import diagnose
+from nandetect.watch import working
+
+# Operations that are remembered, and bytes of what they gave.
+_OPERATIONS = 20_000
+_BYTES = 2**28
+# Operations between two glances at the clock, seconds between two looks, and the share of the time that looking may take.
+_GLANCE = 64
+_SECONDS = 0.25
+_SHARE = 0.01
+# What the program's arrays are computed with where it calls no function by name.
+_OPERATORS = tuple(
+    f"__{prefix}{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "divmod") for prefix in ("", "r")
+) + ("__neg__", "__abs__", "__getitem__")
+
+
+@dataclass(slots=True)
+class Operation:
+    """One operation that ran: `run` does it again on operands."""
+
+    run: Callable[[Sequence[Any]], Sequence[Any]]
+    operands: Sequence[Any]
+    results: tuple[Any, ...]
+    place: Any
+    size: int
+
+
+class Memory:
+    """The operations of late, and a look at what they left behind."""
+
+    def __init__(self, tell: Callable[[Report], None]):
+        self.seen = 0
+        self.seconds = 0.0
+        self._tell = tell
+        self._operations: deque[Operation] = deque()
+        self._bytes = 0
+        self._fresh: list[Operation] = []
+        self._told: set[int] = set()
+        self._looked = time.perf_counter()
+        self._look_seconds = 0.0
+
+    def primitive(self, primitive: Any, operands: Sequence[Any], params: dict[str, Any], out: Any) -> None:
+        """An operation ran by itself."""
+        results = tuple(out) if primitive.multiple_results else (out,)
+        self._enter(lambda args: compat.rebind(primitive, params, args), operands, results)
+
+    def function(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """A compiled function of JAX's own ran, or one of the user's."""
+        operands, tree = jax.tree.flatten((args, kwargs))
+
+        def run(again: Sequence[Any]) -> list[Any]:
+            given, named = jax.tree.unflatten(tree, again)
+            return jax.tree.leaves(function(*given, **named))
+
+        self._enter(run, operands, tuple(jax.tree.leaves(out)))
+
+    def _enter(self, run: Callable[[Sequence[Any]], Sequence[Any]], operands: Sequence[Any], results: tuple[Any, ...]) -> None:
+        if working.now or any(isinstance(result, Tracer) for result in results):
+            return
+        self.seen += 1
+        size = sum(result.size * 4 for result in results if isinstance(result, jax.Array))
+        operation = Operation(run, operands, results, compat.here(), size)
+        self._operations.append(operation)
+        self._fresh.append(operation)
+        self._bytes += size
+        while self._bytes > _BYTES or len(self._operations) > _OPERATIONS:
+            self._bytes -= self._operations.popleft().size
+        if self.seen % _GLANCE == 0:
+            now = time.perf_counter()
+            if now - self._looked > max(_SECONDS, self._look_seconds / _SHARE):
+                self.look()
+
+    def forget(self) -> None:
+        """Start anew."""
+        self._operations.clear()
+        self._fresh.clear()
+        self._bytes = 0
+
+    def look(self) -> None:
+        """Look at the results that the program still holds. Tells of the first NaN that an operation made."""
+        began = time.perf_counter()
+        fresh, self._fresh = self._fresh, []
+        held = _held(fresh, self._operations)
+        del fresh
+        bad = [result for result, state in zip(held, finite.states(held), strict=True) if state == finite.NAN]
+        self._looked = time.perf_counter()
+        self._look_seconds = self._looked - began
+        self.seconds += self._look_seconds
+        if bad:
+            self._find(bad)
+
+    def _find(self, bad: list[Any]) -> None:
+        with working:
+            report = self._located(bad)
+        if report is not None and report.origin.primitive != "<input>":
+            self.forget()
+            self._tell(report)
+
+    def _located(self, bad: list[Any]) -> Report | None:
+        made = {id(result): operation for operation in self._operations for result in operation.results}
+        needed: dict[int, Operation] = {}
+        left = [made[id(result)] for result in bad if id(result) in made]
+        while left:
+            operation = left.pop()
+            if id(operation) not in needed:
+                needed[id(operation)] = operation
+                left += [made[id(operand)] for operand in operation.operands if id(operand) in made]
+        slice_ = [operation for operation in self._operations if id(operation) in needed]
+        with compat.replay_settings(), compat.muted_effects():
+            return diagnose(_program(slice_, bad))
+
+
+def _held(fresh: Sequence[Operation], every: Iterable[Operation]) -> list[Any]:
+    """The results that somebody else holds too: those with more references than are remembered here."""
+    own = Counter(id(value) for operation in every for values in (operation.operands, operation.results) for value in values)
+    held = []
+    for operation in fresh:
+        for result in operation.results:
+            # One reference more is the loop's variable, and one the argument of `getrefcount`.
+            if sys.getrefcount(result) > own[id(result)] + 2 and finite.can_be_bad(result):
+                held.append(result)
+    return held
+
+
+def _program(operations: list[Operation], symptoms: list[Any]) -> Program:
+    """The operations as a traced program of what they were given from outside."""
+    inside = {id(result) for operation in operations for result in operation.results}
+    given: dict[int, Any] = {}
+    for operation in operations:
+        for operand in operation.operands:
+            if isinstance(operand, jax.Array | np.ndarray) and id(operand) not in inside:
+                given[id(operand)] = operand
+
+    def again(*values: Any) -> list[Any]:
+        known = dict(zip(given, values, strict=True))
+        for operation in operations:
+            operands = [known.get(id(operand), operand) for operand in operation.operands]
+            with compat.at(operation.place):
+                results = operation.run(operands)
+            known.update(zip(map(id, operation.results), results, strict=True))
+        return [known[id(symptom)] for symptom in symptoms]
+
+    values = list(given.values())
+    jaxpr, consts = compat.open_jaxpr(jax.make_jaxpr(again)(*values))
+    return Program(
+        name="code that is not jitted",
+        jaxpr=jaxpr,
+        consts=consts,
+        args=values,
+        arguments=tuple(f"array {number}" for number in range(len(values))),
+        results=tuple("result" if len(symptoms) == 1 else f"result {number}" for number in range(len(symptoms))),
+        call=lambda: symptoms,
+        retrace=lambda: jax.make_jaxpr(again)(*values),
+    )
+
+
+@contextmanager
+def remembered(memory: Memory) -> Iterator[None]:
+    """While open, operations outside of any trace are remembered, those of JAX's own compiled functions (`jnp.linalg.norm`) as one each."""
+    with ExitStack() as undone:
+        undone.enter_context(compat.eager_operations(memory.primitive))
+        wrappers: dict[int, Any] = {}
+
+        def replace(owner: Any, name: str, value: Any) -> None:
+            wrapper = wrappers[id(value)] = wrappers.get(id(value)) or _reporting(value, memory)
+            setattr(owner, name, wrapper)
+            undone.callback(setattr, owner, name, value)
+
+        for module in [module for name, module in sys.modules.items() if name == "jax" or name.startswith("jax.")]:
+            for name, value in list(vars(module).items()):
+                if is_jitted(value) or isinstance(value, jax.custom_jvp | jax.custom_vjp):
+                    replace(module, name, value)
+        # The operators call compiled functions that no module's name leads to.
+        array = type(jax.numpy.zeros(()))
+        for name in _OPERATORS:
+            replace(array, name, getattr(array, name))
+        yield
+
+
+def _reporting(function: Any, memory: Memory) -> Any:
+    @functools.wraps(function)
+    def reporting(*args: Any, **kwargs: Any) -> Any:
+        out = function(*args, **kwargs)
+        if not isinstance(out, Tracer):
+            memory.function(function, args, kwargs, out)
+        return out
+
+    for name in dir(function):
+        if not name.startswith("_"):
+            setattr(reporting, name, getattr(function, name))
+    return reporting

@@ -1,0 +1,171 @@
+"""Run a program as `python` would, with everything that it compiles watched."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from nandetect.errors import NonFiniteError, UsageError
+from nandetect.records import Cost, Finding, Frame, Report
+
+
+@dataclass(slots=True)
+class Ran:
+    """How a program ended: its own exit code (negative for a signal that it died of), what was found in it, and what watching cost."""
+
+    code: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    called_at: Frame | None = None
+    functions: int = 0
+    operations: int = 0
+    cost: Cost = field(default_factory=Cost)
+    seconds: float = 0.0
+    is_child: bool = False
+
+    @property
+    def found(self) -> bool:
+        """Whether a fault was found."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+
+def load(target: str, is_module: bool) -> Callable[[], None]:
+    """The program as a function, found before it runs. Raises `UsageError` where there is none."""
+    if is_module:
+        try:
+            found = importlib.util.find_spec(target)
+        except (ImportError, ValueError):
+            found = None
+        if found is None:
+            raise UsageError(f"there is no module {target}: is it installed, or did you mean the file {target}.py without -m?")
+        return lambda: _module(target)
+    path = Path(target)
+    if path.is_dir() and not (path / "__main__.py").is_file():
+        raise UsageError(f"{target} is a directory without a __main__.py; name the script in it")
+    if not path.exists():
+        raise UsageError(f"there is no script {target}")
+    if path.is_dir():
+        return lambda: _path(target)
+    try:
+        source = path.read_bytes()
+        code = compile(source, target, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(f"{target} is not a Python program: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{target} cannot be read: {error.strerror}") from error
+    return lambda: _code(target, code)
+
+
+def _code(target: str, code: types.CodeType) -> None:
+    main = types.ModuleType("__main__")
+    main.__dict__.update(__file__=target, __builtins__=__builtins__, __spec__=None, __cached__=None)
+    sys.modules["__main__"] = main
+    sys.path[0] = str(Path(target).resolve().parent)
+    exec(code, main.__dict__)
+
+
+def _path(target: str) -> None:
+    sys.path[0] = target
+    runpy.run_path(target, run_name="__main__")
+
+
+def _module(target: str) -> None:
+    sys.path[0] = os.getcwd()
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    # What `python -m` itself calls.
+    runpy._run_module_as_main(target, alter_argv=True)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report, Frame | None], None], keep_going: bool = False) -> Ran:
+    """Run a program to its end. `show` is called at once with what is found; unless `keep_going`, that also ends the program."""
+    from nandetect import everywhere, findings
+
+    ran, parent = Ran(), os.getpid()
+    sys.argv[:] = argv
+    told: list[Report] = []
+
+    def tell(report: Report) -> None:
+        told.append(report)
+        ran.called_at = ran.called_at or _calling(sys._getframe(1))
+        show(report, ran.called_at)
+        if not keep_going:
+            raise NonFiniteError(report)
+
+    began = time.perf_counter()
+    with everywhere.watching(tell) as watched:
+        try:
+            ran.code = _end(program)
+            _join_threads()
+        finally:
+            try:
+                watched.flush()
+            except NonFiniteError:
+                ran.code = 1
+        ran.seconds = time.perf_counter() - began
+        ran.cost = _with_share(watched.cost(), ran.seconds, watched.memory.seconds)
+        ran.functions, ran.operations = watched.functions, watched.memory.seen
+        others = [finding for finding in watched.findings() if finding.report not in told]
+        ran.findings = [*map(findings.non_finite, told), *others]
+    ran.is_child = os.getpid() != parent
+    return ran
+
+
+def _end(program: Callable[[], None]) -> int:
+    """Run a program and give its exit code; what ends it with a traceback is printed as Python prints it."""
+    try:
+        program()
+    except SystemExit as ending:
+        if ending.code is None or isinstance(ending.code, int):
+            return ending.code or 0
+        sys.stderr.write(f"{ending.code}\n")
+        return 1
+    except NonFiniteError:
+        return 1
+    except KeyboardInterrupt as error:
+        _print(error)
+        return -signal.SIGINT
+    except BaseException as error:
+        _print(error)
+        return 1
+    return 0
+
+
+def _print(error: BaseException) -> None:
+    """The traceback from the program's own first frame on."""
+    own, trace = str(Path(__file__).parent), error.__traceback__
+    while trace is not None and (trace.tb_frame.f_code.co_filename.startswith(own) or "runpy" in trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    sys.excepthook(type(error), error, trace)
+
+
+def _join_threads() -> None:
+    """Wait for the program's threads, as Python does at its end."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+
+
+def _calling(frame: types.FrameType | None) -> Frame | None:
+    """The program's own line that made the call which was going on."""
+    from nandetect import provenance
+
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if provenance.is_users(file) and not provenance.is_own(file) and Path(file).exists():
+            code = provenance.code_at(file, frame.f_lineno).strip()
+            return Frame(file=file, line=frame.f_lineno, function=frame.f_code.co_name, code=code)
+        frame = frame.f_back
+    return None
+
+
+def _with_share(cost: Cost, seconds: float, looking: float) -> Cost:
+    spent = cost.seconds + looking
+    return replace(cost, seconds=spent, share=spent / max(seconds - spent - cost.replay_seconds, 1e-9))
