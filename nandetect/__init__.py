@@ -6,8 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nandetect import optax_health
     from nandetect.errors import NonFiniteError, UsageError
-    from nandetect.guard import guard
+    from nandetect.guarded import guard
+    from nandetect.health import Health, probe
     from nandetect.records import Event, Finding, Fix, Frame, Operand, Report, Source
     from nandetect.replay import locate
 
@@ -15,18 +17,37 @@ __version__ = "0.1.0"
 
 _HOME = {
     "locate": "replay",
-    "guard": "guard",
+    "guard": "guarded",
+    "probe": "health",
+    "Health": "health",
+    "optax_health": "optax_health",
     "NonFiniteError": "errors",
     "UsageError": "errors",
     **dict.fromkeys(("Event", "Finding", "Fix", "Frame", "Operand", "Report", "Source"), "records"),
 }
-__all__ = ["Event", "Finding", "Fix", "Frame", "NonFiniteError", "Operand", "Report", "Source", "UsageError", "guard", "locate"]
+__all__ = [
+    "Event",
+    "Finding",
+    "Fix",
+    "Frame",
+    "Health",
+    "NonFiniteError",
+    "Operand",
+    "Report",
+    "Source",
+    "UsageError",
+    "guard",
+    "locate",
+    "optax_health",
+    "probe",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'nandetect' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"nandetect.{_HOME[name]}"), name)
+    module = importlib.import_module(f"nandetect.{_HOME[name]}")
+    value = module if _HOME[name] == name else getattr(module, name)
     globals()[name] = value
     return value
 

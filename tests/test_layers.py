@@ -14,9 +14,10 @@ import nandetect
 # A name that ends in / is a package, whose own modules may use one another.
 LAYERS = """
 records
-errors listing
+errors listing findings memory
 compat moves families reasons exact target arguments
-provenance phase measure program model_file
+provenance phase measure model_file
+program
 flow wanted derivative tape
 walk
 names compiled
@@ -25,14 +26,21 @@ trail
 event births explain doubt
 cause hazards/
 account
+finite
+recorder
 replay
-guard doctor data/
+rewind skips
+watch
+guarded health
+optax_health eager doctor data/
+everywhere
+script
 train/
 subject
 inspect_program
 render/
 cli/
-__init__
+__init__ __main__
 """
 ROWS = {name.rstrip("/"): row for row, names in enumerate(LAYERS.split("\n")) for name in names.split()}
 

@@ -1,0 +1,88 @@
+"""An optax transformation that passes updates on as they are and keeps in its state how healthy they were.
+
+optax itself is not imported: it takes any pair of `init` and `update`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from nandetect.errors import UsageError
+from nandetect.health import Health
+
+if TYPE_CHECKING:
+    import optax
+
+
+class UpdatesHealth(NamedTuple):
+    """What was seen of the updates: `health` of the last ones, and of their steps (int32) which and how many were not finite.
+
+    `first_nonfinite` is the number of the first such step, counted from 0, or -1; `consecutive_nonfinite` of them came last, in a row.
+    """
+
+    health: Health
+    steps: Any
+    first_nonfinite: Any
+    total_nonfinite: Any
+    consecutive_nonfinite: Any
+
+    def __str__(self) -> str:
+        if isinstance(self.steps, Tracer | jax.ShapeDtypeStruct) or np.ndim(self.steps):
+            return repr(self)
+        steps, first, total, row = (int(np.asarray(count)) for count in self[1:])
+        if not total:
+            return f"finite in {steps} steps; last: {self.health}"
+        return f"not finite in {total} of {steps} steps, first in step {first}, last {row} in a row; last: {self.health}"
+
+
+class _Pair(NamedTuple):
+    init: Callable[..., Any]
+    update: Callable[..., Any]
+
+
+def watch_updates() -> optax.GradientTransformationExtraArgs:
+    """A transformation for `optax.chain` that returns the updates it is given, and whose state is an `UpdatesHealth`.
+
+    It sees what the one before it in the chain made: first in it, the gradients; last in it, what is added to the parameters. The state of
+    what stands inside `optax.apply_if_finite` forgets the steps that were skipped: chain it before, not inside.
+    """
+    return cast("optax.GradientTransformationExtraArgs", _Pair(_init, _update))
+
+
+def read(opt_state: Any) -> UpdatesHealth:
+    """The `UpdatesHealth` in the state of an optimizer, however deep it lies."""
+    nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, UpdatesHealth))
+    found = [node for node in nodes if isinstance(node, UpdatesHealth)]
+    if len(found) != 1:
+        raise UsageError(f"the optimizer state holds {len(found)} states of `watch_updates`; give `read` a part of it that holds one")
+    return found[0]
+
+
+def _init(params: Any) -> UpdatesHealth:
+    del params
+    # An array each: a step may be given the state to keep, and takes no array twice.
+    return UpdatesHealth(Health.of(None), *(jnp.array(count, jnp.int32) for count in (0, -1, 0, 0)))
+
+
+def _update(updates: Any, state: UpdatesHealth, params: Any = None, **extra_args: Any) -> tuple[Any, UpdatesHealth]:
+    del params, extra_args
+    health = Health.of(updates)
+    bad = ~health.finite
+    return updates, UpdatesHealth(
+        health,
+        steps=_next(state.steps),
+        first_nonfinite=jnp.where(bad & (state.first_nonfinite < 0), state.steps, state.first_nonfinite),
+        total_nonfinite=jnp.where(bad, _next(state.total_nonfinite), state.total_nonfinite),
+        consecutive_nonfinite=jnp.where(bad, _next(state.consecutive_nonfinite), 0),
+    )
+
+
+def _next(count: Any) -> Any:
+    """One more, or the largest int32."""
+    return jnp.where(count < jnp.iinfo(jnp.int32).max, count + 1, count)
