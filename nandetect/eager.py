@@ -21,7 +21,7 @@ from jax.core import Tracer
 
 from nandetect import compat, finite
 from nandetect.program import Program, is_jitted
-from nandetect.records import Report
+from nandetect.records import Event, Report
 from nandetect.replay import diagnose
 from nandetect.watch import working
 
@@ -115,7 +115,11 @@ class Memory:
 
     def _find(self, bad: list[Any]) -> None:
         with working:
-            report = self._located(bad)
+            try:
+                report = self._located(bad)
+            # The program goes on whatever its operations were: that they cannot be run again is not its fault.
+            except Exception as error:
+                report = _unlocated(error)
         if report is not None and report.origin.primitive != "<input>":
             self.forget()
             self._tell(report)
@@ -132,6 +136,13 @@ class Memory:
         slice_ = [operation for operation in self._operations if id(operation) in needed]
         with compat.replay_settings(), compat.muted_effects():
             return diagnose(_program(slice_, bad))
+
+
+def _unlocated(error: Exception) -> Report:
+    origin = Event(primitive="<unknown>", value="nan", reason="not located")
+    said = " ".join(str(error).split())[:160]
+    note = f"the operations before it could not be run again ({type(error).__name__}: {said}); jit the function that it is in"
+    return Report(origin=origin, chain=(origin,), symptoms=("result",), reproduced=False, notes=(note,), label="code that is not jitted")
 
 
 def _held(fresh: Sequence[Operation], every: Iterable[Operation]) -> list[Any]:
@@ -175,6 +186,7 @@ def _program(operations: list[Operation], symptoms: list[Any]) -> Program:
         results=tuple("result" if len(symptoms) == 1 else f"result {number}" for number in range(len(symptoms))),
         call=lambda: symptoms,
         retrace=lambda: jax.make_jaxpr(again)(*values),
+        is_compiled=False,
     )
 
 
@@ -185,8 +197,8 @@ def remembered(memory: Memory) -> Iterator[None]:
         undone.enter_context(compat.eager_operations(memory.primitive))
         wrappers: dict[int, Any] = {}
 
-        def replace(owner: Any, name: str, value: Any) -> None:
-            wrapper = wrappers[id(value)] = wrappers.get(id(value)) or _reporting(value, memory)
+        def replace(owner: Any, name: str, value: Any, again: Any = None) -> None:
+            wrapper = wrappers[id(value)] = wrappers.get(id(value)) or _reporting(value, again or value, memory)
             setattr(owner, name, wrapper)
             undone.callback(setattr, owner, name, value)
 
@@ -197,16 +209,21 @@ def remembered(memory: Memory) -> Iterator[None]:
         # The operators call compiled functions that no module's name leads to.
         array = type(jax.numpy.zeros(()))
         for name in _OPERATORS:
-            replace(array, name, getattr(array, name))
+            replace(array, name, getattr(array, name), _operator(name))
         yield
 
 
-def _reporting(function: Any, memory: Memory) -> Any:
+def _operator(name: str) -> Callable[..., Any]:
+    """An operator for whatever stands on its left: an array when it ran, a tracer when it is run again."""
+    return lambda left, *others: getattr(left, name)(*others)
+
+
+def _reporting(function: Any, again: Any, memory: Memory) -> Any:
     @functools.wraps(function)
     def reporting(*args: Any, **kwargs: Any) -> Any:
         out = function(*args, **kwargs)
         if not isinstance(out, Tracer):
-            memory.function(function, args, kwargs, out)
+            memory.function(again, args, kwargs, out)
         return out
 
     for name in dir(function):

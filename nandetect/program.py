@@ -17,7 +17,10 @@ from nandetect.errors import UsageError
 
 @dataclass(frozen=True)
 class Program:
-    """A traced step. `call` runs the user's own function on these arguments and returns its flat results."""
+    """A traced step. `call` runs the user's own function on these arguments and returns its flat results.
+
+    With `is_compiled`, what an operation gives by itself may not be what it gives in the program.
+    """
 
     name: str
     jaxpr: Any
@@ -28,6 +31,7 @@ class Program:
     call: Callable[[], list[Any]]
     retrace: Callable[[], Any]
     tape: Any = None
+    is_compiled: bool = True
 
 
 def is_jitted(function: Any) -> bool:

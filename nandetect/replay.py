@@ -59,7 +59,7 @@ def _follow(program: Program, phases: Phases, broken: list[int]) -> Verdict | No
         shown = [at for at in group if not measure.is_clean(top.read(program.jaxpr.outvars[at]))]
         verdict = _judge(program, top, shown) if shown else None
         if verdict is not None:
-            return _standing(program, verdict)
+            return _standing(program, verdict) if program.is_compiled else verdict
         if not shown:
             return _compiled(program, group) or Verdict(top, Trail(), group)
     return None

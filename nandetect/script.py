@@ -11,6 +11,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -105,10 +106,10 @@ def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report
             ran.code = _end(program)
             _join_threads()
         finally:
-            try:
-                watched.flush()
-            except NonFiniteError:
-                ran.code = 1
+            # What ended the program is the first fault; all that came of it is not told again.
+            if keep_going or not told:
+                with suppress(NonFiniteError):
+                    watched.flush()
         ran.seconds = time.perf_counter() - began
         ran.cost = _with_share(watched.cost(), ran.seconds, watched.memory.seconds)
         ran.functions, ran.operations = watched.functions, watched.memory.seen
@@ -157,7 +158,7 @@ def _calling(frame: types.FrameType | None) -> Frame | None:
     """The program's own line that made the call which was going on."""
     from nandetect import provenance
 
-    while frame is not None:
+    while frame is not None and frame.f_code is not run.__code__:
         file = frame.f_code.co_filename
         if provenance.is_users(file) and not provenance.is_own(file) and Path(file).exists():
             code = provenance.code_at(file, frame.f_lineno).strip()

@@ -50,6 +50,8 @@ def headline(report: Report) -> str:
     if origin.primitive == "<input>":
         name = f"the input `{origin.argument}`" if origin.argument else "an input"
         return f"{origin.value} was already in {name}{step}"
+    if origin.primitive == "<unknown>":
+        return f"a result was {origin.value}{step}, and what made it was not found"
     verb = "made" if report.reproduced else "probably made"
     rounds = words.iterations(origin)
     compiled = ", only as compiled" if report.compiled_only else ""
@@ -200,7 +202,7 @@ def _caveats(report: Report) -> Iterator[str]:
         yield f"not looked inside: {listing(_unique(map(joined, report.unseen)), 3)}; checked at the outputs"
     if report.compiled_only:
         yield "note: op by op the values stay finite; the compiled program is at fault"
-    if not report.reproduced:
+    if not report.reproduced and report.origin.primitive != "<unknown>":
         yield "note: a replay did not reproduce what the compiled step returned; this is the likeliest place"
     for note in report.notes:
         yield f"note: {note}"
