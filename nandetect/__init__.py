@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nandetect import optax_health
-    from nandetect.errors import NonFiniteError, UsageError
+    from nandetect.errors import NonFiniteError, NonFiniteWarning, UsageError
     from nandetect.guarded import guard
     from nandetect.health import Health, probe
     from nandetect.records import Event, Finding, Fix, Frame, Operand, Report, Source
@@ -22,6 +22,7 @@ _HOME = {
     "Health": "health",
     "optax_health": "optax_health",
     "NonFiniteError": "errors",
+    "NonFiniteWarning": "errors",
     "UsageError": "errors",
     **dict.fromkeys(("Event", "Finding", "Fix", "Frame", "Operand", "Report", "Source"), "records"),
 }
@@ -32,6 +33,7 @@ __all__ = [
     "Frame",
     "Health",
     "NonFiniteError",
+    "NonFiniteWarning",
     "Operand",
     "Report",
     "Source",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
+import types
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -198,7 +199,7 @@ def remembered(memory: Memory) -> Iterator[None]:
         wrappers: dict[int, Any] = {}
 
         def replace(owner: Any, name: str, value: Any, again: Any = None) -> None:
-            wrapper = wrappers[id(value)] = wrappers.get(id(value)) or _reporting(value, again or value, memory)
+            wrapper = wrappers[id(value)] = wrappers.get(id(value)) or _Reporting(value, again or value, memory)
             setattr(owner, name, wrapper)
             undone.callback(setattr, owner, name, value)
 
@@ -218,15 +219,24 @@ def _operator(name: str) -> Callable[..., Any]:
     return lambda left, *others: getattr(left, name)(*others)
 
 
-def _reporting(function: Any, again: Any, memory: Memory) -> Any:
-    @functools.wraps(function)
-    def reporting(*args: Any, **kwargs: Any) -> Any:
-        out = function(*args, **kwargs)
+class _Reporting:
+    """A function of JAX's own, under every name that it has, which says when it ran outside of any trace."""
+
+    def __init__(self, function: Any, again: Any, memory: Memory):
+        self._function, self._again, self._memory = function, again, memory
+        functools.update_wrapper(self, function, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        out = self._function(*args, **kwargs)
         if not isinstance(out, Tracer):
-            memory.function(again, args, kwargs, out)
+            self._memory.function(self._again, args, kwargs, out)
         return out
 
-    for name in dir(function):
-        if not name.startswith("_"):
-            setattr(reporting, name, getattr(function, name))
-    return reporting
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._function, name)
+
+    def __repr__(self) -> str:
+        return repr(self._function)

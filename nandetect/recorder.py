@@ -184,7 +184,7 @@ class Recorder:
     def _own_array(self, at: int, array: np.ndarray) -> np.ndarray:
         before, copy = self._handed.get(at, (None, None))
         again = before is array and array.flags.writeable
-        if array.nbytes <= _COPIED or (again and (copy is None or not np.array_equal(copy, array))):
+        if not self._learned or array.nbytes <= _COPIED or (again and (copy is None or not np.array_equal(copy, array))):
             copy = array.copy()
         elif not again:
             copy = None

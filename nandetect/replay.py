@@ -15,6 +15,7 @@ from nandetect.trail import Birth, Trail
 from nandetect.walk import Run
 from nandetect.wanted import Use
 
+LOOPS = ("scan", "while")
 RANK: dict[Phase, int] = {"forward": 0, "backward": 1, "update": 2}
 
 
@@ -31,9 +32,31 @@ def locate(function: Callable[..., Any], /, *args: Any, strict: bool = False, **
 
 
 def relocate(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], strict: bool = False) -> Report | None:
-    """`locate` for a call that has happened already: its effects on the host are not repeated."""
+    """`locate` for a call that has happened already: its effects on the host are not repeated.
+
+    Where the call is a whole training loop, the report's `step` is the iteration of that loop.
+    """
     with compat.replay_settings(), compat.muted_effects():
-        return diagnose(tape.recorded(trace(function, args, kwargs), repeat=False), strict)
+        program = tape.recorded(trace(function, args, kwargs), repeat=False)
+        report = diagnose(program, strict)
+    if report is None or not report.origin.context or not _trains_in_a_loop(program.jaxpr):
+        return report
+    kind, iteration = report.origin.context[0]
+    return replace(report, step=iteration) if kind in LOOPS else report
+
+
+def _trains_in_a_loop(jaxpr: Any) -> bool:
+    """Whether a loop that stands in no other has a derivative taken in its body: then its iterations are steps."""
+    for eqn in jaxpr.eqns:
+        bodies = [compat.open_jaxpr(sub)[0] for _, sub in compat.sub_jaxprs(eqn)]
+        if any(map(_differentiates if eqn.primitive.name in LOOPS else _trains_in_a_loop, bodies)):
+            return True
+    return False
+
+
+def _differentiates(jaxpr: Any) -> bool:
+    subs = (compat.open_jaxpr(sub)[0] for eqn in jaxpr.eqns for _, sub in compat.sub_jaxprs(eqn))
+    return any("transpose(" in compat.name_stack(eqn) for eqn in jaxpr.eqns) or any(map(_differentiates, subs))
 
 
 def diagnose(program: Program, strict: bool = False) -> Report | None:

@@ -58,7 +58,7 @@ def _follow(step: Step, window: Window, accepted: Accepted, habits: Habits, coun
         bad = bad_places(made) - accepted
         if not _is_as_recorded(call, top(out) if call.tree is None else made):
             found.report = relocate(step, args, kwargs) if bad else _changed_outside(step, call, args, kwargs, window)
-            found.report = found.report and replace(found.report, step=call.number)
+            found.report = found.report and _numbered(found.report, call)
             return
         if (bad or count_skips) and _is_skip(habits.links, given, made, bad):
             found.skipped.append(call.number)
@@ -66,13 +66,18 @@ def _follow(step: Step, window: Window, accepted: Accepted, habits: Habits, coun
         elif bad:
             report = relocate(step, args, kwargs)
             if report is not None:
-                found.report = replace(report, step=call.number)
+                found.report = _numbered(report, call)
                 return
             accepted |= bad
     if bad_places(window.made) - accepted:
         # Every call is finite again, and what they made is not.
         last = window.calls[-1]
         found.report = replace(_unkept(window, "the calls gave finite results when they were run again"), step=last.number)
+
+
+def _numbered(report: Report, call: Call) -> Report:
+    """The report with its step: the call's number, unless the first call is the whole training loop."""
+    return report if report.step is not None and call.number == 0 else replace(report, step=call.number)
 
 
 def top(out: Any) -> tuple[Any, ...]:
@@ -113,7 +118,7 @@ def _is_skip(links: Links | None, given: Sequence[Any], made: Sequence[Any], bad
 
 
 def _is_as_recorded(call: Call, made: Sequence[Any]) -> bool:
-    """Whether the small results are, to the bit, what the true call returned."""
+    """Whether the small results are finite where those of the true call were; an accelerator's last bits may differ."""
     if call.again is None:
         return True
     return all(map(_is_same, flatten(call.small)[0], flatten(call.again(made))[0]))
@@ -122,7 +127,7 @@ def _is_as_recorded(call: Call, made: Sequence[Any]) -> bool:
 def _is_same(recorded: Any, again: Any) -> bool:
     if not finite.can_be_bad(recorded) or not finite.can_be_bad(again):
         return True
-    return np.asarray(recorded).tobytes() == np.asarray(again).tobytes()
+    return np.array_equal(measure.bad(recorded), measure.bad(again))
 
 
 def _is_gone(call: Call) -> bool:

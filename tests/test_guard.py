@@ -1,0 +1,352 @@
+"""`guard`: the same results, the first bad call named exactly however seldom one looks, and little kept for it."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nandetect as nd
+
+
+def rows(count, size=4):
+    """Batches of random numbers, the same every time."""
+    return list(np.random.default_rng(0).normal(size=(count, 8, size)).astype(np.float32))
+
+
+def params(size=4):
+    return {"w": jnp.asarray(np.full((size, 3), 0.5, np.float32)), "b": jnp.zeros(3)}
+
+
+def root_step(params, momentum, x):
+    """Its gradient is inf times 0 for a batch of zeros; its loss is finite."""
+
+    def loss(params):
+        return jnp.mean(jnp.sqrt(jnp.sum((x @ params["w"]) ** 2, axis=1))) + jnp.sum(params["b"] ** 2)
+
+    value, grads = jax.value_and_grad(loss)(params)
+    momentum = jax.tree.map(lambda m, g: 0.9 * m + g, momentum, grads)
+    return jax.tree.map(lambda p, m: p - 0.01 * m, params, momentum), momentum, value
+
+
+def second_moment_step(params, moment, x):
+    """The optimizer's own state overflows for a batch of huge numbers, whose gradient is finite."""
+    grads = jax.grad(lambda params: jnp.mean(x @ params["w"]) + jnp.sum(params["b"]))(params)
+    moment = jax.tree.map(lambda v, g: 0.9 * v + 0.1 * g * g, moment, grads)
+    return jax.tree.map(lambda p, g, v: p - 0.01 * g / (jnp.sqrt(v) + 1e-8), params, grads, moment), moment, jnp.mean(x @ params["w"]) * 0
+
+
+def train(step, batches, state=None):
+    state = state or (params(), jax.tree.map(jnp.zeros_like, params()))
+    for x in batches:
+        *state, _ = step(*state, x)
+    return state
+
+
+def failing(step, batches, **options) -> nd.Report:
+    guarded = nd.guard(step, **options)
+    with pytest.raises(nd.NonFiniteError) as caught:
+        train(guarded, batches)
+        guarded.flush()
+    return caught.value.report
+
+
+def test_results_are_the_same_to_the_bit():
+    plain, guarded = jax.jit(root_step), nd.guard(jax.jit(root_step))
+    for one, other in zip(jax.tree.leaves(train(plain, rows(40))), jax.tree.leaves(train(guarded, rows(40))), strict=True):
+        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+@pytest.mark.parametrize("fault", [None, 30])
+def test_the_function_is_traced_once(fault):
+    traced = []
+
+    @jax.jit
+    def step(*args):
+        traced.append(1)
+        return root_step(*args)
+
+    batches = rows(60)
+    if fault is None:
+        train(nd.guard(step, check_every=20), batches)
+    else:
+        batches[fault] *= 0
+        failing(step, batches, check_every=20)
+    assert len(traced) == 1
+
+
+def test_donated_buffers_are_still_given_up():
+    guarded = nd.guard(jax.jit(root_step, donate_argnums=(0, 1)), check_every=5)
+    state = params(), jax.tree.map(jnp.zeros_like, params())
+    for x in rows(12):
+        before = state
+        *state, _ = guarded(*state, x)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+
+
+@pytest.mark.parametrize("donate", [(), (0, 1)], ids=["kept", "donated"])
+@pytest.mark.parametrize("kind", ["gradient", "optimizer"])
+@pytest.mark.parametrize("fault", [0, 1, 49, 50, 51, 77, 149])
+def test_first_bad_step_is_exact_with_looks_every_fifty(donate, kind, fault):
+    batches = rows(150)
+    batches[fault] = batches[fault] * 0 if kind == "gradient" else np.full_like(batches[fault], 1e30)
+    step = jax.jit(root_step if kind == "gradient" else second_moment_step, donate_argnums=donate)
+    report = failing(step, batches, check_every=50)
+    assert report.step == fault
+    assert (report.origin.primitive, report.origin.phase) == {"gradient": ("div", "backward"), "optimizer": ("mul", "update")}[kind]
+
+
+@pytest.mark.parametrize("fault", [3, 400, 1111])
+def test_first_bad_step_is_exact_where_the_guard_decides_when_to_look(fault):
+    batches = rows(1200)
+    batches[fault] *= 0
+    assert failing(jax.jit(root_step), [jnp.asarray(batch) for batch in batches]).step == fault
+
+
+def test_one_bad_metric_among_good_ones_is_found():
+    step = nd.guard(jax.jit(lambda w, x: (w * 0.9, jnp.log(jnp.sum(x * x)))), check_every=50)
+    w = jnp.ones(100)
+    with pytest.raises(nd.NonFiniteError) as caught:
+        for number in range(100):
+            w, _ = step(w, jnp.zeros(3) if number == 33 else jnp.ones(3))
+    assert (caught.value.report.step, caught.value.report.origin.primitive) == (33, "log")
+
+
+def test_a_best_loss_that_starts_at_inf_is_no_fault():
+    step = nd.guard(jax.jit(lambda best, x: jnp.minimum(best, jnp.sum(x) + jnp.inf)), check_every=2)
+    best = jnp.float32(jnp.inf)
+    for _ in range(10):
+        best = step(best, jnp.ones(3))
+    step.flush()
+
+
+def test_kept_is_one_state_and_the_batches():
+    state = params(200), jax.tree.map(jnp.zeros_like, params(200))
+    one_state = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    guarded = nd.guard(jax.jit(root_step), check_every=50)
+    batches = rows(50, 200)
+    train(guarded, batches[:49], state)
+    batches_size = 49 * batches[0].nbytes
+    assert guarded.cost().kept_bytes == one_state + batches_size
+
+
+def test_the_bound_is_kept_by_looking_earlier():
+    batches = rows(100, 200)
+    guarded = nd.guard(jax.jit(root_step), check_every=100, keep=20 * batches[0].nbytes)
+    state = train(guarded, batches, (params(200), jax.tree.map(jnp.zeros_like, params(200))))
+    assert guarded.cost().most_bytes <= guarded.cost().bound_bytes + batches[0].nbytes
+    assert guarded.cost().looks >= 5
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def test_a_donated_state_that_is_too_large_to_keep_is_said():
+    batches = rows(10)
+    batches[4] *= 0
+    report = failing(jax.jit(root_step, donate_argnums=(0, 1)), batches, check_every=10, keep=10)
+    assert not report.reproduced
+    assert "a result was nan of step" in str(report) or "what made it was not found" in str(report)
+    assert "keep" in report.notes[-1]
+
+
+def test_static_and_keyword_arguments_and_keys():
+    @partial(jax.jit, static_argnums=0, static_argnames="scale")
+    def step(power, w, key, *, x, scale=1):
+        return w + jax.random.normal(key, w.shape) * 1e-3, jnp.log(jnp.sum(x**power) * scale)
+
+    guarded, w, keys = nd.guard(step, check_every=8), jnp.ones(4), jax.random.split(jax.random.key(0), 20)
+    with pytest.raises(nd.NonFiniteError) as caught:
+        for number, key in enumerate(keys):
+            w, _ = guarded(2, w, key, x=jnp.zeros(3) if number == 13 else jnp.ones(3), scale=2)
+        guarded.flush()
+    assert caught.value.report.step == 13
+
+
+def test_a_numpy_buffer_that_is_filled_anew():
+    batches, buffer = rows(60, 400), np.empty((8, 400), np.float32)
+    guarded = nd.guard(jax.jit(root_step), check_every=50)
+    state = params(400), jax.tree.map(jnp.zeros_like, params(400))
+    with pytest.raises(nd.NonFiniteError) as caught:
+        for number, x in enumerate(batches):
+            buffer[:] = x * (number != 41)
+            *state, _ = guarded(*state, buffer)
+        guarded.flush()
+    assert caught.value.report.step == 41
+
+
+@pytest.mark.parametrize("fault", [7, 36])
+def test_a_dict_that_is_changed_in_place_between_the_calls(fault):
+    step = jax.jit(lambda w, x: (jax.tree.map(lambda w: w * 0.9, w), jnp.mean(w["b"]) * jnp.mean(x)))
+    guarded, w = nd.guard(step, check_every=30), {"a": jnp.ones(50), "b": jnp.ones(40)}
+    with pytest.raises(nd.NonFiniteError) as caught:
+        for number in range(60):
+            w, _ = guarded(w, jnp.ones(3))
+            if number == fault:
+                w["b"] = w["b"].at[2].set(jnp.nan)
+        guarded.flush()
+    report = caught.value.report
+    assert (report.step, report.origin.primitive) == (fault + 1, "<input>")
+    assert report.origin.argument.startswith("w")
+
+
+def test_a_whole_training_loop_in_one_scan_counts_its_iterations():
+    batches = np.stack(rows(30))
+    batches[17] *= 0
+
+    @jax.jit
+    def training(state, batches):
+        return jax.lax.scan(lambda state, x: (root_step(*state, x)[:2], root_step(*state, x)[2]), state, batches)
+
+    guarded = nd.guard(training)
+    with pytest.raises(nd.NonFiniteError) as caught:
+        guarded((params(), jax.tree.map(jnp.zeros_like, params())), batches)
+        guarded.flush()
+    report = caught.value.report
+    assert (report.step, report.origin.context) == (17, (("scan", 17),))
+
+
+def test_effects_happen_once(capsys):
+    logged = []
+
+    @jax.jit
+    def step(w, x):
+        jax.debug.print("sum {}", jnp.sum(x))
+        jax.experimental.io_callback(lambda value: logged.append(float(value)), None, jnp.sum(x))
+        return w * jnp.log(jnp.sum(x)) * 0 + w
+
+    guarded, w = nd.guard(step, check_every=10), jnp.ones(3)
+    with pytest.raises(nd.NonFiniteError) as caught:
+        for number in range(20):
+            w = guarded(w, jnp.zeros(3) if number == 7 else jnp.ones(3))
+    jax.effects_barrier()
+    assert caught.value.report.step == 7
+    assert len(logged) == 10
+    assert capsys.readouterr().out.count("sum") == 10
+
+
+def test_threads_may_share_one():
+    guarded, errors = nd.guard(jax.jit(root_step), check_every=10), []
+
+    def work(fault):
+        batches = rows(40)
+        if fault:
+            batches[25] *= 0
+        try:
+            train(guarded, batches)
+            guarded.flush()
+        except nd.NonFiniteError as error:
+            errors.append(error.report.origin.primitive)
+
+    threads = [threading.Thread(target=work, args=(fault,)) for fault in (True, False, False)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == ["div"]
+    assert guarded.cost().calls >= 100
+
+
+def test_warning_says_it_once_and_training_goes_on():
+    batches = rows(60)
+    batches[25] *= 0
+    guarded = nd.guard(jax.jit(root_step), check_every=10, on_find="warn")
+    with pytest.warns(nd.NonFiniteWarning, match="in the backward pass of step 25") as caught:
+        train(guarded, batches)
+        guarded.flush()
+    assert len(caught) == 1
+    assert [(finding.rule, finding.step) for finding in guarded.findings()] == [("non-finite", 25)]
+
+
+def test_a_function_is_given_the_report():
+    reports, batches = [], rows(30)
+    batches[3] *= 0
+    train(nd.guard(jax.jit(root_step), check_every=10, on_find=reports.append), batches)
+    assert [report.step for report in reports] == [3]
+
+
+def test_what_jax_itself_stops_at_is_located():
+    batches = rows(30)
+    batches[11] *= 0
+    with jax.debug_nans(True):
+        assert failing(jax.jit(root_step), batches, check_every=50).origin.primitive == "div"
+
+
+def test_while_jax_traces_nothing_is_recorded():
+    inner = nd.guard(jax.jit(lambda x: jnp.log(x)))
+    assert not np.isfinite(jax.jit(lambda x: inner(x))(0.0))
+    assert not np.isfinite(jax.vmap(inner)(jnp.zeros(3))).any()
+    inner.flush()
+
+
+def test_attributes_of_the_step_are_still_there():
+    step = jax.jit(root_step)
+    guarded = nd.guard(step)
+    assert guarded.__name__ == "root_step"
+    assert guarded.lower(params(), params(), rows(1)[0]).as_text() == step.lower(params(), params(), rows(1)[0]).as_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (dict(step=3), "guard wants a function, not int: step = nd.guard(step)"),
+        (dict(step=abs, check_every=0), "check_every is a number of calls, 1 or more, not 0"),
+        (dict(step=abs, keep="much"), "keep is a number of bytes, not 'much'"),
+        (dict(step=abs, on_find="stop"), "on_find is 'raise', 'warn' or a function of the report, not 'stop'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_arguments_that_mean_nothing_are_named(arguments, said):
+    with pytest.raises(nd.UsageError) as caught:
+        nd.guard(**arguments)
+    assert str(caught.value) == said
+
+
+def scaled_step(w, scale, x):
+    """Dynamic loss scaling: a step whose scaled gradient overflows is skipped and the scale halved."""
+    value, grad = jax.value_and_grad(lambda w: jnp.mean((x * w) ** 2) * scale)(w)
+    sound = jnp.isfinite(grad).all()
+    return jnp.where(sound, w - 0.01 * grad / scale, w), jnp.where(sound, scale, scale / 2), value / scale
+
+
+def loss_scaling(bad):
+    guarded = nd.guard(jax.jit(scaled_step), check_every=20, on_find="warn")
+    w, scale = jnp.ones(4), jnp.float32(2.0**15)
+    for number in range(200):
+        w, scale, _ = guarded(w, scale, jnp.full(4, 1e18 if number in bad else 1.0))
+    guarded.flush()
+    return guarded.findings()
+
+
+def test_a_step_that_is_skipped_now_and_then_is_no_fault():
+    assert loss_scaling({70}) == []
+
+
+def test_steps_that_are_skipped_too_often_are_a_finding():
+    with pytest.warns(nd.NonFiniteWarning, match="changed nothing"):
+        (finding,) = loss_scaling({70, 71, 72, 73, 74})
+    assert (finding.rule, finding.step, finding.severity) == ("skipped-steps", 70, "warning")
+    assert finding.message.startswith("5 of 80 steps changed nothing, 5 of them running, the first at step 70")
+
+
+@pytest.mark.parametrize(("bad", "rules"), [({50}, []), (set(range(50, 55)), ["skipped-steps"])], ids=["once", "five running"])
+@pytest.mark.filterwarnings("ignore::nandetect.NonFiniteWarning")
+def test_apply_if_finite_may_skip(bad, rules):
+    optax = pytest.importorskip("optax")
+    optimizer = optax.apply_if_finite(optax.adam(1e-2), max_consecutive_errors=10)
+
+    @jax.jit
+    def step(w, state, x):
+        value, grads = jax.value_and_grad(lambda w: jnp.sum(jnp.log(jnp.sum(x * x)) * w))(w)
+        updates, state = optimizer.update(grads, state, w)
+        return optax.apply_updates(w, updates), state, value
+
+    guarded = nd.guard(step, check_every=25)
+    w = jnp.ones(5)
+    state = optimizer.init(w)
+    for number in range(150):
+        w, state, _ = guarded(w, state, jnp.zeros(3) if number in bad else jnp.ones(3))
+    guarded.flush()
+    assert [finding.rule for finding in guarded.findings()] == rules
