@@ -56,6 +56,8 @@ class Memory:
     def __init__(self, tell: Callable[[Report], None]):
         self.seen = 0
         self.seconds = 0.0
+        # What stands in for JAX's own functions, by the id of each.
+        self.stand_ins: dict[int, Any] = {}
         self._tell = tell
         self._operations: deque[Operation] = deque()
         self._bytes = 0
@@ -196,7 +198,7 @@ def remembered(memory: Memory) -> Iterator[None]:
     """While open, operations outside of any trace are remembered, those of JAX's own compiled functions (`jnp.linalg.norm`) as one each."""
     with ExitStack() as undone:
         undone.enter_context(compat.eager_operations(memory.primitive))
-        wrappers: dict[int, Any] = {}
+        wrappers = memory.stand_ins
 
         def replace(owner: Any, name: str, value: Any, again: Any = None) -> None:
             wrapper = wrappers[id(value)] = wrappers.get(id(value)) or _Reporting(value, again or value, memory)
@@ -208,7 +210,7 @@ def remembered(memory: Memory) -> Iterator[None]:
                 if is_jitted(value) or isinstance(value, jax.custom_jvp | jax.custom_vjp):
                     replace(module, name, value)
         # The operators call compiled functions that no module's name leads to.
-        array = type(jax.numpy.zeros(()))
+        array = compat.array_type()
         for name in _OPERATORS:
             replace(array, name, getattr(array, name), _operator(name))
         yield

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import sys
 import threading
+import types
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +21,7 @@ import jax.experimental.pjit
 from nandetect import eager, guarded
 from nandetect.errors import NonFiniteError
 from nandetect.records import Cost, Finding, Report
-from nandetect.watch import Shared
+from nandetect.watch import Shared, working
 
 SPELLINGS = ((jax, "jit"), (jax, "pmap"), (jax.experimental.pjit, "pjit"))
 
@@ -26,18 +29,27 @@ SPELLINGS = ((jax, "jit"), (jax, "pmap"), (jax.experimental.pjit, "pjit"))
 class Everywhere:
     """What is watched, what was found in it, and what it cost. `tell` is called with each report; it may raise to stop the program."""
 
-    def __init__(self, tell: Callable[[Report], None]):
-        self.memory = eager.Memory(tell)
+    def __init__(self, tell: Callable[[Report], None], check_every: int | None = None):
+        self.memory = eager.Memory(functools.partial(self._found, None))
+        # What stands in JAX's namespace for each spelling of jit, by the identity of the original.
+        self.stand_ins: dict[int, Any] = {}
+        self._guards: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._check_every = check_every
         self._tell = tell
+        self._order = itertools.count()
         self._shared: weakref.WeakValueDictionary[int, Shared] = weakref.WeakValueDictionary()
         self._gone = Cost()
         self._findings: list[Finding] = []
         self._lock = threading.RLock()
+        self._gathered: list[tuple[bool, int, Report]] | None = None
 
     def watched(self, function: Callable[..., Any]) -> Any:
         """A compiled function, guarded."""
-        step, shared = guarded.watched(function, None, None, self._tell)
+        step, shared = guarded.watched(function, self._check_every, None, "raise", self._order)
+        # A weak reference: the function that it belongs to is what keeps it.
+        shared.on_find = functools.partial(self._found, weakref.ref(shared))
         self._shared[id(shared)] = shared
+        self._guards.add(step)
         weakref.finalize(step, self._leave, shared).atexit = False
         return step
 
@@ -47,12 +59,51 @@ class Everywhere:
             guarded.flush(shared)
         self.memory.look()
 
+    def _found(self, where: Callable[[], Shared | None] | None, report: Report) -> None:
+        """Something was found. Another function may hold an earlier fault that nobody has looked at yet, so all are looked at first."""
+        shared = where() if where else None
+        # What arrived in a call was made elsewhere; what is not jitted has mostly taken it from a call.
+        entry = (report.origin.primitive == "<input>", shared.found if shared else sys.maxsize, report)
+        if self._gathered is not None:
+            self._gathered.append(entry)
+            return
+        self._gathered = [entry]
+        try:
+            self.flush()
+        finally:
+            gathered, self._gathered = self._gathered, None
+        self._tell(min(gathered, key=lambda entry: entry[:2])[2])
+
     def forget(self) -> None:
         """Start anew: what was called so far is not looked at."""
         for shared in self._all():
             for watch in shared.watches:
                 watch.forget()
         self.memory.forget()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While open, this thread's calls are not watched."""
+        self.forget()
+        with working:
+            yield
+
+    @contextmanager
+    def inside(self, namespace: dict[str, Any]) -> Iterator[None]:
+        """While open, the compiled functions that a namespace holds are guarded, those from before too; at the end it holds them bare."""
+        guards: dict[int, Any] = {}
+        for name, value in list(namespace.items()):
+            if id(value) in self.stand_ins:
+                namespace[name] = self.stand_ins[id(value)]
+            elif callable(value) and guarded.is_compiled(value):
+                namespace[name] = guards[id(value)] = guards.get(id(value)) or self.watched(value)
+        try:
+            yield
+        finally:
+            ours = {id(stand_in) for stand_in in self.stand_ins.values()}
+            for name, value in list(namespace.items()):
+                if isinstance(value, types.FunctionType) and (id(value) in ours or value in self._guards):
+                    namespace[name] = vars(value)["__wrapped__"]
 
     def findings(self) -> list[Finding]:
         """All that was found, also what is no fault by itself."""
@@ -98,14 +149,15 @@ def added(costs: list[Cost]) -> Cost:
 
 
 @contextmanager
-def watching(tell: Callable[[Report], None]) -> Iterator[Everywhere]:
+def watching(tell: Callable[[Report], None], check_every: int | None = None) -> Iterator[Everywhere]:
     """While open, everything that is jitted is guarded, and what runs outside of any trace is remembered; undone at the end."""
-    everywhere = Everywhere(tell)
+    everywhere = Everywhere(tell, check_every)
     with ExitStack() as undone:
         undone.enter_context(eager.remembered(everywhere.memory))
         for module, name in SPELLINGS:
             original = getattr(module, name)
-            setattr(module, name, _guarding(original, everywhere))
+            everywhere.stand_ins[id(original)] = stand_in = _guarding(original, everywhere)
+            setattr(module, name, stand_in)
             undone.callback(setattr, module, name, original)
         yield everywhere
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import atexit
 import functools
+import itertools
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import is_
 from typing import Any, Protocol
 
@@ -62,11 +63,13 @@ def guard(step: Callable[..., Any], *, check_every: int | None = None, keep: int
     return guarded
 
 
-def watched(step: Callable[..., Any], check_every: int | None, keep: int | None, on_find: OnFind) -> tuple[Guarded, Shared]:
-    """The guarded step, and what its threads share."""
+def watched(
+    step: Callable[..., Any], check_every: int | None, keep: int | None, on_find: OnFind, order: Iterator[int] | None = None
+) -> tuple[Guarded, Shared]:
+    """The guarded step, and what its threads share. `order` numbers the calls of several functions as they come."""
     every = check_every if check_every or is_compiled(step) else 1
-    shared = Shared(step, every, keep, on_find)
-    here, numbers = _Here(), shared.numbers
+    shared = Shared(step, every, keep, on_find, order or itertools.count())
+    here, order = _Here(), shared.order
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         watch = here.watch
@@ -81,7 +84,7 @@ def watched(step: Callable[..., Any], check_every: int | None, keep: int | None,
             watch.broke(args)
             raise
         quick.made = made = out if quick.is_tuple else (out,)
-        quick.calls.append((next(numbers), quick.of_kept(args), quick.of_small(made)))
+        quick.calls.append((next(order), quick.of_kept(args), quick.of_small(made)))
         quick.left -= 1
         if not quick.left:
             watch.settle()

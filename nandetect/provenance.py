@@ -136,3 +136,22 @@ def scope(path: Iterable[Any]) -> str:
 def vmaps(eqn: Any) -> int:
     """How many `vmap`s an equation stands under, within its sub-trace."""
     return compat.name_stack(eqn).count("vmap(")
+
+
+Place = tuple[str, int, str]
+
+
+def caller() -> Place | None:
+    """File, line and function of the user's line that is calling nandetect now."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if is_users(code.co_filename) and not is_own(code.co_filename):
+            return code.co_filename, frame.f_lineno, code.co_qualname
+        frame = frame.f_back
+    return None
+
+
+def frame_at(place: Place | None) -> Frame | None:
+    """Such a place with its code."""
+    return Frame(file=place[0], line=place[1], function=place[2], code=code_at(place[0], place[1])) if place else None

@@ -72,12 +72,14 @@ def picker(places: Sequence[int]) -> Pick:
 
 @dataclass(slots=True)
 class Call:
-    """One call: its number, what was kept of its arguments (all of them without `links`), and its small results as `again` picks them.
+    """One call: its number in its thread, what was kept of its arguments (without `links` all), its small results as `again` picks them.
 
-    The parts of the arguments are their leaves; without a `tree`, they are the positional arguments themselves.
+    `order` tells which of the calls of several functions was first. The parts of the arguments are their leaves; without a `tree`, they are
+    the positional arguments themselves.
     """
 
     number: int
+    order: int
     tree: Any
     kept: Sequence[Any]
     links: Links | None
@@ -113,6 +115,7 @@ class Recorder:
     def __init__(self, may_donate: bool, keep: int):
         self.window = Window()
         self.habits = Habits()
+        self.calls = 0
         self._may_donate, self._learned = may_donate, False
         self._donated: frozenset[int] = frozenset()
         self._keep = keep
@@ -127,7 +130,7 @@ class Recorder:
         links = self.habits.links
         return links is not None and not self.habits.changes_arguments and self._donated <= set(links.ins)
 
-    def enter(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, list[Any]] | None:
+    def enter(self, order: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, list[Any]] | None:
         """Keep what a call needs, before it runs; also all its leaves. None while JAX traces: then another call encloses this one."""
         leaves, tree = flatten((args, kwargs))
         if any(isinstance(leaf, Tracer) for leaf in leaves):
@@ -139,7 +142,7 @@ class Recorder:
         copies = self.window.size + size <= self._keep
         kept = [self._own(at, leaf, copies) for at, leaf in zip(places, parts, strict=True)]
         self.window.size += size
-        return Call(-1, tree, kept, held), leaves
+        return Call(-1, order, tree, kept, held), leaves
 
     def leave(self, call: Call, leaves: list[Any], out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """A call has returned; whether it belongs to the window."""
@@ -157,6 +160,7 @@ class Recorder:
 
     def add(self, call: Call, made: Sequence[Any]) -> None:
         """One more call, and the leaves that it made."""
+        call.number, self.calls = self.calls, self.calls + 1
         self._made = self.window.made = made
         self.window.calls.append(call)
 

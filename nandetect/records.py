@@ -99,7 +99,8 @@ class Report:
 
     `symptoms` are the pytree paths of the broken leaves; `benign` are births that no symptom descends from.
     `reproduced` is False when a replay did not show what the compiled step returned; `compiled_only` when only the compiled program
-    is at fault. `unseen` names what was checked at its outputs but not looked into. `notes` are whole sentences for the reader.
+    is at fault. `called_at` is the line that called a guarded step. `unseen` names what was checked at its outputs but not looked into.
+    `notes` are whole sentences for the reader.
     """
 
     origin: Event
@@ -113,6 +114,7 @@ class Report:
     unseen: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     step: int | None = None
+    called_at: Frame | None = None
     label: str = ""
 
     def to_dict(self) -> dict[str, Any]:

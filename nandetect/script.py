@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nandetect.errors import NonFiniteError, UsageError
-from nandetect.records import Cost, Finding, Frame, Report
+from nandetect.records import Cost, Finding, Report
 
 
 @dataclass(slots=True)
@@ -25,7 +25,6 @@ class Ran:
 
     code: int = 0
     findings: list[Finding] = field(default_factory=list)
-    called_at: Frame | None = None
     functions: int = 0
     operations: int = 0
     cost: Cost = field(default_factory=Cost)
@@ -55,21 +54,21 @@ def load(target: str, is_module: bool) -> Callable[[], None]:
         raise UsageError(f"there is no script {target}")
     if path.is_dir():
         return lambda: _path(target)
+    file = str(path.absolute())
     try:
-        source = path.read_bytes()
-        code = compile(source, target, "exec", dont_inherit=True)
+        code = compile(path.read_bytes(), file, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         raise UsageError(f"{target} is not a Python program: {error}") from error
     except OSError as error:
         raise UsageError(f"{target} cannot be read: {error.strerror}") from error
-    return lambda: _code(target, code)
+    return lambda: _code(file, code)
 
 
-def _code(target: str, code: types.CodeType) -> None:
+def _code(file: str, code: types.CodeType) -> None:
     main = types.ModuleType("__main__")
-    main.__dict__.update(__file__=target, __builtins__=__builtins__, __spec__=None, __cached__=None)
+    main.__dict__.update(__file__=file, __builtins__=__builtins__, __spec__=None, __cached__=None)
     sys.modules["__main__"] = main
-    sys.path[0] = str(Path(target).resolve().parent)
+    sys.path[0] = str(Path(file).resolve().parent)
     exec(code, main.__dict__)
 
 
@@ -85,7 +84,7 @@ def _module(target: str) -> None:
     runpy._run_module_as_main(target, alter_argv=True)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report, Frame | None], None], keep_going: bool = False) -> Ran:
+def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report], None], keep_going: bool = False) -> Ran:
     """Run a program to its end. `show` is called at once with what is found; unless `keep_going`, that also ends the program."""
     from nandetect import everywhere, findings
 
@@ -95,8 +94,7 @@ def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report
 
     def tell(report: Report) -> None:
         told.append(report)
-        ran.called_at = ran.called_at or _calling(sys._getframe(1))
-        show(report, ran.called_at)
+        show(report)
         if not keep_going:
             raise NonFiniteError(report)
 
@@ -144,7 +142,7 @@ def _print(error: BaseException) -> None:
     own, trace = str(Path(__file__).parent), error.__traceback__
     while trace is not None and (trace.tb_frame.f_code.co_filename.startswith(own) or "runpy" in trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
-    sys.excepthook(type(error), error, trace)
+    sys.excepthook(type(error), error.with_traceback(trace), trace)
 
 
 def _join_threads() -> None:
@@ -152,19 +150,6 @@ def _join_threads() -> None:
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
-
-
-def _calling(frame: types.FrameType | None) -> Frame | None:
-    """The program's own line that made the call which was going on."""
-    from nandetect import provenance
-
-    while frame is not None and frame.f_code is not run.__code__:
-        file = frame.f_code.co_filename
-        if provenance.is_users(file) and not provenance.is_own(file) and Path(file).exists():
-            code = provenance.code_at(file, frame.f_lineno).strip()
-            return Frame(file=file, line=frame.f_lineno, function=frame.f_code.co_name, code=code)
-        frame = frame.f_back
-    return None
 
 
 def _with_share(cost: Cost, seconds: float, looking: float) -> Cost:

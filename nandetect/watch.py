@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import threading
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import jax
 
-from nandetect import compat, findings, memory, recorder
+from nandetect import compat, findings, memory, provenance, recorder
 from nandetect.errors import NonFiniteError, NonFiniteWarning
 from nandetect.recorder import Call, Links, Pick, Recorder
 from nandetect.records import Finding, Report
@@ -53,7 +52,9 @@ class Shared:
     check_every: int | None
     keep: int | None
     on_find: OnFind
-    numbers: Any = field(default_factory=itertools.count)
+    order: Iterator[int]
+    # The order of the call that was last found at fault.
+    found: int = -1
     findings: list[Finding] = field(default_factory=list)
     watches: list[Watch] = field(default_factory=list)
     lock: Any = field(default_factory=threading.RLock)
@@ -113,6 +114,7 @@ class Watch:
         self._start_seconds = 0.0
         self._out: Any = None
         self._parts: tuple[Any, ...] = ()
+        self._called_at: provenance.Place | None = None
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One call, recorded leaf by leaf."""
@@ -120,11 +122,12 @@ class Watch:
         if working.now:
             return self._shared.step(*args, **kwargs)
         self._slow_down()
-        entered = self.recorder.enter(args, kwargs)
+        entered = self.recorder.enter(next(self._shared.order), args, kwargs)
         if entered is None:
             return self._shared.step(*args, **kwargs)
         call, leaves = entered
-        call.number = next(self._shared.numbers)
+        if not self.recorder.window.calls:
+            self._called_at = provenance.caller()
         started = time.perf_counter()
         try:
             out = self._shared.step(*args, **kwargs)
@@ -165,7 +168,7 @@ class Watch:
         quick = self.quick
         assert quick is not None
         self._slow_down()
-        self.recorder.add(Call(next(self._shared.numbers), None, quick.of_kept(args), quick.links), ())
+        self.recorder.add(Call(-1, next(self._shared.order), None, quick.of_kept(args), quick.links), ())
         self._replay()
 
     def forget(self) -> None:
@@ -209,8 +212,9 @@ class Watch:
         if found.report is not None:
             # From here on everything is likely to be bad: it is told once, and again when it has been sound in between.
             self._accepted |= bad_places(self.recorder.window.made)
+            self._shared.found = next((call.order for call in self.recorder.window.calls if call.number == found.report.step), -1)
             self.recorder.restart()
-            tell(self._shared, found.report)
+            tell(self._shared, replace(found.report, called_at=provenance.frame_at(self._called_at)))
 
     def _is_due(self, now: float) -> bool:
         """Whether it is time to look: after so many calls as asked, else when a look is cheap beside the calls since the last one."""
@@ -244,8 +248,8 @@ class Watch:
         if quick is None or not quick.calls:
             return
         made = recorder.flatten(quick.made)[0]
-        for number, kept, small in quick.calls:
-            self.recorder.add(Call(number, None, kept, quick.links, small, quick.of_small), made)
+        for order, kept, small in quick.calls:
+            self.recorder.add(Call(-1, order, None, kept, quick.links, small, quick.of_small), made)
         self.recorder.window.size += quick.bytes * len(quick.calls)
         self.tally.calls += len(quick.calls)
         self._out = self._parts = quick.made

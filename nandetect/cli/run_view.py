@@ -9,20 +9,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nandetect.records import Frame, Report
+    from nandetect.records import Report
     from nandetect.script import Ran
 
 
-def show(report: Report, called_at: Frame | None) -> None:
-    """A fault, and the program's line that made the call."""
+def show(report: Report) -> None:
+    """A fault, as soon as it is found."""
     from rich.console import Console
 
     from nandetect.render import terminal
 
     sys.stdout.flush()
     terminal.show(report, Console(stderr=True))
-    if called_at is not None:
-        sys.stderr.write(f"the call: {called_at.file}:{called_at.line}, in {called_at.function}: {called_at.code}\n")
     sys.stderr.flush()
 
 
@@ -33,7 +31,7 @@ def summary(ran: Ran) -> None:
         if finding.rule != "non-finite":
             sys.stderr.write(f"{finding.severity}: {finding.message}\n  help: {finding.help}\n")
     found = "" if ran.found else "nothing non-finite; "
-    calls = f"{ran.cost.calls:,} calls of {ran.functions:,} compiled functions"
+    calls = f"{ran.cost.calls:,} calls of {ran.functions:,} compiled function{'' if ran.functions == 1 else 's'}"
     beside = f" and {ran.operations:,} operations outside of them" if ran.operations else ""
     sys.stderr.write(f"nandetect: {found}watched {calls}{beside}, for {ran.cost.share:.1%} of the time\n")
     sys.stderr.flush()
@@ -44,7 +42,6 @@ def body(program: list[str], ran: Ran) -> dict[str, Any]:
     return {
         "program": program,
         "exit_code": ran.code,
-        "called_at": ran.called_at,
         "functions": ran.functions,
         "operations": ran.operations,
         "seconds": ran.seconds,

@@ -98,6 +98,10 @@ def _facts(report: Report, told: str, width: int) -> Iterator[str]:
     if not told and _label(origin) and origin.primitive != "<input>":
         yield _label(origin)
     yield from _stack(origin.source)
+    if report.called_at is not None:
+        call = report.called_at
+        inside = "" if call.function == "<module>" else f", in {words.function(call.function)}"
+        yield f"the step was called at {words.place(call, origin.source)}{inside}: {call.code.strip()}"
     yield from _element(origin, told, width)
     where = [*words.surroundings(origin), *([f"scope {origin.scope}"] if origin.scope else [])]
     if where:

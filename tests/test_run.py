@@ -1,0 +1,311 @@
+"""`nandetect run`: a program behaves as under `python`, and what it makes non-finite is located on its own line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from importlib import resources
+
+import jsonschema
+import pytest
+
+MARK = "# <-- origin"
+SCHEMA = json.loads(resources.files("nandetect.render").joinpath("schema.json").read_text())
+
+
+class Program:
+    """The files of a program in a folder of its own, run under nandetect or plainly."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def write(self, **files):
+        for name, text in files.items():
+            (self.folder / f"{name}.py").write_text(textwrap.dedent(text))
+
+    def start(self, *arguments, plain=False):
+        command = [sys.executable] if plain else [sys.executable, "-m", "nandetect", "run"]
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": "", "PYTHONUNBUFFERED": "1"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([*command, *arguments], cwd=self.folder, env=environment, text=True, **pipes)
+
+    def run(self, *arguments, plain=False):
+        process = self.start(*arguments, plain=plain)
+        out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+@pytest.fixture
+def program(tmp_path):
+    return Program(tmp_path)
+
+
+def line_of(text: str) -> int:
+    (at,) = [number for number, line in enumerate(textwrap.dedent(text).splitlines(), 1) if line.rstrip().endswith(MARK)]
+    return at
+
+
+CLEAN = """
+    import sys
+    import jax, jax.numpy as jnp
+
+    @jax.jit
+    def step(w, x):
+        return w - 0.1 * jax.grad(lambda w: jnp.mean((x @ w) ** 2))(w)
+
+    w = jnp.ones(3)
+    for _ in range(20):
+        w = step(w, jnp.eye(3))
+    print(__name__, __file__, sys.argv, sys.path[0], float(jnp.linalg.norm(w)))
+    sys.exit(3)
+"""
+
+
+def test_a_sound_program_is_as_under_python_and_one_line_says_what_was_watched(program):
+    program.write(clean=CLEAN)
+    plain, watched = program.run("clean.py", "--epochs", "3", plain=True), program.run("clean.py", "--epochs", "3")
+    assert (watched.stdout, watched.returncode) == (plain.stdout, plain.returncode) == (plain.stdout, 3)
+    (line,) = watched.stderr.splitlines()
+    assert line.startswith("nandetect: nothing non-finite; watched 20 calls of 1 compiled function and ")
+
+
+JITTED = """
+    from functools import partial
+    import jax.numpy as jnp
+    from jax import grad, jit
+    from helper import trained
+
+    @partial(jit, donate_argnums=0, static_argnames="rate")
+    def step(w, x, rate):
+        return w - rate * grad(lambda w: jnp.sqrt(jnp.sum((x * w) ** 2)))(w)  # <-- origin
+
+    print("final", trained(step)[0])
+"""
+HELPER = """
+    import jax.numpy as jnp
+
+    def trained(step):
+        w = jnp.ones(3)
+        for number in range(400):
+            w = step(w, jnp.zeros(3) if number == 123 else jnp.ones(3), rate=0.001)
+        return w
+"""
+
+
+def test_a_fault_in_a_jitted_step_is_told_with_the_call(program):
+    program.write(train=JITTED, helper=HELPER)
+    result = program.run("train.py", "--json", "of-the-program")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: `div` made inf in the backward pass of step 123")
+    assert f"--> train.py:{line_of(JITTED)}:" in result.stderr
+    assert "= the step was called at helper.py:7, in trained: w = step(w, jnp.zeros(3) if number == 123" in result.stderr
+
+
+def test_of_two_functions_the_one_that_failed_first_is_named(program):
+    text = """
+        import jax, jax.numpy as jnp
+
+        @jax.jit
+        def update(w, x):
+            return w - 0.001 * jax.grad(lambda w: jnp.sqrt(jnp.sum((x * w) ** 2)))(w)  # <-- origin
+
+        @jax.jit
+        def bound(w):
+            return jnp.log(jnp.sum(w ** 2))
+
+        w = jnp.ones(3)
+        for number in range(200):
+            w = update(w, jnp.zeros(3) if number == 90 else jnp.ones(3))
+            for _ in range(5):
+                bound(w)
+        """
+    program.write(two=text)
+    result = program.run("two.py")
+    assert result.stderr.startswith("error: `div` made inf in the backward pass of step 90")
+    assert f"two.py:{line_of(text)}:" in result.stderr
+
+
+def test_keep_going_lets_the_program_end_by_itself(program):
+    program.write(train=JITTED, helper=HELPER)
+    result = program.run("--keep-going", "train.py")
+    assert (result.returncode, result.stdout) == (1, "final nan\n")
+    assert result.stderr.count("error: ") == 1
+
+
+EAGER = """
+    import jax, jax.numpy as jnp
+
+    def loss(w, x):
+        if float(x[0]) > 100:  # no trace could follow this
+            return jnp.sum(w)
+        return jnp.sum(jax.nn.relu(x @ w)) + jnp.sqrt(jnp.sum(w * x[0]))  # <-- origin
+
+    w = jnp.ones(3)
+    for number in range(30):
+        x = jnp.ones(3) * (0.0 if number == 17 else 1.0)
+        w = w - 0.001 * jax.grad(loss)(w, x)
+    print("final", w)
+"""
+
+
+def test_a_fault_in_code_that_is_not_jitted_as_json(program):
+    program.write(train=EAGER)
+    result = program.run("--json", "out.json", "train.py")
+    assert result.returncode == 1
+    document = json.loads((program.folder / "out.json").read_text())
+    jsonschema.validate(document, SCHEMA)
+    event = document["findings"][0]["event"]
+    assert (event["primitive"], event["phase"], event["source"]["line"]) == ("div", "backward", line_of(EAGER))
+    assert document["run"]["program"] == ["train.py"]
+
+
+def test_with_json_on_standard_output_nothing_else_is_there(program):
+    program.write(clean=CLEAN)
+    result = program.run("--json", "-", "clean.py")
+    jsonschema.validate(json.loads(result.stdout), SCHEMA)
+    assert json.loads(result.stdout)["run"]["exit_code"] == result.returncode == 3
+    assert f"__main__ {program.folder}/clean.py" in result.stderr
+
+
+def test_masks_and_infinities_on_the_way_are_no_faults(program):
+    program.write(
+        masks="""
+        import jax, jax.numpy as jnp
+        best = jnp.inf
+        scores = jnp.where(jnp.tril(jnp.ones((4, 4), bool)), 0.0, -jnp.inf)
+        attend = jax.jit(lambda x: jax.nn.softmax(x + scores))
+        log_prior = jnp.log(jnp.array([0.5, 0.5, 0.0]))
+        for _ in range(5):
+            x = attend(jnp.ones((4, 4)))
+            best = jnp.minimum(best, x.sum())
+        print(jnp.where(jnp.arange(3) < 2, log_prior, 0.0).sum(), best, jnp.nanmean(jnp.array([1.0, jnp.nan])))
+        """
+    )
+    result = program.run("masks.py")
+    assert result.returncode == 0
+    assert result.stderr.startswith("nandetect: nothing non-finite")
+
+
+def test_a_module_is_run_as_python_runs_it(program):
+    (program.folder / "package").mkdir()
+    program.write(
+        **{"package/__init__": "", "package/__main__": "from .other import answer\nimport sys\nprint(answer, __package__, sys.argv[1:])"}
+    )
+    program.write(**{"package/other": "answer = 42"})
+    plain, watched = program.run("-m", "package", "-v", plain=True), program.run("-m", "package", "-v")
+    assert (watched.stdout, watched.returncode) == (plain.stdout, 0)
+
+
+def test_an_exception_is_printed_as_python_prints_it(program):
+    program.write(broken="import jax.numpy as jnp\ndef f(x):\n    raise ValueError(f'no {x}')\nf(jnp.ones(2)[0])\n")
+    plain, watched = program.run("broken.py", plain=True), program.run("broken.py")
+    assert (watched.returncode, plain.returncode) == (1, 1)
+    *traceback, line = watched.stderr.splitlines()
+    assert traceback == plain.stderr.splitlines()
+    assert line.startswith("nandetect: nothing non-finite")
+
+
+def test_what_was_found_is_said_though_the_program_swallows_it(program):
+    program.write(
+        swallows="""
+        import jax, jax.numpy as jnp
+        try:
+            jax.jit(lambda x: jnp.log(x))(jnp.zeros(3) - 1)
+            f = jax.jit(lambda x: jnp.log(x))
+            for _ in range(3):
+                f(jnp.zeros(3) - 1)
+        except Exception:
+            pass
+        print("went on")
+        """
+    )
+    result = program.run("swallows.py")
+    assert (result.returncode, result.stdout) == (1, "went on\n")
+    assert "error: `log` made nan" in result.stderr
+
+
+def test_debug_nans_in_the_program_is_explained(program):
+    program.write(debug="import jax\njax.config.update('jax_debug_nans', True)\n" + textwrap.dedent(JITTED), helper=HELPER)
+    result = program.run("debug.py")
+    assert result.returncode == 1
+    assert "error: `div` made inf in the backward pass of step 123" in result.stderr
+
+
+WAITS = """
+    import sys, time
+    import jax, jax.numpy as jnp
+    f = jax.jit(lambda x: jnp.log(x))
+    for _ in range(2 if sys.argv[1:] else 0):
+        try:
+            f(jnp.zeros(3) - 1)
+        except FloatingPointError:
+            pass
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM], ids=lambda sent: sent.name)
+def test_signals_end_the_program_as_they_end_python(program, sent):
+    program.write(waits=WAITS)
+    process = program.start("waits.py", "broken")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -sent
+    assert "error: `log` made nan" in err
+    assert ("KeyboardInterrupt" in err) == (sent is signal.SIGINT)
+
+
+def test_threads_and_forks(program):
+    program.write(
+        both="""
+        import os, threading
+        import jax, jax.numpy as jnp
+
+        f = jax.jit(lambda x: jnp.sum(x * 2))
+
+        def work():
+            for _ in range(50):
+                f(jnp.ones(3))
+
+        pid = os.fork()
+        if pid == 0:
+            print("child")
+            raise SystemExit(0)
+        os.waitpid(pid, 0)
+        threading.Thread(target=work).start()
+        print("parent")
+        """
+    )
+    result = program.run("both.py")
+    assert (result.returncode, sorted(result.stdout.split())) == (0, ["child", "parent"])
+    assert result.stderr.count("nandetect: ") == 1
+    assert "watched 50 calls of 1 compiled function" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing.py"], "there is no script nothing.py"),
+        (["."], ". is a directory without a __main__.py; name the script in it"),
+        (
+            ["-m", "no.such.module"],
+            "there is no module no.such.module: is it installed, or did you mean the file no.such.module.py without -m?",
+        ),
+        (["text.py"], "text.py is not a Python program: invalid syntax (text.py, line 1)"),
+        (
+            ["--json", "nowhere/out.json", "text.py"],
+            "--json nowhere/out.json: there is no directory nowhere; create it or give another path",
+        ),
+    ],
+)
+def test_what_cannot_be_run_is_said_in_one_line(program, arguments, said):
+    program.write(text="this is no program")
+    result = program.run(*arguments)
+    assert (result.returncode, result.stderr, result.stdout) == (2, f"nandetect: {said}\n", "")
