@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-from jax._src import callback, config, core, debugging, source_info_util
+from jax._src import array, callback, config, core, debugging, source_info_util
 from jax.extend import core as jex
 
 from nandetect.records import Frame
@@ -264,6 +264,11 @@ def _muted_io(*args: Any, result_avals: Any, **params: Any) -> Any:
     if len(result_avals):
         raise Unrepeatable("an io_callback returns what the step needs, and its effect is not repeated")
     return ()
+
+
+def array_type() -> type:
+    """The class of JAX's arrays; to ask an array for it would start the backend, before the program has set it up."""
+    return array.ArrayImpl
 
 
 def here() -> Any:
