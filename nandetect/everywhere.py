@@ -10,6 +10,7 @@ import itertools
 import sys
 import threading
 import types
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -92,17 +93,18 @@ class Everywhere:
     def inside(self, namespace: dict[str, Any]) -> Iterator[None]:
         """While open, the compiled functions that a namespace holds are guarded, those from before too; at the end it holds them bare."""
         guards: dict[int, Any] = {}
+        stand_ins = {**self.memory.stand_ins, **self.stand_ins}
         for name, value in list(namespace.items()):
-            if id(value) in self.stand_ins:
-                namespace[name] = self.stand_ins[id(value)]
+            if id(value) in stand_ins:
+                namespace[name] = stand_ins[id(value)]
             elif callable(value) and guarded.is_compiled(value):
                 namespace[name] = guards[id(value)] = guards.get(id(value)) or self.watched(value)
         try:
             yield
         finally:
-            ours = {id(stand_in) for stand_in in self.stand_ins.values()}
+            ours = set(map(id, stand_ins.values()))
             for name, value in list(namespace.items()):
-                if isinstance(value, types.FunctionType) and (id(value) in ours or value in self._guards):
+                if id(value) in ours or (isinstance(value, types.FunctionType) and value in self._guards):
                     namespace[name] = vars(value)["__wrapped__"]
 
     def findings(self) -> list[Finding]:
@@ -155,7 +157,10 @@ def watching(tell: Callable[[Report], None], check_every: int | None = None) -> 
     with ExitStack() as undone:
         undone.enter_context(eager.remembered(everywhere.memory))
         for module, name in SPELLINGS:
-            original = getattr(module, name)
+            with warnings.catch_warnings():
+                # That a spelling is on its way out is nothing to those who do not use it.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                original = getattr(module, name)
             everywhere.stand_ins[id(original)] = stand_in = _guarding(original, everywhere)
             setattr(module, name, stand_in)
             undone.callback(setattr, module, name, original)

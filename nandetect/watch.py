@@ -172,9 +172,10 @@ class Watch:
         self._replay()
 
     def forget(self) -> None:
-        """Do not look at what was called so far."""
+        """Do not look at what was called so far; and what was told of it is told again when it comes again."""
         self._slow_down()
         self.recorder.restart()
+        self._accepted = set()
 
     def look(self) -> None:
         """Look at what was made since the last look; where something is not finite, find the first call that made it and tell."""
