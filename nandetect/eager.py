@@ -1,7 +1,7 @@
 """Code that is not jitted: its operations are remembered as they run; those that a bad value came from are the program to locate it in.
 
 The last operations are kept with their operands, within a bound. Now and then, and at the end, the results that the program still holds are
-looked at. A NaN among them is a symptom; an infinity is not, since a mask or a log-probability is one in passing.
+looked at, and so is every number that it reads. A NaN among them is a symptom; an infinity is not, since a mask is one in passing.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ _SHARE = 0.01
 _OPERATORS = tuple(
     f"__{prefix}{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "divmod") for prefix in ("", "r")
 ) + ("__neg__", "__abs__", "__getitem__")
+
+
+# How a program reads a number.
+_READS = ("__float__", "__format__", "__str__", "__repr__", "__array__", "item", "tolist")
 
 
 @dataclass(slots=True)
@@ -115,6 +119,11 @@ class Memory:
         self.seconds += self._look_seconds
         if bad:
             self._find(bad)
+
+    def read(self, number: Any) -> None:
+        """The program reads a number, to print it or to go by it: a NaN is a symptom, held or not."""
+        if not working.now and number.size == 1 and finite.can_be_bad(number) and finite.states([number]) == [finite.NAN]:
+            self._find([number])
 
     def _find(self, bad: list[Any]) -> None:
         with working:
@@ -213,12 +222,25 @@ def remembered(memory: Memory) -> Iterator[None]:
         array = compat.array_type()
         for name in _OPERATORS:
             replace(array, name, getattr(array, name), _operator(name))
+        for name in _READS:
+            original = getattr(array, name)
+            setattr(array, name, _reading(original, memory))
+            undone.callback(setattr, array, name, original)
         yield
 
 
 def _operator(name: str) -> Callable[..., Any]:
     """An operator for whatever stands on its left: an array when it ran, a tracer when it is run again."""
     return lambda left, *others: getattr(left, name)(*others)
+
+
+def _reading(original: Callable[..., Any], memory: Memory) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def reading(array: Any, *args: Any, **kwargs: Any) -> Any:
+        memory.read(array)
+        return original(array, *args, **kwargs)
+
+    return reading
 
 
 class _Reporting:
