@@ -23,7 +23,6 @@ from jax.core import Tracer
 from nandetect import compat, finite
 from nandetect.program import Program, is_jitted
 from nandetect.records import Event, Report
-from nandetect.replay import diagnose
 from nandetect.watch import working
 
 # Operations that are remembered, and bytes of what they gave.
@@ -34,11 +33,8 @@ _GLANCE = 64
 _SECONDS = 0.25
 _SHARE = 0.01
 # What the program's arrays are computed with where it calls no function by name.
-_OPERATORS = tuple(
-    f"__{prefix}{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "divmod") for prefix in ("", "r")
-) + ("__neg__", "__abs__", "__getitem__")
-
-
+_BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "divmod")
+_OPERATORS = (*(f"__{side}{name}__" for name in _BINARY for side in ("", "r")), "__neg__", "__abs__", "__getitem__")
 # How a program reads a number.
 _READS = ("__float__", "__format__", "__str__", "__repr__", "__array__", "item", "tolist")
 
@@ -145,6 +141,9 @@ class Memory:
             if id(operation) not in needed:
                 needed[id(operation)] = operation
                 left += [made[id(operand)] for operand in operation.operands if id(operand) in made]
+        # Only now: whoever finds nothing does not wait for all that locating needs to be imported.
+        from nandetect.replay import diagnose
+
         slice_ = [operation for operation in self._operations if id(operation) in needed]
         with compat.replay_settings(), compat.muted_effects():
             return diagnose(_program(slice_, bad))

@@ -10,14 +10,13 @@ import jax
 import numpy as np
 
 from nandetect import compat, finite, measure
+from nandetect.judge import Accepted, bad_places, top
 from nandetect.program import trace
 from nandetect.recorder import Call, Habits, Links, Window, flatten, parts_made
 from nandetect.records import Event, Report, Value
 from nandetect.replay import relocate
 
 Step = Callable[..., Any]
-# A result's place among the leaves and its state: one that was looked into and is no fault (a best loss that starts at inf) is not again.
-Accepted = set[tuple[int, int]]
 
 
 @dataclass(slots=True)
@@ -78,34 +77,6 @@ def _follow(step: Step, window: Window, accepted: Accepted, habits: Habits, coun
 def _numbered(report: Report, call: Call) -> Report:
     """The report with its step: the call's number, unless the first call is the whole training loop."""
     return report if report.step is not None and call.number == 0 else replace(report, step=call.number)
-
-
-def top(out: Any) -> tuple[Any, ...]:
-    """The parts of a result as they are handed back: the elements of a tuple, or the one thing that it is."""
-    return out if isinstance(out, tuple) else (out,)
-
-
-def bad_places(made: Sequence[Any]) -> Accepted:
-    """The places and states of the leaves that are not finite."""
-    seen = [(at, leaf) for at, leaf in enumerate(made) if finite.can_be_bad(leaf)]
-    return {(at, state) for (at, _), state in zip(seen, finite.states([leaf for _, leaf in seen]), strict=True) if state}
-
-
-def bad_metrics(calls: Sequence[Call]) -> bool:
-    """Whether a small result of any of the calls is not finite. They are read all together."""
-    if not calls:
-        return False
-    width = min(len(call.small) for call in calls)
-    return any(not _is_finite([call.small[at] for call in calls]) for at in range(width))
-
-
-def _is_finite(column: list[Any]) -> bool:
-    leaves = column if isinstance(column[0], jax.Array) else flatten(column)[0]
-    try:
-        return bool(np.isfinite(np.frombuffer(b"".join(leaves), leaves[0].dtype)).all())
-    except (BufferError, TypeError, ValueError, RuntimeError, IndexError, AttributeError):
-        # Types that have no buffer, an accelerator's memory, or a metric that is gone.
-        return not any(finite.states([leaf for leaf in leaves if finite.can_be_bad(leaf)]))
 
 
 def _is_skip(links: Links | None, given: Sequence[Any], made: Sequence[Any], bad: Accepted) -> bool:

@@ -14,9 +14,9 @@ import jax
 
 from nandetect import compat, findings, memory, provenance, recorder
 from nandetect.errors import NonFiniteError, NonFiniteWarning
+from nandetect.judge import Accepted, bad_metrics, bad_places, top
 from nandetect.recorder import Call, Links, Pick, Recorder
 from nandetect.records import Finding, Report
-from nandetect.rewind import Accepted, bad_metrics, bad_places, rewind, top
 from nandetect.skips import Skips
 
 OnFind = Literal["raise", "warn"] | Callable[[Report], object]
@@ -200,6 +200,9 @@ class Watch:
             self.recorder.restart()
 
     def _replay(self, count_skips: bool = False) -> None:
+        # Only now: whoever finds nothing does not wait for all that locating needs to be imported.
+        from nandetect.rewind import rewind
+
         began = time.perf_counter()
         with working:
             found = rewind(self._shared.step, self.recorder.window, self._accepted, self.recorder.habits, count_skips)

@@ -28,18 +28,19 @@ cause hazards/
 account
 finite
 recorder
-replay
+replay judge
 rewind skips
 watch
 guarded health
-optax_health eager doctor data/
+optax_health eager doctor data/ asserts
 everywhere
 script
 train/
 subject
 inspect_program
 render/
-cli/
+per_test notebook
+pytest_plugin cli/
 __init__ __main__
 """
 ROWS = {name.rstrip("/"): row for row, names in enumerate(LAYERS.split("\n")) for name in names.split()}

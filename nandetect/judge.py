@@ -1,0 +1,43 @@
+"""Whether what calls made is finite: a first look, cheap enough to take all the time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from nandetect import finite
+from nandetect.recorder import Call, flatten
+
+# A result's place among the leaves and its state: one that was looked into and is no fault (a best loss that starts at inf) is not again.
+Accepted = set[tuple[int, int]]
+
+
+def top(out: Any) -> tuple[Any, ...]:
+    """The parts of a result as they are handed back: the elements of a tuple, or the one thing that it is."""
+    return out if isinstance(out, tuple) else (out,)
+
+
+def bad_places(made: Sequence[Any]) -> Accepted:
+    """The places and states of the leaves that are not finite."""
+    seen = [(at, leaf) for at, leaf in enumerate(made) if finite.can_be_bad(leaf)]
+    return {(at, state) for (at, _), state in zip(seen, finite.states([leaf for _, leaf in seen]), strict=True) if state}
+
+
+def bad_metrics(calls: Sequence[Call]) -> bool:
+    """Whether a small result of any of the calls is not finite. They are read all together."""
+    if not calls:
+        return False
+    width = min(len(call.small) for call in calls)
+    return any(not _is_finite([call.small[at] for call in calls]) for at in range(width))
+
+
+def _is_finite(column: list[Any]) -> bool:
+    leaves = column if isinstance(column[0], jax.Array) else flatten(column)[0]
+    try:
+        return bool(np.isfinite(np.frombuffer(b"".join(leaves), leaves[0].dtype)).all())
+    except (BufferError, TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+        # Types that have no buffer, an accelerator's memory, or a metric that is gone.
+        return not any(finite.states([leaf for leaf in leaves if finite.can_be_bad(leaf)]))
