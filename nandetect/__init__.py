@@ -25,6 +25,7 @@ _HOME = {
     "NonFiniteWarning": "errors",
     "UsageError": "errors",
     **dict.fromkeys(("Event", "Finding", "Fix", "Frame", "Operand", "Report", "Source"), "records"),
+    **dict.fromkeys(("load_ipython_extension", "unload_ipython_extension"), "notebook"),
 }
 __all__ = [
     "Event",

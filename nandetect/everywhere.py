@@ -134,6 +134,8 @@ class Everywhere:
             pass  # told already, and here there is nobody to catch it
         self._gone = added([self._gone, guarded.cost(shared)])
         self._findings += shared.findings
+        # It may live on for a while, in a cycle with its watches, and is not to be counted twice.
+        shared.watches, shared.findings = [], []
 
 
 def added(costs: list[Cost]) -> Cost:

@@ -13,6 +13,8 @@ import pytest
 import nandetect as nd
 from nandetect.records import Report
 
+pytest_plugins = ["pytester"]
+
 MARK = "# <-- origin"
 
 
