@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +66,7 @@ def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) ->
 
 
 def _origin(program: Program, lens: Lens, verdict: Verdict) -> tuple[Event, Node | None]:
-    top, trail = verdict.run, verdict.trail
+    trail = verdict.trail
     arrived = [arrival for arrival in trail.arrivals if is_broken(arrival)]
     born = sorted(trail.births, key=lambda birth: birth.node.order)
     # An inf that arrived as state or as a mask (-inf) is no fault by itself: what made nan of it is.
@@ -75,7 +76,7 @@ def _origin(program: Program, lens: Lens, verdict: Verdict) -> tuple[Event, Node
         return event.arrival(_arrival_name(program, arrival), arrival.value, arrival.mask), arrival.node
     if born:
         birth = born[0]
-        return event.make(birth.node, birth.output, birth.mask, lens, _phase(top, trail, birth, lens.phases)), birth.node
+        return event.make(birth.node, birth.output, birth.mask, lens, _phase(trail, birth, lens.phases)), birth.node
     written = [arrival for arrival in trail.literals if arrival.node is not None]
     if written:
         node = written[0].node
@@ -135,23 +136,31 @@ def _cause(trail: Trail, origin: Event, node: Node | None, lens: Lens) -> tuple[
     return cause.trace(node, output, index, lens)
 
 
-def _phase(top: Run, trail: Trail, birth: Birth, phases: Phases) -> Phase:
+def _phase(trail: Trail, birth: Birth, phases: Phases) -> Phase:
     """Forward work whose bad value only gradients took up belongs to the backward pass that took it up."""
     own = phases.of(birth.node.path)
-    if own != "forward" or _dropped_loss_is_bad(top, phases):
+    if own != "forward" or any(_dropped_loss_is_bad(run, phases) for run in _around(birth.node.run)):
         return own
     on_the_way = [phases.of(node.path) for node in trail.chain(birth.node)]
     return "backward" if "backward" in on_the_way else "forward"
 
 
-def _dropped_loss_is_bad(top: Run, phases: Phases) -> bool:
+def _around(run: Run) -> Iterator[Run]:
+    """A run and those that it stands in."""
+    inner: Run | None = run
+    while inner is not None:
+        yield inner
+        inner = inner.parent
+
+
+def _dropped_loss_is_bad(run: Run, phases: Phases) -> bool:
     """Whether a plain `grad`, which drops the loss, drops a non-finite one: then the forward pass failed, though nobody saw it."""
-    used = {atom for eqn in top.jaxpr.eqns for atom in eqn.invars if not isinstance(atom, compat.Literal)}
-    used |= {atom for atom in top.jaxpr.outvars if not isinstance(atom, compat.Literal)}
+    used = {atom for eqn in run.jaxpr.eqns for atom in eqn.invars if not isinstance(atom, compat.Literal)}
+    used |= {atom for atom in run.jaxpr.outvars if not isinstance(atom, compat.Literal)}
     return any(
-        var not in used and var in top.values and measure.is_inexact(var.aval) and not measure.is_clean(top.values[var])
-        for number, eqn in enumerate(top.jaxpr.eqns)
-        if phases.of((number,)) == "forward"
+        var not in used and var in run.values and measure.is_inexact(var.aval) and not measure.is_clean(run.values[var])
+        for number, eqn in enumerate(run.jaxpr.eqns)
+        if phases.of((*run.path, number)) == "forward"
         for var in eqn.outvars
     )
 

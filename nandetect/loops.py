@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # A carried value that wanders from element to element asks for a replay at each.
 REPLAYS = 256
 AT_ONCE = 4
+# Iterations of a loop that are held with the values they had.
+REMEMBERED = 3
 
 
 @dataclass
@@ -43,9 +45,11 @@ class Loop:
     length: int
     reverse: bool
     condition: Any = None
-    rewind: Callable[[], None] = lambda: None
+    rewind: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
+        self._reached: dict[int, tuple[list[Any], list[np.ndarray]]] = {}
+        self.replayed: dict[int, Any] = {}
         self.function = compat.quiet_function(self.body)
         self._advance = jax.jit(self._run)
 
@@ -59,8 +63,22 @@ class Loop:
 
     def at(self, stop: int) -> tuple[list[Any], list[np.ndarray]]:
         """Carried values and, of each element, since when it is as it is (-1: from the start), before the `stop`-th iteration."""
+        return self.remembered(self._reached, stop, lambda: self._reach(stop))
+
+    def remembered(self, where: dict[int, Any], step: int, made: Callable[[], Any]) -> Any:
+        """What was made for this iteration before: many symptoms lead to the same few. Callbacks on tape have to be played each time."""
+        if self.rewind is not None:
+            return made()
+        if step not in where:
+            if len(where) >= REMEMBERED:
+                del where[next(iter(where))]
+            where[step] = made()
+        return where[step]
+
+    def _reach(self, stop: int) -> tuple[list[Any], list[np.ndarray]]:
         since = [jnp.full(jnp.shape(x), -1, jnp.int32) if measure.is_inexact(x) else None for x in self.init]
-        self.rewind()
+        if self.rewind is not None:
+            self.rewind()
         _, carry, since = self._advance(list(self.consts), list(self.init), since, list(self.rows), stop)
         return list(carry), [np.asarray(-1) if s is None else np.asarray(s) for s in since]
 
@@ -142,6 +160,10 @@ def opened(node: Node) -> Loop:
 
 def iteration(node: Node, loop: Loop, step: int) -> tuple[Run, list[Any], list[np.ndarray]]:
     """One iteration run equation by equation; with its arguments, and since when each carried element was as it was."""
+    return loop.remembered(loop.replayed, step, lambda: _iteration(node, loop, step))
+
+
+def _iteration(node: Node, loop: Loop, step: int) -> tuple[Run, list[Any], list[np.ndarray]]:
     carry, since = loop.at(step)
     row = loop.row(step)
     args = [*loop.consts, *carry, *(_row(x, row) for x in loop.rows)]
