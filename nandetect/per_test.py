@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nandetect.after_jax import after_jax
 from nandetect.errors import NonFiniteError
 from nandetect.records import Report
 
@@ -43,12 +42,7 @@ class Watching:
 
     def open(self) -> None:
         """Watch from now on, or from the import of JAX on."""
-        if "jax" in sys.modules:
-            self._open()
-        else:
-            finder = _AfterJax(self._open)
-            sys.meta_path.insert(0, finder)
-            self._undone.callback(finder.leave)
+        self._undone.enter_context(after_jax(self._open))
 
     def close(self) -> None:
         """Undo everything."""
@@ -119,40 +113,6 @@ class Watching:
             return "JAX was not imported"
         bad = f"{self.bad:,} test{'' if self.bad == 1 else 's'} made non-finite values" if self.bad else "no test made non-finite values"
         return f"{bad}, {self.everywhere.cost().calls:,} calls watched"
-
-
-class _AfterJax:
-    """Lets the other finders find JAX, and calls `opened` as soon as it has been executed."""
-
-    def __init__(self, opened: Callable[[], None]):
-        self._opened = opened
-        self._asks_others = False
-
-    def leave(self) -> None:
-        """Find nothing any more."""
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """The spec of `jax` as the others give it, with a loader that calls back; nothing for any other name."""
-        if name != "jax" or self._asks_others:
-            return None
-        self._asks_others = True
-        try:
-            spec = importlib.util.find_spec(name)
-        finally:
-            self._asks_others = False
-        if spec is not None and spec.loader is not None:
-            # On the loader itself and not around it: what else asks the loader for something gets what it always got.
-            execute = spec.loader.exec_module
-            spec.loader.exec_module = lambda module: self._execute(execute, module)
-        return spec
-
-    def _execute(self, execute: Callable[[types.ModuleType], None], module: types.ModuleType) -> None:
-        execute(module)
-        if self in sys.meta_path:
-            self.leave()
-            self._opened()
 
 
 def _is_asked_by_pytest() -> bool:

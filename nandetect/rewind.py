@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from nandetect import compat, finite, measure
+from nandetect.errors import UsageError
 from nandetect.judge import Accepted, bad_places, top
 from nandetect.program import trace
 from nandetect.recorder import Call, Habits, Links, Window, flatten, parts_made
@@ -35,13 +36,15 @@ def rewind(step: Step, window: Window, accepted: Accepted, habits: Habits, count
     """
     found = Found()
     if _is_gone(window.calls[0]):
-        found.report = _unkept(window, "the arguments were too large to keep")
+        found.report = _unkept(window, "the arguments were too large to keep", "a larger `keep` lets guard hold what locating it needs")
         return found
     try:
         with compat.replay_settings(), compat.muted_effects():
             _follow(step, window, accepted, habits, count_skips, found)
     except (compat.Unrepeatable, jax.errors.JaxRuntimeError) as error:
         found.report = _unkept(window, f"running it again failed ({' '.join(str(error).split())[:120]})")
+    except UsageError as error:
+        found.report = _unkept(window, str(error))
     return found
 
 
@@ -115,13 +118,13 @@ def _changed_outside(step: Step, call: Call, args: Any, kwargs: Any, window: Win
     return Report(origin=origin, chain=(origin,), symptoms=("result",), notes=(note,), label=getattr(step, "__name__", ""))
 
 
-def _unkept(window: Window, why: str) -> Report:
+def _unkept(window: Window, why: str, help: str = "") -> Report:
     """A fault whose calls cannot be run again."""
     origin = Event(primitive="<unknown>", value=_worst(window), reason="not located")
     last = window.calls[-1].number
     note = f"{why}; found in what call {last} returned" if len(window.calls) == 1 else f"{why}; found in the results up to call {last}"
-    help = "a larger `keep`, or `check_every=1`, lets nandetect.guard keep the arguments that it takes to locate it"
-    return Report(origin=origin, chain=(origin,), symptoms=("result",), reproduced=False, notes=(note, help), step=window.calls[0].number)
+    notes = (note, help) if help else (note,)
+    return Report(origin=origin, chain=(origin,), symptoms=("result",), reproduced=False, notes=notes, step=window.calls[0].number)
 
 
 def _worst(window: Window) -> Value:

@@ -11,12 +11,18 @@ import threading
 import time
 import types
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from nandetect import findings
+from nandetect.after_jax import after_jax
 from nandetect.errors import NonFiniteError, UsageError
 from nandetect.records import Cost, Finding, Report
+
+if TYPE_CHECKING:
+    from nandetect.everywhere import Everywhere
 
 
 @dataclass(slots=True)
@@ -30,6 +36,7 @@ class Ran:
     cost: Cost = field(default_factory=Cost)
     seconds: float = 0.0
     is_child: bool = False
+    saw_jax: bool = False
 
     @property
     def found(self) -> bool:
@@ -86,8 +93,6 @@ def _module(target: str) -> None:
 
 def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report], None], keep_going: bool = False) -> Ran:
     """Run a program to its end. `show` is called at once with what is found; unless `keep_going`, that also ends the program."""
-    from nandetect import everywhere, findings
-
     ran, parent = Ran(), os.getpid()
     sys.argv[:] = argv
     told: list[Report] = []
@@ -99,20 +104,30 @@ def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report
             raise NonFiniteError(report)
 
     began = time.perf_counter()
-    with everywhere.watching(tell) as watched:
+    with ExitStack() as undone:
+        opened: list[Everywhere] = []
+
+        def watch() -> None:
+            from nandetect import everywhere
+
+            opened.append(undone.enter_context(everywhere.watching(tell)))
+
+        undone.enter_context(after_jax(watch))
         try:
             ran.code = _end(program)
             _join_threads()
         finally:
             # What ended the program is the first fault; all that came of it is not told again.
-            if keep_going or not told:
+            if opened and (keep_going or not told):
                 with suppress(NonFiniteError):
-                    watched.flush()
+                    opened[0].flush()
         ran.seconds = time.perf_counter() - began
-        ran.cost = _with_share(watched.cost(), ran.seconds, watched.memory.seconds)
-        ran.functions, ran.operations = watched.functions, watched.memory.seen
-        others = [finding for finding in watched.findings() if finding.report not in told]
-        ran.findings = [*map(findings.non_finite, told), *others]
+        ran.saw_jax = bool(opened)
+        for watched in opened:
+            ran.cost = _with_share(watched.cost(), ran.seconds, watched.memory.seconds)
+            ran.functions, ran.operations = watched.functions, watched.memory.seen
+            ran.findings = [finding for finding in watched.findings() if finding.report not in told]
+        ran.findings = [*map(findings.non_finite, told), *ran.findings]
     ran.is_child = os.getpid() != parent
     return ran
 

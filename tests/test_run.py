@@ -190,6 +190,26 @@ def test_masks_and_infinities_on_the_way_are_no_faults(program):
     assert result.stderr.startswith("nandetect: nothing non-finite")
 
 
+def test_what_the_program_sets_before_it_imports_jax_counts(program):
+    program.write(
+        sets="""
+        import os
+        os.environ["JAX_ENABLE_X64"] = "1"
+        os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+        import jax, jax.numpy as jnp
+        print(jnp.ones(1).dtype, jax.device_count())
+        """
+    )
+    assert program.run("sets.py").stdout == "float64 2\n"
+
+
+def test_a_program_without_jax(program):
+    program.write(plain="print('hello')")
+    result = program.run("plain.py")
+    assert (result.returncode, result.stdout) == (0, "hello\n")
+    assert result.stderr == "nandetect: the program did not import JAX: nothing was watched\n"
+
+
 def test_a_module_is_run_as_python_runs_it(program):
     (program.folder / "package").mkdir()
     program.write(

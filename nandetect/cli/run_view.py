@@ -30,6 +30,9 @@ def summary(ran: Ran) -> None:
     for finding in ran.findings:
         if finding.rule != "non-finite":
             sys.stderr.write(f"{finding.severity}: {finding.message}\n  help: {finding.help}\n")
+    if not ran.saw_jax:
+        sys.stderr.write("nandetect: the program did not import JAX: nothing was watched\n")
+        return
     found = "" if ran.found else "nothing non-finite; "
     calls = f"{ran.cost.calls:,} calls of {ran.functions:,} compiled function{'' if ran.functions == 1 else 's'}"
     beside = f" and {ran.operations:,} operations outside of them" if ran.operations else ""

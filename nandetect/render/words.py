@@ -105,8 +105,8 @@ def output(path: str) -> str:
 
 
 def is_installed(file: str) -> bool:
-    """Whether a file belongs to an installed package."""
-    return bool({"site-packages", "dist-packages"} & set(Path(file).parts))
+    """Whether a file belongs to an installed package, or to Python itself."""
+    return file.startswith("<frozen") or bool({"site-packages", "dist-packages"} & set(Path(file).parts))
 
 
 def place(frame: Frame | None, near: Frame | None = None) -> str:
