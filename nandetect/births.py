@@ -56,7 +56,8 @@ def _first(loop: loops.Loop) -> Any:
     """The first iteration of a loop with a birth in it, or -1."""
 
     def watched(consts: Any, init: Any, rows: Any) -> Any:
-        loop.rewind()
+        if loop.rewind is not None:
+            loop.rewind()
         return _watch(loop, consts, init, rows)[1]
 
     return jax.jit(watched)(list(loop.consts), list(loop.init), list(loop.rows))
