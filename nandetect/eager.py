@@ -132,10 +132,14 @@ class Memory:
             self.forget()
             self._tell(report)
 
-    def _located(self, bad: list[Any]) -> Report | None:
+    def _located(self, symptoms: list[Any]) -> Report | None:
         made = {id(result): operation for operation in self._operations for result in operation.results}
+        # What a compiled program handed to a callback, say, was made by no operation of these.
+        bad = [symptom for symptom in symptoms if id(symptom) in made]
+        if not bad:
+            return None
         needed: dict[int, Operation] = {}
-        left = [made[id(result)] for result in bad if id(result) in made]
+        left = [made[id(result)] for result in bad]
         while left:
             operation = left.pop()
             if id(operation) not in needed:
