@@ -114,6 +114,7 @@ class Watch:
         self._start_seconds = 0.0
         self._out: Any = None
         self._parts: tuple[Any, ...] = ()
+        self._began = now
         self._called_at: provenance.Place | None = None
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -128,6 +129,7 @@ class Watch:
         call, leaves = entered
         if not self.recorder.window.calls:
             self._called_at = provenance.caller()
+            self._began = began
         started = time.perf_counter()
         try:
             out = self._shared.step(*args, **kwargs)
@@ -187,7 +189,7 @@ class Watch:
         began = time.perf_counter()
         bad = bool(bad_places(window.made) - self._accepted) or bad_metrics(window.calls)
         suspicious = self._skips.suspects(self._out, window.made, self.recorder.habits)
-        self._call_seconds = (began - self._looked) / len(window.calls)
+        self._call_seconds = (began - self._began) / len(window.calls)
         self._looked = self.tally.last = time.perf_counter()
         self._look_seconds = self._looked - began + self._start_seconds
         self.tally.looking += self._looked - began
