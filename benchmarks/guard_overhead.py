@@ -59,13 +59,13 @@ def mlp(title: str, sizes: tuple[int, ...], samples: int, donate: bool = False) 
 
 def transformer() -> Kind:
     failure = forward_failure()
-    params, *batch = failure.healthy
+    *state, count, tokens, targets = failure.healthy
 
-    def step(params, *batch):
-        value, new = failure.step(params, *batch)[:2]
-        return new, value
+    def step(params, first, second, count, tokens, targets):
+        value, *new = failure.step(params, first, second, count, tokens, targets)
+        return (*new, value)
 
-    return Kind("transformer", step, (params,), tuple(batch))
+    return Kind("transformer", step, tuple(state), (count, tokens, targets))
 
 
 KINDS = {
