@@ -7,6 +7,7 @@ looked at, and so is every number that it reads. A NaN among them is a symptom; 
 from __future__ import annotations
 
 import functools
+import pickle
 import sys
 import time
 import types
@@ -267,3 +268,7 @@ class _Reporting:
 
     def __repr__(self) -> str:
         return repr(self._function)
+
+    def __reduce__(self) -> Any:
+        # A pickle holds the function itself.
+        return pickle.loads, (pickle.dumps(self._function),)

@@ -67,8 +67,8 @@ def watched(
     step: Callable[..., Any], check_every: int | None, keep: int | None, on_find: OnFind, order: Iterator[int] | None = None
 ) -> tuple[Guarded, Shared]:
     """The guarded step, and what its threads share. `order` numbers the calls of several functions as they come."""
-    every = check_every if check_every or is_compiled(step) else 1
-    shared = Shared(step, every, keep, on_find, order or itertools.count())
+    compiled = is_compiled(step)
+    shared = Shared(step, check_every if compiled else 1, keep, on_find, order or itertools.count(), compiled)
     here, order = _Here(), shared.order
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -118,10 +118,14 @@ def _check(step: Any, check_every: Any, keep: Any, on_find: Any) -> None:
 
 
 def _joined(shared: Shared) -> Watch:
-    """The watch of a thread that calls for the first time."""
+    """The watch of a thread that calls for the first time. Of threads that have ended, what is left is looked at, and let go."""
     watch = Watch(shared)
     with shared.lock:
-        shared.watches.append(watch)
+        ended = [other for other in shared.watches if not other.thread.is_alive()]
+        shared.watches = [*(other for other in shared.watches if other not in ended), watch]
+        shared.past += [other.tally for other in ended]
+    for other in ended:
+        other.look()
     return watch
 
 
@@ -136,7 +140,7 @@ def flush(shared: Shared) -> None:
 
 def cost(shared: Shared) -> Cost:
     """What watching has cost so far."""
-    tallies = [watch.tally for watch in shared.watches]
+    tallies = [*shared.past, *(watch.tally for watch in shared.watches)]
     waiting = [watch.quick for watch in shared.watches if watch.quick is not None]
     seconds = sum(tally.seconds for tally in tallies)
     replaying = sum(tally.replaying for tally in tallies)

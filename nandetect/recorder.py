@@ -107,6 +107,8 @@ class Habits:
 
     links: Links | None = None
     changes_arguments: bool = False
+    # Whether a call may be made again for its results: of a function that is not compiled nobody knows what else it does.
+    may_repeat: bool = True
 
 
 class Recorder:

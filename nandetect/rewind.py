@@ -49,6 +49,13 @@ def rewind(step: Step, window: Window, accepted: Accepted, habits: Habits, count
 
 
 def _follow(step: Step, window: Window, accepted: Accepted, habits: Habits, count_skips: bool, found: Found) -> None:
+    if not habits.may_repeat:
+        (call,) = window.calls
+        report = relocate(step, *call.arguments(()))
+        found.report = report and _numbered(report, call)
+        if report is None:
+            accepted |= bad_places(window.made)
+        return
     out: Any = None
     made: Sequence[Any] = ()
     for call in window.calls:

@@ -53,10 +53,13 @@ class Shared:
     keep: int | None
     on_find: OnFind
     order: Iterator[int]
+    may_repeat: bool
     # The order of the call that was last found at fault.
     found: int = -1
     findings: list[Finding] = field(default_factory=list)
     watches: list[Watch] = field(default_factory=list)
+    # Of threads that have ended.
+    past: list[Tally] = field(default_factory=list)
     lock: Any = field(default_factory=threading.RLock)
 
     @functools.cached_property
@@ -106,6 +109,7 @@ class Watch:
         self.thread = threading.current_thread()
         self.tally = Tally(now := time.perf_counter(), now)
         self.recorder = Recorder(compat.may_donate(shared.step), shared.bound)
+        self.recorder.habits.may_repeat = shared.may_repeat
         self._shared = shared
         self._accepted: Accepted = set()
         self._skips = Skips()

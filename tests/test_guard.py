@@ -148,7 +148,7 @@ def test_a_donated_state_that_is_too_large_to_keep_is_said():
     batches[4] *= 0
     report = failing(jax.jit(root_step, donate_argnums=(0, 1)), batches, check_every=10, keep=10)
     assert not report.reproduced
-    assert "a result was nan of step" in str(report) or "what made it was not found" in str(report)
+    assert str(report).startswith("error: a result of step 4 was nan, and what made it was not found")
     assert "keep" in report.notes[-1]
 
 
@@ -249,6 +249,33 @@ def test_threads_may_share_one():
         thread.join()
     assert errors == ["div"]
     assert guarded.cost().calls >= 100
+
+
+def test_a_function_that_is_not_compiled_is_not_run_again_to_find_the_call():
+    calls = []
+
+    def step(w, x):
+        calls.append(1)
+        return w * jnp.log(jnp.sum(x))
+
+    guarded, w = nd.guard(step), jnp.ones(3)
+    with pytest.raises(nd.NonFiniteError) as caught:
+        for number in range(10):
+            w = guarded(w, jnp.zeros(3) if number == 6 else jnp.ones(3))
+    assert (caught.value.report.step, caught.value.report.origin.primitive) == (6, "log")
+    # Once by the program, once traced, and once by `locate`.
+    assert len(calls) == 7 + 2
+
+
+def test_threads_that_have_ended_are_let_go():
+    guarded = nd.guard(jax.jit(lambda x: jnp.sum(x)))
+    for _ in range(5):
+        thread = threading.Thread(target=lambda: guarded(jnp.ones(1000)))
+        thread.start()
+        thread.join()
+    guarded(jnp.ones(1000))
+    assert guarded.cost().calls == 6
+    assert guarded.cost().kept_bytes <= 4000
 
 
 def test_warning_says_it_once_and_training_goes_on():

@@ -51,7 +51,7 @@ def headline(report: Report) -> str:
         name = f"the input `{origin.argument}`" if origin.argument else "an input"
         return f"{origin.value} was already in {name}{step}"
     if origin.primitive == "<unknown>":
-        return f"a result was {origin.value}{step}, and what made it was not found"
+        return f"a result{step} was {origin.value}, and what made it was not found"
     verb = "made" if report.reproduced else "probably made"
     rounds = words.iterations(origin)
     compiled = ", only as compiled" if report.compiled_only else ""
