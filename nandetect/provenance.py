@@ -20,9 +20,9 @@ from nandetect.records import Frame, Source
 
 @functools.cache
 def _installed() -> tuple[str, ...]:
-    """Directories of code that the user did not write: the standard library, installed packages, nandetect itself."""
+    """Directories of code that the user did not write: the standard library, installed packages and commands, nandetect itself."""
     paths = {*site.getsitepackages(), site.getusersitepackages()}
-    paths |= {path for name, path in sysconfig.get_paths().items() if name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    paths |= {path for name, path in sysconfig.get_paths().items() if name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")}
     paths |= {str(Path(path).resolve()) for path in paths}
     return tuple(path.rstrip("/\\") for path in paths)
 

@@ -68,7 +68,7 @@ def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool) -> Res
         if watched:
             step.flush()
     except NonFiniteError as error:
-        stopped, report = "non-finite", dataclasses.replace(error.report, label=f"loss {ready.loss} · {ready.dtype}")
+        stopped, report = "non-finite", dataclasses.replace(error.report, label=f"loss {ready.loss} · {ready.dtype}", called_at=None)
     return _result(ready, params, ledger, stopped, report)
 
 
