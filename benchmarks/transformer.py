@@ -58,12 +58,12 @@ def layer_norm(scale: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def attention(layer: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-    query, key, value = ((x @ layer[name]).reshape(BATCH, LENGTH, HEADS, WIDTH // HEADS) for name in ("query", "key", "value"))
+    query, key, value = ((x @ layer[name]).reshape(*x.shape[:2], HEADS, WIDTH // HEADS) for name in ("query", "key", "value"))
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(WIDTH // HEADS)
     causal = jnp.tril(jnp.ones((LENGTH, LENGTH), bool))
     weights = jax.nn.softmax(jnp.where(causal, scores, -jnp.inf))
     mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
-    return mixed.reshape(BATCH, LENGTH, WIDTH) @ layer["out"]
+    return mixed.reshape(*x.shape[:2], WIDTH) @ layer["out"]
 
 
 def block(layer: dict[str, jax.Array], x: jax.Array) -> jax.Array:

@@ -26,7 +26,7 @@ SHARE = 0.005
 # The most calls between two looks.
 LONGEST = 500
 # Calls that take less than this, in seconds, are recorded by their positional arguments and not by every leaf of them.
-_QUICK = 3e-4
+_QUICK = 3e-3
 
 
 class _Working(threading.local):
