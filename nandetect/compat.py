@@ -299,6 +299,11 @@ def eager_operations(seen: Callable[[Any, Sequence[Any], dict[str, Any], Any], N
         core.EvalTrace.process_primitive = original
 
 
+def outside_of_traces() -> Any:
+    """A context in which operations run at once. While JAX hands an operation from one trace to the next, there is no trace to run in."""
+    return core.eval_context()
+
+
 def rebind(primitive: Any, params: dict[str, Any], args: Sequence[Any]) -> list[Any]:
     """Run, or trace, an operation that was seen before."""
     out = primitive.bind(*args, **params)

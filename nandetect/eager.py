@@ -110,7 +110,7 @@ class Memory:
         fresh, self._fresh = self._fresh, []
         held = _held(fresh, self._operations)
         del fresh
-        bad = [result for result, state in zip(held, finite.states(held), strict=True) if state == finite.NAN]
+        bad = _nans(held)
         self._looked = time.perf_counter()
         self._look_seconds = self._looked - began
         self.seconds += self._look_seconds
@@ -119,11 +119,11 @@ class Memory:
 
     def read(self, number: Any) -> None:
         """The program reads a number, to print it or to go by it: a NaN is a symptom, held or not."""
-        if not working.now and number.size == 1 and finite.can_be_bad(number) and finite.states([number]) == [finite.NAN]:
+        if not working.now and number.size == 1 and finite.can_be_bad(number) and _nans([number]):
             self._find([number])
 
     def _find(self, bad: list[Any]) -> None:
-        with working:
+        with working, compat.outside_of_traces():
             try:
                 report = self._located(bad)
             # The program goes on whatever its operations were: that they cannot be run again is not its fault.
@@ -159,6 +159,12 @@ def _unlocated(error: Exception) -> Report:
     said = " ".join(str(error).split())[:160]
     note = f"the operations before it could not be run again ({type(error).__name__}: {said}); jit the function that it is in"
     return Report(origin=origin, chain=(origin,), symptoms=("result",), reproduced=False, notes=(note,), label="code that is not jitted")
+
+
+def _nans(results: Sequence[Any]) -> list[Any]:
+    """Those of the results that hold a NaN."""
+    with working, compat.outside_of_traces():
+        return [result for result, state in zip(results, finite.states(results), strict=True) if state == finite.NAN]
 
 
 def _held(fresh: Sequence[Operation], every: Iterable[Operation]) -> list[Any]:

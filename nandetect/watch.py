@@ -191,8 +191,9 @@ class Watch:
             return
         jax.block_until_ready([leaf for leaf in window.made if isinstance(leaf, jax.Array) and not leaf.is_deleted()])
         began = time.perf_counter()
-        bad = bool(bad_places(window.made) - self._accepted) or bad_metrics(window.calls)
-        suspicious = self._skips.suspects(self._out, window.made, self.recorder.habits)
+        with compat.outside_of_traces():
+            bad = bool(bad_places(window.made) - self._accepted) or bad_metrics(window.calls)
+            suspicious = self._skips.suspects(self._out, window.made, self.recorder.habits)
         self._call_seconds = (began - self._began) / len(window.calls)
         self._looked = self.tally.last = time.perf_counter()
         self._look_seconds = self._looked - began + self._start_seconds
@@ -210,7 +211,7 @@ class Watch:
         from nandetect.rewind import rewind
 
         began = time.perf_counter()
-        with working:
+        with working, compat.outside_of_traces():
             found = rewind(self._shared.step, self.recorder.window, self._accepted, self.recorder.habits, count_skips)
         self.tally.replays += 1
         self.tally.replaying += time.perf_counter() - began
