@@ -13,7 +13,6 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from operator import is_
 from typing import Any, Protocol
 
 from nandetect.errors import NonFiniteError, UsageError
@@ -76,7 +75,7 @@ def watched(
         if watch is None:
             watch = here.watch = _joined(shared)
         quick = watch.quick
-        if quick is None or kwargs or len(args) != quick.size or not all(map(is_, quick.of_in(args), quick.of_out(quick.made))):
+        if quick is None or kwargs or len(args) != quick.size or not quick.goes_on(args, quick.made):
             return watch.call(args, kwargs)
         try:
             out = step(*args)
@@ -87,7 +86,7 @@ def watched(
         quick.calls.append((next(order), quick.of_kept(args), quick.of_small(made)))
         quick.left -= 1
         if not quick.left:
-            watch.settle()
+            watch.look()
         return out
 
     for name in dir(step):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from nandetect import finite
-from nandetect.recorder import Call, flatten
+from nandetect.recorder import flatten
 
 # A result's place among the leaves and its state: one that was looked into and is no fault (a best loss that starts at inf) is not again.
 Accepted = set[tuple[int, int]]
@@ -26,12 +26,12 @@ def bad_places(made: Sequence[Any]) -> Accepted:
     return {(at, state) for (at, _), state in zip(seen, finite.states([leaf for _, leaf in seen]), strict=True) if state}
 
 
-def bad_metrics(calls: Sequence[Call]) -> bool:
-    """Whether a small result of any of the calls is not finite. They are read all together."""
-    if not calls:
+def bad_metrics(small: Sequence[Sequence[Any]]) -> bool:
+    """Whether a small result of any of some calls is not finite. They are read all together."""
+    if not small:
         return False
-    width = min(len(call.small) for call in calls)
-    return any(not _is_finite([call.small[at] for call in calls]) for at in range(width))
+    width = min(map(len, small))
+    return any(not _is_finite([one[at] for one in small]) for at in range(width))
 
 
 def _is_finite(column: list[Any]) -> bool:

@@ -41,6 +41,19 @@ class Links:
         """Whether these arguments are linked to those results in this very way."""
         return len(given) == self.size and all(map(is_, self.of_in(given), self.of_out(made)))
 
+    def matcher(self) -> Callable[[Sequence[Any], Sequence[Any]], bool]:
+        """`hold` for arguments of the right number, in a third of its time where a few are linked."""
+        if len(self.ins) == 1:
+            (i,), (o,) = self.ins, self.outs
+            return lambda given, made: given[i] is made[o]
+        if len(self.ins) == 2:
+            (i, j), (o, p) = self.ins, self.outs
+            return lambda given, made: given[i] is made[o] and given[j] is made[p]
+        if len(self.ins) == 3:
+            (i, j, k), (o, p, q) = self.ins, self.outs
+            return lambda given, made: given[i] is made[o] and given[j] is made[p] and given[k] is made[q]
+        return lambda given, made: all(map(is_, self.of_in(given), self.of_out(made)))
+
     def join(self, kept: Sequence[Any], made: Sequence[Any]) -> list[Any]:
         """All parts of the arguments again."""
         parts: list[Any] = [None] * self.size
@@ -122,6 +135,7 @@ class Recorder:
         self._donated: frozenset[int] = frozenset()
         self._keep = keep
         self._small: tuple[int, Pick] = (0, picker(()))
+        self._excused: frozenset[int] = frozenset()
         self._sizes: dict[Any, int] = {}
         self._handed: dict[int, tuple[Any, Any]] = {}
         self._made: Sequence[Any] = ()
@@ -154,7 +168,7 @@ class Recorder:
         if any(isinstance(leaf, Tracer) for leaf in made):
             return False
         if self._small[0] != len(made):
-            self._small = (len(made), picker([at for at, leaf in enumerate(made) if is_small(leaf)]))
+            self._small = self._metrics(made, ())
         call.again = self._small[1]
         call.small = call.again(made)
         self.add(call, made)
@@ -170,14 +184,23 @@ class Recorder:
         """What was made so far is clean, or told: nothing of it is kept."""
         self.window = Window()
 
+    def excuse(self, places: frozenset[int]) -> None:
+        """From now on, the results at these places alone are no metrics: they are known to be not finite."""
+        if places != self._excused:
+            self._excused = places
+            self._small = self._metrics(self._made, self.habits.links.outs if self.habits.links else ())
+
+    def _metrics(self, made: Sequence[Any], state: Sequence[int]) -> tuple[int, Pick]:
+        """What is small among results of this number, and neither state, which is handed back, nor excused."""
+        left_out = self._excused.union(state)
+        return len(made), picker([at for at, leaf in enumerate(made) if at not in left_out and is_small(leaf)])
+
     def _link(self, leaves: list[Any]) -> Links:
         held = self.habits.links
         # Where nothing was linked, nothing can fail to hold: look again at the beginning of each window.
         if held is None or not held.hold(leaves, self._made) or (not held.ins and len(self.window.calls) <= 1):
             held = self.habits.links = links(leaves, self._made, lambda leaf: isinstance(leaf, jax.Array))
-            # What is handed back is state, and no metric.
-            metrics = [at for at, leaf in enumerate(self._made) if at not in held.outs and is_small(leaf)]
-            self._small = (len(self._made), picker(metrics))
+            self._small = self._metrics(self._made, held.outs)
         return held
 
     def _own(self, at: int, leaf: Any, copies: bool) -> Any:

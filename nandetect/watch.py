@@ -92,12 +92,11 @@ class Tally:
 class Quick:
     """A run of short calls of one kind: what each was given beside its state, and its metrics."""
 
-    __slots__ = ("bytes", "calls", "is_tuple", "left", "links", "made", "of_in", "of_kept", "of_out", "of_small", "size")
+    __slots__ = ("bytes", "calls", "goes_on", "is_tuple", "left", "links", "made", "of_kept", "of_small", "size")
 
     def __init__(self, links: Links, of_small: Pick, made: tuple[Any, ...], is_tuple: bool, left: int, bytes: int):
-        self.links, self.of_in, self.of_out, self.of_kept = links, links.of_in, links.of_out, links.of_kept
-        self.size, self.of_small, self.made, self.is_tuple, self.left = links.size, of_small, made, is_tuple, left
-        self.bytes = bytes
+        self.links, self.goes_on, self.of_kept, self.size = links, links.matcher(), links.of_kept, links.size
+        self.of_small, self.made, self.is_tuple, self.left, self.bytes = of_small, made, is_tuple, left, bytes
         self.calls: list[tuple[int, tuple[Any, ...], tuple[Any, ...]]] = []
 
 
@@ -111,7 +110,9 @@ class Watch:
         self.recorder = Recorder(compat.may_donate(shared.step), shared.bound)
         self.recorder.habits.may_repeat = shared.may_repeat
         self._shared = shared
+        # What was found to be no fault, and what was told already.
         self._accepted: Accepted = set()
+        self._told: Accepted = set()
         self._skips = Skips()
         # When the last look was, how long it took with keeping the state after it, and the time from call to call, as last seen.
         self._looked, self._look_seconds, self._call_seconds = now, 0.0, 1.0
@@ -164,11 +165,6 @@ class Watch:
             tally.recording += seconds
             tally.timed += 1
 
-    def settle(self) -> None:
-        """The end of a run of quick calls."""
-        self._slow_down()
-        self.look()
-
     def broke(self, args: tuple[Any, ...]) -> None:
         """JAX's own check stopped a quick call."""
         quick = self.quick
@@ -181,7 +177,8 @@ class Watch:
         """Do not look at what was called so far; and what was told of it is told again when it comes again."""
         self._slow_down()
         self.recorder.restart()
-        self._accepted = set()
+        self._accepted, self._told = set(), set()
+        self.recorder.excuse(frozenset())
 
     def look(self) -> None:
         """Look at what was made since the last look; where something is not finite, find the first call that made it and tell."""
@@ -192,7 +189,8 @@ class Watch:
         jax.block_until_ready([leaf for leaf in window.made if isinstance(leaf, jax.Array) and not leaf.is_deleted()])
         began = time.perf_counter()
         with compat.outside_of_traces():
-            bad = bool(bad_places(window.made) - self._accepted) or bad_metrics(window.calls)
+            places = bad_places(window.made)
+            bad = bool(places - self._accepted - self._told) or bad_metrics([call.small for call in window.calls])
             suspicious = self._skips.suspects(self._out, window.made, self.recorder.habits)
         self._call_seconds = (began - self._began) / len(window.calls)
         self._looked = self.tally.last = time.perf_counter()
@@ -200,11 +198,14 @@ class Watch:
         self.tally.looking += self._looked - began
         self.tally.looks += 1
         self.tally.most = max(self.tally.most, window.size)
+        # What is sound again is told when it breaks again.
+        self._told &= places
         try:
             if bad or suspicious:
                 self._replay(count_skips=suspicious)
         finally:
             self.recorder.restart()
+            self.recorder.excuse(frozenset(at for at, _ in self._accepted | self._told))
 
     def _replay(self, count_skips: bool = False) -> None:
         # Only now: whoever finds nothing does not wait for all that locating needs to be imported.
@@ -222,7 +223,7 @@ class Watch:
             warnings.warn(finding.message, NonFiniteWarning, stacklevel=6)
         if found.report is not None:
             # From here on everything is likely to be bad: it is told once, and again when it has been sound in between.
-            self._accepted |= bad_places(self.recorder.window.made)
+            self._told |= bad_places(self.recorder.window.made)
             self._shared.found = next((call.order for call in self.recorder.window.calls if call.number == found.report.step), -1)
             self.recorder.restart()
             tell(self._shared, replace(found.report, called_at=provenance.frame_at(self._called_at)))
@@ -247,6 +248,8 @@ class Watch:
         if not links.ins or not all(isinstance(part, jax.Array | float | int) for part in beside):
             return
         small = [at for at, part in enumerate(self._parts) if at not in links.outs and _is_metric(part)]
+        if self._accepted | self._told:
+            return  # a part may hold what is to be looked at beside what is not
         calls = self._shared.check_every or min(int(self._look_seconds / SHARE / self._call_seconds), LONGEST)
         size = sum(part.nbytes for part in beside if isinstance(part, jax.Array))
         calls = min(calls, int((self._shared.bound - window.size) / max(size, 1)))

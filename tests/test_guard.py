@@ -379,3 +379,26 @@ def test_apply_if_finite_may_skip(bad, rules):
         w, state, _ = guarded(w, state, jnp.zeros(3) if number in bad else jnp.ones(3))
     guarded.flush()
     assert [finding.rule for finding in guarded.findings()] == rules
+
+
+def test_an_infinity_that_is_no_fault_is_looked_into_once():
+    @jax.jit
+    def step(w, x):
+        loss = jnp.sum((w * x) ** 2)
+        return w - 0.1 * w * x, jnp.where(loss > 100, loss, jnp.inf)  # the best of the large ones, and there is none
+
+    guarded, w = nd.guard(step, check_every=10), jnp.ones(3)
+    for _ in range(100):
+        w, _best = guarded(w, jnp.ones(3))
+    guarded.flush()
+    assert (guarded.findings(), guarded.cost().replays) == ([], 1)
+
+
+def test_what_was_sound_in_between_is_told_again():
+    reports = []
+    step = nd.guard(jax.jit(lambda w, x: (w, jnp.log(x))), check_every=5, on_find=reports.append)
+    w = jnp.ones(3)
+    for number in range(60):
+        w, _ = step(w, jnp.float32(number % 30 != 7))
+    step.flush()
+    assert [report.step for report in reports] == [7, 37]
