@@ -11,6 +11,7 @@ import numpy as np
 
 from nandetect import finite, guarded, measure
 from nandetect.errors import NonFiniteError, UsageError
+from nandetect.program import keystr
 from nandetect.records import Report
 
 _SHOWN = 8
@@ -65,7 +66,7 @@ def _called(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
 
 def _bad(tree: Any) -> list[tuple[str, Any]]:
     """The leaves that are not finite, by their paths."""
-    leaves = [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0] if _is_float(leaf)]
+    leaves = [(keystr(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0] if _is_float(leaf)]
     arrays = [np.asarray(leaf) if isinstance(leaf, float | complex) else leaf for _, leaf in leaves]
     return [leaf for leaf, state in zip(leaves, finite.states(arrays), strict=True) if state != finite.FINITE]
 

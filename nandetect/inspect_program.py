@@ -16,6 +16,7 @@ import jax
 from nandetect import compat, provenance, subject
 from nandetect.listing import Atom, Body, Equation, Listing, Passage
 from nandetect.phase import Path, Phases
+from nandetect.program import keystr
 from nandetect.records import Frame
 from nandetect.subject import Subject
 
@@ -32,7 +33,7 @@ def listing(this: Subject) -> Listing:
         target=this.name,
         program=program,
         arguments=tuple(_argument_names(this.function, this.arguments)),
-        results=tuple(jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(returned)),
+        results=tuple(keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(returned)),
         passages=tuple(_passages(program)),
     )
 
@@ -45,7 +46,7 @@ def _argument_names(function: Callable[..., Any], arguments: Sequence[Any]) -> I
         parameters = [(f"args[{number}]", argument) for number, argument in enumerate(arguments)]
     for name, argument in parameters:
         for path, _ in jax.tree_util.tree_leaves_with_path(argument):
-            yield name + jax.tree_util.keystr(path)
+            yield name + keystr(path)
 
 
 class _Transcript:

@@ -29,15 +29,14 @@ class Names:
             return self._arguments[atom]
         for number, eqn in enumerate(run.jaxpr.eqns):
             if atom in eqn.outvars:
-                return self._derived(eqn, run) if self._phases.of((*run.path, number)) == "backward" else self._made(eqn, run, atom)
+                stack = provenance.full_stack([*run.eqns, eqn])
+                if self._phases.of((*run.path, number)) == "backward" and "rematted_computation" not in stack:
+                    # A derivative stands at the expression that it differentiates, whose name is not its own.
+                    return "cotangent" if "transpose(" in stack else ""
+                return self._made(eqn, run, atom)
         if run.parent is not None and atom in run.jaxpr.invars and run.operands:
             return self.of(run.parent, run.eqns[-1].invars[run.operands[run.jaxpr.invars.index(atom)]])
         return ""
-
-    @staticmethod
-    def _derived(eqn: Any, run: Run) -> str:
-        # A derivative stands at the expression that it differentiates, whose name is not its own.
-        return "cotangent" if "transpose(" in provenance.full_stack([*run.eqns, eqn]) else ""
 
     def _made(self, eqn: Any, run: Run, atom: Any) -> str:
         source = provenance.source(eqn, run.eqns)

@@ -108,7 +108,7 @@ def _plain(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
         result = function(*given, **named)
         changed = {at: new for at, new in enumerate(jax.tree.leaves((given, named))[: len(values)]) if new is not values[at]}
         returned = [(path, leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(result)[0] if _is_array(leaf)]
-        names[:] = [jax.tree_util.keystr(path) or "result" for path, _ in returned]
+        names[:] = [keystr(path) or "result" for path, _ in returned]
         names.extend(_argument_name(function, paths[at]) for at, new in changed.items() if _is_array(new))
         return [leaf for _, leaf in returned] + [new for new in changed.values() if _is_array(new)]
 
@@ -146,6 +146,12 @@ def _plain(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
     )
 
 
+def keystr(path: Sequence[Any]) -> str:
+    """A pytree path as Python writes it; the leaves of a class without keys of its own are numbered."""
+    flat = jax.tree_util.FlattenedIndexKey
+    return jax.tree_util.keystr(tuple(jax.tree_util.SequenceKey(key.key) if isinstance(key, flat) else key for key in path))
+
+
 def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
@@ -161,7 +167,7 @@ def _name(function: Any) -> str:
 
 
 def _paths(tree: Any) -> tuple[str, ...]:
-    return tuple(jax.tree_util.keystr(path) or "result" for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0])
+    return tuple(keystr(path) or "result" for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0])
 
 
 def _argument_names(jaxpr: Any, tree: Any) -> tuple[str, ...]:
@@ -181,4 +187,4 @@ def _argument_name(function: Any, path: tuple[Any, ...]) -> str:
         except (TypeError, ValueError):
             names = []
         key = names[key] if key < len(names) and not names[key].startswith("args") else f"args[{key}]"
-    return f"{key}{jax.tree_util.keystr(rest)}"
+    return f"{key}{keystr(rest)}"

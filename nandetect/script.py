@@ -138,7 +138,7 @@ def _end(program: Callable[[], None]) -> int:
         program()
     except SystemExit as ending:
         if ending.code is None or isinstance(ending.code, int):
-            return ending.code or 0
+            return (ending.code or 0) & 0xFF  # as the operating system cuts it
         sys.stderr.write(f"{ending.code}\n")
         return 1
     except NonFiniteError:

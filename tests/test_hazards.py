@@ -298,3 +298,11 @@ def test_complex_operands_are_no_trouble():
 def test_knowing_the_hazards_does_not_import_jax():
     code = "import sys, nandetect.hazards; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_normal_density_is_no_norm_of_a_vector():
+    def density(x, scale):
+        return jax.scipy.stats.norm.logpdf(x, 0.0, scale)
+
+    report = nd.locate(jax.jit(density), jnp.float32(0), jnp.float32(1e-30))
+    assert report is not None and "ND233" not in [fix.code for fix in report.fixes]

@@ -261,3 +261,13 @@ def test_per_example_gradients_name_the_example(find, xs):
 
     origin = find(jax.jit(jax.vmap(jax.grad(loss), (None, 0))), jnp.float32(1), xs).origin
     assert (origin.phase, origin.context, origin.index) == ("backward", (("vmap", 3),), (1,))
+
+
+def test_what_a_checkpoint_computes_again_is_no_cotangent(find, xs):
+    @jax.checkpoint
+    def f(x, w):
+        return jnp.log((x * w) ** 2).sum()  # <-- origin
+
+    origin = find(jax.jit(jax.grad(f)), xs, xs).origin
+    assert (origin.primitive, origin.phase) == ("div", "backward")
+    assert [operand.name for operand in origin.operands] == ["cotangent", "(x * w) ** 2"]

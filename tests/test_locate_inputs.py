@@ -160,3 +160,24 @@ def test_jaxs_own_checks_do_not_stand_in_the_way(find, xs):
     f = jax.jit(lambda x: jnp.sqrt(-x))  # <-- origin
     with jax.debug_nans(True), jax.debug_infs(True):
         assert find(f, xs).origin.index == (0,)
+
+
+@jax.tree_util.register_pytree_node_class
+class Pair:
+    """A pytree class of the old kind: it has leaves, and no keys for them."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    def tree_flatten(self):
+        return self.parts, None
+
+    @classmethod
+    def tree_unflatten(cls, _, parts):
+        return cls(*parts)
+
+
+@pytest.mark.parametrize("wrap", [jax.jit, lambda f: f])
+def test_leaves_of_a_class_without_keys_are_numbered(xs, wrap):
+    report = nd.locate(wrap(lambda pair: Pair(pair.parts[0], jnp.log(-pair.parts[1]))), Pair(xs, xs + 1))
+    assert report.symptoms == ("[1]",)

@@ -220,6 +220,12 @@ def test_a_module_is_run_as_python_runs_it(program):
     assert (watched.stdout, watched.returncode) == (plain.stdout, 0)
 
 
+@pytest.mark.parametrize("asked", ["-1", "256", "True", "'a message'", ""])
+def test_the_exit_code_is_what_the_operating_system_makes_of_it(program, asked):
+    program.write(leaves=f"import jax, sys\nsys.exit({asked})\n")
+    assert program.run("leaves.py").returncode == program.run("leaves.py", plain=True).returncode
+
+
 def test_an_exception_is_printed_as_python_prints_it(program):
     program.write(broken="import jax.numpy as jnp\ndef f(x):\n    raise ValueError(f'no {x}')\nf(jnp.ones(2)[0])\n")
     plain, watched = program.run("broken.py", plain=True), program.run("broken.py")

@@ -12,7 +12,7 @@ def _by_zero(facts: Facts) -> bool:
 
 
 def _normalises(facts: Facts) -> bool:
-    return facts.written(r"norm|cosine", f"{facts.expression} {facts.meaning(1)}")
+    return facts.written(r"norm\w*\(|cosine", f"{facts.expression} {facts.meaning(1)}")
 
 
 HAZARDS = (
