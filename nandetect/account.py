@@ -155,14 +155,32 @@ def _around(run: Run) -> Iterator[Run]:
 
 def _dropped_loss_is_bad(run: Run, phases: Phases) -> bool:
     """Whether a plain `grad`, which drops the loss, drops a non-finite one: then the forward pass failed, though nobody saw it."""
-    used = {atom for eqn in run.jaxpr.eqns for atom in eqn.invars if not isinstance(atom, compat.Literal)}
-    used |= {atom for atom in run.jaxpr.outvars if not isinstance(atom, compat.Literal)}
+    used = _used(run)
     return any(
         var not in used and var in run.values and measure.is_inexact(var.aval) and not measure.is_clean(run.values[var])
         for number, eqn in enumerate(run.jaxpr.eqns)
         if phases.of((*run.path, number)) == "forward"
         for var in eqn.outvars
     )
+
+
+def _used(run: Run) -> set[Any]:
+    """The variables of a run that some equation reads, or that leave it for somebody who reads them."""
+    atoms = [atom for eqn in run.jaxpr.eqns for atom in eqn.invars] + list(_leaving(run))
+    return {atom for atom in atoms if not isinstance(atom, compat.Literal)}
+
+
+def _leaving(run: Run) -> Iterator[Any]:
+    """The results of a run but those that the program around it drops: a loop may stack losses that nobody returns."""
+    if run.parent is None:
+        yield from run.jaxpr.outvars
+        return
+    eqn, used = run.eqns[-1], _used(run.parent)
+    # What a loop carries, its next iteration reads.
+    carried = compat.scan_parts(eqn)[1] if eqn.primitive.name == "scan" else len(eqn.outvars) if eqn.primitive.name == "while" else 0
+    for at, (inner, outer) in enumerate(zip(run.jaxpr.outvars, eqn.outvars, strict=False)):
+        if at < carried or outer in used:
+            yield inner
 
 
 def _chain(trail: Trail, origin: Event, node: Node | None, lens: Lens) -> tuple[Event, ...]:

@@ -52,14 +52,14 @@ class Operation:
 
 
 class Memory:
-    """The operations of late, and a look at what they left behind."""
+    """The operations of late, and a look at what they left behind. `made_elsewhere` is called when a NaN is read that none of them made."""
 
-    def __init__(self, tell: Callable[[Report], None]):
+    def __init__(self, tell: Callable[[Report], None], made_elsewhere: Callable[[], None]):
         self.seen = 0
         self.seconds = 0.0
         # What stands in for JAX's own functions, by the id of each.
         self.stand_ins: dict[int, Any] = {}
-        self._tell = tell
+        self._tell, self._made_elsewhere = tell, made_elsewhere
         self._operations: deque[Operation] = deque()
         self._bytes = 0
         self._fresh: list[Operation] = []
@@ -120,7 +120,10 @@ class Memory:
     def read(self, number: Any) -> None:
         """The program reads a number, to print it or to go by it: a NaN is a symptom, held or not."""
         if not working.now and number.size == 1 and finite.can_be_bad(number) and _nans([number]):
-            self._find([number])
+            if not any(number is result for operation in self._operations for result in operation.results):
+                self._made_elsewhere()
+            else:
+                self._find([number])
 
     def _find(self, bad: list[Any]) -> None:
         with working, compat.outside_of_traces():

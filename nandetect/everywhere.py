@@ -9,6 +9,7 @@ import functools
 import itertools
 import sys
 import threading
+import time
 import types
 import warnings
 import weakref
@@ -22,7 +23,7 @@ import jax.experimental.pjit
 from nandetect import eager, guarded
 from nandetect.errors import NonFiniteError
 from nandetect.records import Cost, Finding, Report
-from nandetect.watch import Shared, working
+from nandetect.watch import SHARE, Shared, working
 
 SPELLINGS = ((jax, "jit"), (jax, "pmap"), (jax.experimental.pjit, "pjit"))
 
@@ -31,7 +32,7 @@ class Everywhere:
     """What is watched, what was found in it, and what it cost. `tell` is called with each report; it may raise to stop the program."""
 
     def __init__(self, tell: Callable[[Report], None], check_every: int | None = None):
-        self.memory = eager.Memory(functools.partial(self._found, None))
+        self.memory = eager.Memory(functools.partial(self._found, None), self._look_early)
         # What stands in JAX's namespace for each spelling of jit, by the identity of the original.
         self.stand_ins: dict[int, Any] = {}
         self._guards: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -39,7 +40,9 @@ class Everywhere:
         self._tell = tell
         self._order = itertools.count()
         self._shared: weakref.WeakValueDictionary[int, Shared] = weakref.WeakValueDictionary()
+        self._looks_again = 0.0
         self._gone = Cost()
+        self._gone_functions = 0
         self._findings: list[Finding] = []
         self._lock = threading.RLock()
         self._gathered: list[tuple[bool, int, Report]] | None = None
@@ -53,6 +56,15 @@ class Everywhere:
         self._guards.add(step)
         weakref.finalize(step, self._leave, shared).atexit = False
         return step
+
+    def _look_early(self) -> None:
+        """The program has read a NaN that some call returned: look now, unless that was done a moment ago and was no fault."""
+        began = time.perf_counter()
+        if began >= self._looks_again:
+            for shared in self._all():
+                guarded.flush(shared)
+            ended = time.perf_counter()
+            self._looks_again = ended + (ended - began) / SHARE
 
     def flush(self) -> None:
         """Look at everything not looked at yet."""
@@ -119,7 +131,7 @@ class Everywhere:
     @property
     def functions(self) -> int:
         """How many compiled functions have been called."""
-        return sum(bool(shared.watches) for shared in self._all())
+        return self._gone_functions + sum(bool(shared.watches) for shared in self._all())
 
     def _all(self) -> list[Shared]:
         with self._lock:
@@ -133,6 +145,7 @@ class Everywhere:
         except NonFiniteError:
             pass  # told already, and here there is nobody to catch it
         self._gone = added([self._gone, guarded.cost(shared)])
+        self._gone_functions += bool(shared.watches)
         self._findings += shared.findings
         # It may live on for a while, in a cycle with its watches, and is not to be counted twice.
         shared.watches, shared.findings = [], []

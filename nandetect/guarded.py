@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from nandetect.errors import NonFiniteError, UsageError
 from nandetect.program import is_jitted
 from nandetect.records import Cost, Finding
-from nandetect.watch import OnFind, Shared, Watch
+from nandetect.watch import OnFind, Shared, Watch, quick_seconds
 
 
 class Guarded(Protocol):
@@ -82,7 +82,7 @@ def watched(
         except FloatingPointError:
             watch.broke(args)
             raise
-        quick.made = made = out if quick.is_tuple else (out,)
+        quick.made = made = (out,) if quick.is_whole else out
         quick.calls.append((next(order), quick.of_kept(args), quick.of_small(made)))
         quick.left -= 1
         if not quick.left:
@@ -141,12 +141,14 @@ def cost(shared: Shared) -> Cost:
     """What watching has cost so far."""
     tallies = [*shared.past, *(watch.tally for watch in shared.watches)]
     waiting = [watch.quick for watch in shared.watches if watch.quick is not None]
-    seconds = sum(tally.seconds for tally in tallies)
+    unsettled = sum(len(quick.calls) for quick in waiting)
+    recording = sum(tally.recording for tally in tallies) + quick_seconds() * (sum(tally.quick for tally in tallies) + unsettled)
+    seconds = recording + sum(tally.looking for tally in tallies)
     replaying = sum(tally.replaying for tally in tallies)
     beside = sum(tally.last - tally.began for tally in tallies) - seconds - replaying
     kept = sum(watch.recorder.window.size for watch in shared.watches) + sum(quick.bytes * len(quick.calls) for quick in waiting)
     return Cost(
-        calls=sum(tally.calls for tally in tallies) + sum(len(quick.calls) for quick in waiting),
+        calls=sum(tally.calls for tally in tallies) + unsettled,
         looks=sum(tally.looks for tally in tallies),
         replays=sum(tally.replays for tally in tallies),
         seconds=seconds,

@@ -15,9 +15,9 @@ from nandetect.recorder import flatten
 Accepted = set[tuple[int, int]]
 
 
-def top(out: Any) -> tuple[Any, ...]:
-    """The parts of a result as they are handed back: the elements of a tuple, or the one thing that it is."""
-    return out if isinstance(out, tuple) else (out,)
+def top(out: Any, is_whole: bool) -> tuple[Any, ...]:
+    """The parts of a result as they are handed back: the elements of a tuple, or the one thing that it is, or is handed on as."""
+    return (out,) if is_whole or not isinstance(out, tuple) else out
 
 
 def bad_places(made: Sequence[Any]) -> Accepted:

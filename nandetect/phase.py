@@ -78,12 +78,11 @@ class _Flow:
         for number in reversed(range(len(jaxpr.eqns))):
             eqn, here = jaxpr.eqns[number], (*path, number)
             kind = self.kinds[here]
-            reached = [marks.get(var) for var in eqn.outvars]
+            given = [marks.get(var, frozenset()) for var in eqn.outvars]
             subs = compat.sub_jaxprs(eqn)
-            if self.dead_ends and kind == "jvp" and (subs or all(new is None for new in reached)):
-                # The loss of a plain `grad` is computed and dropped: its dead end is where the forward pass goes.
-                reached = [frozenset({"out"}) if new is None else new for new in reached]
-            given = [new or frozenset() for new in reached]
+            if self.dead_ends and kind == "jvp" and (subs or not any(given)):
+                # The loss of a plain `grad`, or of a loop whose losses nobody returns, is dropped: that is where the forward pass goes.
+                given = [new or frozenset({"out"}) for new in given]
             ins = self._backward_into(eqn, here, subs, given) if subs else [frozenset().union(*given)] * len(eqn.invars)
             self.goes[here] = frozenset().union(*given)
             passed = frozenset({"loss"}) if kind == "transpose" else frozenset({"loss"} if kind else ())

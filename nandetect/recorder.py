@@ -88,7 +88,7 @@ class Call:
     """One call: its number in its thread, what was kept of its arguments (without `links` all), its small results as `again` picks them.
 
     `order` tells which of the calls of several functions was first. The parts of the arguments are their leaves; without a `tree`, they are
-    the positional arguments themselves.
+    the positional arguments themselves, and those of the results are the elements of a tuple, unless it `is_whole`.
     """
 
     number: int
@@ -98,6 +98,7 @@ class Call:
     links: Links | None
     small: Sequence[Any] = ()
     again: Pick | None = None
+    is_whole: bool = False
 
     def arguments(self, made: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of this call, given the parts of what the call before made."""

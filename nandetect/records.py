@@ -164,7 +164,7 @@ class Cost:
     """What watching a step has cost: `share` is `seconds` over the time that the program took beside it.
 
     `calls` were recorded and looked at in `looks`; `replays` ran a window of them again. `kept_bytes` are held for that now, `most_bytes`
-    were at most, and `bound_bytes` may be. `seconds` is an upper bound (short calls are not timed each); replays are not in it.
+    were at most, and `bound_bytes` may be. Replays are not in `seconds`, and short calls are not timed each in it but counted.
     """
 
     calls: int = 0

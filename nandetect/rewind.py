@@ -59,13 +59,13 @@ def _follow(step: Step, window: Window, accepted: Accepted, habits: Habits, coun
     out: Any = None
     made: Sequence[Any] = ()
     for call in window.calls:
-        args, kwargs = call.arguments(top(out) if call.tree is None else made)
+        args, kwargs = call.arguments(top(out, call.is_whole) if call.tree is None else made)
         given = flatten((args, kwargs))[0]
         again, named = jax.tree.map(measure.copied, (args, kwargs))
         out = step(*again, **named)
         made = parts_made(out, again, named, habits.changes_arguments)
         bad = bad_places(made) - accepted
-        if not _is_as_recorded(call, top(out) if call.tree is None else made):
+        if not _is_as_recorded(call, top(out, call.is_whole) if call.tree is None else made):
             found.report = relocate(step, args, kwargs) if bad else _changed_outside(step, call, args, kwargs, window)
             found.report = found.report and _numbered(found.report, call)
             return

@@ -24,6 +24,8 @@ from nandetect.records import Cost, Finding, Report
 if TYPE_CHECKING:
     from nandetect.everywhere import Everywhere
 
+_HERE = str(Path(__file__).parent)
+
 
 @dataclass(slots=True)
 class Ran:
@@ -47,6 +49,7 @@ class Ran:
 def load(target: str, is_module: bool) -> Callable[[], None]:
     """The program as a function, found before it runs. Raises `UsageError` where there is none."""
     if is_module:
+        sys.path[0] = os.getcwd()
         try:
             found = importlib.util.find_spec(target)
         except (ImportError, ValueError):
@@ -85,7 +88,6 @@ def _path(target: str) -> None:
 
 
 def _module(target: str) -> None:
-    sys.path[0] = os.getcwd()
     sys.modules["__main__"] = types.ModuleType("__main__")
     # What `python -m` itself calls.
     runpy._run_module_as_main(target, alter_argv=True)  # pyright: ignore[reportAttributeAccessIssue]
@@ -153,11 +155,24 @@ def _end(program: Callable[[], None]) -> int:
 
 
 def _print(error: BaseException) -> None:
-    """The traceback from the program's own first frame on."""
-    own, trace = str(Path(__file__).parent), error.__traceback__
-    while trace is not None and (trace.tb_frame.f_code.co_filename.startswith(own) or "runpy" in trace.tb_frame.f_code.co_filename):
+    """The traceback of the program alone: without the frames that started it, and those that stand around what it calls."""
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = _own_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
+    sys.excepthook(type(error), error, error.__traceback__)
+
+
+def _own_frames(trace: types.TracebackType | None) -> types.TracebackType | None:
+    frames = []
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith(_HERE) and file != runpy.__file__ and not file.startswith("<frozen runpy"):
+            frames.append(trace)
         trace = trace.tb_next
-    sys.excepthook(type(error), error.with_traceback(trace), trace)
+    for frame, following in zip(frames, [*frames[1:], None], strict=True):
+        frame.tb_next = following
+    return frames[0] if frames else None
 
 
 def _join_threads() -> None:

@@ -27,6 +27,7 @@ SHARE = 0.005
 LONGEST = 500
 # Calls that take less than this, in seconds, are recorded by their positional arguments and not by every leaf of them.
 _QUICK = 3e-3
+_TRIES = 500
 
 
 class _Working(threading.local):
@@ -70,12 +71,12 @@ class Shared:
 
 @dataclass(slots=True)
 class Tally:
-    """What watching took, in seconds. Quick calls are not timed; each costs less than one that is."""
+    """What watching took, in seconds. Quick calls are counted and not timed: see `quick_seconds`."""
 
     began: float
     last: float
     calls: int = 0
-    timed: int = 0
+    quick: int = 0
     looks: int = 0
     replays: int = 0
     recording: float = 0.0
@@ -83,21 +84,31 @@ class Tally:
     replaying: float = 0.0
     most: int = 0
 
-    @property
-    def seconds(self) -> float:
-        """Without the replays."""
-        return self.recording / max(self.timed, 1) * max(self.calls, self.timed) + self.looking
-
 
 class Quick:
     """A run of short calls of one kind: what each was given beside its state, and its metrics."""
 
-    __slots__ = ("bytes", "calls", "goes_on", "is_tuple", "left", "links", "made", "of_kept", "of_small", "size")
+    __slots__ = ("bytes", "calls", "goes_on", "is_whole", "left", "links", "made", "of_kept", "of_small", "size")
 
-    def __init__(self, links: Links, of_small: Pick, made: tuple[Any, ...], is_tuple: bool, left: int, bytes: int):
+    def __init__(self, links: Links, of_small: Pick, made: tuple[Any, ...], is_whole: bool, left: int, bytes: int):
         self.links, self.goes_on, self.of_kept, self.size = links, links.matcher(), links.of_kept, links.size
-        self.of_small, self.made, self.is_tuple, self.left, self.bytes = of_small, made, is_tuple, left, bytes
+        self.of_small, self.made, self.is_whole, self.left, self.bytes = of_small, made, is_whole, left, bytes
         self.calls: list[tuple[int, tuple[Any, ...], tuple[Any, ...]]] = []
+
+
+@functools.cache
+def quick_seconds() -> float:
+    """What recording one quick call takes, measured where it is first asked for; to time each would cost more than that."""
+    parts = tuple(object() for _ in range(4))
+    linked = recorder.links(parts, parts[:2], lambda part: True)
+    quick = Quick(linked, recorder.picker([1]), parts[:2], False, _TRIES, 0)
+    began = time.perf_counter()
+    for number in range(_TRIES):
+        if quick.goes_on(parts, quick.made):
+            quick.made = made = parts[:2]
+            quick.calls.append((number, quick.of_kept(parts), quick.of_small(made)))
+            quick.left -= 1
+    return (time.perf_counter() - began) / _TRIES
 
 
 class Watch:
@@ -118,7 +129,6 @@ class Watch:
         self._looked, self._look_seconds, self._call_seconds = now, 0.0, 1.0
         self._start_seconds = 0.0
         self._out: Any = None
-        self._parts: tuple[Any, ...] = ()
         self._began = now
         self._called_at: provenance.Place | None = None
 
@@ -163,14 +173,13 @@ class Watch:
             self._start_seconds = seconds
         else:
             tally.recording += seconds
-            tally.timed += 1
 
     def broke(self, args: tuple[Any, ...]) -> None:
         """JAX's own check stopped a quick call."""
         quick = self.quick
         assert quick is not None
         self._slow_down()
-        self.recorder.add(Call(-1, next(self._shared.order), None, quick.of_kept(args), quick.links), ())
+        self.recorder.add(Call(-1, next(self._shared.order), None, quick.of_kept(args), quick.links, is_whole=quick.is_whole), ())
         self._replay()
 
     def forget(self) -> None:
@@ -239,22 +248,24 @@ class Watch:
 
     def _hurry_up(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """After the first call of a window: record the next ones the quick way, where they are short and all alike."""
-        before, self._parts = self._parts, top(out)
-        window = self.recorder.window
+        before, window = self._out, self.recorder.window
         if kwargs or len(window.calls) != 1 or self._call_seconds > _QUICK or len(self._shared.watches) > 1 or not self.recorder.is_plain:
             return
-        links = recorder.links(args, before, lambda part: not isinstance(part, bool | int | float | str | None))
+        # A state that is a tuple by itself (a NamedTuple) goes round as one, and the tuple that a step returns in its parts.
+        is_whole = any(arg is before for arg in args) or not isinstance(out, tuple)
+        parts = top(out, is_whole)
+        links = recorder.links(args, top(before, is_whole), lambda part: not isinstance(part, bool | int | float | str | None))
         beside = links.of_kept(args)
         if not links.ins or not all(isinstance(part, jax.Array | float | int) for part in beside):
             return
-        small = [at for at, part in enumerate(self._parts) if at not in links.outs and _is_metric(part)]
+        small = [at for at, part in enumerate(parts) if at not in links.outs and _is_metric(part)]
         if self._accepted | self._told:
             return  # a part may hold what is to be looked at beside what is not
         calls = self._shared.check_every or min(int(self._look_seconds / SHARE / self._call_seconds), LONGEST)
         size = sum(part.nbytes for part in beside if isinstance(part, jax.Array))
         calls = min(calls, int((self._shared.bound - window.size) / max(size, 1)))
         if calls > 2:
-            self.quick = Quick(links, recorder.picker(small), self._parts, isinstance(out, tuple), calls - 1, size)
+            self.quick = Quick(links, recorder.picker(small), parts, is_whole, calls - 1, size)
 
     def _slow_down(self) -> None:
         """Put a run of quick calls with the others."""
@@ -263,10 +274,11 @@ class Watch:
             return
         made = recorder.flatten(quick.made)[0]
         for order, kept, small in quick.calls:
-            self.recorder.add(Call(-1, order, None, kept, quick.links, small, quick.of_small), made)
+            self.recorder.add(Call(-1, order, None, kept, quick.links, small, quick.of_small, quick.is_whole), made)
         self.recorder.window.size += quick.bytes * len(quick.calls)
         self.tally.calls += len(quick.calls)
-        self._out = self._parts = quick.made
+        self.tally.quick += len(quick.calls)
+        self._out = quick.made[0] if quick.is_whole else quick.made
 
 
 def _is_metric(part: Any) -> bool:

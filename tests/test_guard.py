@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -402,3 +403,17 @@ def test_what_was_sound_in_between_is_told_again():
         w, _ = step(w, jnp.float32(number % 30 != 7))
     step.flush()
     assert [report.step for report in reports] == [7, 37]
+
+
+class State(NamedTuple):
+    w: jax.Array
+    count: jax.Array
+
+
+def test_a_state_that_is_a_named_tuple_goes_round_as_one():
+    step = nd.guard(jax.jit(lambda state, x: State(0.9 * state.w + 0 * jnp.log(x), state.count + 1)), check_every=20)
+    state = State(jnp.ones(3), jnp.int32(0))
+    with pytest.raises(nd.NonFiniteError) as caught:
+        for number in range(100):
+            state = step(state, jnp.float32(number != 57))
+    assert caught.value.report.step == 57

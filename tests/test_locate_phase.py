@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+import nandetect as nd
+
 
 def quadratic(w, x):
     return jnp.sum((w * x) ** 2)
@@ -122,3 +124,24 @@ def test_meta_gradient_through_an_optimizer_is_backward(find):
         return quadratic(w + updates, x)
 
     assert find(jax.jit(jax.value_and_grad(outer)), jnp.array([0.0, 1.0]), jnp.ones(2)).origin.phase == "backward"
+
+
+@pytest.mark.parametrize("origin", ["of the parameters", "beside them"])
+def test_the_loss_of_a_loop_that_nobody_returns_is_forward(origin):
+    def loss(w, x):
+        if origin == "beside them":
+            return jnp.mean(w * ((x - x.mean()) / x.std()) * x)
+        return jnp.mean(jnp.exp(w * x))
+
+    def body(w, x):
+        value, slope = jax.value_and_grad(loss)(w, x)
+        return w - 0.01 * slope, value
+
+    @jax.jit
+    def train(w, batches):
+        return jax.lax.scan(body, w, batches)[0]
+
+    bad = jnp.ones(4) if origin == "beside them" else jnp.full(4, 200.0)
+    report = nd.locate(train, jnp.float32(1), jnp.stack([jnp.arange(4.0)] * 5 + [bad]))
+    assert report.origin.phase == "forward"
+    assert report.origin.context == (("scan", 5),)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from importlib import resources
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -335,3 +336,54 @@ def test_what_cannot_be_run_is_said_in_one_line(program, arguments, said):
     program.write(text="this is no program")
     result = program.run(*arguments)
     assert (result.returncode, result.stderr, result.stdout) == (2, f"nandetect: {said}\n", "")
+
+
+def test_a_nan_that_the_program_reads_is_told_at_once(program):
+    program.write(
+        reads="""
+        import jax, jax.numpy as jnp
+
+        @jax.jit
+        def step(w, x):
+            loss, slope = jax.value_and_grad(lambda w: jnp.mean(jnp.log(x @ w) ** 2))(w)
+            return w - 0.01 * slope, loss
+
+        w = jnp.ones(3)
+        for number in range(300):
+            w, loss = step(w, jnp.ones((4, 3)) * (number != 40))
+            print(number, loss.item())
+        """
+    )
+    result = program.run("reads.py")
+    assert result.stderr.startswith("error: `log` made -inf in the forward pass of step 40")
+    assert len(result.stdout.splitlines()) < 50
+
+
+def test_a_module_beside_the_program_is_found_by_the_command_itself(program):
+    (program.folder / "package").mkdir()
+    program.write(**{"package/__init__": "", "package/train": "print('ran')"})
+    command = Path(sys.executable).with_name("nandetect")
+    done = subprocess.run([command, "run", "-m", "package.train"], cwd=program.folder, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+
+
+def test_the_traceback_is_the_programs_own_also_where_it_was_jitted(program):
+    program.write(broken="import jax, jax.numpy as jnp\n@jax.jit\ndef f(x):\n    return x.reshape(5, 7)\nf(jnp.ones(3))\n")
+    plain, watched = program.run("broken.py", plain=True), program.run("broken.py")
+    assert watched.stderr.splitlines()[:-1] == plain.stderr.splitlines()
+
+
+def test_functions_that_are_gone_are_counted(program):
+    program.write(
+        gone="""
+        import jax, jax.numpy as jnp
+
+        def main():
+            step = jax.jit(lambda x: x * 0.5)
+            for _ in range(10):
+                step(jnp.ones(3))
+
+        main()
+        """
+    )
+    assert "watched 10 calls of 1 compiled function" in program.run("gone.py").stderr
