@@ -48,7 +48,11 @@ def run(settings: Settings, notice: Notice = lambda line: None) -> Result:
         compiling = []
         for entrant, own in zip(racing, lanes, strict=True):
             notice(f"compiling {entrant.name}")
-            compiling.append([lane.warm() for lane in own][0])
+            first, *others = own
+            # The later seeds find the step compiled.
+            compiling.append(first.warm())
+            for lane in others:
+                lane.warm()
         stopped, rounds, seconds = _race(lanes, settings.time_limit, notice)
         ranked = standings(racing, lanes, compiling, settings.target)
         fought = duels(ranked, limit(lanes))

@@ -40,7 +40,7 @@ def champion(standings: Sequence[Standing], fought: Sequence[Duel]) -> str | Non
 
 
 def _differences(one: Standing, other: Standing, limit: float) -> tuple[Literal["time", "held-out"], list[float]]:
-    """By what the two are judged, and the first less the second for every seed: of times the logarithms, so that no seed outweighs others."""
+    """By what the two are judged, and for every seed the first less the second; of times the logarithms, so that no seed outweighs."""
     runs = list(zip(one.runs, other.runs, strict=True))
     if one.at_target or other.at_target:
         return "time", [math.log(_time(mine, limit) / _time(theirs, limit)) for mine, theirs in runs]
