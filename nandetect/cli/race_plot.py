@@ -58,7 +58,7 @@ def plot(result: Result, kind: Literal["png", "svg"]) -> bytes:
         axes.grid(alpha=0.3)
     left.set_ylabel("accuracy")
     right.legend(loc="lower right")
-    figure.suptitle("\n".join(textwrap.wrap(words.verdict(result), 120)), fontsize=10, parse_math=False)
+    figure.suptitle("\n".join(textwrap.wrap(words.verdict(result), 140)), fontsize=10, parse_math=False)
     held = io.BytesIO()
     # Neither the day nor a random salt: the same race gives the same file.
     with matplotlib.rc_context({"svg.hashsalt": "nandetect"}):

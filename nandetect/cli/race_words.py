@@ -36,10 +36,10 @@ def _why_nobody(result: Result) -> str:
     if best > ALPHA:
         enough = math.ceil(1 + math.log2(pairs / ALPHA))
         return f"{_seeds(seeds)} cannot show one (p is {best:.2g} at best); give --seeds {enough} or more"
-    if len(result.duels) > 1:
+    if pairs > 1:
         unbeaten = [one.name for one in result.standings if not any(_lost(duel, one.name) for duel in result.duels)]
         return f"nobody beats every other; not beaten by anyone: {', '.join(f'`{name}`' for name in unbeaten) or 'none'}"
-    (duel,) = result.duels
+    duel = result.duels[0]
     told = ", ".join(f"`{one.name}` {_did(one, duel.by)}" for one in result.standings)
     small = f", but that is less than {_least(duel.by)} apart" if duel.p_adjusted <= ALPHA else ""
     return f"{_event(result, duel.by)}: {told} (median of {_seeds(seeds)}); {_p(duel.p_adjusted)}{small}"
@@ -160,6 +160,5 @@ def judgement(result: Result) -> list[str]:
 
 def _duel(duel: Duel) -> str:
     how = f"{duel.advantage:.2f} of its time" if duel.by == "time" else f"{duel.advantage:+.1%} held out"
-    return (
-        f"`{duel.first}` against `{duel.second}`: {how}, {_p(duel.p_adjusted)}, {f'`{duel.winner}`' if duel.winner else 'neither'} better"
-    )
+    better = f"`{duel.winner}`" if duel.winner else "neither"
+    return f"`{duel.first}` against `{duel.second}`: {how}, {_p(duel.p_adjusted)}, {better} better"

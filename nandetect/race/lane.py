@@ -57,11 +57,11 @@ class Lane:
     def warm(self) -> float:
         """Run the step on a copy, before the clock starts; the seconds that the first call took, which compiles where nothing has yet."""
         inputs, targets = next(batches(self.ready, self.seed))
-        copies = jax.tree.map(lambda leaf: leaf.copy(), (self.params, self.state))
+        params, state = jax.tree.map(lambda leaf: leaf.copy(), (self.params, self.state))
         taken = []
         for _ in range(1 + _WARM):
             began = time.perf_counter()
-            jax.block_until_ready(self.ready.step(*copies, inputs, targets))
+            jax.block_until_ready(self.ready.step(params, state, inputs, targets))
             taken.append(time.perf_counter() - began)
         self.cost = min(taken[1:])
         self.score(self.params, self.shown)
