@@ -159,6 +159,6 @@ def judgement(result: Result) -> list[str]:
 
 
 def _duel(duel: Duel) -> str:
-    how = f"{duel.advantage:.2f} of its time" if duel.by == "time" else f"{duel.advantage:+.1%} held out"
+    how = f"{duel.advantage:.2f} times its time" if duel.by == "time" else f"{duel.advantage:+.1%} held out"
     better = f"`{duel.winner}`" if duel.winner else "neither"
     return f"`{duel.first}` against `{duel.second}`: {how}, {_p(duel.p_adjusted)}, {better} better"

@@ -10,17 +10,17 @@ import numpy as np
 _NEIGHBOURS = 15
 
 
-def times(steps: Sequence[int], seconds: Sequence[float]) -> np.ndarray:
-    """Seconds of the race at the end of every step, from the steps in each slice and what each slice took.
+def times(turns: Sequence[tuple[int, float]]) -> np.ndarray:
+    """Seconds of the race at the end of every step, from the steps in each slice and the seconds that it took.
 
     One program's steps on arrays of one shape cost alike, so that a slice which took far longer than those around it was held up by
     something else: each slice is counted at the median cost of a step in the 31 around it, evenly shared by its steps. Two entrants that
     are done after a few milliseconds are so judged by more than a few milliseconds of measurement.
     """
-    counts = np.asarray(steps, np.int64)
-    if not len(counts):
+    if not turns:
         return np.zeros(0)
-    cost = np.asarray(seconds, np.float64) / counts
+    counts = np.array([steps for steps, _ in turns])
+    cost = np.array([seconds for _, seconds in turns]) / counts
     window = min(2 * _NEIGHBOURS + 1, len(cost))
     starts = np.clip(np.arange(len(cost)) - _NEIGHBOURS, 0, len(cost) - window)
     usual = np.median(np.lib.stride_tricks.sliding_window_view(cost, window)[starts], axis=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,19 +32,20 @@ class Fault:
 
 @dataclass(slots=True)
 class Lane:
-    """`advance` runs one slice. `steps`, `seconds` are of each slice; `wrong`, `losses` of each step's batch, before its update."""
+    """`advance` runs one slice. `turns` are the steps and the seconds of each; `wrong`, `losses` of each step's batch, before its update.
+
+    `looks` are the held-out accuracy after some of the steps. A lane with a `fault` stands still; its parameters are not finite.
+    """
 
     ready: Ready
     seed: int
     score: Callable[[Any, Part], float]
     shown: Part
     cost: float = 0.0
-    done: int = 0
     fault: Fault | None = None
-    steps: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    wrong: list[int] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
+    turns: list[tuple[int, float]] = field(default_factory=list)
+    wrong: array[int] = field(default_factory=lambda: array("q"))
+    losses: array[float] = field(default_factory=lambda: array("d"))
     looks: list[tuple[int, float]] = field(default_factory=list)
     params: Any = None
     state: Any = None
@@ -54,14 +56,21 @@ class Lane:
         self.params, self.state = self.ready.params, self.ready.state
         self._batches = batches(self.ready, self.seed)
 
+    @property
+    def done(self) -> int:
+        """Sound steps so far."""
+        return len(self.losses)
+
     def warm(self) -> float:
-        """Run the step on a copy, before the clock starts; the seconds that the first call took, which compiles where nothing has yet."""
+        """Run the step before the clock starts; the seconds that the first call took, which compiles where nothing has yet.
+
+        What it returns is let go: the parameters stay as they were drawn.
+        """
         inputs, targets = next(batches(self.ready, self.seed))
-        params, state = jax.tree.map(lambda leaf: leaf.copy(), (self.params, self.state))
         taken = []
         for _ in range(1 + _WARM):
             began = time.perf_counter()
-            jax.block_until_ready(self.ready.step(params, state, inputs, targets))
+            jax.block_until_ready(self.ready.step(self.params, self.state, inputs, targets))
             taken.append(time.perf_counter() - began)
         self.cost = min(taken[1:])
         self.score(self.params, self.shown)
@@ -91,17 +100,20 @@ class Lane:
         jax.block_until_ready((params, state))
         taken = time.perf_counter() - began
 
+        fault = None
         if not np.isfinite(losses).all() or not _sound((params, state)):
-            self.fault = self._first_bad(start, given)
-            return
-        # From here on nothing waits: an interrupt comes before all of this or after.
-        self.params, self.state, self.done, self._next_look = params, state, done, next_look
-        self.cost = taken / count
-        self.steps.append(count)
-        self.seconds.append(taken)
-        self.losses += losses
-        self.wrong += [self.ready.batch_size - right for right in correct]
-        self.looks += [(at, self.score(seen, self.shown)) for at, seen in kept]
+            fault = self._first_bad(start, given)
+        # Of a slice with a fault the steps before it count, at their share of the time.
+        sound = count if fault is None else fault.step - self.done
+        looks = [(at, self.score(seen, self.shown)) for at, seen in kept if at <= self.done + sound]
+        # `done` is how many losses there are: an interrupt amid these lines leaves nothing that is read by half.
+        self.params, self.state, self.cost, self._next_look = params, state, taken / count, next_look
+        if sound:
+            self.turns.append((sound, taken * sound / count))
+        self.looks += looks
+        self.wrong.extend(self.ready.batch_size - right for right in correct[:sound])
+        self.losses.extend(losses[:sound])
+        self.fault = fault
 
     def _first_bad(self, start: tuple[Any, Any], given: list[tuple[Any, Any]]) -> Fault:
         """The slice once more, a step at a time."""

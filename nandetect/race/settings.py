@@ -42,7 +42,7 @@ class Settings:
         if not (math.isfinite(self.time_limit) and self.time_limit > 0):
             raise UsageError(f"--time-limit {self.time_limit:g}s: give a time above 0")
         if not 0 < self.target <= 1:
-            raise UsageError(f"--target {self.target:.4g}: give an accuracy above 0% and up to 100%")
+            raise UsageError(f"--target {self.target * 100:.4g}%: give an accuracy above 0% and up to 100%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ def _training(spelling: str) -> dict[str, Any]:
             raise UsageError(f"{spelling}: {key} is given twice")
         try:
             given[name] = _VALUES[key](text)
+        except UsageError as error:
+            raise UsageError(f"{spelling}: {error}") from error
         except ValueError as error:
             raise UsageError(f"{spelling}: {key}={text} cannot be read; {_EXAMPLES.get(key, 'give a number')}") from error
     return given
@@ -104,7 +106,7 @@ def _widths(text: str) -> tuple[int, ...]:
 
 def _dtype(text: str) -> str:
     if text == "float64":
-        raise UsageError("dtype=float64: a race is run in 32 bits; give float32, bfloat16 or float16")
+        raise UsageError("a race is run in 32 bits; give float32, bfloat16 or float16")
     return text
 
 

@@ -36,7 +36,7 @@ def track(lane: Lane) -> Track:
     wrong = np.asarray(lane.wrong[: epochs * per_epoch], np.int64).reshape(epochs, per_epoch).sum(1)
     loss = np.asarray(lane.losses[: epochs * per_epoch], np.float64).reshape(epochs, per_epoch).mean(1)
     return Track(
-        times=clock.times(lane.steps, lane.seconds),
+        times=clock.times(lane.turns),
         ends=per_epoch * np.arange(1, epochs + 1),
         accuracy=1 - wrong / (per_epoch * lane.ready.batch_size),
         loss=loss,
@@ -63,7 +63,7 @@ def standings(entrants: Sequence[Entrant], lanes: Sequence[Sequence[Lane]], comp
 
 def limit(lanes: Sequence[Sequence[Lane]]) -> float:
     """The longest own time of all: what did not happen in it is taken to have happened at its end."""
-    return max((float(clock.times(lane.steps, lane.seconds)[-1]) for own in lanes for lane in own if lane.steps), default=1.0)
+    return max((float(clock.times(lane.turns)[-1]) for own in lanes for lane in own if lane.turns), default=1.0)
 
 
 def _told(entrant: Entrant) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def _told(entrant: Entrant) -> dict[str, Any]:
 
 
 def _run(lane: Lane, read: Track, target: float) -> Run:
-    seconds = sum(lane.seconds)
+    seconds = sum(taken for _, taken in lane.turns)
     sound = lane.fault is None
     enough = (read.accuracy >= target - 1e-9) & sound
     data = lane.ready.data

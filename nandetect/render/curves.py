@@ -86,15 +86,15 @@ def _cell(cells: Sequence[dict[tuple[int, int], int]], row: int, column: int, br
 
 def _axis(times: Sequence[float], columns: int, braille: bool) -> list[Row]:
     """The line below, with the powers of ten on it."""
-    line, labels = list(("─" if braille else "-") * columns), [" "] * (columns + 8)
+    line, labels = list(("─" if braille else "-") * columns), [" "] * columns
     low, high = math.log10(times[0]), math.log10(times[-1])
     free = 0
     for power in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1):
         column = min(round((power - low) / max(high - low, 1e-9) * (columns - 1)), columns - 1)
         line[column] = "┴" if braille else "+"
         text = duration(10.0**power)
-        start = max(column - len(text) // 2, 0)
-        if start >= free and start + len(text) <= len(labels):
+        start = min(max(column - len(text) // 2, 0), columns - len(text))
+        if start >= free:
             labels[start : start + len(text)] = text
             free = start + len(text) + 2
     corner = "└" if braille else "+"
