@@ -11,8 +11,8 @@ from nandetect.render.curves import duration
 if TYPE_CHECKING:
     from nandetect.race.result import Duel, Result, Spread, Standing
 
-# As in nandetect.race.verdict, which imports numpy: the help must not wait for that. A test compares them.
-ALPHA, LEAST_RATIO, LEAST_ACCURACY = 0.05, 1.1, 0.01
+# As in nandetect.race.verdict, which imports numpy. A test compares them.
+ALPHA = 0.05
 
 
 def verdict(result: Result) -> str:
@@ -41,7 +41,7 @@ def _why_nobody(result: Result) -> str:
         return f"nobody beats every other; not beaten by anyone: {', '.join(f'`{name}`' for name in unbeaten) or 'none'}"
     duel = result.duels[0]
     told = ", ".join(f"`{one.name}` {_did(one, duel.by)}" for one in result.standings)
-    small = f", but that is less than {_least(duel.by)} apart" if duel.p_adjusted <= ALPHA else ""
+    small = f", but that is less apart than {_needed(duel)}, which this machine cannot tell" if duel.p_adjusted <= ALPHA else ""
     return f"{_event(result, duel.by)}: {told} (median of {_seeds(seeds)}); {_p(duel.p_adjusted)}{small}"
 
 
@@ -49,8 +49,8 @@ def _lost(duel: Duel, name: str) -> bool:
     return duel.winner not in (None, name) and name in (duel.first, duel.second)
 
 
-def _least(by: str) -> str:
-    return f"{LEAST_RATIO - 1:.0%} of the time" if by == "time" else f"{LEAST_ACCURACY:.0%} of the samples"
+def _needed(duel: Duel) -> str:
+    return f"{duel.needed - 1:.0%} of the time" if duel.by == "time" else f"{duel.needed:.0%} of the samples"
 
 
 def _event(result: Result, by: str) -> str:
@@ -149,9 +149,10 @@ def judgement(result: Result) -> list[str]:
     """How it was judged; where more than two raced, every pair."""
     pairs = len(result.duels)
     corrected = f", p corrected for {pairs} pairs (Holm)" if pairs > 1 else ""
+    needed = sorted({_needed(duel) for duel in result.duels})
     lines = [
         f"judged by a paired exact sign-flip test over the seeds, two-sided{corrected}; to win takes p <= {ALPHA:g} "
-        f"and {_least('time')}, or {_least('held-out')} where nobody gets there"
+        f"and a lead of {' or '.join(needed)} (from the noise between the seeds of one entrant)"
     ]
     if pairs > 1:
         lines += [_duel(duel) for duel in result.duels]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import combinations
-from statistics import median
+from statistics import fmean, median
 from typing import Literal
 
 from nandetect.race.result import Duel, Run, Standing
-from nandetect.race.verdict import ALPHA, LEAST_ACCURACY, LEAST_RATIO, holm, sign_flip
+from nandetect.race.verdict import ALPHA, DEVIATIONS, LEAST_ACCURACY, LEAST_RATIO, holm, sign_flip
 
 
 def duels(standings: Sequence[Standing], limit: float) -> tuple[Duel, ...]:
@@ -24,6 +24,7 @@ def duels(standings: Sequence[Standing], limit: float) -> tuple[Duel, ...]:
             advantage=math.exp(median(differences)) if by == "time" else median(differences),
             p=p,
             p_adjusted=adjusted,
+            needed=math.exp(_needed(one, other, by)) if by == "time" else _needed(one, other, by),
             winner=_winner(one, other, by, differences) if adjusted <= ALPHA else None,
         )
         for (one, other, by, differences), p, adjusted in zip(pairs, p_values, holm(p_values), strict=True)
@@ -54,8 +55,28 @@ def _time(run: Run, limit: float) -> float:
 def _winner(one: Standing, other: Standing, by: str, differences: list[float]) -> str | None:
     """Who is better by enough to matter, where most seeds and their sum say the same."""
     middle = median(differences)
-    enough = math.log(LEAST_RATIO) if by == "time" else LEAST_ACCURACY
-    if abs(middle) < enough or middle * sum(differences) <= 0:
+    if abs(middle) < _needed(one, other, by) or middle * sum(differences) <= 0:
         return None
     first_is_better = middle < 0 if by == "time" else middle > 0
     return one.name if first_is_better else other.name
+
+
+def _needed(one: Standing, other: Standing, by: str) -> float:
+    """The least median difference that counts: of the logarithms of times, or of accuracies."""
+    if by != "time":
+        return LEAST_ACCURACY
+    return max(math.log(LEAST_RATIO), DEVIATIONS * _noise(one, other))
+
+
+def _noise(*standings: Standing) -> float:
+    """The deviation of the logarithm of what a step took, between the seeds of one entrant."""
+    costs = [[math.log(cost) for run in one.runs if (cost := _cost(run))] for one in standings]
+    squares = sum((cost - fmean(own)) ** 2 for own in costs for cost in own)
+    return math.sqrt(squares / max(sum(max(len(own) - 1, 0) for own in costs), 1))
+
+
+def _cost(run: Run) -> float:
+    """Seconds a step until the target; over the whole run where it was not reached, 0 where nothing was run."""
+    if run.target:
+        return run.target.seconds / run.target.steps
+    return run.seconds / run.steps if run.steps else 0.0

@@ -99,8 +99,9 @@ class Duel:
     """Two entrants compared over the seeds, `winner` None where neither is better.
 
     By `time` to the target, where one of them reaches it, `advantage` is the median over the seeds of the first one's time over the
-    second one's; by `held-out` accuracy at the end it is the median difference, first less second. `p` is that of the exact sign-flip
-    test, `p_adjusted` after Holm's correction for the number of pairs.
+    second one's; by `held-out` accuracy at the end it is the median difference, first less second. To win takes an advantage of at least
+    `needed` (a time ratio that far from 1 either way, or a difference): what copies of one program differ by is no merit. `p` is that of
+    the exact sign-flip test, `p_adjusted` after Holm's correction for the number of pairs.
     """
 
     first: str
@@ -109,6 +110,7 @@ class Duel:
     advantage: float
     p: float
     p_adjusted: float
+    needed: float
     winner: str | None
 
 
