@@ -183,10 +183,6 @@ def test_of_three_the_winner_beats_both_others_after_the_correction():
     assert "not beaten by anyone: `mlp:init=he-wrong`, `third`" in said(SLOW, third, with_times("last", *[3.0] * 8))
 
 
-def test_the_words_know_the_level_of_the_judgement():
-    assert race_words.ALPHA == verdict.ALPHA
-
-
 WHOLE = """\
 `mlp:init=he` wins: every training sample right after 235 ms (median of 8 seeds), `mlp:init=he-wrong` after 535 ms; p = 0.008
 

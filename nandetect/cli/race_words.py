@@ -6,13 +6,11 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nandetect.race.verdict import ALPHA, smallest_p
 from nandetect.render.curves import duration
 
 if TYPE_CHECKING:
     from nandetect.race.result import Duel, Result, Spread, Standing
-
-# As in nandetect.race.verdict, which imports numpy. A test compares them.
-ALPHA = 0.05
 
 
 def verdict(result: Result) -> str:
@@ -32,7 +30,7 @@ def verdict(result: Result) -> str:
 
 def _why_nobody(result: Result) -> str:
     seeds, pairs = result.settings.seeds, len(result.duels)
-    best = min(1.0, pairs * 2.0 ** (1 - seeds))
+    best = smallest_p(seeds, pairs)
     if best > ALPHA:
         enough = math.ceil(1 + math.log2(pairs / ALPHA))
         return f"{_seeds(seeds)} cannot show one (p is {best:.2g} at best); give --seeds {enough} or more"
