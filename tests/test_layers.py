@@ -36,6 +36,7 @@ optax_health eager doctor data/ asserts
 everywhere
 script
 train/
+race/
 subject
 inspect_program
 render/

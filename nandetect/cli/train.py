@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import typer
 
+from nandetect.cli import values
 from nandetect.errors import UsageError
-
-_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def command(
@@ -55,7 +53,7 @@ def command(
         batch_size=batch_size,
         epochs=epochs,
         steps=steps,
-        time_limit=None if time_limit is None else _seconds(time_limit),
+        time_limit=None if time_limit is None else values.seconds("--time-limit", time_limit),
         seed=seed,
         jit=not no_jit,
         x64=x64,
@@ -68,14 +66,6 @@ def command(
     if json:
         documents.write(documents.document("train", result.findings, train_view.body(settings, result)), json)
     raise typer.Exit(1 if result.findings else 0)
-
-
-def _seconds(text: str) -> float:
-    """A time as people write it: 30s, 1.5m, 500ms, 1h, or a number of seconds."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
-    if not found or found[2] not in _UNITS:
-        raise UsageError(f"--time-limit {text} is not a time: write 30s, 5m or 1h")
-    return float(found[1]) * _UNITS[found[2]]
 
 
 def _widths(text: str) -> tuple[int, ...]:

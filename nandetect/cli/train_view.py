@@ -3,47 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from nandetect.cli import live
 from nandetect.records import plain
 
 if TYPE_CHECKING:
     from nandetect.train import Result, Settings, Snapshot
 
-# Between plain lines, where nobody watches a live one.
-_SECONDS_A_LINE = 2.0
-
 
 @contextmanager
 def progress() -> Iterator[Callable[[Snapshot], None]]:
-    """Where to send snapshots: a live line on a terminal, now and then a line elsewhere. Always on standard error."""
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _plain_lines()
-        return
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        yield lambda snapshot: live.update(Text(line(snapshot), no_wrap=True, overflow="ellipsis"), refresh=True)
-
-
-def _plain_lines() -> Callable[[Snapshot], None]:
-    last = -_SECONDS_A_LINE
-
-    def notice(snapshot: Snapshot) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _SECONDS_A_LINE:
-            last = time.monotonic()
-            sys.stderr.write(line(snapshot) + "\n")
-            sys.stderr.flush()
-
-    return notice
+    """Where to send snapshots."""
+    with live.lines() as say:
+        yield lambda snapshot: say(line(snapshot))
 
 
 def line(now: Snapshot) -> str:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from nandetect.errors import UsageError
 from nandetect.records import Finding, plain
+from nandetect.render import files
 
 SCHEMA = 1
 _STDOUT = "-"
@@ -60,15 +57,8 @@ def installed(package: str) -> str | None:
 
 def check(path: str | os.PathLike[str]) -> None:
     """Raise `UsageError` unless `write` could write there: asked before a long run, so that its result is not lost."""
-    if os.fspath(path) == _STDOUT:
-        return
-    target = Path(path)
-    if target.is_dir():
-        raise UsageError(f"--json {path} is a directory; give the name of a file in it")
-    if not target.parent.is_dir():
-        raise UsageError(f"--json {path}: there is no directory {target.parent}; create it or give another path")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise UsageError(f"--json {path}: the directory {target.parent} cannot be written; give another path")
+    if os.fspath(path) != _STDOUT:
+        files.check(path, "--json")
 
 
 def write(document: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -78,31 +68,7 @@ def write(document: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
-    check(path)
-    target = Path(path)
-    try:
-        if target.exists() and not target.is_file():  # a pipe or a device is written into, not replaced
-            target.write_text(text, encoding="utf-8")
-        else:
-            _replace(target, text)
-    except OSError as error:
-        raise UsageError(f"--json {path} could not be written: {error.strerror}") from error
-
-
-def _replace(target: Path, text: str) -> None:
-    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        # mkstemp makes the file readable for its owner alone; a result is for whoever may read the directory.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(beside, 0o666 & ~umask)
-        os.replace(beside, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
+    files.write(text.encode(), path, "--json")
 
 
 def _scalar(value: Any) -> Any:

@@ -28,7 +28,7 @@ def run(settings: Settings, notice: Notice = lambda snapshot: None) -> Result:
     """Train as asked, telling `notice` now and then how it stands."""
     watched = settings.debug_nans or _flag("jax_debug_nans") or _flag("jax_debug_infs")
     # JAX's own checks stop with a bare error, and at the wrong place as often as not: the guard does their work.
-    with _configured(jax_enable_x64=settings.x64, jax_debug_nans=False, jax_debug_infs=False):
+    with configured(jax_enable_x64=settings.x64, jax_debug_nans=False, jax_debug_infs=False):
         return _run(prepare(settings), settings, notice, watched)
 
 
@@ -37,7 +37,8 @@ def _flag(name: str) -> bool:
 
 
 @contextmanager
-def _configured(**flags: bool) -> Iterator[None]:
+def configured(**flags: bool) -> Iterator[None]:
+    """These flags of JAX's for as long as this is open."""
     before = {name: _flag(name) for name in flags}
     for name, value in flags.items():
         jax.config.update(name, value)

@@ -39,8 +39,8 @@ class Ready:
     steps: float
 
 
-def prepare(settings: Settings) -> Ready:
-    """Load, check, draw the parameters and build the step."""
+def prepare(settings: Settings, loaded: Data | None = None) -> Ready:
+    """Load, check, draw the parameters and build the step. `loaded` is what `settings.data` names, where the caller has it already."""
     dtype = jnp.dtype(_known("dtype", settings.dtype or ("float64" if settings.x64 else "float32"), dict.fromkeys(DTYPES)))
     scaling = _known("inputs", settings.inputs, data.SCALINGS)
     make_optimizer = OPTIMIZERS[_known("optimizer", settings.optimizer, OPTIMIZERS)]
@@ -48,7 +48,7 @@ def prepare(settings: Settings) -> Ready:
     loss = model_file.choose("loss", settings.loss, model.losses, LOSS, model.name)
     init = model_file.choose("init", settings.init, model.schemes, SCHEME, model.name)
     assert loss is not None
-    given = data.scaled(_sampled(data.load(settings.data), settings), scaling)
+    given = data.scaled(_sampled(loaded or data.load(settings.data), settings), scaling)
 
     inputs = given.train.inputs.astype(dtype)
     targets = np.eye(given.classes, dtype=dtype)[given.train.labels]

@@ -52,12 +52,20 @@ def global_norm(grads: Any) -> jax.Array:
 
 def accuracy(apply: Callable[..., Any], params: Any, part: Part, dtype: Any) -> float:
     """The share of samples whose largest logit is the right one; a row with a NaN in it is wrong."""
+    return scorer(apply, dtype)(params, part)
+
+
+def scorer(apply: Callable[..., Any], dtype: Any) -> Callable[[Any, Part], float]:
+    """`accuracy` as a function of the parameters and the samples, which compiles once for each number of samples."""
 
     @jax.jit
     def predicted(params: Any, inputs: Any) -> Any:
         logits = apply(params, inputs)
         return jnp.where(jnp.isnan(logits).any(-1), -1, jnp.argmax(logits, -1))
 
-    chunks = range(0, len(part), _CHUNK)
-    right = [np.asarray(predicted(params, part.inputs[at : at + _CHUNK].astype(dtype))) == part.labels[at : at + _CHUNK] for at in chunks]
-    return float(np.concatenate(right).mean())
+    def score(params: Any, part: Part) -> float:
+        chunks = (slice(at, at + _CHUNK) for at in range(0, len(part), _CHUNK))
+        right = [np.asarray(predicted(params, part.inputs[rows].astype(dtype))) == part.labels[rows] for rows in chunks]
+        return float(np.concatenate(right).mean())
+
+    return score

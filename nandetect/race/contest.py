@@ -1,0 +1,141 @@
+"""The race itself: prepare everyone, take turns until the time is up, judge."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from nandetect import data, findings
+from nandetect.data import Data, Part
+from nandetect.data.dataset import stratified
+from nandetect.race.duels import champion, duels
+from nandetect.race.lane import Lane
+from nandetect.race.result import Result
+from nandetect.race.settings import Entrant, Settings, entrants
+from nandetect.race.summary import limit, standings
+from nandetect.records import Finding
+from nandetect.replay import locate
+from nandetect.train.loop import configured
+from nandetect.train.prepare import prepare
+from nandetect.train.step import scorer
+
+Notice = Callable[[str], None]
+
+# Seconds of a turn: long beside what reading a clock and a few numbers takes, short beside what disturbs a machine. In a short race turns
+# are shorter, so that everyone has some of them.
+_SLICE = 0.005
+_SHORTEST_SLICE = 0.001
+_LEAST_ROUNDS = 20
+# Held-out samples that are looked at on the way; at the end it is all of them.
+_SHOWN = 1000
+
+
+def run(settings: Settings, notice: Notice = lambda line: None) -> Result:
+    """Race the entrants, telling `notice` how it stands. An interrupt ends the race, and what was raced so far is judged.
+
+    Raises `UsageError` for entrants or data that cannot be used, before anything is raced.
+    """
+    with configured(jax_enable_x64=False, jax_debug_nans=False, jax_debug_infs=False):
+        racing = entrants(settings)
+        loaded = data.load(settings.data)
+        # All that can be refused is refused before the first of them compiles.
+        lanes = [_lanes(entrant, settings.seeds, loaded) for entrant in racing]
+        compiling = []
+        for entrant, own in zip(racing, lanes, strict=True):
+            notice(f"compiling {entrant.name}")
+            first, *others = own
+            # The later seeds find the step compiled.
+            compiling.append(first.warm())
+            for lane in others:
+                lane.warm()
+        stopped, rounds, seconds = _race(lanes, settings.time_limit, notice)
+        ranked = standings(racing, lanes, compiling, settings.target)
+        fought = duels(ranked, limit(lanes))
+        sampled = lanes[0][0].ready.data
+        return Result(
+            settings=settings,
+            data=loaded.name,
+            train_samples=len(sampled.train),
+            held_out_samples=len(sampled.held_out),
+            stopped=stopped,
+            rounds=rounds,
+            seconds=seconds,
+            standings=tuple(ranked),
+            duels=fought,
+            winner=champion(ranked, fought),
+            findings=tuple(_faults(racing, lanes)),
+        )
+
+
+def _lanes(entrant: Entrant, seeds: int, loaded: Data) -> list[Lane]:
+    """A lane for each seed. They share the entrant's own compiled step, and that with no other entrant, be it spelled the same."""
+    ready = [prepare(entrant.with_seed(seed), loaded) for seed in range(seeds)]
+    score = scorer(ready[0].model.apply, ready[0].dtype)
+    return [Lane(dataclasses.replace(one, step=ready[0].step), seed, score, _some(one.data.held_out)) for seed, one in enumerate(ready)]
+
+
+def _some(part: Part) -> Part:
+    if len(part) <= _SHOWN:
+        return part
+    return part.take(stratified(part.labels, _SHOWN, np.random.default_rng(0)))
+
+
+def _race(lanes: Sequence[Sequence[Lane]], time_limit: float, notice: Notice) -> tuple[Literal["finished", "interrupted"], int, float]:
+    """Whole rounds until the time is up: in each, every seed has a slice of every entrant, in an order that turns and is turned round."""
+    seeds, count = len(lanes[0]), len(lanes)
+    slice_seconds = min(_SLICE, max(_SHORTEST_SLICE, time_limit / (seeds * count * _LEAST_ROUNDS)))
+    rounds = 0
+    collects = gc.isenabled()
+    # A collection of garbage falls on whoever happens to run.
+    gc.disable()
+    began = time.perf_counter()
+    try:
+        while time.perf_counter() - began < time_limit and not all(lane.fault for own in lanes for lane in own):
+            for seed in range(seeds):
+                for at in _order(count, rounds + seed):
+                    lanes[at][seed].advance(slice_seconds)
+            rounds += 1
+            notice(f"racing: {min(time.perf_counter() - began, time_limit):.0f} s of {time_limit:g} s")
+            gc.collect(0)
+    except KeyboardInterrupt:
+        return "interrupted", rounds, time.perf_counter() - began
+    finally:
+        if collects:
+            gc.enable()
+    return "finished", rounds, time.perf_counter() - began
+
+
+def _order(count: int, turn: int) -> list[int]:
+    """Everyone once, the next one first each time; every other time round backwards, so that nobody always follows the same one."""
+    order = [(turn + at) % count for at in range(count)]
+    return order if turn // count % 2 == 0 else order[::-1]
+
+
+def _faults(racing: Sequence[Entrant], lanes: Sequence[Sequence[Lane]]) -> list[Finding]:
+    """For each entrant that turned non-finite, where the first such seed did."""
+    found = []
+    for entrant, own in zip(racing, lanes, strict=True):
+        failed = [lane for lane in own if lane.fault]
+        if not failed:
+            continue
+        fault = failed[0].fault
+        assert fault is not None
+        report = locate(failed[0].ready.step, *fault.arguments)
+        if report is None:
+            told = Finding(
+                rule="non-finite",
+                code="ND001",
+                severity="error",
+                message=f"a result was not finite at step {fault.step}; run again, the same step was sound",
+                step=fault.step,
+            )
+        else:
+            told = findings.non_finite(dataclasses.replace(report, step=fault.step, label=f"{entrant.name} · seed {failed[0].seed}"))
+        often = f"in {len(failed)} of {len(own)} seeds"
+        found.append(dataclasses.replace(told, message=f"{entrant.name}: {told.message}, {often}"))
+    return found

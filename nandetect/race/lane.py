@@ -1,0 +1,132 @@
+"""One entrant with one seed: its training, its own clock, and what was read on the way. Nothing is shared with another entrant's lane."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from nandetect import finite
+from nandetect.data import Part
+from nandetect.train.prepare import Ready, batches
+
+# Parameters are kept for a look at the held-out samples at steps 1, 2, 3, 4, 6, 9 ...: every one is this much later than the one before.
+_LOOKS = 1.4
+# Steps before the clock starts, of which the quickest says how many fit into the first slice.
+_WARM = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The step that first gave a non-finite value, counted from 0, and what it was given."""
+
+    step: int
+    arguments: tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Lane:
+    """`advance` runs one slice. `turns` are the steps and the seconds of each; `wrong`, `losses` of each step's batch, before its update.
+
+    `looks` are the held-out accuracy after some of the steps. A lane with a `fault` stands still; its parameters are not finite.
+    """
+
+    ready: Ready
+    seed: int
+    score: Callable[[Any, Part], float]
+    shown: Part
+    cost: float = 0.0
+    fault: Fault | None = None
+    turns: list[tuple[int, float]] = field(default_factory=list)
+    wrong: array[int] = field(default_factory=lambda: array("q"))
+    losses: array[float] = field(default_factory=lambda: array("d"))
+    looks: list[tuple[int, float]] = field(default_factory=list)
+    params: Any = None
+    state: Any = None
+    _batches: Iterator[tuple[Any, Any]] = field(init=False)
+    _next_look: int = 1
+
+    def __post_init__(self) -> None:
+        self.params, self.state = self.ready.params, self.ready.state
+        self._batches = batches(self.ready, self.seed)
+
+    @property
+    def done(self) -> int:
+        """Sound steps so far."""
+        return len(self.losses)
+
+    def warm(self) -> float:
+        """Run the step before the clock starts; the seconds that the first call took, which compiles where nothing has yet.
+
+        What it returns is let go: the parameters stay as they were drawn.
+        """
+        inputs, targets = next(batches(self.ready, self.seed))
+        taken = []
+        for _ in range(1 + _WARM):
+            began = time.perf_counter()
+            jax.block_until_ready(self.ready.step(self.params, self.state, inputs, targets))
+            taken.append(time.perf_counter() - began)
+        self.cost = min(taken[1:])
+        self.score(self.params, self.shown)
+        return taken[0]
+
+    def advance(self, slice_seconds: float) -> None:
+        """As many steps as fit into a slice, at least one. The clock runs until the last one's metrics are read, and not while we look."""
+        if self.fault:
+            return
+        count = max(1, round(slice_seconds / self.cost))
+        given = list(itertools.islice(self._batches, count))
+        start = params, state = self.params, self.state
+        metrics: list[dict[str, Any]] = []
+        kept: list[tuple[int, Any]] = []
+        step, done, next_look = self.ready.step, self.done, self._next_look
+        began = time.perf_counter()
+        for inputs, targets in given:
+            params, state, measured = step(params, state, inputs, targets)
+            metrics.append(measured)
+            done += 1
+            if done == next_look:
+                kept.append((done, params))
+                next_look = max(done + 1, int(done * _LOOKS))
+        losses = [float(np.asarray(one["loss"])) for one in metrics]
+        correct = [int(np.asarray(one["correct"])) for one in metrics]
+        # What is still under way belongs to this slice.
+        jax.block_until_ready((params, state))
+        taken = time.perf_counter() - began
+
+        fault = None
+        if not np.isfinite(losses).all() or not _sound((params, state)):
+            fault = self._first_bad(start, given)
+        # Of a slice with a fault the steps before it count, at their share of the time.
+        sound = count if fault is None else fault.step - self.done
+        looks = [(at, self.score(seen, self.shown)) for at, seen in kept if at <= self.done + sound]
+        # `done` is how many losses there are: an interrupt amid these lines leaves nothing that is read by half.
+        self.params, self.state, self.cost, self._next_look = params, state, taken / count, next_look
+        if sound:
+            self.turns.append((sound, taken * sound / count))
+        self.looks += looks
+        self.wrong.extend(self.ready.batch_size - right for right in correct[:sound])
+        self.losses.extend(losses[:sound])
+        self.fault = fault
+
+    def _first_bad(self, start: tuple[Any, Any], given: list[tuple[Any, Any]]) -> Fault:
+        """The slice once more, a step at a time."""
+        params, state = start
+        for at, (inputs, targets) in enumerate(given):
+            stepped = self.ready.step(params, state, inputs, targets)
+            if not _sound(stepped):
+                return Fault(self.done + at, (params, state, inputs, targets))
+            params, state = stepped.params, stepped.state
+        # The same program on the same numbers was sound this time: the last step is the nearest that can be named.
+        return Fault(self.done + len(given) - 1, (params, state, *given[-1]))
+
+
+def _sound(tree: Any) -> bool:
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if finite.can_be_bad(leaf)]
+    return not any(finite.states(leaves))

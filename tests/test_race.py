@@ -1,0 +1,416 @@
+"""`nandetect race`: fair turns, an exact judgement, a picture, and nobody dropped."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import random
+from importlib import resources
+
+import jax
+import jsonschema
+import numpy as np
+import pytest
+
+from nandetect import cli
+from nandetect.cli import race_view, race_words
+from nandetect.errors import UsageError
+from nandetect.race import Settings, clock, contest, duels, run, verdict
+from nandetect.race.lane import Lane
+from nandetect.race.result import Curve, Reached, Result, Run, Spread, Standing, spread
+from nandetect.race.settings import entrants
+from nandetect.records import Finding
+from nandetect.render import curves
+from nandetect.render import json as documents
+
+SCHEMA = json.loads(resources.files("nandetect.render").joinpath("schema.json").read_text())
+
+# Charles Darwin's maize, crossed less self-fertilised, in eighths of an inch, as Fisher gives it.
+DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
+
+
+def test_the_test_gives_fishers_own_count():
+    """The Design of Experiments, section 21: of the 32,768 choices of signs 863 reach his sum of 314 on either side."""
+    assert sum(DARWIN) == 314
+    assert verdict.sign_flip(DARWIN) == 2 * 863 / 2**15
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 11])
+def test_the_test_is_what_trying_every_choice_of_signs_gives(count):
+    rng = random.Random(count)
+    for _ in range(5):
+        seen = [rng.randint(-9, 9) for _ in range(count)]
+        sums = [sum(map(int.__mul__, signs, seen)) for signs in itertools.product((-1, 1), repeat=count)]
+        expected = sum(abs(one) >= abs(sum(seen)) for one in sums) / len(sums)
+        assert verdict.sign_flip([one / 10 for one in seen]) == expected
+
+
+def test_where_all_seeds_agree_p_is_the_smallest_and_identical_measurements_tie():
+    assert verdict.sign_flip([0.3] * 8) == verdict.smallest_p(8, 1) == 2 / 256
+    assert verdict.sign_flip([0.0] * 8) == 1.0
+    assert verdict.sign_flip([1e-3] * 32) == 2 / 2**32
+
+
+def test_without_a_difference_the_test_is_wrong_in_no_more_than_one_race_of_twenty():
+    rng = np.random.default_rng(0)
+    p_values = [verdict.sign_flip(rng.normal(size=8)) for _ in range(2000)]
+    assert 0.035 < np.mean(np.array(p_values) <= 0.05) < 0.06  # 12 of 256 is 0.047
+
+
+def test_holms_correction_is_that_of_r():
+    """p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")."""
+    assert verdict.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_a_hiccup_of_the_machine_is_on_nobodys_clock():
+    quiet = [(10, 0.01)] * 50
+    disturbed = [(10, 0.01), (10, 3.0), *quiet[2:]]
+    np.testing.assert_allclose(clock.times(disturbed), clock.times(quiet))
+    np.testing.assert_allclose(clock.times(quiet), 0.001 * np.arange(1, 501))
+
+
+def test_a_step_that_grows_dearer_is_on_the_clock():
+    turns = [(1, 1.0)] * 100 + [(1, 2.0)] * 100
+    assert clock.times(turns)[-1] == pytest.approx(300.0)
+    assert clock.times([]).tolist() == []
+
+
+def a_run(seed: int, seconds: float | None, held_out: float = 0.8, fault_step: int | None = None) -> Run:
+    reached = None if seconds is None else Reached(epoch=round(seconds * 100), steps=round(seconds * 100), seconds=seconds)
+    return Run(
+        seed=seed,
+        steps=400,
+        epochs=400.0,
+        seconds=4.0,
+        steps_per_second=100.0,
+        loss=0.0002,
+        accuracy=1.0 if reached else 0.9,
+        held_out_accuracy=held_out,
+        target=reached,
+        settled=None if reached is None else dataclasses.replace(reached, epoch=2 * reached.epoch),
+        fault_step=fault_step,
+    )
+
+
+def standing(name: str, runs: list[Run]) -> Standing:
+    times = tuple(np.geomspace(0.01, 1.0, 9).tolist())
+    reached = spread(math.inf if one.target is None else one.target.seconds for one in runs)
+    rise = tuple(Spread(value, value, value) for value in (min(1.0, at / min(reached.median, 1e9)) for at in times))
+    return Standing(
+        name=name,
+        training={},
+        parameters=10,
+        compile_seconds=0.5,
+        runs=tuple(runs),
+        curve=Curve(seconds=times, training=rise, held_out=rise),
+    )
+
+
+def ended(*standings: Standing, **changed: object) -> Result:
+    fought = duels.duels(standings, limit=4.0)
+    given = {
+        "settings": Settings(entrants=tuple(one.name for one in standings), seeds=len(standings[0].runs)),
+        "data": "digits",
+        "train_samples": 40,
+        "held_out_samples": 359,
+        "stopped": "finished",
+        "rounds": 100,
+        "seconds": 8.0,
+        "standings": standings,
+        "duels": fought,
+        "winner": duels.champion(standings, fought),
+    }
+    return Result(**{**given, **changed})  # pyright: ignore[reportArgumentType]
+
+
+QUICK = standing("mlp:init=he", [a_run(seed, 0.20 + seed / 100) for seed in range(8)])
+SLOW = standing("mlp:init=he-wrong", [a_run(seed, 0.50 + seed / 100) for seed in range(8)])
+
+
+def with_times(name: str, *times: float | None, **changed: float) -> Standing:
+    return standing(name, [a_run(seed, at, **changed) for seed, at in enumerate(times)])
+
+
+def said(*standings: Standing, **changed: object) -> str:
+    return race_words.verdict(ended(*standings, **changed))
+
+
+def test_the_verdict_names_the_winner_the_times_and_the_p_value():
+    assert said(SLOW, QUICK) == (
+        "`mlp:init=he` wins: every training sample right after 235 ms (median of 8 seeds), `mlp:init=he-wrong` after 535 ms; p = 0.008"
+    )
+
+
+def test_an_entrant_that_does_not_get_there_is_beyond_the_limit():
+    never, half = with_times("never", *[None] * 8), with_times("half", *[0.3, None] * 4)
+    assert said(QUICK, never).endswith("(median of 8 seeds), `never` never; p = 0.008")
+    assert said(QUICK, half).endswith("`half` in 4 of 8 seeds; p = 0.008")
+
+
+def test_where_nobody_gets_there_the_held_out_samples_decide():
+    good, bad = with_times("good", *[None] * 8, held_out=0.9), with_times("bad", *[None] * 8, held_out=0.7)
+    assert said(bad, good) == "`good` wins: held-out samples right at the end 90.0% (median of 8 seeds), `bad` 70.0%; p = 0.008"
+    (duel,) = ended(bad, good).duels
+    assert (duel.by, duel.advantage) == ("held-out", pytest.approx(-0.2))
+
+
+def test_no_winner_is_called_for_less_than_the_machine_can_tell_or_too_few_seeds():
+    near = with_times("near", *(one.target.seconds * 1.05 for one in QUICK.runs if one.target))
+    assert said(QUICK, near).startswith("no winner: every training sample right: `mlp:init=he` after 235 ms, `near` after 247 ms")
+    assert said(QUICK, near).endswith("p = 0.008, but that is less apart than 10% of the time, which this machine cannot tell")
+    few = [with_times(name, 0.1 * at, 0.1 * at) for at, name in enumerate("ab", 1)]
+    assert said(*few) == "no winner: 2 seeds cannot show one (p is 0.5 at best); give --seeds 6 or more"
+    assert said(QUICK, QUICK, rounds=0) == "no winner: the race was interrupted before everyone had a turn"
+
+
+def test_on_a_restless_machine_a_winner_needs_a_longer_lead():
+    restless = [a_run(seed, 0.20 * (1.3 if seed % 2 else 1.0)) for seed in range(8)]
+    # 20 steps each: what differs is what a step took.
+    restless = [dataclasses.replace(one, target=dataclasses.replace(one.target, steps=20)) for one in restless]
+    (duel,) = ended(standing("restless", restless), with_times("behind", *[0.24, 0.31] * 4)).duels
+    assert (duel.p_adjusted, duel.winner) == (2 / 256, None)
+    deviation = np.log([1.0, 1.3] * 4).std(ddof=1) / 2**0.5
+    assert duel.needed == pytest.approx(np.exp(2 * deviation), rel=0.02)
+
+
+def test_of_three_the_winner_beats_both_others_after_the_correction():
+    third = with_times("third", *(0.51 + seed / 100 for seed in range(8)))
+    result = ended(SLOW, QUICK, third)
+    assert (result.winner, [duel.winner for duel in result.duels]) == ("mlp:init=he", ["mlp:init=he", None, "mlp:init=he"])
+    assert [duel.p_adjusted for duel in result.duels] == [3 * 2 / 256] * 3
+    assert "not beaten by anyone: `mlp:init=he-wrong`, `third`" in said(SLOW, third, with_times("last", *[3.0] * 8))
+
+
+WHOLE = """\
+`mlp:init=he` wins: every training sample right after 235 ms (median of 8 seeds), `mlp:init=he-wrong` after 535 ms; p = 0.008
+
+                              A mlp:init=he        B mlp:init=he-wrong
+every training sample right   8 of 8 seeds         8 of 8 seeds
+  after                       200 / 235 / 270 ms   500 / 535 / 570 ms
+  in epoch                    20 / 23.5 / 27       50 / 53.5 / 57
+and loss 0.000 in epoch       40 / 47 / 54         100 / 107 / 114
+accuracy at the end           100%                 100%
+  held out                    80.0%                80.0%
+loss at the end               0.000                0.000
+steps per second              100                  100
+epochs in its time            400                  400
+compiling, apart              500 ms               500 ms
+
+min / median / max of 8 seeds; 40 training samples of digits, 359 held out; 100 rounds of turns in
+8.0 s
+
+accuracy on the training samples against an entrant's own time (median of the seeds)
+"""
+
+
+def test_a_race_looks_so():
+    text = "\n".join(line.plain for line in race_view.lines(ended(QUICK, SLOW))) + "\n"
+    assert text.startswith(WHOLE)
+    assert text.endswith(
+        "       A mlp:init=he   B mlp:init=he-wrong\n\n"
+        "judged by a paired exact sign-flip test over the seeds, two-sided; to win takes p <= 0.05 and a lead\n"
+        "of 10% of the time (from the noise between the seeds of one entrant)\n"
+    )
+    assert max(map(len, text.splitlines()[1:])) <= 100
+
+
+def test_two_curves_in_letters():
+    rows = curves.picture([0.01, 0.1, 1.0], [[0.0, 1.0, 1.0], [None, 0.0, 1.0]], 23, braille=False)
+    assert ["".join(piece.text for piece in row).rstrip() for row in rows] == [
+        " 100% |    AAAAAAAAABAB",
+        *["      |    A       B"] * 4,
+        "  50% |    A       B",
+        *["      |    A       B"] * 5,
+        "   0% |AAAAABBBBBBBB",
+        "      ++-------+------+",
+        "       10 ms        1 s",
+    ]
+
+
+def test_a_curve_in_braille_has_a_dot_for_each_value():
+    rows = curves.picture([0.01, 1.0], [[1.0, 0.0]], 17)
+    dots = sum(bin(ord(piece.text) - 0x2800).count("1") for row in rows for piece in row if piece.curve == 0 and piece.text != "A")
+    letters = [piece.text for row in rows for piece in row if piece.text == "A"]
+    assert len(letters) == 1
+    # 20 columns of dots, 2 of them behind the letter, and 47 dots more where it jumps.
+    assert dots == 20 - 2 + 47
+    assert curves.can_draw_braille("utf-8") and not curves.can_draw_braille("ascii")
+
+
+def test_an_entrant_is_a_model_and_its_settings():
+    asked = Settings(entrants=("mlp", "mlp:init=he,hidden=64x32,jit=no,batch-size=20,lr=1e-3,inputs=raw", "mlp"), samples=30)
+    first, second, third = entrants(asked)
+    assert (first.name, third.name) == ("mlp", "mlp (2)")
+    trained = second.with_seed(3)
+    assert (trained.init, trained.hidden, trained.jit, trained.batch_size, trained.lr) == ("he", (64, 32), False, 20, 0.001)
+    assert (trained.inputs, trained.optimizer, trained.samples, trained.seed) == ("raw", "momentum", 30, 3)
+
+
+def test_everyone_follows_everyone_else():
+    orders = [contest._order(3, turn) for turn in range(6)]
+    assert sorted(map(tuple, orders)) == sorted(itertools.permutations(range(3)))
+    assert [contest._order(2, turn) for turn in range(4)] == [[0, 1], [1, 0], [1, 0], [0, 1]]
+
+
+@pytest.fixture(scope="module")
+def raced() -> Result:
+    """He's formula against the one misremembered, as the README has it but shorter."""
+    return run(Settings(entrants=("mlp:init=he", "mlp:init=he-wrong"), time_limit=3.0))
+
+
+def test_hes_formula_needs_at_most_half_the_epochs_to_all_right_and_to_loss_nought(raced):
+    he, wrong = raced.standings
+    for there in ("target.epoch", "settled.epoch"):
+        assert 2 * he.over_seeds(there).median <= wrong.over_seeds(there).median
+    for mine, theirs in zip(he.runs, wrong.runs, strict=True):
+        assert 2 * mine.target.epoch <= theirs.target.epoch
+    assert raced.winner == "mlp:init=he"
+
+
+def test_a_race_is_told_by_the_schema(raced):
+    document = documents.document("race", raced.findings, race_view.body(raced))
+    jsonschema.validate(json.loads(json.dumps(document, allow_nan=False)), SCHEMA, cls=jsonschema.Draft202012Validator)
+    assert set(SCHEMA["$defs"]["race_run"]["properties"]) == set(Run.__dataclass_fields__)
+    assert set(SCHEMA["$defs"]["race"]["properties"]) == {*Result.__dataclass_fields__, "verdict"} - {"findings"}
+
+
+def test_the_training_is_that_of_nandetect_train(raced):
+    from nandetect import train
+
+    settings = entrants(raced.settings)[0].with_seed(5)
+    alone = train.run(dataclasses.replace(settings, steps=60))
+    assert alone.overfit.epoch == raced.standings[0].runs[5].target.epoch
+
+
+def test_curves_rise_to_what_the_runs_reached(raced):
+    he = raced.standings[0]
+    assert he.curve.training[-1] == (1.0, 1.0, 1.0)
+    assert he.curve.held_out[-1].median == pytest.approx(he.over_seeds("held_out_accuracy").median, abs=0.03)
+    assert he.curve.seconds == raced.standings[1].curve.seconds
+
+
+def test_a_compiled_step_is_three_times_as_fast_and_more():
+    fast, slow = run(Settings(entrants=("mlp", "mlp:jit=no"), seeds=1, time_limit=0.5)).standings
+    assert fast.over_seeds("steps_per_second").min > 3 * slow.over_seeds("steps_per_second").max
+
+
+def test_an_entrant_that_turns_nan_is_located_and_not_dropped():
+    result = run(Settings(entrants=("mlp:loss=naive,lr=5", "mlp"), seeds=2, time_limit=0.5))
+    (finding,) = result.findings
+    broken, sound = result.standings
+    assert (finding.report.origin.primitive, finding.report.origin.source.code.strip()[:6]) == ("log", "return")
+    assert finding.message.startswith("mlp:loss=naive,lr=5: `log` made -inf in the forward pass of step ")
+    assert finding.message.endswith(", in 2 of 2 seeds")
+    assert (finding.step, broken.at_target, broken.runs[0].held_out_accuracy) == (broken.runs[0].fault_step, 0, 0.0)
+    assert [one.steps for one in broken.runs] == [one.fault_step for one in broken.runs]
+    assert (sound.at_target, sound.over_seeds("held_out_accuracy").min > 0.5) == (2, True)
+
+
+def test_an_interrupted_race_is_judged_by_what_was_raced():
+    def interrupt(line: str) -> None:
+        if line.startswith("racing") and len(seen) >= 3:
+            raise KeyboardInterrupt
+        seen.append(line)
+
+    seen: list[str] = []
+    result = run(Settings(entrants=("mlp:hidden=8", "mlp:hidden=8"), seeds=1, time_limit=60.0), interrupt)
+    assert (result.stopped, result.rounds > 0, result.standings[0].runs[0].steps > 0) == ("interrupted", True, True)
+
+
+def test_an_interrupt_amid_the_first_slice_leaves_a_result(monkeypatch):
+    def interrupted(self: Lane, seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Lane, "advance", interrupted)
+    result = run(Settings(entrants=("mlp:hidden=8", "mlp:hidden=8"), seeds=1, time_limit=60.0))
+    assert race_words.verdict(result).startswith("no winner: the race was interrupted before")
+    assert next(race_view.lines(result)).plain == race_words.verdict(result)
+
+
+def command(monkeypatch, *arguments: object) -> int:
+    """The exit code of the command line."""
+    monkeypatch.setattr("sys.argv", ["nandetect", "race", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return left.value.code or 0
+
+
+def test_the_command_writes_a_page_a_picture_and_a_document(monkeypatch, tmp_path, capsys, raced):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("nandetect.race.run", lambda settings, notice: dataclasses.replace(raced, settings=settings))
+    paths = [tmp_path / f"race.{kind}" for kind in ("html", "png", "json")]
+    options = itertools.chain.from_iterable(zip(("--html", "--png", "--json"), paths, strict=True))
+    assert command(monkeypatch, "mlp:init=he", "mlp:init=he-wrong", "--time-limit", "3s", *options) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    page, picture, document = (path.read_bytes() for path in paths)
+    assert picture.startswith(b"\x89PNG")
+    assert page.count(b"<svg") == 1 and first.encode() in page and b"<script" not in page and b"src=" not in page
+    assert json.loads(document)["race"]["verdict"] == first
+    assert first.startswith("`mlp:init=he` wins: every training sample right after ")
+
+
+def test_a_fault_exits_1_and_with_json_nothing_else_is_on_standard_output(monkeypatch, capsys, raced):
+    fault = Finding(rule="non-finite", code="ND001", severity="error", message="it made nan")
+    monkeypatch.setattr("nandetect.race.run", lambda settings, notice: dataclasses.replace(raced, findings=(fault,)))
+    assert command(monkeypatch, "mlp", "mlp", "--json", "-") == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["findings"][0]["message"] == "it made nan"
+    assert "error: it made nan" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["mlp"], "a race needs two entrants or more: nandetect race mlp:init=he mlp:init=he-wrong"),
+        (["mlp", "nowhere.py"], "there is no file nowhere.py"),
+        (["mlp", "nothing:init=he"], "there is no model nothing"),
+        (["mlp", "mlp:init=no-such"], "mlp.py has no init no-such; it has he, he-wrong, glorot, lecun, unit"),
+        (["mlp", "mlp:he"], "mlp:he: 'he' is no setting; write key=value, and widths as hidden=128x40"),
+        (["mlp", "mlp:"], "'mlp:' is no entrant: write FILE.py, mlp, or mlp:key=value,key=value"),
+        (["mlp", "mlp:speed=9"], "mlp:speed=9: there is no setting speed; there are init, loss, lr, optimizer, hidden, dtype"),
+        (["mlp", "mlp:lr=fast"], "mlp:lr=fast: lr=fast cannot be read; give a number"),
+        (["mlp", "mlp:lr=-1"], "mlp:lr=-1: lr -1: give a learning rate above 0"),
+        (["mlp", "mlp:jit=maybe"], "mlp:jit=maybe: jit=maybe cannot be read; give yes or no"),
+        (["mlp", "mlp:hidden=128,40"], "mlp:hidden=128,40: '40' is no setting; write key=value, and widths as hidden=128x40"),
+        (["mlp", "mlp:lr=1,lr=2"], "mlp:lr=1,lr=2: lr is given twice"),
+        (["mlp", "mlp:dtype=float64"], "mlp:dtype=float64: a race is run in 32 bits; give float32, bfloat16 or float16"),
+        (["mlp", "mlp", "--data", "nowhere"], "there is no data nowhere"),
+        (["mlp", "mlp", "--samples", "2000"], "--samples 2000: digits has 1438 training samples"),
+        (["mlp", "mlp", "--inputs", "no-such"], "--inputs no-such is not known; give raw, unit or standard"),
+        (["mlp", "mlp", "--seeds", "0"], "--seeds 0: give 1 to 32"),
+        (["mlp", "mlp", "--target", "110%"], "--target 110%: give an accuracy above 0% and up to 100%"),
+        (["mlp", "mlp", "--target", "all"], "--target all is not a share: write 95% or 0.95"),
+        (["mlp", "mlp", "--time-limit", "0s"], "--time-limit 0s: give a time above 0"),
+        (["mlp", "mlp", "--time-limit", "soon"], "--time-limit soon is not a time: write 30s, 5m or 1h"),
+        (["mlp", "mlp", "--png", "nowhere/out.png"], "--png nowhere/out.png: there is no directory nowhere"),
+        (["mlp", "mlp", "--html", "."], "--html . is a directory"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_raced_is_refused_in_one_line(arguments, told, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command(monkeypatch, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert told in err
+    assert list(tmp_path.iterdir()) == []
+    assert not jax.config.jax_enable_x64
+
+
+def test_without_matplotlib_a_plot_is_refused_before_the_race(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("nandetect.cli.race_plot.find_spec", lambda name: None)
+    assert command(monkeypatch, "mlp", "mlp", "--png", tmp_path / "out.png") == 2
+    assert capsys.readouterr().err == "nandetect: --html and --png need matplotlib: pip install 'nandetect[plot]'\n"
+
+
+def test_a_race_of_a_thing_against_itself_has_no_winner():
+    result = run(Settings(entrants=("mlp", "mlp"), seeds=6, time_limit=2.0))
+    assert result.winner is None
+    assert [one.target.epoch for one in result.standings[0].runs] == [one.target.epoch for one in result.standings[1].runs]
+
+
+def test_bad_settings_are_refused_from_python_too():
+    with pytest.raises(UsageError, match="--target 0"):
+        Settings(entrants=("mlp", "mlp"), target=0.0)
