@@ -20,7 +20,7 @@ provenance phase measure model_file
 program
 flow wanted derivative tape
 walk
-names compiled
+names compiled truth/
 loops shards
 trail
 event births explain doubt

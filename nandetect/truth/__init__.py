@@ -1,0 +1,6 @@
+"""The exact values of a traced function, in ball arithmetic, which bounds its own error."""
+
+from nandetect.truth.formula import Exact, of
+from nandetect.truth.values import Values
+
+__all__ = ["Exact", "Values", "of"]
