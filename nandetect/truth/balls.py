@@ -1,7 +1,7 @@
 """Numbers as balls: a midpoint and a radius that bounds the error, by python-flint (https://arblib.org); what decides needs a clear answer.
 
-An infinity and a NaN are always exact: what comes out non-finite because a ball is too wide raises `Unclear`, and all is done again with more
-bits. At the last precision nothing is unclear any more: see `split`.
+An infinity and a NaN are always exact: what comes out non-finite because a ball is too wide raises `Unclear`, and all is done again with
+more bits. At the last precision nothing is unclear any more: see `split`.
 """
 
 from __future__ import annotations

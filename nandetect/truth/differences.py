@@ -10,19 +10,18 @@ from typing import Any
 
 import jax
 import numpy as np
-from flint import arb
+from flint import arb, ctx
 
 from nandetect.errors import UsageError
-from nandetect.truth.balls import NAN, ZERO, two_to
+from nandetect.truth.balls import NAN, ZERO, Unclear, two_to
 from nandetect.truth.elementwise import decided
 from nandetect.truth.formula import KNOWN_BITS, Exact
 from nandetect.truth.table import each, lifted
 from nandetect.truth.values import Values
 
-# The longer step is 2^-400, below anything that a type of 32 bits or less can hold, or 2^-1300 for float64; the shorter one this much less.
-STEP, WIDE_STEP, SHORTER = 400, 1300, 64
-# A kink shows itself as a gap between the two sides that does not shrink with the step.
-SHRUNK = 32
+# The step is 2^-400, below anything that a type of 32 bits or less can hold, or 2^-1300 where float64 is meant; and what counts as zero.
+STEP, NOTHING = (400, 300)
+WIDE_STEP, WIDE_NOTHING = (1300, 1200)
 PRECISIONS = (2048, 8192)
 
 
@@ -34,8 +33,10 @@ def gradient(function: Callable[..., Any], argnum: int = 0) -> Callable[..., Any
 def derivative_at(exact: Exact, args: Sequence[Any], argnum: int = 0) -> Values:
     """The derivative of the exact scalar value itself with respect to an argument that is one array; NaN where it has none.
 
-    Each element is a central difference. The difference between the derivatives from either side, which goes to 0 with the step where the
-    function is smooth, bounds its error and is the radius. Raises `UsageError` where the value is no scalar, or has no exact rule.
+    Each element is a central difference. The difference between the derivatives from either side, which is the step times the second
+    derivative where the function is smooth, must be nothing beside the derivative, or nothing at all. It is the radius, together with the
+    step times the derivative, which is far more than the central difference can be off unless the third derivative is of the size of
+    one over the step. Raises `UsageError` where the value is no scalar, or has no exact rule.
     """
     if not exact.is_exact:
         raise UsageError(f"there is no exact derivative: {', '.join(exact.unsupported)} has no exact rule")
@@ -44,25 +45,51 @@ def derivative_at(exact: Exact, args: Sequence[Any], argnum: int = 0) -> Values:
         raise UsageError(f"argument {argnum} is not one array, so that its derivative is not one either")
     flat = [leaf for group in leaves for leaf in group]
     place = sum(map(len, leaves[:argnum]))
-    point = np.asarray(flat[place])
-    exponent = WIDE_STEP if point.dtype == np.float64 else STEP
-    centre = each(decided, lifted(point))
-    out = np.empty(point.shape, object)
-    for index in np.ndindex(point.shape):
-        out[index] = slope(lambda shift, at=index: _moved(exact, flat, place, centre, at, shift), exponent)
+    wide = np.asarray(flat[place]).dtype == np.float64
+    step, nothing = (two_to(-WIDE_STEP), two_to(-WIDE_NOTHING)) if wide else (two_to(-STEP), two_to(-NOTHING))
+    out = np.empty(np.shape(flat[place]), object)
+    out.fill(NAN)
+    for precision in PRECISIONS:
+        with ctx.workprec(precision):
+            _fill(out, exact, flat, place, step, nothing)
     return Values(out)
 
 
-def _moved(exact: Exact, flat: Sequence[Any], place: int, centre: np.ndarray, index: tuple[int, ...], shift: arb) -> Callable[[int], arb]:
-    """The value with one element moved, at a given precision."""
-    moved = np.array(centre)
-    moved[index] = exact_sum(moved[index], shift)
-    leaves = [*flat[:place], moved, *flat[place + 1 :]]
+def _fill(out: np.ndarray, exact: Exact, flat: list[Any], place: int, step: arb, nothing: arb) -> None:
+    """Put the derivatives that the precision in force finds in the places that are NaN."""
+    centre = each(decided, lifted(flat[place]))
 
-    def at(precision: int) -> arb:
-        (value,) = exact.at_leaves(leaves, (precision,), known=lambda ball: True)
-        if value.shape:
-            raise UsageError(f"the derivative of one number is asked for, and the function returns an array of shape {value.shape}")
-        return value.balls[()]
+    def value(index: tuple[int, ...], shift: arb) -> arb:
+        moved = np.array(centre)
+        moved[index] = moved[index] + shift
+        return _scalar(exact.at_leaves([*flat[:place], moved, *flat[place + 1 :]], (ctx.prec,), known=lambda ball: True)[0])
 
-    return at
+    # Any element moved by nothing.
+    at_centre: arb | None = None
+    for index in np.ndindex(out.shape):
+        if out[index] is not NAN:
+            continue
+        try:
+            at_centre = value(index, ZERO) if at_centre is None else at_centre
+            out[index] = _slope(value(index, -step), at_centre, value(index, step), step, nothing)
+        except Unclear:
+            continue
+
+
+def _scalar(values: Values) -> arb:
+    if values.shape:
+        raise UsageError(f"the derivative of one number is asked for, and the function returns an array of shape {values.shape}")
+    return values.balls.item()
+
+
+def _slope(before: arb, here: arb, after: arb, step: arb, nothing: arb) -> arb:
+    """The derivative from three values; NaN where its two sides do not agree, or there are too few bits to say."""
+    gap = abs(after - 2 * here + before) / step
+    slope = (after - before) / (2 * step)
+    slope = slope.union(slope + gap).union(slope - gap) if gap.is_finite() else NAN
+    slope = slope.union(slope * (1 + step)).union(slope * (1 - step))
+    if not slope.is_finite():
+        return NAN
+    if slope.rad() < nothing:
+        return slope if slope.rel_accuracy_bits() >= KNOWN_BITS or slope.abs_upper() > nothing else ZERO
+    return slope if slope.rel_accuracy_bits() >= KNOWN_BITS else NAN

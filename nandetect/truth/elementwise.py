@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -44,8 +45,7 @@ def div(x: Any, y: Any) -> Any:
     if quotient.is_finite():
         return quotient
     above, below = np.float64(rank(x)), np.float64(rank(y))
-    with np.errstate(all="ignore"):
-        return number(above / below)
+    return number(above / below)
 
 
 def power(x: Any, n: int) -> Any:
@@ -53,16 +53,14 @@ def power(x: Any, n: int) -> Any:
     y = x**n
     if y.is_finite():
         return y
-    with np.errstate(all="ignore"):
-        return number(np.float64(rank(x)) ** n)
+    return number(np.float64(rank(x)) ** n)
 
 
 def pow(x: Any, y: Any) -> Any:
     """A real power, NaN of a negative number unless the exponent is an integer; what meets 0 and infinities is as in IEEE 754."""
     exponent = decided(y)
     if not (x.is_finite() and exponent.is_finite()):
-        with np.errstate(all="ignore"):
-            return number(np.power(_beside_one(x), _beside_one(y)))
+        return number(np.power(_beside_one(x), _beside_one(y)))
     if exponent.is_exact() and exponent.is_integer() and abs(exponent) < 2**62:
         return power(x, int(nearest(exponent)))
     which = sign(x)
@@ -77,9 +75,14 @@ def _beside_one(x: Any) -> np.float64:
     if not np.isfinite(which) or which == 0:
         return np.float64(which)
     ball = decided(x)
-    if ball.is_exact() and ball.is_integer() and not abs(ball) == 1:
+    if ball.is_exact() and ball.is_integer() and abs(ball) != 1:
         return np.float64(which * (3 if int(nearest(ball)) % 2 else 2))
     return np.float64(which * {-1: 0.5, 0: 1.0, 1: 2.5}[order(abs(x), number(1)) or 0])
+
+
+def polynomial(x: Any, *coefficients: Any) -> Any:
+    """The coefficients, lowest first, times the powers of x."""
+    return functools.reduce(lambda sum, coefficient: add(coefficient, mul(x, sum)), reversed(coefficients))
 
 
 def largest(x: Any, y: Any) -> Any:
@@ -159,10 +162,7 @@ def atan2(y: Any, x: Any) -> Any:
     up, right = sign(y), sign(x)
     if not (y.is_finite() and x.is_finite()):
         y, x = (number(0 if v.is_finite() else int(rank(v) > 0) * 2 - 1) for v in (y, x))
-    if sign(y) == 0:
-        angle = ZERO if right != -1 else arb.pi()
-    else:
-        angle = abs(arb.atan2(decided(y), decided(x)))
+    angle = abs(arb.atan2(decided(y), decided(x))) if sign(y) else ZERO if right != -1 else arb.pi()
     return number(-angle if up == -1 else angle)
 
 
@@ -232,6 +232,8 @@ for _name, _plain in {
     "floor": floor,
     "ceil": ceil,
     "square": lambda x: mul(x, x),
+    "one_minus_square": lambda x: number(1) - mul(x, x),
+    "polynomial": polynomial,
     "max": largest,
     "min": smallest,
     "clamp": clamp,

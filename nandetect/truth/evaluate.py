@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from nandetect import compat, measure, walk
@@ -111,7 +112,7 @@ def unsupported(jaxpr: Any) -> Iterator[str]:
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
         inner = compat.sub_jaxprs(eqn)
-        if any(getattr(atom.aval, "dtype", None) is not None and atom.aval.dtype.kind == "c" for atom in [*eqn.invars, *eqn.outvars]):
+        if any(_is_complex(atom.aval) for atom in [*eqn.invars, *eqn.outvars]):
             yield f"{name} (complex)"
         elif name in compat.DEBUG:
             continue
@@ -125,3 +126,8 @@ def unsupported(jaxpr: Any) -> Iterator[str]:
 def _only_bits(eqn: Any) -> bool:
     """Whether an equation makes floats of bits, which is exact whoever does it."""
     return eqn.primitive.name == "bitcast_convert_type" and not measure.is_inexact(eqn.invars[0].aval)
+
+
+def _is_complex(aval: Any) -> bool:
+    dtype = getattr(aval, "dtype", None)
+    return dtype is not None and bool(jnp.issubdtype(dtype, np.complexfloating))

@@ -22,8 +22,21 @@ KNOWN_BITS = 100
 NOTHING = 1200
 
 
+Known = Callable[[arb], bool]
+
+
+def is_known(ball: arb) -> bool:
+    """Whether a ball is as narrow as is asked for; what is not finite is so exactly."""
+    if not ball.is_finite() or ball.is_exact() or ball.rel_accuracy_bits() >= KNOWN_BITS:
+        return True
+    return bool(ball.rad() < two_to(-NOTHING))
+
+
 class Exact:
-    """A traced function. `unsupported` names the primitives without an exact rule; with any, values are float64's and `is_exact` is False."""
+    """A traced function. `unsupported` names the primitives that have no exact rule.
+
+    With any, the values are those of the function in float64, and `is_exact` is False.
+    """
 
     def __init__(self, function: Callable[..., Any], args: Sequence[Any]):
         self.function = function
@@ -44,12 +57,14 @@ class Exact:
             raise UsageError(f"the function was traced on arguments of shapes {self.shapes}, not {[np.shape(leaf) for leaf in leaves]}")
         return self.at_leaves(leaves) if self.is_exact else self.in_float64(args)
 
-    def at_leaves(self, leaves: Sequence[Any], precisions: Sequence[int] = LADDER, known: Callable[[arb], bool] | None = None) -> list[Values]:
-        """The values at flat arguments, which may also be object arrays of `flint.arb`; with what is `known` enough decided by the caller."""
-        known = known or is_known
+    def at_leaves(self, leaves: Sequence[Any], precisions: Sequence[int] = LADDER, known: Known = is_known) -> list[Values]:
+        """The values at flat arguments, also object arrays of `flint.arb`, by the first of the precisions at which all are known.
+
+        Raises `Unclear` where none of the precisions decides what must be decided; the last of `LADDER` always does.
+        """
         found: list[np.ndarray] | None = None
         for precision in precisions:
-            with ctx.workprec(precision):
+            with ctx.workprec(precision), np.errstate(all="ignore"):
                 try:
                     outs = evaluate.run(self.jaxpr, self.consts, leaves)
                 except Unclear:
@@ -58,7 +73,8 @@ class Exact:
             found = balls if found is None else [np.where(_mask(known, old), old, new) for old, new in zip(found, balls, strict=True)]
             if all(_mask(known, ball).all() for ball in found):
                 break
-        assert found is not None, "at the last precision nothing is unclear"
+        if found is None:
+            raise Unclear
         return [Values(each(lambda ball: settled(ball, known), balls)) for balls in found]
 
     def in_float64(self, args: Sequence[Any]) -> list[Values]:
@@ -74,20 +90,12 @@ def of(function: Callable[..., Any], *args: Any) -> Exact:
     return Exact(function, args)
 
 
-def is_known(ball: arb) -> bool:
-    """Whether a ball is as narrow as is asked for; what is not finite is so exactly."""
-    if not ball.is_finite() or ball.is_exact() or ball.rel_accuracy_bits() >= KNOWN_BITS:
-        return True
-    return bool(ball.rad() < two_to(-NOTHING))
-
-
-def settled(ball: arb, known: Callable[[arb], bool] = is_known) -> arb:
+def settled(ball: arb, known: Known = is_known) -> arb:
     """A ball as it is handed out: zero where it is nothing, NaN where all the bits there are did not decide it."""
     if not known(ball):
         return NAN
     return arb(0) if ball.is_finite() and ball.abs_upper() < two_to(-NOTHING) and ball.rel_accuracy_bits() < KNOWN_BITS else ball
 
 
-def _mask(known: Callable[[arb], bool], balls: np.ndarray) -> np.ndarray:
+def _mask(known: Known, balls: np.ndarray) -> np.ndarray:
     return np.asarray(each(known, balls), bool)
-

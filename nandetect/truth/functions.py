@@ -18,9 +18,10 @@ Real = Callable[[arb], arb]
 class Function:
     """A real function. `value` may give anything non-finite where it fails; the rest says what is meant there.
 
-    `below` and `above` are the limits at -inf and inf (None: `value` knows); `edges` holds points at which `value` fails, with the value there (None: it does
-    not fail, but does a little further on); `poles` is the value at 0, -1, -2, ... . Outside of `domain` there is none. `tail` gives
-    the value in two parts where a ball would keep the first only.
+    `below` and `above` are the limits at -inf and inf (None: `value` knows). `edges` holds points at which `value` fails, with the
+    value there (None: it does not fail, but does a little further on); `poles` is the value at 0, -1, -2, ... . Outside of `domain`
+    there is none. At the last precision, `tail` gives the value in two parts where a ball would keep the first only, and `rewritten`
+    the value of a split number for which `slope` would not do.
     """
 
     value: Real
@@ -149,6 +150,9 @@ FUNCTIONS: dict[str, Function] = {
     ),
     "expm1": Function(value=arb.expm1, slope=arb.exp, below=-ONE, above=INF, tail=lambda x: (-ONE, x.exp()) if x < -1 else None),
     "log": _log,
+    "log2": Function(
+        value=lambda x: x.log_base(2), slope=lambda x: 1 / (x * arb(2).log()), above=INF, edges={0: NEGATIVE_INF}, domain=(ZERO, INF)
+    ),
     "log1p": Function(
         value=arb.log1p, above=INF, edges={-1: NEGATIVE_INF}, domain=(-ONE, INF), rewritten=lambda x: _log.at_split(Split(1) + x)
     ),
@@ -189,9 +193,7 @@ FUNCTIONS: dict[str, Function] = {
     "erfc": Function(
         value=arb.erfc, slope=lambda x: -_bell(x), below=arb(2), above=ZERO, tail=lambda x: (arb(2), -(-x).erfc()) if x < -1 else None
     ),
-    "erf_inv": Function(
-        value=arb.erfinv, slope=lambda x: 1 / _bell(x.erfinv()), edges={-1: NEGATIVE_INF, 1: INF}, domain=(-ONE, ONE)
-    ),
+    "erf_inv": Function(value=arb.erfinv, slope=lambda x: 1 / _bell(x.erfinv()), edges={-1: NEGATIVE_INF, 1: INF}, domain=(-ONE, ONE)),
     "lgamma": Function(value=_lgamma, slope=arb.digamma, below=INF, above=INF, poles=INF),
     "digamma": Function(value=arb.digamma, above=INF, poles=NAN),
     "bessel_i0e": Function(value=_i0e, below=ZERO, above=ZERO),

@@ -9,16 +9,35 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from nandetect import compat
 from nandetect.moves import MOVES
 from nandetect.truth.balls import NAN
 from nandetect.truth.elementwise import add, largest, mul, smallest, sub
 from nandetect.truth.reductions import joined_at
-from nandetect.truth.table import RULES, is_exact, lifted, number, rule
+from nandetect.truth.table import RULES, array, lifted, number, rule
 
 for _name, _move in MOVES.items():
     # An operand that moves together with exact ones (what a pad fills in) is exact too: only a case's number and a window's place are not.
     RULES[_name] = lambda params, *xs, move=_move: move(params, *xs)
+
+
+@rule("name", "device_put")
+def _handed_on(params: dict[str, Any], *xs: np.ndarray) -> list[np.ndarray]:
+    return list(xs)
+
+
+@rule("stack")
+def _stack(params: dict[str, Any], *xs: np.ndarray) -> list[np.ndarray]:
+    return [np.stack(xs, params["axis"])]
+
+
+@rule("unstack")
+def _unstack(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
+    return [array(part) for part in np.moveaxis(x, params["axis"], 0)]
+
+
+@rule("tile")
+def _tile(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
+    return [np.tile(x, params["reps"])]
 
 
 @rule("iota")
@@ -46,7 +65,7 @@ def _gather(params: dict[str, Any], x: np.ndarray, indices: np.ndarray) -> list[
     )
     filling = params.get("fill_value")
     elements = np.append(x.reshape(-1), [number(NAN if filling is None else filling)])
-    return [elements[np.asarray(places)]]
+    return [array(elements[np.asarray(places)])]
 
 
 def _scattered(params: dict[str, Any], x: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> np.ndarray:

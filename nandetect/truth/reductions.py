@@ -57,7 +57,7 @@ def _cumlogsumexp(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
 def _extreme(params: dict[str, Any], x: np.ndarray, wanted: int) -> list[np.ndarray]:
     (axis,) = params["axes"]
 
-    def first(row: Sequence[Any]) -> int:
+    def first(row: np.ndarray) -> int:
         best = 0
         for at, element in enumerate(row):
             if row[best].is_nan():
@@ -145,4 +145,3 @@ def joined_at(join: Callable[[Any, Any], Any] | None, x: np.ndarray, places: np.
         if place >= 0:
             out[place] = update if join is None else join(out[place], update)
     return out.reshape(x.shape)
-

@@ -90,5 +90,3 @@ def _distance(ball: arb, other: Any) -> float:
     if not (ball.is_finite() and other.is_finite()):
         return 0.0 if _infinity(ball) == _infinity(other) else np.inf
     return abs(nearest(ball - other, form_of(np.float64)))
-
-
