@@ -19,9 +19,11 @@ from nandetect.truth.formula import KNOWN_BITS, Exact
 from nandetect.truth.table import each, lifted
 from nandetect.truth.values import Values
 
-# The step is 2^-400, below anything that a type of 32 bits or less can hold, or 2^-1300 where float64 is meant; and what counts as zero.
+# The step is 2^-400, below anything that a type of 32 bits or less can hold, or 2^-1300 where float64 is meant;
+# what counts as zero; and how many bits shorter the second step is.
 STEP, NOTHING = (400, 300)
 WIDE_STEP, WIDE_NOTHING = (1300, 1200)
+SHORTER = 8
 PRECISIONS = (2048, 8192)
 
 
@@ -33,10 +35,9 @@ def gradient(function: Callable[..., Any], argnum: int = 0) -> Callable[..., Any
 def derivative_at(exact: Exact, args: Sequence[Any], argnum: int = 0) -> Values:
     """The derivative of the exact scalar value itself with respect to an argument that is one array; NaN where it has none.
 
-    Each element is a central difference. The difference between the derivatives from either side, which is the step times the second
-    derivative where the function is smooth, must be nothing beside the derivative, or nothing at all. It is the radius, together with the
-    step times the derivative, which is far more than the central difference can be off unless the third derivative is of the size of
-    one over the step. Raises `UsageError` where the value is no scalar, or has no exact rule.
+    Each element is a central difference. Where the function is smooth, the derivatives from either side differ by no more than the step
+    times its second derivative, and the central difference with a shorter step by less. Both are the radius, and must be nothing
+    beside the derivative, or nothing at all. Raises `UsageError` where the value is no scalar, or has no exact rule.
     """
     if not exact.is_exact:
         raise UsageError(f"there is no exact derivative: {', '.join(exact.unsupported)} has no exact rule")
@@ -71,7 +72,8 @@ def _fill(out: np.ndarray, exact: Exact, flat: list[Any], place: int, step: arb,
             continue
         try:
             at_centre = value(index, ZERO) if at_centre is None else at_centre
-            out[index] = _slope(value(index, -step), at_centre, value(index, step), step, nothing)
+            long, short = (_slope(value(index, -width), at_centre, value(index, width), width) for width in (step, step * two_to(-SHORTER)))
+            out[index] = _agreed(long, short, nothing)
         except Unclear:
             continue
 
@@ -82,14 +84,17 @@ def _scalar(values: Values) -> arb:
     return values.balls.item()
 
 
-def _slope(before: arb, here: arb, after: arb, step: arb, nothing: arb) -> arb:
-    """The derivative from three values; NaN where its two sides do not agree, or there are too few bits to say."""
-    gap = abs(after - 2 * here + before) / step
-    slope = (after - before) / (2 * step)
-    slope = slope.union(slope + gap).union(slope - gap) if gap.is_finite() else NAN
-    slope = slope.union(slope * (1 + step)).union(slope * (1 - step))
+def _slope(before: arb, here: arb, after: arb, step: arb) -> arb:
+    """The derivative from values on either side, with the difference between the sides as the radius."""
+    slope, half = (after - before) / (2 * step), (after - 2 * here + before) / (2 * step)
+    return (slope + half).union(slope - half)
+
+
+def _agreed(long: arb, short: arb, nothing: arb) -> arb:
+    """What both steps say; NaN where that is not one number, or there are too few bits to say."""
+    slope = long.union(short)
     if not slope.is_finite():
         return NAN
-    if slope.rad() < nothing:
-        return slope if slope.rel_accuracy_bits() >= KNOWN_BITS or slope.abs_upper() > nothing else ZERO
-    return slope if slope.rel_accuracy_bits() >= KNOWN_BITS else NAN
+    if slope.rel_accuracy_bits() >= KNOWN_BITS:
+        return slope
+    return ZERO if slope.abs_upper() < nothing else NAN

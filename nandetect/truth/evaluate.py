@@ -14,7 +14,7 @@ from nandetect.truth import elementwise, moving, reductions  # noqa: F401  (they
 from nandetect.truth.table import RULES, is_exact, lifted
 
 # A loop that the program ends by rounding need not end in truth.
-MOST_ITERATIONS = 1 << 17
+MOST_ITERATIONS = 1 << 15
 ENTERED = frozenset({"jit", "pjit", "remat", "remat2", "checkpoint", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"})
 
 

@@ -21,7 +21,7 @@ class Function:
     `below` and `above` are the limits at -inf and inf (None: `value` knows). `edges` holds points at which `value` fails, with the
     value there (None: it does not fail, but does a little further on); `poles` is the value at 0, -1, -2, ... . Outside of `domain`
     there is none. At the last precision, `tail` gives the value in two parts where a ball would keep the first only, and `rewritten`
-    the value of a split number for which `slope` would not do.
+    the whole function in terms of others that do so.
     """
 
     value: Real
@@ -47,7 +47,7 @@ class Function:
         """The function at `high + low`: its value at `high`, and `low` times its slope somewhere between the two (mean value theorem)."""
         if not x.is_finite():
             return self.at_ball(x.high)
-        if self.rewritten is not None and not x.low.is_zero():
+        if self.rewritten is not None:
             return self.rewritten(x)
         if self.slope is None or x.low.is_zero():
             return self.at_ball(self.snapped(x.whole()))
