@@ -252,6 +252,14 @@ def test_an_exponential_neither_overflows_nor_underflows():
     assert exact(jnp.exp, x).defined.all()
 
 
+def test_what_all_the_bits_there_are_do_not_decide_is_not_claimed():
+    """exp(1e4) is known to some 2,460 digits only, of 4,343; so its exponential is not known at all."""
+    assert not exact(lambda x: jnp.exp(jnp.exp(x)), 1e4).defined
+    assert exact(lambda x: jnp.exp(-jnp.exp(x)), 1e4).balls[()] == 0
+    undecided = exact(lambda x: jnp.log(jnp.exp(-jnp.exp(x))), 1e4)
+    assert not undecided.defined and undecided.infinite == 0
+
+
 def test_casts_do_not_round():
     assert exact(lambda x: (x.astype(jnp.bfloat16) * 3).astype(jnp.float16).astype(jnp.float32), 1.001).balls[()] == ball_of(1.001) * 3
 

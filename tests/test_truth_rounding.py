@@ -33,7 +33,8 @@ def neighbours(value, dtype):
     near = np.asarray(float(value)).astype(dtype)
     if not np.isfinite(near.astype(np.float64)):
         near = np.asarray(np.sign(float(value)) * float(jnp.finfo(dtype).max)).astype(dtype)
-    steps = [near, np.nextafter(near, np.asarray(np.inf, dtype)), np.nextafter(near, np.asarray(-np.inf, dtype))]
+    with np.errstate(over="ignore"):
+        steps = [near, np.nextafter(near, np.asarray(np.inf, dtype)), np.nextafter(near, np.asarray(-np.inf, dtype))]
     return [step for step in steps if np.isfinite(step.astype(np.float64))]
 
 

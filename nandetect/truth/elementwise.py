@@ -111,50 +111,6 @@ def _sign(x: Any) -> Any:
     return number(NAN if which is None else which)
 
 
-def _is_whole(x: Any) -> bool:
-    """Whether rounding to an integer would change nothing that anyone asks for: to 38 digits it is one."""
-    return not x.is_finite() or bool(abs(x) > number(2**128))
-
-
-def rounding(how: Callable[[Any, int], Any]) -> Callable[[Any], Any]:
-    """A rounding to integers; `how` says which, of the integer nearest to a number and of the side of it on which the number is."""
-
-    def of(x: Any) -> Any:
-        if _is_whole(x):
-            return x
-        middle = nearest(decided(x))
-        side = sign(x - number(int(middle)))
-        assert side is not None
-        return number(int(how(middle, side)))
-
-    return of
-
-
-def _halfway(x: Any, even: bool) -> Any:
-    """The nearest integer; a half goes to the even one, or away from zero."""
-    if _is_whole(x):
-        return x
-    low = rounding(lambda middle, side: middle - (side < 0))(x)
-    side = sign(x - low - number(0.5))
-    if side == 0:
-        side = int(nearest(decided(low))) % 2 if even else int(sign(x) == 1)
-    return low + number(1 if side == 1 else 0)
-
-
-def rem(x: Any, y: Any) -> Any:
-    """What division towards zero leaves, with the sign of x."""
-    if not x.is_finite() or y.is_nan() or sign(y) == 0:
-        return number(NAN)
-    if not y.is_finite():
-        return x
-    quotient = div(x, y)
-    return x - y * (floor if sign(quotient) == 1 else ceil)(quotient)
-
-
-floor = rounding(lambda middle, side: middle - (side < 0))
-ceil = rounding(lambda middle, side: middle + (side > 0))
-
-
 def atan2(y: Any, x: Any) -> Any:
     """The angle of a point, with the axes' own angles for points that lie on them or infinitely far out."""
     if y.is_nan() or x.is_nan():
@@ -191,31 +147,6 @@ def several(function: Callable[..., arb]) -> Callable[..., Any]:
     return of
 
 
-def convert(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
-    """From float to float nothing changes; from integers to floats nothing is rounded; to integers it is cut off, to booleans compared."""
-    dtype = np.dtype(params["new_dtype"])
-    if dtype.kind not in "biu":
-        return [lifted(x)]
-    if x.dtype != object:
-        return [x.astype(dtype)]
-    if dtype.kind == "b":
-        return [np.asarray(each(lambda v: sign(v) != 0, x), bool)]
-    info = np.iinfo(dtype)
-    return [np.asarray(each(lambda v: _cut(v, int(info.min), int(info.max)), x), dtype)]
-
-
-def _cut(x: Any, least: int, most: int) -> int:
-    """A number without its fraction, kept within an integer type as XLA keeps it; 0 of a NaN."""
-    if x.is_nan():
-        return 0
-    if x > number(most):
-        return most
-    if x < number(least):
-        return least
-    return int(nearest(decided((floor if sign(x) == 1 else ceil)(x))))
-
-
-RULES["convert_element_type"] = convert
 for _name, _function in FUNCTIONS.items():
     elementwise(_name, _function)
 for _name, _several in SEVERAL.items():
@@ -229,15 +160,12 @@ for _name, _plain in {
     "neg": lambda x: -x,
     "abs": abs,
     "sign": _sign,
-    "floor": floor,
-    "ceil": ceil,
     "square": lambda x: mul(x, x),
     "one_minus_square": lambda x: number(1) - mul(x, x),
     "polynomial": polynomial,
     "max": largest,
     "min": smallest,
     "clamp": clamp,
-    "rem": rem,
     "pow": pow,
     "atan2": atan2,
     # Types round; the truth does not.
@@ -263,9 +191,3 @@ def _is_finite(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
 @rule("integer_pow")
 def _integer_pow(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
     return [each(lambda v: power(v, params["y"]), x)]
-
-
-@rule("round")
-def _round(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
-    even = "EVEN" in getattr(params["rounding_method"], "name", "")
-    return [each(lambda v: _halfway(v, even), x)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from nandetect import compat, measure, walk
 from nandetect.errors import UsageError
-from nandetect.truth import elementwise, moving, reductions  # noqa: F401  (they fill the table)
+from nandetect.truth import elementwise, moving, reductions, whole  # noqa: F401  (they fill the table)
 from nandetect.truth.table import RULES, is_exact, lifted
 
 # A loop that the program ends by rounding need not end in truth.

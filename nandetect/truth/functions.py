@@ -8,7 +8,7 @@ from typing import Any
 
 from flint import arb
 
-from nandetect.truth.balls import INF, NAN, NEGATIVE_INF, ONE, ZERO, Unclear, nearest
+from nandetect.truth.balls import INF, NAN, NEGATIVE_INF, ONE, ZERO, Unclear, holds_zero, nearest
 from nandetect.truth.split import Split, joined
 
 Real = Callable[[arb], arb]
@@ -21,7 +21,7 @@ class Function:
     `below` and `above` are the limits at -inf and inf (None: `value` knows). `edges` holds points at which `value` fails, with the
     value there (None: it does not fail, but does a little further on); `poles` is the value at 0, -1, -2, ... . Outside of `domain`
     there is none. At the last precision, `tail` gives the value in two parts where a ball would keep the first only, and `rewritten`
-    the whole function in terms of others that do so.
+    the whole function in terms of others that do so; of a `positive` function, a ball that holds zero is not zero but too wide.
     """
 
     value: Real
@@ -33,6 +33,7 @@ class Function:
     domain: tuple[arb, arb] = (NEGATIVE_INF, INF)
     tail: Callable[[arb], tuple[arb, arb] | None] = lambda x: None
     rewritten: Callable[[Split], Split] | None = None
+    positive: bool = False
 
     def __call__(self, x: Any) -> Any:
         """The function at a number; raises `Unclear` where its ball is too wide to say."""
@@ -62,7 +63,9 @@ class Function:
         if parts is not None:
             return joined(*parts)
         y = self.at_plain(x)
-        return Split(NAN) if y is None else joined(y)
+        if y is None:
+            return Split(NAN)
+        return Split(y) if self.positive else joined(y)
 
     def at_plain(self, x: arb) -> arb | None:
         """The function at a ball; None where that is not clear."""
@@ -86,7 +89,9 @@ class Function:
         return None
 
     def snapped(self, x: arb) -> arb:
-        """A ball, or the edge or pole that it holds."""
+        """A ball, or the edge or pole that it holds. What still holds zero here is not zero: see `positive`."""
+        if holds_zero(x):
+            return x
         for point in self.edges:
             if x.contains(point):
                 return arb(point)
@@ -140,8 +145,11 @@ def _small(x: arb) -> bool:
 _log = Function(value=arb.log, slope=lambda x: 1 / x, above=INF, edges={0: NEGATIVE_INF}, domain=(ZERO, INF))
 
 FUNCTIONS: dict[str, Function] = {
-    "exp": Function(value=arb.exp, slope=arb.exp, below=ZERO, above=INF, tail=lambda x: (ONE, x.expm1()) if _small(x) else None),
+    "exp": Function(
+        positive=True, value=arb.exp, slope=arb.exp, below=ZERO, above=INF, tail=lambda x: (ONE, x.expm1()) if _small(x) else None
+    ),
     "exp2": Function(
+        positive=True,
         value=lambda x: arb(2) ** x,
         slope=lambda x: arb(2).log() * arb(2) ** x,
         below=ZERO,
@@ -157,6 +165,7 @@ FUNCTIONS: dict[str, Function] = {
         value=arb.log1p, above=INF, edges={-1: NEGATIVE_INF}, domain=(-ONE, INF), rewritten=lambda x: _log.at_split(Split(1) + x)
     ),
     "logistic": Function(
+        positive=True,
         value=_logistic,
         slope=lambda x: 1 / (2 + x.exp() + (-x).exp()),
         below=ZERO,
@@ -171,7 +180,7 @@ FUNCTIONS: dict[str, Function] = {
         tail=lambda x: None if not abs(x) > 1 else _one_and(lambda x: 2 / ((2 * x).exp() + 1))(x),
     ),
     "sinh": Function(value=arb.sinh, slope=arb.cosh, below=NEGATIVE_INF, above=INF),
-    "cosh": Function(value=arb.cosh, slope=arb.sinh, below=INF, above=INF),
+    "cosh": Function(positive=True, value=arb.cosh, slope=arb.sinh, below=INF, above=INF),
     "asinh": Function(value=arb.asinh, slope=lambda x: (1 + x * x).rsqrt(), below=NEGATIVE_INF, above=INF),
     "acosh": Function(value=arb.acosh, slope=lambda x: (x * x - 1).rsqrt(), above=INF, edges={1: ZERO}, domain=(ONE, INF)),
     "atanh": Function(
@@ -187,11 +196,16 @@ FUNCTIONS: dict[str, Function] = {
     "acos": Function(value=arb.acos, slope=lambda x: -(1 - x * x).rsqrt(), edges={-1: None, 1: None}, domain=(-ONE, ONE)),
     "atan": Function(value=arb.atan, slope=lambda x: 1 / (1 + x * x), below=None, above=None),
     "sqrt": Function(value=arb.sqrt, slope=lambda x: x.rsqrt() / 2, above=INF, edges={0: ZERO}, domain=(ZERO, INF)),
-    "rsqrt": Function(value=arb.rsqrt, slope=lambda x: -x.rsqrt() / (2 * x), above=ZERO, edges={0: INF}, domain=(ZERO, INF)),
+    "rsqrt": Function(positive=True, value=arb.rsqrt, slope=lambda x: -x.rsqrt() / (2 * x), above=ZERO, edges={0: INF}, domain=(ZERO, INF)),
     "cbrt": Function(value=_cbrt, slope=lambda x: _cbrt(x) / (3 * x), below=NEGATIVE_INF, above=INF, edges={0: ZERO}),
     "erf": Function(value=arb.erf, slope=_bell, below=-ONE, above=ONE, tail=lambda x: None if not abs(x) > 1 else _one_and(arb.erfc)(x)),
     "erfc": Function(
-        value=arb.erfc, slope=lambda x: -_bell(x), below=arb(2), above=ZERO, tail=lambda x: (arb(2), -(-x).erfc()) if x < -1 else None
+        positive=True,
+        value=arb.erfc,
+        slope=lambda x: -_bell(x),
+        below=arb(2),
+        above=ZERO,
+        tail=lambda x: (arb(2), -(-x).erfc()) if x < -1 else None,
     ),
     "erf_inv": Function(value=arb.erfinv, slope=lambda x: 1 / _bell(x.erfinv()), edges={-1: NEGATIVE_INF, 1: INF}, domain=(-ONE, ONE)),
     "lgamma": Function(value=_lgamma, slope=arb.digamma, below=INF, above=INF, poles=INF),
