@@ -37,6 +37,7 @@ everywhere
 script
 train/
 subject
+compare/
 inspect_program
 render/
 per_test notebook

@@ -1,0 +1,169 @@
+"""How `nandetect diff-loss` looks: the verdict, then for each function where it is finite, what it loses, and where it parts."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from nandetect.records import plain
+from nandetect.render import excerpt, layout, page, words
+
+if TYPE_CHECKING:
+    from nandetect.compare import Comparison
+    from nandetect.compare.results import Breakage, Judged, Parting, Ratio, Sample, Survey, Threshold, Worst
+
+_WIDTH = 100
+# A column of the picture for each size, as high as half of the bits that a float32 has.
+_BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.,-=+*#"
+_BITS = 24
+_PICTURED = ("scale", "gap, wrong class", "gap, right class", "offset", "all equal", "all equal, negative")
+
+
+def show(found: Comparison, to_stderr: bool = False) -> None:
+    """Print it, with blocks where the terminal's encoding has them."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    try:
+        _BLOCKS.encode(stream.encoding or "ascii")
+        blocks = _BLOCKS
+    except (UnicodeEncodeError, LookupError):
+        blocks = _ASCII
+    stream.write(text(found, blocks) + "\n")
+    stream.flush()
+
+
+def text(found: Comparison, blocks: str = _BLOCKS) -> str:
+    """The whole report as plain text."""
+    lines = [*page.wrap(found.verdict, _WIDTH), "", *page.wrap(_setting(found), _WIDTH)]
+    for one in found.judged:
+        lines += ["", *_function(one, found, blocks)]
+    if found.timing:
+        lines += ["", *_timing(found)]
+    lines += [line for note in found.notes for line in page.wrap(f"note: {note}", _WIDTH)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _setting(found: Comparison) -> str:
+    kinds = {"onehot": "one-hot labels", "classes": "labels as classes", "real": "real labels", "none": "no labels", "given": "as given"}
+    taken = ", ".join(f"{name} {words.array_type(shape, '')}" for name, shape in zip(found.parameters, found.shapes, strict=True))
+    same = {
+        "same": "the same function in exact arithmetic",
+        "factor": f"in exact arithmetic the second is {_short(found.sameness.amount)} times the first",
+        "offset": f"in exact arithmetic the second is the first and {_short(found.sameness.amount)}",
+        "different": "different functions in exact arithmetic",
+        "unknown": "not known to be the same function",
+    }[found.sameness.relation]
+    return f"judged in {found.dtype} on ({taken}), {kinds[found.labels]}; {same}; more than {found.max_ulp:g} ulp is a fault"
+
+
+def _function(one: Judged, found: Comparison, blocks: str) -> Iterator[str]:
+    yield f"{one.name}: {'sound' if one.sound else 'at fault'}"
+    yield from _regions(one)
+    yield from _picture(one.surveys[0], blocks)
+    for worst in (one.surveys[0].worst_value, one.surveys[0].worst_gradient):
+        if worst and (worst.ulps > found.max_ulp):
+            yield from _worst(worst)
+    if one.breakage:
+        yield from _breakage(one.breakage)
+    for parting in (one.parting, one.inaccuracy):
+        if parting:
+            yield from _parting(parting)
+
+
+def _regions(one: Judged) -> Iterator[str]:
+    """A line for each family in which it is not finite throughout, a column for each dtype."""
+    rows: dict[tuple[str, str], dict[str, Threshold]] = {}
+    for survey in one.surveys:
+        for threshold in survey.thresholds:
+            if threshold.fault:
+                rows.setdefault((threshold.family, threshold.what), {})[survey.dtype] = threshold
+    if not rows:
+        yield f"  finite wherever the truth is, in {', '.join(survey.dtype for survey in one.surveys)}"
+        return
+    width = max(len(f"{family}, {what}") for family, what in rows) + 2
+    dtypes = [survey.dtype for survey in one.surveys]
+    yield f"  {'finite up to':<{width}}" + "".join(f"{dtype:>11}" for dtype in dtypes)
+    for (family, what), cells in rows.items():
+        shown = [_limit(cells[dtype]) if dtype in cells else "throughout" for dtype in dtypes]
+        yield f"  {f'{family}, {what}':<{width}}" + "".join(f"{cell:>11}" for cell in shown)
+
+
+def _limit(threshold: Threshold) -> str:
+    return "nowhere" if threshold.finite_to is None else f"{threshold.finite_to:.4g}"
+
+
+def _picture(survey: Survey, blocks: str) -> Iterator[str]:
+    """Bits lost over twelve decades, a row for each family."""
+    rows = [(name, [sample for sample in survey.samples if sample.family == name]) for name in _PICTURED]
+    rows = [(name, samples) for name, samples in rows if samples]
+    if not rows:
+        return
+    width = max(len(name) for name, _ in rows)
+    columns = len(rows[0][1])
+    yield f"  bits lost in {survey.dtype} (x: not finite)"
+    yield f"  {'':<{width}}  {'value':<{columns + 2}}gradient"
+    for name, samples in rows:
+        value, gradient = ("".join(_block(sample, what, blocks) for sample in samples) for what in ("value_ulps", "gradient_ulps"))
+        yield f"  {name:<{width}}  {value:<{columns + 2}}{gradient}"
+    yield f"  {'':<{width}}  {'1e-6':<{columns - 3}}{'1e6':<5}1e-6{'1e6':>{max(columns - 4, 4)}}"
+
+
+def _block(sample: Sample, what: str, blocks: str) -> str:
+    ulps = getattr(sample, what)
+    if ulps is None:
+        return " " if sample.finite else "x"
+    bits = max(0.0, math.log2(max(ulps, 1.0)))
+    return blocks[min(len(blocks) - 1, math.ceil(bits / _BITS * (len(blocks) - 1)))]
+
+
+def _worst(worst: Worst) -> Iterator[str]:
+    yield f"  {worst.what} off by {worst.ulps:,.0f} ulp: {_short(worst.got)}, and the truth is {_short(worst.truth)}, with"
+    yield from _code(worst.input.code)
+
+
+def _breakage(broken: Breakage) -> Iterator[str]:
+    yield f"  {broken.what} {_short(broken.got)}, and the truth is {_short(broken.truth)}, with"
+    yield from _code(broken.input.code)
+
+
+def _code(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        yield f"      {line}"
+
+
+def _parting(parting: Parting) -> Iterator[str]:
+    if parting.report is not None:
+        yield from (f"  {line}" for line in layout.text(parting.report, _WIDTH - 2).splitlines())
+    event = parting.event
+    if event is None or parting.ulps is None or parting.ulps_before is None:
+        return
+    yield f"  `{event.primitive}` loses the most: {parting.ulps:,.0f} ulp of its result, of what was {parting.ulps_before:,.0f} ulp off"
+    if event.source is not None:
+        yield f"    --> {words.path(event.source.file)}:{event.source.line}, in {words.function(event.source.function)}"
+        for line in excerpt.excerpt(event.source, "", _WIDTH - 2):
+            yield f"  {page.plain_text(line)}"
+
+
+def _timing(found: Comparison) -> Iterator[str]:
+    assert found.timing is not None
+    first, second = found.names
+    yield f"time per call, compiled, on shape {list(found.timing.shape)}"
+    for name, ratio in (("forward", found.timing.forward), ("with gradient", found.timing.backward)):
+        yield f"  {name:<14}{_ratio(ratio, first, second)}"
+
+
+def _ratio(ratio: Ratio, first: str, second: str) -> str:
+    spread = f"{ratio.median:.2f} times the first's ({ratio.least:.2f} to {ratio.most:.2f})"
+    return f"{first} {ratio.first:,.0f} us, {second} {ratio.second:,.0f} us: {spread}"
+
+
+def _short(x: float | None) -> str:
+    return "?" if x is None else f"{x:.6g}"
+
+
+def body(found: Comparison) -> dict[str, Any]:
+    """The command's own part of the JSON document; the findings stand beside it."""
+    told = plain(found)
+    del told["findings"]
+    return told

@@ -1,0 +1,242 @@
+"""The comparison: two functions, one scene, several dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nandetect.compare import pair, parting, paste, sameness, shrink, timing, verdict
+from nandetect.compare.accuracy import Lost, Place, lost
+from nandetect.compare.families import Args, Family, families
+from nandetect.compare.judge import WHATS, Judge
+from nandetect.compare.measure import Gauge
+from nandetect.compare.oracle import Oracle
+from nandetect.compare.pair import Side
+from nandetect.compare.results import Breakage, Comparison, Input, Judged, Parting, Sameness, Survey, What, Worst
+from nandetect.compare.runner import Runner
+from nandetect.compare.scene import Scene, scene
+from nandetect.compare.thresholds import thresholds
+from nandetect.errors import UsageError
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+SURVEYED = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What to compare and how. Raises `UsageError` where it means nothing."""
+
+    first: str
+    second: str
+    labels: str | None = None
+    shape: tuple[int, ...] | None = None
+    classes: int | None = None
+    archive: Path | None = None
+    dtype: str = "float32"
+    max_ulp: float = 16.0
+    seed: int = 0
+    train: bool = False
+    x64: bool = False
+    timed: bool = True
+    surveyed: bool = True
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise UsageError(f"--dtype {self.dtype} is not known; give {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
+        if self.dtype == "float64" and not self.x64 and jnp.result_type(float) != jnp.float64:
+            raise UsageError("--dtype float64 needs --x64: without it JAX computes in float32")
+        if not self.max_ulp > 0:
+            raise UsageError(f"--max-ulp {self.max_ulp:g}: give a number above 0")
+        if self.archive is not None and (self.shape is not None or self.classes is not None or self.labels is not None):
+            raise UsageError("--args gives the arguments: leave --shape, --classes and --labels out")
+        if self.shape is not None and any(size < 1 for size in self.shape):
+            raise UsageError(f"--shape {','.join(map(str, self.shape))}: give sizes of 1 or more")
+
+
+def compare(asked: Asked) -> Comparison:
+    """Hold both functions against the truth in the dtype asked for, and survey them in the others."""
+    with _x64(asked.x64):
+        return between(pair.load(asked.first, asked.second), asked)
+
+
+@contextmanager
+def _x64(wanted: bool) -> Iterator[None]:
+    before = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+    jax.config.update("jax_enable_x64", wanted or before)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+def between(sides: tuple[Side, Side], asked: Asked) -> Comparison:
+    """`compare` of functions that are at hand."""
+    settled = scene(sides, jnp.dtype(asked.dtype), asked.labels, asked.shape, asked.classes, asked.archive)
+    courts = [_Court(sides, settled, dtype, asked.seed) for dtype in [asked.dtype, *_others(asked)]]
+    judged = tuple(_judged(at, courts, asked) for at in range(2))
+    first, second = judged
+    timed = timing.timing(sides, settled, jnp.dtype(asked.dtype)) if asked.timed else None
+    same = courts[0].same
+    return Comparison(
+        verdict=verdict.sentence((first, second), same, timed, asked.max_ulp),
+        names=(first.name, second.name),
+        dtype=asked.dtype,
+        max_ulp=asked.max_ulp,
+        labels=settled.labels,
+        shapes=settled.shapes,
+        parameters=settled.names,
+        sameness=same,
+        judged=(first, second),
+        timing=timed,
+        training=None,
+        notes=tuple(_notes(settled, (first, second))),
+        findings=verdict.findings((first, second), same, asked.max_ulp),
+    )
+
+
+def _others(asked: Asked) -> list[str]:
+    return [dtype for dtype in SURVEYED if dtype != asked.dtype] if asked.surveyed else []
+
+
+class _Court:
+    """Both functions' judges in one dtype, and what the functions are to one another."""
+
+    def __init__(self, sides: tuple[Side, Side], scene: Scene, dtype: str, seed: int):
+        self.sides, self.scene, self.dtype = sides, scene, jnp.dtype(dtype)
+        self.families: list[Family] = families(scene, seed)
+        self.judges, self.same = _judges(sides, scene, self.dtype)
+        self._smaller: dict[tuple[int, tuple[int, ...]], Judge] = {}
+
+    def judge_for(self, which: int) -> Callable[[Scene], Judge]:
+        """The judge of one function for another shape."""
+
+        def made(scene: Scene) -> Judge:
+            key = (which, scene.shape)
+            if key not in self._smaller:
+                self._smaller[key] = _judges(self.sides, scene, self.dtype, self.same)[0][which]
+            return self._smaller[key]
+
+        return made
+
+
+def _judges(sides: tuple[Side, Side], scene: Scene, dtype: Any, same: Sameness | None = None) -> tuple[list[Judge], Sameness]:
+    runners = [Runner(side.name, side.function, scene, dtype) for side in sides]
+    oracles = [Oracle(side.function, scene, dtype) for side in sides]
+    inputs = [runners[0].cast(args) for args in sameness.points(scene)]
+    same = same or sameness.sameness(*oracles, inputs)
+    for oracle, other in zip(oracles, reversed(oracles), strict=True):
+        oracle.other, oracle.kin = other, same.relation == "same"
+    return [Judge(runner, oracle, Gauge(oracle, inputs)) for runner, oracle in zip(runners, oracles, strict=True)], same
+
+
+def _judged(which: int, courts: list[_Court], asked: Asked) -> Judged:
+    court = courts[0]
+    judge = court.judges[which]
+    survey, found = _survey(court, which)
+    breakage, torn = _breakage(court, which, survey)
+    worst = [one for one in (survey.worst_value, survey.worst_gradient) if one and one.ulps > asked.max_ulp]
+    inaccuracy, shown = _inaccuracy(court, which, worst[0].what, found.worst[worst[0].what], asked.max_ulp) if worst else (None, None)
+    if shown:
+        survey = replace(survey, worst_value=shown) if shown.what == "value" else replace(survey, worst_gradient=shown)
+    return Judged(
+        name=judge.runner.name,
+        sound=breakage is None and not worst,
+        exact=judge.oracle.exact.is_exact,
+        unsupported=judge.oracle.exact.unsupported,
+        surveys=(survey, *(_survey(other, which, brief=True)[0] for other in courts[1:])),
+        breakage=breakage,
+        parting=torn,
+        inaccuracy=inaccuracy,
+    )
+
+
+def _survey(court: _Court, which: int, brief: bool = False) -> tuple[Survey, Lost]:
+    judge = court.judges[which]
+    grown = [family for family in court.families if not family.is_point]
+    found = lost(judge, [family for family in court.families if family.rank < 3] if brief else court.families)
+    worst = {what: _worst(judge, what, place) for what, place in found.worst.items()}
+    survey = Survey(
+        dtype=court.dtype.name,
+        thresholds=tuple(sorted(thresholds(judge, grown), key=lambda one: _rank(grown, one.family))),
+        samples=tuple(found.samples),
+        worst_value=worst.get("value"),
+        worst_gradient=worst.get("gradient"),
+    )
+    return survey, found
+
+
+def _rank(grown: list[Family], name: str) -> int:
+    return next(family.rank for family in grown if family.name == name)
+
+
+def _worst(judge: Judge, what: What, place: Place) -> Worst:
+    return Worst(
+        what=what,
+        ulps=place.distance.ulps,
+        got=place.distance.got,
+        truth=place.distance.truth,
+        input=_input(judge, place.family.name, place.size, place.args),
+    )
+
+
+def _input(judge: Judge, family: str, size: float, args: Args) -> Input:
+    runner = judge.runner
+    return Input(family=family, at=size, code=paste.code(runner.scene.names, runner.cast(args), runner.dtype))
+
+
+def _breakage(court: _Court, which: int, survey: Survey) -> tuple[Breakage | None, Parting | None]:
+    """The smallest input at which the function is not finite where the truth is."""
+    judge = court.judges[which]
+    places: list[tuple[Family, float, What]] = [
+        (next(family for family in court.families if family.name == one.family), one.broken_from, one.what)
+        for one in survey.thresholds
+        if one.fault
+    ]
+    places += [
+        (family, 1.0, what) for what in WHATS for family in court.families if family.is_point and judge.is_broken(family.at(1.0), what)
+    ]
+    if not places:
+        return None, None
+    family, size, what = places[0]
+    shown, args = shrink.smallest(judge, family.at(size), lambda one, trial: one.is_broken(trial, what), court.judge_for(which))
+    distance = shown.distance(args, what)
+    assert distance is not None
+    cast = shown.runner.cast(args)
+    torn = parting.non_finite(
+        shown.runner.name, shown.runner.function, shown.runner.scene.argnums, list(map(jax.numpy.asarray, cast)), what
+    )
+    return Breakage(what=what, got=distance.got, truth=distance.truth, input=_input(shown, family.name, size, args)), torn
+
+
+def _inaccuracy(court: _Court, which: int, what: What, place: Place, max_ulp: float) -> tuple[Parting | None, Worst | None]:
+    """The equation that loses the most at the worst input, and that input made small: it must lose a quarter of the bits... as much."""
+    judge = court.judges[which]
+    enough = max(max_ulp, place.distance.ulps / 4)
+
+    def shows(one: Judge, trial: Args) -> bool:
+        found = one.distance(trial, what)
+        return found is not None and np.isfinite(found.ulps) and found.ulps > enough
+
+    shown, args = shrink.smallest(judge, place.args, shows, court.judge_for(which))
+    distance = shown.distance(args, what)
+    assert distance is not None
+    worst = Worst(
+        what=what, ulps=distance.ulps, got=distance.got, truth=distance.truth, input=_input(shown, place.family.name, place.size, args)
+    )
+    cast = list(map(jax.numpy.asarray, shown.runner.cast(args)))
+    return parting.inaccurate(shown.runner.function, shown.runner.scene.argnums, cast, shown.runner.dtype, what), worst
+
+
+def _notes(scene: Scene, judged: tuple[Judged, Judged]) -> list[str]:
+    notes = []
+    for one in judged:
+        if not one.exact:
+            notes.append(f"`{one.name}` uses {', '.join(one.unsupported)}, which has no exact rule: float64 stands in for its truth")
+    return notes

@@ -1,0 +1,207 @@
+"""The inputs of the sweep: families of arguments that grow with one size, and single points at which losses are known to break."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nandetect.compare.scene import Scene
+
+LEAST, MOST, PER_DECADE = 1e-6, 1e6, 3
+GRID = np.geomspace(LEAST, MOST, 12 * PER_DECADE + 1)
+
+Args = list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Arguments for every size. `phrase` says for which inputs, with `{}` for the size. A point is a family of size 1 alone.
+
+    The first of the families of a rank is the one that a reader thinks of first.
+    """
+
+    name: str
+    phrase: str
+    at: Callable[[float], Args]
+    rank: int = 5
+    is_point: bool = False
+
+    @property
+    def grid(self) -> np.ndarray:
+        return np.ones(1) if self.is_point else GRID
+
+
+class Bases:
+    """The random arrays of which the families are made, float64 (labels that are classes: int32)."""
+
+    def __init__(self, scene: Scene, seed: int = 0):
+        self.scene, self.rng = scene, np.random.default_rng(seed)
+        self.right = self.rng.integers(0, max(scene.classes, 1), scene.shape[:-1]) if scene.shape else np.zeros((), int)
+        self.swept = self._normal(scene.shape)
+        self.others = [self._other(at) for at in range(1, len(scene.roles))]
+        if scene.given is not None:
+            self.right = _right_of(scene, self.right)
+
+    def _normal(self, shape: tuple[int, ...]) -> np.ndarray:
+        # Numbers of a few bits, so that they are the same in every dtype.
+        return np.round(self.rng.normal(size=shape) * 32) / 32
+
+    def _other(self, at: int) -> np.ndarray:
+        scene = self.scene
+        role, shape = scene.roles[at], scene.shapes[at]
+        if role == "fixed":
+            assert scene.given is not None
+            return np.asarray(scene.given[at])
+        if role == "counts":
+            return self.rng.poisson(2.0, shape).astype(float)
+        if role == "positive":
+            return np.abs(self._normal(shape)) + 0.5
+        return self.labels() if role == "labels" else self._normal(shape)
+
+    def labels(self) -> np.ndarray:
+        """Hard labels, or whatever stands in their place."""
+        scene = self.scene
+        if scene.labels == "classes":
+            return self.right.astype(np.int32)
+        if scene.labels == "real":
+            return self._normal(scene.shape)
+        if not scene.shape:
+            return np.ones(())
+        return np.eye(scene.shape[-1])[np.minimum(self.right, scene.shape[-1] - 1)]
+
+    def ordinary(self) -> Args:
+        """Arguments of about 1."""
+        return [self.swept, *self.others]
+
+    def beside(self, swept: np.ndarray, **others: np.ndarray) -> Args:
+        """The swept array with the other arguments as they rest, those by position (`_2`) changed."""
+        args = [swept, *self.others]
+        for at, value in others.items():
+            args[int(at[1:])] = value
+        return args
+
+
+def _right_of(scene: Scene, otherwise: np.ndarray) -> np.ndarray:
+    """The classes that given labels name."""
+    for given, shape in zip((scene.given or ())[1:], scene.shapes[1:], strict=True):
+        if shape == scene.shape and shape:
+            return np.argmax(given, -1)
+        if shape == scene.shape[:-1] and np.asarray(given).dtype.kind in "iu":
+            return np.clip(given, 0, scene.classes - 1)
+    return otherwise
+
+
+def families(scene: Scene, seed: int = 0) -> list[Family]:
+    """Every family and point that the scene's roles allow."""
+    bases = Bases(scene, seed)
+    return [*_of_one(bases), *_of_others(bases), *_points(bases)]
+
+
+def _of_one(bases: Bases) -> Iterator[Family]:
+    """What only the swept array goes through."""
+    scene, z = bases.scene, bases.swept
+    name = scene.names[0]
+    one = name.removesuffix("s") if "logit" in name else f"`{name}`"
+    if scene.shape and scene.shape[-1] > 1:
+        right = np.eye(scene.shape[-1])[np.minimum(bases.right, scene.shape[-1] - 1)]
+        wrong = np.roll(right, 1, -1)
+        yield Family("gap, wrong class", f"{one} gaps over {{}}", lambda t: bases.beside(t * wrong), 0)
+        yield Family("gap, right class", f"{one} gaps over {{}}", lambda t: bases.beside(t * right), 0)
+        yield Family("one far below", f"one {one} below the others by {{}}", lambda t: bases.beside(-t * wrong), 3)
+        yield Family("right one far below", f"one {one} below the others by {{}}", lambda t: bases.beside(-t * right), 3)
+    ones = np.ones(scene.shape)
+    plural = name if "logit" in name else f"`{name}`"
+    yield Family("all equal", f"{plural} over {{}}", lambda t: bases.beside(t * ones), 1)
+    yield Family("all equal, negative", f"{plural} under -{{}}", lambda t: bases.beside(-t * ones), 1)
+    yield Family("scale", f"{plural} of scale {{}}", lambda t: bases.beside(t * z), 2)
+    yield Family("scale, positive", f"positive {plural} of scale {{}}", lambda t: bases.beside(t * (np.abs(z) + 0.25)), 3)
+    yield Family("scale, negative", f"negative {plural} of scale {{}}", lambda t: bases.beside(-t * (np.abs(z) + 0.25)), 3)
+    yield Family("offset", f"{plural} of mean {{}} and spread 1", lambda t: bases.beside(t + z), 2)
+    yield Family("offset, negative", f"{plural} of mean -{{}} and spread 1", lambda t: bases.beside(z - t), 3)
+    yield Family("small spread", f"{plural} of mean {{}} and spread 1/64", lambda t: bases.beside(t + z / 64), 3)
+    yield Family("next to 1", f"{plural} within {{}} of 1", lambda t: bases.beside(1 + t * z), 4)
+
+
+def _of_others(bases: Bases) -> Iterator[Family]:
+    """What the other arguments go through, alone and together with the swept one."""
+    scene, z = bases.scene, bases.swept
+    swept = scene.names[0]
+    for at, role in enumerate(scene.roles[1:], 1):
+        other, name, key = bases.others[at - 1], scene.names[at], f"_{at}"
+        if role == "labels" and scene.labels == "onehot" and scene.shape:
+            soft = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+            noise = np.roll(z, 1, 0)
+            yield Family(
+                "scale, soft labels",
+                f"`{swept}` of scale {{}} with soft labels",
+                lambda t, k=key, s=soft: bases.beside(t * noise, **{k: s}),
+                3,
+            )
+        if scene.shapes[at] != scene.shape or np.asarray(other).dtype.kind in "iu":
+            continue
+        noise = np.roll(z, 1)
+        yield Family(f"near {name}", f"`{swept}` within {{}} of `{name}`", lambda t, o=other: bases.beside(o + t * z), 4)
+        if role not in ("real", "positive"):
+            continue
+        for sign, said in ((1.0, ""), (-1.0, "-")) if role == "real" else ((1.0, ""),):
+            yield Family(
+                f"{name} all {said}t",
+                f"`{name}` of {said}{{}}",
+                lambda t, k=key, s=sign: bases.beside(z, **{k: np.full(scene.shape, s * t)}),
+                4,
+            )
+            yield Family(
+                f"{name} all {said}t, `{swept}` at 0",
+                f"`{name}` of {said}{{}}",
+                lambda t, k=key, s=sign: bases.beside(0 * z, **{k: np.full(scene.shape, s * t)}),
+                4,
+            )
+        yield Family(f"{name} scale", f"`{name}` of scale {{}}", lambda t, k=key, o=other: bases.beside(z, **{k: t * o}), 4)
+        yield Family(
+            f"both scale with {name}",
+            f"`{swept}` and `{name}` of scale {{}}",
+            lambda t, k=key, o=other: bases.beside(t * z, **{k: t * o}),
+            3,
+        )
+        yield Family(
+            f"opposite {name}",
+            f"`{swept}` and `{name}` of {{}} and opposite signs",
+            lambda t, k=key, o=other: bases.beside(-t * o, **{k: t * o}),
+            4,
+        )
+
+
+def _points(bases: Bases) -> Iterator[Family]:
+    """Single inputs: zeros, ties, equal arguments."""
+    scene, z = bases.scene, bases.swept
+
+    def point(name: str, phrase: str, args: Args) -> Family:
+        return Family(name, phrase, lambda t: args, 4, True)
+
+    yield point("ordinary", "ordinary inputs", bases.ordinary())
+    yield point("zeros", f"`{scene.names[0]}` of zeros", bases.beside(0 * z))
+    if z.size > 1:
+        one = np.array(z)
+        one.flat[0] = 0.0
+        yield point("a zero", f"a zero in `{scene.names[0]}`", bases.beside(one))
+    if len(scene.shape) > 1:
+        rows = np.array(z)
+        rows[0] = 0.0
+        yield point("a row of zeros", f"a row of zeros in `{scene.names[0]}`", bases.beside(rows))
+    for at, role in enumerate(scene.roles[1:], 1):
+        other, name = bases.others[at - 1], scene.names[at]
+        if scene.shapes[at] != scene.shape or np.asarray(other).dtype.kind in "iu":
+            continue
+        yield point(f"equal to {name}", f"`{scene.names[0]}` equal to `{name}`", bases.beside(np.asarray(other, float)))
+        if role in ("real", "positive"):
+            yield point(f"{name} zeros", f"`{name}` of zeros", bases.beside(z, **{f"_{at}": 0 * other}))
+            yield point(
+                f"both zeros with {name}", f"`{scene.names[0]}` and `{name}` of zeros", bases.beside(0 * z, **{f"_{at}": 0 * other})
+            )
+            if len(scene.shape) > 1:
+                rows = np.array(z)
+                rows[0] = other[0]
+                yield point(f"a row equal to {name}", f"a row of `{scene.names[0]}` equal to `{name}`", bases.beside(rows))

@@ -1,0 +1,71 @@
+"""A loss and its gradient as they are compiled, over many inputs at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+
+from nandetect.compare.families import Args
+from nandetect.compare.scene import Scene
+from nandetect.errors import UsageError
+
+# Inputs in one compiled call: fewer are filled up, so that it compiles once.
+BATCH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Values, float64[n], and gradients, float64[n, ...] for each differentiated argument; `usable` where the inputs are finite."""
+
+    values: np.ndarray
+    gradients: tuple[np.ndarray, ...]
+    usable: np.ndarray
+
+    def bad(self, what: str) -> np.ndarray:
+        """Where the value or some element of the gradient is not finite though the inputs are, bool[n]."""
+        if what == "value":
+            return self.usable & ~np.isfinite(self.values)
+        flat = [gradient.reshape(len(gradient), -1) for gradient in self.gradients]
+        return self.usable & np.logical_or.reduce([~np.isfinite(one).all(-1) for one in flat])
+
+
+class Runner:
+    """One function in one scene and one dtype."""
+
+    def __init__(self, name: str, function: Callable[..., Any], scene: Scene, dtype: Any):
+        self.name, self.function, self.scene, self.dtype = name, function, scene, np.dtype(dtype)
+        self.both = jax.value_and_grad(function, argnums=scene.argnums)
+        # Not vmap: it turns a cond, which runs one branch, into a select, which runs both.
+        self._many = jax.jit(lambda stacked: lax.map(lambda args: self.both(*args), stacked))
+
+    def cast(self, args: Sequence[Any]) -> list[np.ndarray]:
+        """Arguments in the runner's dtype."""
+        with np.errstate(over="ignore"):
+            return self.scene.cast(args, self.dtype)
+
+    def __call__(self, inputs: Sequence[Args]) -> Results:
+        """Raises `UsageError` where the function fails though it could be traced."""
+        cast = [self.cast(args) for args in inputs]
+        usable = np.array([all(_is_finite(arg) for arg in args) for args in cast], bool)
+        values, gradients = [], [[] for _ in self.scene.argnums]
+        for start in range(0, len(cast), BATCH):
+            part = cast[start : start + BATCH]
+            stacked = [np.stack(column) for column in zip(*part, *[part[-1]] * (BATCH - len(part)), strict=True)]
+            try:
+                value, gradient = jax.device_get(self._many(stacked))
+            # The user's code, which may raise anything at all.
+            except Exception as error:
+                raise UsageError(f"{self.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+            values.append(value[: len(part)].astype(np.float64))
+            for kept, new in zip(gradients, gradient, strict=True):
+                kept.append(new[: len(part)].astype(np.float64))
+        return Results(np.concatenate(values), tuple(np.concatenate(parts) for parts in gradients), usable)
+
+
+def _is_finite(arg: np.ndarray) -> bool:
+    return bool(np.isfinite(arg.astype(np.float64)).all())
