@@ -18,6 +18,8 @@ _WIDTH = 100
 # A column of the picture for each size, as high as half of the bits that a float32 has.
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.,-=+*#"
 _BITS = 24
+# Lines of a report that say where: the headline, the place, the line and its carets.
+_BRIEF = 5
 _PICTURED = ("scale", "gap, wrong class", "gap, right class", "offset", "all equal", "all equal, negative")
 
 
@@ -64,11 +66,10 @@ def _function(one: Judged, found: Comparison, blocks: str) -> Iterator[str]:
     for worst in (one.surveys[0].worst_value, one.surveys[0].worst_gradient):
         if worst and (worst.ulps > found.max_ulp):
             yield from _worst(worst)
-    if one.breakage:
-        yield from _breakage(one.breakage)
-    for parting in (one.parting, one.inaccuracy):
-        if parting:
-            yield from _parting(parting)
+    for number, broken in enumerate(one.breakages):
+        yield from _breakage(broken, whole=number == 0)
+    if one.parting:
+        yield from _parting(one.parting)
 
 
 def _regions(one: Judged) -> Iterator[str]:
@@ -104,15 +105,15 @@ def _picture(survey: Survey, blocks: str) -> Iterator[str]:
     yield f"  bits lost in {survey.dtype} (x: not finite)"
     yield f"  {'':<{width}}  {'value':<{columns + 2}}gradient"
     for name, samples in rows:
-        value, gradient = ("".join(_block(sample, what, blocks) for sample in samples) for what in ("value_ulps", "gradient_ulps"))
+        value, gradient = ("".join(_block(sample, what, blocks) for sample in samples) for what in ("value", "gradient"))
         yield f"  {name:<{width}}  {value:<{columns + 2}}{gradient}"
     yield f"  {'':<{width}}  {'1e-6':<{columns - 3}}{'1e6':<5}1e-6{'1e6':>{max(columns - 4, 4)}}"
 
 
 def _block(sample: Sample, what: str, blocks: str) -> str:
-    ulps = getattr(sample, what)
+    ulps = getattr(sample, f"{what}_ulps")
     if ulps is None:
-        return " " if sample.finite else "x"
+        return " " if getattr(sample, f"{what}_finite") else "x"
     bits = max(0.0, math.log2(max(ulps, 1.0)))
     return blocks[min(len(blocks) - 1, math.ceil(bits / _BITS * (len(blocks) - 1)))]
 
@@ -122,9 +123,13 @@ def _worst(worst: Worst) -> Iterator[str]:
     yield from _code(worst.input.code)
 
 
-def _breakage(broken: Breakage) -> Iterator[str]:
+def _breakage(broken: Breakage, whole: bool) -> Iterator[str]:
+    """The input, and the report of what broke there; its first lines alone where that is not the first."""
     yield f"  {broken.what} {_short(broken.got)}, and the truth is {_short(broken.truth)}, with"
     yield from _code(broken.input.code)
+    if broken.report is not None:
+        lines = layout.text(broken.report, _WIDTH - 2).splitlines()
+        yield from (f"  {line}" for line in (lines if whole else lines[:_BRIEF]))
 
 
 def _code(lines: Iterable[str]) -> Iterator[str]:
@@ -133,11 +138,7 @@ def _code(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _parting(parting: Parting) -> Iterator[str]:
-    if parting.report is not None:
-        yield from (f"  {line}" for line in layout.text(parting.report, _WIDTH - 2).splitlines())
     event = parting.event
-    if event is None or parting.ulps is None or parting.ulps_before is None:
-        return
     yield f"  `{event.primitive}` loses the most: {parting.ulps:,.0f} ulp of its result, of what was {parting.ulps_before:,.0f} ulp off"
     if event.source is not None:
         yield f"    --> {words.path(event.source.file)}:{event.source.line}, in {words.function(event.source.function)}"

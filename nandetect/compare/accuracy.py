@@ -49,7 +49,8 @@ def lost(judge: Judge, families: Sequence[Family], every: int = PER_DECADE) -> L
             at=size,
             value_ulps=_ulps(found[0]),
             gradient_ulps=_ulps(found[1]),
-            finite=not (found[0].faulty or found[1].faulty),
+            value_finite=not found[0].faulty,
+            gradient_finite=not found[1].faulty,
         )
         for (family, size), found in zip(places, settled, strict=True)
         if found is not None

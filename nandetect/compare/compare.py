@@ -132,7 +132,7 @@ def _judges(sides: tuple[Side, Side], scene: Scene, dtype: Any, same: Sameness |
     inputs = [runners[0].cast(args) for args in sameness.points(scene)]
     same = same or sameness.sameness(*oracles, inputs)
     for oracle, other in zip(oracles, reversed(oracles), strict=True):
-        oracle.other, oracle.kin = other, same.relation == "same"
+        oracle.other = other if same.relation == "same" else None
     return [Judge(runner, oracle, Gauge(oracle, inputs)) for runner, oracle in zip(runners, oracles, strict=True)], same
 
 
@@ -140,40 +140,38 @@ def _judged(which: int, courts: list[_Court], asked: Asked) -> Judged:
     court = courts[0]
     judge = court.judges[which]
     survey, found = _survey(court, which)
-    breakage, torn = _breakage(court, which, survey)
+    breakages = tuple(one for what in WHATS if (one := _breakage(court, which, survey, what)))
     worst = [one for one in (survey.worst_value, survey.worst_gradient) if one and one.ulps > asked.max_ulp]
-    inaccuracy, shown = _inaccuracy(court, which, worst[0].what, found.worst[worst[0].what], asked.max_ulp) if worst else (None, None)
-    if shown:
-        survey = replace(survey, worst_value=shown) if shown.what == "value" else replace(survey, worst_gradient=shown)
+    torn = None
+    if worst:
+        what = worst[0].what
+        torn, shown = _inaccuracy(court, which, what, found.worst[what], asked.max_ulp)
+        survey = replace(survey, worst_value=shown) if what == "value" else replace(survey, worst_gradient=shown)
     return Judged(
         name=judge.runner.name,
-        sound=breakage is None and not worst,
+        sound=not breakages and not worst,
         exact=judge.oracle.exact.is_exact,
         unsupported=judge.oracle.exact.unsupported,
         surveys=(survey, *(_survey(other, which, brief=True)[0] for other in courts[1:])),
-        breakage=breakage,
+        breakages=breakages,
         parting=torn,
-        inaccuracy=inaccuracy,
     )
 
 
 def _survey(court: _Court, which: int, brief: bool = False) -> tuple[Survey, Lost]:
     judge = court.judges[which]
     grown = [family for family in court.families if not family.is_point]
+    ranks = {family.name: family.rank for family in grown}
     found = lost(judge, [family for family in court.families if family.rank < 3] if brief else court.families)
     worst = {what: _worst(judge, what, place) for what, place in found.worst.items()}
     survey = Survey(
         dtype=court.dtype.name,
-        thresholds=tuple(sorted(thresholds(judge, grown), key=lambda one: _rank(grown, one.family))),
+        thresholds=tuple(sorted(thresholds(judge, grown), key=lambda one: (not one.lasting, one.finite_to is None, ranks[one.family]))),
         samples=tuple(found.samples),
         worst_value=worst.get("value"),
         worst_gradient=worst.get("gradient"),
     )
     return survey, found
-
-
-def _rank(grown: list[Family], name: str) -> int:
-    return next(family.rank for family in grown if family.name == name)
 
 
 def _worst(judge: Judge, what: What, place: Place) -> Worst:
@@ -191,32 +189,33 @@ def _input(judge: Judge, family: str, size: float, args: Args) -> Input:
     return Input(family=family, at=size, code=paste.code(runner.scene.names, runner.cast(args), runner.dtype))
 
 
-def _breakage(court: _Court, which: int, survey: Survey) -> tuple[Breakage | None, Parting | None]:
-    """The smallest input at which the function is not finite where the truth is."""
+def _breakage(court: _Court, which: int, survey: Survey, what: What) -> Breakage | None:
+    """The smallest input at which the function is not finite where the truth is: of a threshold, else of a single point."""
     judge = court.judges[which]
-    places: list[tuple[Family, float, What]] = [
-        (next(family for family in court.families if family.name == one.family), one.broken_from, one.what)
-        for one in survey.thresholds
-        if one.fault
-    ]
-    places += [
-        (family, 1.0, what) for what in WHATS for family in court.families if family.is_point and judge.is_broken(family.at(1.0), what)
-    ]
+    named = {family.name: family for family in court.families}
+    broken = [one for one in survey.thresholds if one.fault and one.what == what]
+    steady = [(named[one.family], one.broken_from) for one in broken if one.lasting and one.finite_to is not None]
+    points = [] if steady else [(one, 1.0) for one in court.families if one.is_point and judge.is_broken(one.at(1.0), what)]
+    places = [*steady, *points, *((named[one.family], one.broken_from) for one in broken)]
     if not places:
-        return None, None
-    family, size, what = places[0]
+        return None
+    family, size = places[0]
     shown, args = shrink.smallest(judge, family.at(size), lambda one, trial: one.is_broken(trial, what), court.judge_for(which))
     distance = shown.distance(args, what)
     assert distance is not None
-    cast = shown.runner.cast(args)
-    torn = parting.non_finite(
-        shown.runner.name, shown.runner.function, shown.runner.scene.argnums, list(map(jax.numpy.asarray, cast)), what
+    given = list(map(jnp.asarray, shown.runner.cast(args)))
+    return Breakage(
+        what=what,
+        got=distance.got,
+        truth=distance.truth,
+        input=_input(shown, family.name, size, args),
+        phrase=family.phrase,
+        report=parting.origin(judge.runner.name, judge.runner.function, given, what),
     )
-    return Breakage(what=what, got=distance.got, truth=distance.truth, input=_input(shown, family.name, size, args)), torn
 
 
-def _inaccuracy(court: _Court, which: int, what: What, place: Place, max_ulp: float) -> tuple[Parting | None, Worst | None]:
-    """The equation that loses the most at the worst input, and that input made small: it must lose a quarter of the bits... as much."""
+def _inaccuracy(court: _Court, which: int, what: What, place: Place, max_ulp: float) -> tuple[Parting | None, Worst]:
+    """The equation that loses the most at the worst input, made as small as still loses a quarter of that."""
     judge = court.judges[which]
     enough = max(max_ulp, place.distance.ulps / 4)
 
@@ -227,11 +226,10 @@ def _inaccuracy(court: _Court, which: int, what: What, place: Place, max_ulp: fl
     shown, args = shrink.smallest(judge, place.args, shows, court.judge_for(which))
     distance = shown.distance(args, what)
     assert distance is not None
-    worst = Worst(
-        what=what, ulps=distance.ulps, got=distance.got, truth=distance.truth, input=_input(shown, place.family.name, place.size, args)
-    )
-    cast = list(map(jax.numpy.asarray, shown.runner.cast(args)))
-    return parting.inaccurate(shown.runner.function, shown.runner.scene.argnums, cast, shown.runner.dtype, what), worst
+    there = _input(shown, place.family.name, place.size, args)
+    worst = Worst(what=what, ulps=distance.ulps, got=distance.got, truth=distance.truth, input=there)
+    given = list(map(jnp.asarray, shown.runner.cast(args)))
+    return parting.inaccurate(judge.runner.function, given, shown.runner.dtype, what), worst
 
 
 def _notes(scene: Scene, judged: tuple[Judged, Judged]) -> list[str]:

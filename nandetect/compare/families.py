@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,9 @@ from nandetect.compare.scene import Scene
 
 LEAST, MOST, PER_DECADE = 1e-6, 1e6, 3
 GRID = np.geomspace(LEAST, MOST, 12 * PER_DECADE + 1)
+# A spread or a rate may be as small as a type holds its inverse.
+DEEP = np.geomspace(1e-30, MOST, 37)
+POINT = np.ones(1)
 
 Args = list[Any]
 
@@ -27,11 +30,11 @@ class Family:
     phrase: str
     at: Callable[[float], Args]
     rank: int = 5
-    is_point: bool = False
+    grid: np.ndarray = field(default_factory=lambda: GRID)
 
     @property
-    def grid(self) -> np.ndarray:
-        return np.ones(1) if self.is_point else GRID
+    def is_point(self) -> bool:
+        return len(self.grid) == 1
 
 
 class Bases:
@@ -111,7 +114,6 @@ def _of_one(bases: Bases) -> Iterator[Family]:
         yield Family("gap, wrong class", f"{one} gaps over {{}}", lambda t: bases.beside(t * wrong), 0)
         yield Family("gap, right class", f"{one} gaps over {{}}", lambda t: bases.beside(t * right), 0)
         yield Family("one far below", f"one {one} below the others by {{}}", lambda t: bases.beside(-t * wrong), 3)
-        yield Family("right one far below", f"one {one} below the others by {{}}", lambda t: bases.beside(-t * right), 3)
     ones = np.ones(scene.shape)
     plural = name if "logit" in name else f"`{name}`"
     yield Family("all equal", f"{plural} over {{}}", lambda t: bases.beside(t * ones), 1)
@@ -127,51 +129,44 @@ def _of_one(bases: Bases) -> Iterator[Family]:
 
 def _of_others(bases: Bases) -> Iterator[Family]:
     """What the other arguments go through, alone and together with the swept one."""
-    scene, z = bases.scene, bases.swept
-    swept = scene.names[0]
-    for at, role in enumerate(scene.roles[1:], 1):
-        other, name, key = bases.others[at - 1], scene.names[at], f"_{at}"
-        if role == "labels" and scene.labels == "onehot" and scene.shape:
-            soft = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
-            noise = np.roll(z, 1, 0)
-            yield Family(
-                "scale, soft labels",
-                f"`{swept}` of scale {{}} with soft labels",
-                lambda t, k=key, s=soft: bases.beside(t * noise, **{k: s}),
-                3,
-            )
-        if scene.shapes[at] != scene.shape or np.asarray(other).dtype.kind in "iu":
-            continue
-        noise = np.roll(z, 1)
-        yield Family(f"near {name}", f"`{swept}` within {{}} of `{name}`", lambda t, o=other: bases.beside(o + t * z), 4)
-        if role not in ("real", "positive"):
-            continue
-        for sign, said in ((1.0, ""), (-1.0, "-")) if role == "real" else ((1.0, ""),):
-            yield Family(
-                f"{name} all {said}t",
-                f"`{name}` of {said}{{}}",
-                lambda t, k=key, s=sign: bases.beside(z, **{k: np.full(scene.shape, s * t)}),
-                4,
-            )
-            yield Family(
-                f"{name} all {said}t, `{swept}` at 0",
-                f"`{name}` of {said}{{}}",
-                lambda t, k=key, s=sign: bases.beside(0 * z, **{k: np.full(scene.shape, s * t)}),
-                4,
-            )
-        yield Family(f"{name} scale", f"`{name}` of scale {{}}", lambda t, k=key, o=other: bases.beside(z, **{k: t * o}), 4)
+    for at in range(1, len(bases.scene.roles)):
+        yield from _of_other(bases, at)
+
+
+def _of_other(bases: Bases, at: int) -> Iterator[Family]:
+    scene, z, other = bases.scene, bases.swept, bases.others[at - 1]
+    swept, name, role, key = scene.names[0], scene.names[at], scene.roles[at], f"_{at}"
+    if role == "labels" and scene.labels == "onehot" and scene.shape:
+        soft, noise = np.exp(z) / np.exp(z).sum(-1, keepdims=True), np.roll(z, 1, 0)
+        yield Family("scale, soft labels", f"`{swept}` of scale {{}} with soft labels", lambda t: bases.beside(t * noise, **{key: soft}), 3)
+    if not _is_alike(bases, at):
+        return
+    yield Family(f"near {name}", f"`{swept}` within {{}} of `{name}`", lambda t: bases.beside(other + t * z), 4)
+    if role not in ("real", "positive"):
+        return
+    grid, ones = DEEP if role == "positive" else GRID, np.ones(scene.shape)
+    equal = next((bases.others[one - 1] for one in range(1, len(scene.roles)) if one != at and _is_alike(bases, one)), None)
+    for sign, said in ((1.0, ""), (-1.0, "-")) if role == "real" else ((1.0, ""),):
+        size = f"{said}{{}}"
+        yield Family(f"{name} all {said}t", f"`{name}` of {size}", lambda t, s=sign: bases.beside(z, **{key: s * t * ones}), 4, grid)
+        if equal is not None:
+            words = f"`{name}` of {size} where there is nothing between the others"
+            yield Family(f"{name} all {said}t, others equal", words, lambda t, s=sign: bases.beside(equal, **{key: s * t * ones}), 4, grid)
+    yield Family(f"{name} scale", f"`{name}` of scale {{}}", lambda t: bases.beside(z, **{key: t * other}), 4, grid)
+    if role == "real":
         yield Family(
-            f"both scale with {name}",
-            f"`{swept}` and `{name}` of scale {{}}",
-            lambda t, k=key, o=other: bases.beside(t * z, **{k: t * o}),
-            3,
+            f"both scale with {name}", f"`{swept}` and `{name}` of scale {{}}", lambda t: bases.beside(t * z, **{key: t * other}), 3
         )
-        yield Family(
-            f"opposite {name}",
-            f"`{swept}` and `{name}` of {{}} and opposite signs",
-            lambda t, k=key, o=other: bases.beside(-t * o, **{k: t * o}),
-            4,
-        )
+        words = f"`{swept}` and `{name}` of scale {{}} and opposite signs"
+        yield Family(f"opposite {name}", words, lambda t: bases.beside(-t * other, **{key: t * other}), 4)
+        for sign, said in ((1.0, ""), (-1.0, "-")):
+            words = f"`{swept}` of {said}{{}} with `{name}` of zeros"
+            yield Family(f"all {said}t, {name} zeros", words, lambda t, s=sign: bases.beside(s * t * ones, **{key: 0 * other}), 4)
+
+
+def _is_alike(bases: Bases, at: int) -> bool:
+    """Whether an argument is an array of floats of the swept one's shape."""
+    return bases.scene.shapes[at] == bases.scene.shape and np.asarray(bases.others[at - 1]).dtype.kind not in "iu"
 
 
 def _points(bases: Bases) -> Iterator[Family]:
@@ -179,7 +174,7 @@ def _points(bases: Bases) -> Iterator[Family]:
     scene, z = bases.scene, bases.swept
 
     def point(name: str, phrase: str, args: Args) -> Family:
-        return Family(name, phrase, lambda t: args, 4, True)
+        return Family(name, phrase, lambda t: args, 4, POINT)
 
     yield point("ordinary", "ordinary inputs", bases.ordinary())
     yield point("zeros", f"`{scene.names[0]}` of zeros", bases.beside(0 * z))
@@ -193,7 +188,7 @@ def _points(bases: Bases) -> Iterator[Family]:
         yield point("a row of zeros", f"a row of zeros in `{scene.names[0]}`", bases.beside(rows))
     for at, role in enumerate(scene.roles[1:], 1):
         other, name = bases.others[at - 1], scene.names[at]
-        if scene.shapes[at] != scene.shape or np.asarray(other).dtype.kind in "iu":
+        if not _is_alike(bases, at):
             continue
         yield point(f"equal to {name}", f"`{scene.names[0]}` equal to `{name}`", bases.beside(np.asarray(other, float)))
         if role in ("real", "positive"):

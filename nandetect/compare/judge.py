@@ -34,7 +34,7 @@ class Judge:
                 continue
             cast = self.runner.cast(args)
             value = self.gauge.value(cast, results.values[at], conditioned)
-            found.append((value, self.gauge.gradient(cast, [one[at] for one in results.gradients], conditioned)))
+            found.append((value, self.gauge.gradient(cast, results.gradients[at], conditioned)))
         return found
 
     def distance(self, args: Args, what: What) -> Distance | None:

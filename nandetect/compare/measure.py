@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flint import arb
 
-from nandetect.compare.oracle import Oracle, True_, eps
-from nandetect.truth import Values
+from nandetect.compare.oracle import Known, Oracle, eps
 
 # Below this many raw ulps nobody asks whether the input's own rounding explains them.
 PLAIN = 4.0
-TRIALS = 3
+TRIALS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,97 +27,78 @@ class Distance:
 
 
 class Gauge:
-    """Measures one function's results in one dtype.
+    """Measures one function's results in one dtype. `ordinary` are inputs of about 1, which tell the function's own scale.
 
-    An error of the value is counted in ulps of the largest of: the true value, 1, and what half an ulp in every input may do (the sum of
-    |x df/dx|). An error of the gradient in ulps of the largest of: the true element, the largest element, the largest of an ordinary
-    gradient (at inputs of about 1), and what rounding the inputs may do to it (measured: the truth at inputs moved by half an ulp).
+    An error of the value is counted in ulps of the largest of: the true value, 1, an ordinary value, the sum of |x df/dx|, and the same sum
+    with an ordinary gradient. An error of the gradient in ulps of the largest of: its largest true element, that of an ordinary gradient.
+    Either may be as far off as the truth moves when every input moves by half an ulp of the largest one: that is what was known of them.
     """
 
     def __init__(self, oracle: Oracle, ordinary: Sequence[Sequence[np.ndarray]]):
         self.oracle, self.eps, self.most = oracle, eps(oracle.dtype), float(jnp.finfo(oracle.dtype).max)
-        gradients = [oracle.at(args).gradients for args in ordinary]
-        self.floors = [max(_largest(gradient[at]) for gradient in gradients) for at in range(len(oracle.scene.argnums))]
+        known = [oracle.at(args) for args in ordinary]
+        self.usual_value = float(np.median([value.largest for value, _ in known]))
+        self.usual_gradient = max(gradient.largest for _, gradient in known)
+        self.usual_slope = float(np.median([gradient.magnitude.mean() for _, gradient in known]))
 
     def value(self, args: Sequence[np.ndarray], got: float, conditioned: bool = True) -> Distance:
         """Of the value."""
-        true = self.oracle.at(args)
-        unit = max(_largest(true.value), 1.0, self._steepness(args, true))
-        return self._distance(args, true.value, np.asarray(got), np.asarray(unit * self.eps), None if conditioned else False, -1)
+        value, gradient = self.oracle.at(args)
+        swept = np.abs(args[0].astype(np.float64))
+        with np.errstate(over="ignore", invalid="ignore"):
+            steep, usual = np.nansum(swept * gradient.magnitude), swept.sum() * self.usual_slope
+        unit = max(value.largest, 1.0, self.usual_value, usual, steep if np.isfinite(steep) else 0.0)
+        return self._distance(value, np.asarray(got), unit, (lambda: self._shaken(args, 0)) if conditioned else None)
 
-    def gradient(self, args: Sequence[np.ndarray], got: Sequence[np.ndarray], conditioned: bool = True) -> Distance:
-        """Of the worst element of the gradients."""
-        true = self.oracle.at(args)
-        worst = Distance(0.0, False, 0.0, 0.0)
-        for at, (one, gradient) in enumerate(zip(got, true.gradients, strict=True)):
-            unit = np.maximum(np.nan_to_num(gradient.magnitude, posinf=0.0), max(_largest(gradient), self.floors[at]))
-            found = self._distance(args, gradient, one, unit * self.eps, None if conditioned else False, at)
-            worst = max(worst, found, key=lambda distance: (distance.faulty, np.nan_to_num(distance.ulps, nan=-1.0)))
-        return worst
+    def gradient(self, args: Sequence[np.ndarray], got: np.ndarray, conditioned: bool = True) -> Distance:
+        """Of the worst element of the gradient."""
+        gradient = self.oracle.at(args)[1]
+        unit = max(gradient.largest, self.usual_gradient)
+        return self._distance(gradient, got, unit, (lambda: self._shaken(args, 1)) if conditioned else None)
 
-    def _distance(
-        self, args: Sequence[np.ndarray], true: Values, got: np.ndarray, unit: np.ndarray, conditioned: bool | None, which: int
-    ) -> Distance:
-        if got.size == 0:
-            return Distance(0.0, False, 0.0, 0.0)
-        rounded = true.rounded(self.oracle.dtype).astype(np.float64)
+    def _distance(self, true: Known, got: np.ndarray, unit: float, allowed: Callable[[], np.ndarray] | None) -> Distance:
         # A sum of as many terms as the input has may overflow before its mean does: that close to the end of the range nobody is blamed.
-        near_the_end = np.nan_to_num(true.magnitude, nan=0.0) * max(np.size(args[0]), 1) >= self.most
-        told = true.defined & np.isfinite(rounded) & ~near_the_end
+        with np.errstate(over="ignore"):
+            near_the_end = true.magnitude * max(self.oracle.scene.size, 1) >= self.most
+        told = true.defined & np.isfinite(true.rounded) & ~near_the_end
         faulty = told & ~np.isfinite(got)
         if faulty.any():
             where = np.unravel_index(int(np.argmax(faulty)), got.shape)
-            return Distance(np.inf, True, float(got[where]), float(rounded[where]))
+            return Distance(np.inf, True, float(got[where]), float(true.rounded[where]))
         judged = told & np.isfinite(got)
         if not judged.any():
-            return Distance(np.nan, False, float(got.flat[0]), float(rounded.flat[0]))
-        error = np.where(judged, true.distance(got), 0.0)
-        unit = np.where(unit > 0, unit, self.eps)
-        ulps = error / unit
-        if conditioned is None and ulps.max() > PLAIN:
-            ulps = error / np.maximum(unit, self._shaken(args, true, which))
+            return Distance(np.nan, False, *(float(one.flat[0]) if one.size else 0.0 for one in (got, true.rounded)))
+        error = np.where(judged, true.exact.distance(got), 0.0)
+        units = np.full(got.shape, (unit or 1.0) * self.eps)
+        if allowed is not None and (error / units).max() > PLAIN:
+            units = np.maximum(units, allowed())
+        ulps = error / units
         where = np.unravel_index(int(np.argmax(ulps)), ulps.shape)
-        return Distance(float(ulps[where]), False, float(got[where]), float(rounded[where]))
+        return Distance(float(ulps[where]), False, float(got[where]), float(true.rounded[where]))
 
-    def _steepness(self, args: Sequence[np.ndarray], true: True_) -> float:
-        """The sum of |x df/dx| over the differentiated arguments."""
-        total = 0.0
-        for at, gradient in zip(self.oracle.scene.argnums, true.gradients, strict=True):
-            products = np.abs(np.asarray(args[at], np.float64)) * gradient.magnitude
-            total += float(products[np.isfinite(products)].sum())
-        return total
-
-    def _shaken(self, args: Sequence[np.ndarray], true: Values, which: int) -> np.ndarray:
-        """How much the truth changes where every floating input moves by half an ulp, at most over a few trials."""
-        rng = np.random.default_rng(0)
-        most = np.zeros(true.shape)
+    def _shaken(self, args: Sequence[np.ndarray], which: int) -> np.ndarray:
+        """How much the truth of the value (0) or the gradient (1) changes where the inputs move, at most over a few trials."""
+        rng, movable = np.random.default_rng(0), self.oracle.scene.movable
+        by = self.eps / 2 * max(float(np.abs(args[at].astype(np.float64)).max(initial=0.0)) for at in movable)
+        here = self.oracle.at(args)[which].exact.balls
+        most = np.zeros(here.shape)
         for _ in range(TRIALS):
-            moved = [_moved(arg, self.eps / 2, rng) for arg in args]
-            value, *gradients = self.oracle.exact.at(*moved)
-            there = value if which < 0 else gradients[which]
-            shifts = np.frompyfunc(_apart, 2, 1)(true.balls, there.balls)
-            most = np.maximum(most, np.asarray(shifts, float))
+            moved = [_moved(arg, by, rng) if at in movable else arg for at, arg in enumerate(args)]
+            there = self.oracle.exact.at(*moved)[which].balls
+            most = np.maximum(most, np.asarray(np.frompyfunc(_apart, 2, 1)(here, there), float))
         return most
 
 
 def _moved(arg: np.ndarray, by: float, rng: np.random.Generator) -> np.ndarray:
-    """Every element times 1 + by or 1 - by, exactly."""
-    if arg.dtype.kind in "iub":
-        return arg
-    signs = rng.choice([-1, 1], arg.shape)
-    move: Any = lambda x, sign: arb(float(x)) * (1 + arb(by) * int(sign))
+    """Every element but zeros moved up or down, exactly."""
+
+    def move(x: float, sign: int) -> arb:
+        return arb(float(x)) + arb(by) * int(sign) * bool(x)
+
     out = np.empty(arg.shape, object)
-    out[...] = np.frompyfunc(move, 2, 1)(arg.astype(np.float64), signs)
+    out[...] = np.frompyfunc(move, 2, 1)(arg.astype(np.float64), rng.choice([-1, 1], arg.shape))
     return out
 
 
 def _apart(one: arb, other: arb) -> float:
-    if not (one.is_finite() and other.is_finite()):
-        return 0.0
-    return float(abs(one - other).mid())
-
-
-def _largest(values: Values) -> float:
-    magnitude = values.magnitude
-    finite = magnitude[np.isfinite(magnitude)]
-    return float(finite.max()) if finite.size else 0.0
+    return float(abs(one - other).mid()) if one.is_finite() and other.is_finite() else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -14,94 +14,94 @@ from nandetect import truth
 from nandetect.compare.scene import Scene
 from nandetect.truth import Values
 
-# Derivatives by differences are slow (a value for each element, with many bits): no more inputs than this for each function.
+# Derivatives by differences are slow (three values for each element, with many bits): no more inputs than this for each function.
 MOST_DIFFERENCES = 6
 
 
-@dataclass(frozen=True, slots=True)
-class True_:
-    """Exact value and gradients at one input."""
+class Known:
+    """One exact array, with what is asked of it again and again."""
 
-    value: Values
-    gradients: tuple[Values, ...]
+    def __init__(self, exact: Values, dtype: Any):
+        self.exact, self.dtype = exact, dtype
+
+    @cached_property
+    def defined(self) -> np.ndarray:
+        """Where it is a real number."""
+        return self.exact.defined
+
+    @cached_property
+    def has_value(self) -> np.ndarray:
+        """Where it is a real number or infinite."""
+        return self.defined | (self.exact.infinite != 0)
+
+    @cached_property
+    def magnitude(self) -> np.ndarray:
+        """The absolute value, float64; 0 where there is none."""
+        return np.where(self.defined, self.exact.magnitude, 0.0)
+
+    @cached_property
+    def rounded(self) -> np.ndarray:
+        """What the dtype should hold, as float64."""
+        return self.exact.rounded(self.dtype).astype(np.float64)
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest finite magnitude."""
+        finite = self.magnitude[np.isfinite(self.magnitude)]
+        return float(finite.max()) if finite.size else 0.0
+
+    def completed(self, other: Values) -> Known:
+        """With what is undefined here from there."""
+        return Known(Values(np.where(self.has_value, self.exact.balls, other.balls)), self.dtype)
 
 
-@dataclass(slots=True)
+Both = tuple[Known, Known]
+
+
 class Oracle:
-    """The truth about one function in one scene and dtype; `other` is asked where the function's own formula has no value.
+    """The truth about one function's value and its gradient for the swept argument, in one scene and dtype.
 
-    `kin` is whether the two are the same function elsewhere; only then is `other` asked.
+    Where its own formula is 0/0 or 0 * inf, the `other` function's is asked, if that is the same function elsewhere; and else what the
+    exact value's own derivative is.
     """
 
-    function: Callable[..., Any]
-    scene: Scene
-    dtype: Any
-    exact: Any = None
-    value_alone: Any = None
-    other: Oracle | None = None
-    kin: bool = False
-    _own: dict[bytes, True_] = field(default_factory=dict)
-    _full: dict[bytes, True_] = field(default_factory=dict)
-    _differences: int = 0
+    def __init__(self, function: Callable[..., Any], scene: Scene, dtype: Any):
+        self.scene, self.dtype = scene, jnp.dtype(dtype)
+        kinds = zip(scene.shapes, scene.kinds(self.dtype), strict=True)
+        shapes = [jax.ShapeDtypeStruct(shape, kind) for shape, kind in kinds]
+        self.exact = truth.of(jax.value_and_grad(function), *shapes)
+        self.value_alone = truth.of(function, *shapes)
+        self.other: Oracle | None = None
+        self._own: dict[bytes, Both] = {}
+        self._full: dict[bytes, Both] = {}
+        self._differences = 0
 
-    def __post_init__(self) -> None:
-        shapes = [
-            np.zeros(shape, self.dtype if at in self.scene.argnums else _dtype(self.scene, at, self.dtype))
-            for at, shape in enumerate(self.scene.shapes)
-        ]
-        self.exact = truth.of(jax.value_and_grad(self.function, argnums=self.scene.argnums), *shapes)
-        self.value_alone = truth.of(self.function, *shapes)
-
-    def own(self, args: Sequence[np.ndarray]) -> True_:
-        """The exact value and gradients of the function's own formula."""
+    def own(self, args: Sequence[np.ndarray]) -> Both:
+        """The exact value and gradient of the function's own formula."""
         key = b"".join(arg.tobytes() for arg in args)
         if key not in self._own:
-            value, *gradients = self.exact.at(*args)
-            self._own[key] = True_(value, tuple(gradients))
+            value, gradient = self.exact.at(*args)
+            self._own[key] = Known(value, self.dtype), Known(gradient, self.dtype)
         return self._own[key]
 
-    def at(self, args: Sequence[np.ndarray]) -> True_:
-        """The truth, undefined (NaN) only where it cannot be told."""
+    def at(self, args: Sequence[np.ndarray]) -> Both:
+        """The truth, undefined only where it cannot be told."""
         key = b"".join(arg.tobytes() for arg in args)
         if key not in self._full:
             self._full[key] = self._completed(args)
         return self._full[key]
 
-    def _completed(self, args: Sequence[np.ndarray]) -> True_:
-        found = self.own(args)
-        if self._is_whole(found):
-            return found
-        if self.kin and self.other is not None:
-            found = _filled(found, self.other.own(args))
-        if (
-            bool(found.value.defined.all())
-            and not self._is_whole(found)
-            and self.value_alone.is_exact
-            and self._differences < MOST_DIFFERENCES
-        ):
+    def _completed(self, args: Sequence[np.ndarray]) -> Both:
+        value, gradient = self.own(args)
+        if value.has_value.all() and gradient.has_value.all():
+            return value, gradient
+        if self.other is not None:
+            elsewhere = self.other.own(args)
+            value, gradient = value.completed(elsewhere[0].exact), gradient.completed(elsewhere[1].exact)
+        if value.defined.all() and not gradient.has_value.all() and self.value_alone.is_exact and self._differences < MOST_DIFFERENCES:
             self._differences += 1
-            slopes = tuple(truth.derivative_at(self.value_alone, list(args), at) for at in self.scene.argnums)
-            found = _filled(found, True_(found.value, slopes))
-        return found
-
-    def _is_whole(self, found: True_) -> bool:
-        return all(bool((one.defined | (one.infinite != 0)).all()) for one in (found.value, *found.gradients))
-
-
-def _dtype(scene: Scene, at: int, dtype: Any) -> Any:
-    given = None if scene.given is None else np.asarray(scene.given[at])
-    if given is not None and given.dtype.kind in "iub":
-        return given.dtype
-    return np.dtype(np.int32) if scene.roles[at] == "labels" and scene.labels == "classes" else dtype
-
-
-def _filled(found: True_, other: True_) -> True_:
-    """What is undefined in one, from the other."""
-
-    def fill(one: Values, another: Values) -> Values:
-        return Values(np.where(one.defined | (one.infinite != 0), one.balls, another.balls))
-
-    return True_(fill(found.value, other.value), tuple(fill(a, b) for a, b in zip(found.gradients, other.gradients, strict=True)))
+            gradient = gradient.completed(truth.derivative_at(self.value_alone, list(args), 0))
+        return value, gradient
 
 
 def eps(dtype: Any) -> float:

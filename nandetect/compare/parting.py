@@ -14,6 +14,7 @@ from nandetect import account, event, measure, program, replay, walk
 from nandetect.compare.oracle import eps
 from nandetect.compare.results import Parting, What
 from nandetect.phase import Phases
+from nandetect.records import Report
 from nandetect.trail import Node
 from nandetect.truth import Values, evaluate
 from nandetect.truth.balls import LADDER, Unclear
@@ -22,11 +23,11 @@ from nandetect.truth.table import each, lifted
 from nandetect.walk import Run
 
 
-def non_finite(name: str, function: Callable[..., Any], argnums: tuple[int, ...], args: Sequence[Any], what: What) -> Parting | None:
+def origin(name: str, function: Callable[..., Any], args: Sequence[Any], what: What) -> Report | None:
     """The origin of what is not finite, by `nd.locate`."""
-    step = function if what == "value" else jax.grad(function, argnums=argnums)
+    step = function if what == "value" else jax.grad(function)
     report = replay.locate(jax.jit(step), *args)
-    return None if report is None else Parting(report=replace(report, label=name, called_at=None))
+    return None if report is None else replace(report, label=name, called_at=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,12 @@ class _Loss:
     before: float
 
 
-def inaccurate(function: Callable[..., Any], argnums: tuple[int, ...], args: Sequence[Any], dtype: Any, what: What) -> Parting | None:
+def inaccurate(function: Callable[..., Any], args: Sequence[Any], dtype: Any, what: What) -> Parting | None:
     """The equation that loses the most: its result is the furthest from the truth compared with what it was given.
 
     A rounding error costs about one ulp at a time; what costs many is a subtraction of nearly equal numbers, or an `exp` of a large one.
     """
-    step = function if what == "value" else jax.grad(function, argnums=argnums)
+    step = function if what == "value" else jax.grad(function)
     traced = program.trace(step, args, {})
     run = Run(traced.jaxpr, traced.consts)
     walk.run(run, traced.args)

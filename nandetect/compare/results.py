@@ -25,7 +25,7 @@ class Threshold:
     """Along a family, the size up to which the value or the gradient is finite, and that from which it is not.
 
     `finite_to` is None where the smallest size of the family is non-finite already. `fault` is False where the truth is not finite either,
-    or there is none.
+    or there is none. `lasting` is False where most larger sizes are finite again, so that the size is a point rather than a threshold.
     """
 
     family: str
@@ -35,6 +35,7 @@ class Threshold:
     broken_from: float
     made: str
     fault: bool
+    lasting: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,8 @@ class Sample:
     at: float
     value_ulps: float | None
     gradient_ulps: float | None
-    finite: bool
+    value_finite: bool
+    gradient_finite: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,22 +74,23 @@ class Survey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breakage:
-    """The smallest input at which the function is not finite where the truth is: what it gave there, and what is true."""
+    """The smallest input at which the function is not finite where the truth is: what it gave there, what is true, and its origin."""
 
     what: What
     got: float
     truth: float
     input: Input
+    phrase: str
+    report: Report | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parting:
-    """The first equation that parts from the truth: a non-finite one has a `report`, an inaccurate one an `event` and what it lost."""
+    """The equation that loses the most: how far its result is from the truth, and how far what it was given, in ulps of each."""
 
-    report: Report | None = None
-    event: Event | None = None
-    ulps: float | None = None
-    ulps_before: float | None = None
+    event: Event
+    ulps: float
+    ulps_before: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +102,8 @@ class Judged:
     exact: bool
     unsupported: tuple[str, ...]
     surveys: tuple[Survey, ...]
-    breakage: Breakage | None
+    breakages: tuple[Breakage, ...]
     parting: Parting | None
-    inaccuracy: Parting | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +150,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """The same model, data, seeds and order of batches under each loss; `parted_at` is the first step whose losses differ by more than rounding."""
+    """The same model, data, seeds and batches under each loss; `parted_at` is the first step whose losses differ by more than rounding."""
 
     parted_at: int | None
     runs: tuple[Trained, Trained]

@@ -20,18 +20,17 @@ BATCH = 128
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Values, float64[n], and gradients, float64[n, ...] for each differentiated argument; `usable` where the inputs are finite."""
+    """Values, float64[n], and gradients for the swept argument, float64[n, ...]; `usable` where the inputs are finite."""
 
     values: np.ndarray
-    gradients: tuple[np.ndarray, ...]
+    gradients: np.ndarray
     usable: np.ndarray
 
     def bad(self, what: str) -> np.ndarray:
         """Where the value or some element of the gradient is not finite though the inputs are, bool[n]."""
         if what == "value":
             return self.usable & ~np.isfinite(self.values)
-        flat = [gradient.reshape(len(gradient), -1) for gradient in self.gradients]
-        return self.usable & np.logical_or.reduce([~np.isfinite(one).all(-1) for one in flat])
+        return self.usable & ~np.isfinite(self.gradients.reshape(len(self.gradients), -1)).all(-1)
 
 
 class Runner:
@@ -39,7 +38,7 @@ class Runner:
 
     def __init__(self, name: str, function: Callable[..., Any], scene: Scene, dtype: Any):
         self.name, self.function, self.scene, self.dtype = name, function, scene, np.dtype(dtype)
-        self.both = jax.value_and_grad(function, argnums=scene.argnums)
+        self.both = jax.value_and_grad(function)
         # Not vmap: it turns a cond, which runs one branch, into a select, which runs both.
         self._many = jax.jit(lambda stacked: lax.map(lambda args: self.both(*args), stacked))
 
@@ -52,7 +51,7 @@ class Runner:
         """Raises `UsageError` where the function fails though it could be traced."""
         cast = [self.cast(args) for args in inputs]
         usable = np.array([all(_is_finite(arg) for arg in args) for args in cast], bool)
-        values, gradients = [], [[] for _ in self.scene.argnums]
+        values, gradients = [], []
         for start in range(0, len(cast), BATCH):
             part = cast[start : start + BATCH]
             stacked = [np.stack(column) for column in zip(*part, *[part[-1]] * (BATCH - len(part)), strict=True)]
@@ -62,9 +61,8 @@ class Runner:
             except Exception as error:
                 raise UsageError(f"{self.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
             values.append(value[: len(part)].astype(np.float64))
-            for kept, new in zip(gradients, gradient, strict=True):
-                kept.append(new[: len(part)].astype(np.float64))
-        return Results(np.concatenate(values), tuple(np.concatenate(parts) for parts in gradients), usable)
+            gradients.append(gradient[: len(part)].astype(np.float64))
+        return Results(np.concatenate(values), np.concatenate(gradients), usable)
 
 
 def _is_finite(arg: np.ndarray) -> bool:

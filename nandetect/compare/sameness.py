@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from flint import arb
 
 from nandetect.compare.families import Args, Bases
 from nandetect.compare.oracle import Oracle, eps
 from nandetect.compare.results import Sameness
 from nandetect.compare.scene import Scene
-from nandetect.truth import Values
 
 POINTS = 6
 # How much of the type's own rounding two exact values may be apart: a guard such as `+ 1e-12` makes no other function.
@@ -26,7 +24,7 @@ def points(scene: Scene) -> list[Args]:
 
 def sameness(first: Oracle, second: Oracle, inputs: Sequence[Sequence[np.ndarray]]) -> Sameness:
     """The same function, the same times a factor, the same plus an offset, or another."""
-    pairs = [(_number(first.own(args).value), _number(second.own(args).value)) for args in inputs]
+    pairs = [(first.own(args)[0].exact.balls.item(), second.own(args)[0].exact.balls.item()) for args in inputs]
     pairs = [(a, b) for a, b in pairs if a.is_finite() and b.is_finite()]
     if not pairs:
         return Sameness(relation="unknown")
@@ -43,10 +41,6 @@ def sameness(first: Oracle, second: Oracle, inputs: Sequence[Sequence[np.ndarray
     if max(offsets) - min(offsets) <= tolerance * max(1.0, *(abs(float(a)) for a, _ in pairs)):
         return Sameness(relation="offset", amount=_round(offsets[0], tolerance), points=len(pairs))
     return Sameness(relation="different", difference=apart, points=len(pairs))
-
-
-def _number(values: Values) -> arb:
-    return values.balls.item()
 
 
 def _round(x: float, tolerance: float) -> float:

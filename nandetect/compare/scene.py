@@ -73,14 +73,23 @@ class Scene:
     given: tuple[Any, ...] | None = None
 
     @property
-    def argnums(self) -> tuple[int, ...]:
-        """The arguments for which there is a gradient."""
-        return tuple(at for at, role in enumerate(self.roles) if role in ("swept", "real", "positive"))
+    def movable(self) -> tuple[int, ...]:
+        """The arguments that may be any numbers, so that their own rounding counts: not labels of zeros and ones."""
+        return tuple(at for at, role in enumerate(self.roles) if role in ("swept", "real") or (role == "labels" and self.labels == "real"))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the swept array."""
         return self.shapes[0]
+
+    @property
+    def size(self) -> int:
+        """How many numbers the swept array holds."""
+        return math.prod(self.shape)
+
+    def kinds(self, dtype: Any) -> list[Any]:
+        """The dtype of every argument, where floats are to be of `dtype`."""
+        return [arg.dtype for arg in self.cast(example(self), dtype)]
 
     def cast(self, args: Sequence[Any], dtype: Any) -> list[Any]:
         """Arguments as arrays of the dtype; whole numbers stay so."""
@@ -218,8 +227,3 @@ def _from_archive(sides: tuple[Side, Side], names: tuple[str, ...], archive: Pat
     for side in sides:
         check(side, made, dtype)
     return made
-
-
-def size(scene: Scene) -> int:
-    """How many numbers the swept array holds."""
-    return math.prod(scene.shape)

@@ -27,7 +27,7 @@ def smallest(judge: Judge, args: Args, shows: Shows, judge_for: Callable[[Scene]
         # A function may want the very shape that it was given.
         except UsageError:
             continue
-    return judge, rounder(args, lambda trial: shows(judge, trial), judge.runner.scene.argnums)
+    return judge, rounder(args, lambda trial: shows(judge, trial), judge.runner.scene.movable)
 
 
 def _slices(scene: Scene, args: Args) -> Iterator[tuple[tuple[int, ...], Args]]:
@@ -36,8 +36,8 @@ def _slices(scene: Scene, args: Args) -> Iterator[tuple[tuple[int, ...], Args]]:
     if scene.given is not None or not shape or len(shape) > 2:
         return
     swept = np.asarray(args[0], float).reshape(-1, shape[-1])
-    rows = sorted(range(len(swept)), key=lambda row: -np.ptp(swept[row]))[:1] + [int(np.argmin(np.abs(swept).max(-1)))]
-    for row in dict.fromkeys(rows):
+    widest, smallest = int(np.argmax(np.ptp(swept, -1))), int(np.argmin(np.abs(swept).max(-1)))
+    for row in dict.fromkeys((widest, smallest)):
         columns = _columns(scene, args, row)
         if len(columns) < shape[-1]:
             yield _cut(scene, args, row, columns)

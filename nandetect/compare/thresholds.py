@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ class _Bracket:
     low: float
     high: float
     fault: bool
+    lasting: bool
 
 
 def thresholds(judge: Judge, families: Sequence[Family]) -> list[Threshold]:
@@ -36,7 +37,7 @@ def thresholds(judge: Judge, families: Sequence[Family]) -> list[Threshold]:
     return [_told(judge, bracket) for bracket in brackets]
 
 
-def _coarse(judge: Judge, families: Sequence[Family]):
+def _coarse(judge: Judge, families: Sequence[Family]) -> Iterator[_Bracket]:
     places = [(family, float(size)) for family in families for size in family.grid]
     results = judge.runner([family.at(size) for family, size in places])
     for what in WHATS:
@@ -52,7 +53,11 @@ def _coarse(judge: Judge, families: Sequence[Family]):
             before = rows[rows.index(first) - 1] if rows.index(first) else None
             # Where the point before is not finite either, but as the truth is, there is nothing between them to look for.
             low = 0.0 if before is None or bad[before] else places[before][1]
-            yield _Bracket(family, what, low, places[first][1], fault is not None)
+            yield _Bracket(family, what, low, places[first][1], fault is not None, _lasts(bad[rows[rows.index(first) :]]))
+
+
+def _lasts(bad: np.ndarray) -> bool:
+    return bool(bad.mean() >= 0.5)
 
 
 def _refine(judge: Judge, brackets: list[_Bracket]) -> None:
@@ -69,7 +74,7 @@ def _refine(judge: Judge, brackets: list[_Bracket]) -> None:
 
 def _told(judge: Judge, bracket: _Bracket) -> Threshold:
     results = judge.runner([bracket.family.at(bracket.high)])
-    numbers = results.values if bracket.what == "value" else np.concatenate([one.reshape(-1) for one in results.gradients])
+    numbers = results.values if bracket.what == "value" else results.gradients
     broken = numbers[~np.isfinite(numbers)]
     made = "nan" if np.isnan(broken).any() or not broken.size else "inf" if broken[0] > 0 else "-inf"
     return Threshold(
@@ -80,4 +85,5 @@ def _told(judge: Judge, bracket: _Bracket) -> Threshold:
         broken_from=bracket.high,
         made=made,
         fault=bracket.fault,
+        lasting=bracket.lasting,
     )

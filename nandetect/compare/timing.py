@@ -26,7 +26,7 @@ def timing(sides: tuple[Side, Side], scene: Scene, dtype: Any) -> Timing:
     scene = _larger(sides, scene, dtype)
     args = [jax.numpy.asarray(arg) for arg in scene.cast(example(scene), dtype)]
     forward = [jax.jit(side.function) for side in sides]
-    backward = [jax.jit(jax.value_and_grad(side.function, argnums=scene.argnums)) for side in sides]
+    backward = [jax.jit(jax.value_and_grad(side.function)) for side in sides]
     return Timing(shape=scene.shape, forward=_ratio(forward, args), backward=_ratio(backward, args))
 
 

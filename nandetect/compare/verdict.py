@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import math
 
-from nandetect.compare.results import Judged, Sameness, Survey, Threshold, Timing
+from nandetect.compare.results import Breakage, Judged, Sameness, Survey, Threshold, Timing
 from nandetect.records import Finding
 
 _PATIENCE = 1.25
@@ -20,49 +20,44 @@ def sentence(judged: tuple[Judged, Judged], sameness: Sameness, timing: Timing |
 
 
 def _of(one: Judged, max_ulp: float) -> str:
-    survey = one.surveys[0]
-    name = f"`{one.name}`"
-    value, gradient = (_broken(survey, what) for what in ("value", "gradient"))
+    survey, name = one.surveys[0], f"`{one.name}`"
+    broken = {breakage.what: breakage for breakage in one.breakages}
+    value, gradient = (_where(survey, broken[what]) if what in broken else "" for what in ("value", "gradient"))
     inaccurate = _inaccurate(survey, max_ulp)
-    if not value and not gradient:
-        if one.breakage:
-            made = f"its {one.breakage.what} is {_number(one.breakage.got)}"
-            return f"{name} breaks at {one.breakage.input.family}: {made}" + (f", and it {inaccurate}" if inaccurate else "")
-        return (
-            f"{name} {inaccurate}"
-            if inaccurate
-            else f"{name} is finite {'wherever the truth is' if _bounded(survey) else 'throughout'} and {_within(survey)}"
-        )
-    said = f"{name} is non-finite for {_places(value)} in {survey.dtype}" if value else f"{name} is finite"
+    if not broken:
+        reach = "wherever the truth is" if survey.thresholds else "throughout"
+        return f"{name} {inaccurate}" if inaccurate else f"{name} is finite {reach} and {_within(survey)}"
+    said = f"{name} is non-finite for {value} in {survey.dtype}" if value else f"{name} is finite"
     if gradient:
-        born = (
-            one.parting.report.origin.reason if one.parting and one.parting.report and one.parting.report.origin.phase == "backward" else ""
-        )
-        broken = f"its gradient is {born or gradient[0].made}"
-        same = value and any(
-            abs(g.broken_from - v.broken_from) <= 0.02 * v.broken_from and g.family == v.family for g in gradient for v in value
-        )
-        said += f" and {broken} there" if same else f" and {broken} for {_places(gradient)}"
+        kind = _kind(broken["gradient"])
+        said += f" and its gradient is {kind} there" if gradient == value else f" and its gradient is {kind} for {gradient}"
         said += "" if value else f" in {survey.dtype}"
     return said + (f", and it {inaccurate}" if inaccurate else "")
 
 
-def _broken(survey: Survey, what: str) -> list[Threshold]:
-    """The faults along families, those first that a reader thinks of first."""
-    return [one for one in survey.thresholds if one.fault and one.what == what]
+def _where(survey: Survey, broken: Breakage) -> str:
+    """The first family or point, and where numbers grow besides, how far those may."""
+    steady = [one for one in survey.thresholds if one.fault and one.what == broken.what and one.lasting and one.finite_to is not None]
+    if not steady:
+        return broken.phrase.format(_size(broken.input.at))
+    others = [one for one in steady[1:] if one.family.startswith("all equal")]
+    return " and ".join(_phrase(one) for one in (steady[0], *others[:1]))
 
 
-def _places(thresholds: list[Threshold]) -> str:
-    """The first families, a phrase each."""
-    phrases = [_phrase(one) for one in thresholds]
-    first = phrases[0]
-    kind = re.sub(r"[\d.e+-]+", "", first)
-    others = [phrase for phrase in phrases[1:] if re.sub(r"[\d.e+-]+", "", phrase) != kind and " over " in phrase]
-    return " and ".join([first, *others[:1]])
+def _kind(broken: Breakage) -> str:
+    """`0/0`, or what came out."""
+    origin = broken.report.origin if broken.report else None
+    if origin is not None and origin.primitive == "div" and [operand.value for operand in origin.operands[:2]] == [0.0, 0.0]:
+        return "0/0"
+    return "nan" if math.isnan(broken.got) else _number(broken.got)
 
 
 def _phrase(one: Threshold) -> str:
-    return one.phrase.format(f"{one.broken_from:.4g}" if one.broken_from >= 1000 else f"{one.broken_from:.3g}")
+    return one.phrase.format(_size(one.broken_from))
+
+
+def _size(x: float) -> str:
+    return f"{x:.4g}" if x >= 1000 else f"{x:.3g}"
 
 
 def _inaccurate(survey: Survey, max_ulp: float) -> str:
@@ -71,10 +66,6 @@ def _inaccurate(survey: Survey, max_ulp: float) -> str:
             which = "" if worst.what == "value" else " in its gradient"
             return f"is {worst.ulps:,.0f} ulp off{which} at {worst.input.family} {worst.input.at:.3g}"
     return ""
-
-
-def _bounded(survey: Survey) -> bool:
-    return bool(survey.thresholds)
 
 
 def _within(survey: Survey) -> str:
@@ -116,18 +107,18 @@ def findings(judged: tuple[Judged, Judged], sameness: Sameness, max_ulp: float) 
 
 def _faults(one: Judged, max_ulp: float) -> list[Finding]:
     survey, found = one.surveys[0], []
-    if one.breakage:
-        broken = one.breakage
+    for broken in one.breakages:
+        said = f"the {broken.what} of `{one.name}` is {_number(broken.got)} in {survey.dtype} where the truth is {_number(broken.truth)}"
         found.append(
             Finding(
                 rule="non-finite",
                 code="ND401",
                 severity="error",
-                message=f"the {broken.what} of `{one.name}` is {_number(broken.got)} in {survey.dtype} where the truth is {_number(broken.truth)}",
-                cause=one.parting.report.origin.reason if one.parting and one.parting.report else "",
+                message=said,
+                cause=broken.report.origin.reason if broken.report else "",
                 measured=broken.got,
                 expected=broken.truth,
-                report=one.parting.report if one.parting else None,
+                report=broken.report,
             )
         )
     for worst in (survey.worst_value, survey.worst_gradient):
@@ -137,7 +128,7 @@ def _faults(one: Judged, max_ulp: float) -> list[Finding]:
                     rule="inaccurate",
                     code="ND402",
                     severity="error",
-                    message=f"the {worst.what} of `{one.name}` is {worst.ulps:,.0f} ulp from the truth in {survey.dtype}, at {worst.input.family}",
+                    message=f"the {worst.what} of `{one.name}` is {worst.ulps:,.0f} ulp from the truth in {survey.dtype}",
                     measured=worst.got,
                     expected=worst.truth,
                 )
