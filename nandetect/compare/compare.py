@@ -110,7 +110,7 @@ class _Court:
 
     def __init__(self, sides: tuple[Side, Side], scene: Scene, dtype: str, seed: int):
         self.sides, self.scene, self.dtype = sides, scene, jnp.dtype(dtype)
-        self.families: list[Family] = families(scene, seed)
+        self.families: list[Family] = families(scene, seed, self.dtype)
         self.judges, self.same = _judges(sides, scene, self.dtype)
         self._smaller: dict[tuple[int, tuple[int, ...]], Judge] = {}
 
@@ -180,13 +180,13 @@ def _worst(judge: Judge, what: What, place: Place) -> Worst:
         ulps=place.distance.ulps,
         got=place.distance.got,
         truth=place.distance.truth,
-        input=_input(judge, place.family.name, place.size, place.args),
+        input=_input(judge, place.family, place.size, place.args),
     )
 
 
-def _input(judge: Judge, family: str, size: float, args: Args) -> Input:
+def _input(judge: Judge, family: Family, size: float, args: Args) -> Input:
     runner = judge.runner
-    return Input(family=family, at=size, code=paste.code(runner.scene.names, runner.cast(args), runner.dtype))
+    return Input(family=family.name, phrase=family.phrase, at=size, code=paste.code(runner.scene.names, runner.cast(args), runner.dtype))
 
 
 def _breakage(court: _Court, which: int, survey: Survey, what: What) -> Breakage | None:
@@ -208,8 +208,7 @@ def _breakage(court: _Court, which: int, survey: Survey, what: What) -> Breakage
         what=what,
         got=distance.got,
         truth=distance.truth,
-        input=_input(shown, family.name, size, args),
-        phrase=family.phrase,
+        input=_input(shown, family, size, args),
         report=parting.origin(judge.runner.name, judge.runner.function, given, what),
     )
 
@@ -226,7 +225,7 @@ def _inaccuracy(court: _Court, which: int, what: What, place: Place, max_ulp: fl
     shown, args = shrink.smallest(judge, place.args, shows, court.judge_for(which))
     distance = shown.distance(args, what)
     assert distance is not None
-    there = _input(shown, place.family.name, place.size, args)
+    there = _input(shown, place.family, place.size, args)
     worst = Worst(what=what, ulps=distance.ulps, got=distance.got, truth=distance.truth, input=there)
     given = list(map(jnp.asarray, shown.runner.cast(args)))
     return parting.inaccurate(judge.runner.function, given, shown.runner.dtype, what), worst

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
+from nandetect.compare import scene as scenes
 from nandetect.compare.scene import Scene
 
 LEAST, MOST, PER_DECADE = 1e-6, 1e6, 3
 GRID = np.geomspace(LEAST, MOST, 12 * PER_DECADE + 1)
-# A spread or a rate may be as small as a type holds its inverse.
-DEEP = np.geomspace(1e-30, MOST, 37)
 POINT = np.ones(1)
 
 Args = list[Any]
@@ -97,15 +97,31 @@ def _right_of(scene: Scene, otherwise: np.ndarray) -> np.ndarray:
     return otherwise
 
 
-def families(scene: Scene, seed: int = 0) -> list[Family]:
+def families(scene: Scene, seed: int = 0, dtype: Any = np.float32) -> list[Family]:
     """Every family and point that the scene's roles allow."""
-    bases = Bases(scene, seed)
-    return [*_of_one(bases), *_of_others(bases), *_points(bases)]
+    bases, most = Bases(scene, seed), float(jnp.finfo(dtype).max)
+    return [*_of_one(bases, most), *_of_others(bases, most), *_points(bases)]
 
 
-def _of_one(bases: Bases) -> Iterator[Family]:
+def sizes(name: str, role: str, most: float) -> np.ndarray:
+    """The sizes that an argument goes through, in a type that holds numbers up to `most`.
+
+    A spread (or, as a logarithm, its exponential) may be as small as lets the type hold the inverse of its square: with less, a Gaussian
+    of it has no density that could be written down.
+    """
+    words = scenes.words_of(name)
+    if "log" in words and words & scenes.SPREADS:
+        return np.geomspace(LEAST, 0.999 * np.log(most) / (1 if words & scenes.SQUARED else 2), len(GRID))
+    if role == "positive":
+        least = 1.1 / (most if words & scenes.SQUARED else most**0.5)
+        return np.geomspace(least, MOST, len(GRID))
+    return GRID
+
+
+def _of_one(bases: Bases, most: float) -> Iterator[Family]:
     """What only the swept array goes through."""
     scene, z = bases.scene, bases.swept
+    grid = sizes(scene.names[0], "swept", most)
     name = scene.names[0]
     one = name.removesuffix("s") if "logit" in name else f"`{name}`"
     if scene.shape and scene.shape[-1] > 1:
@@ -116,24 +132,27 @@ def _of_one(bases: Bases) -> Iterator[Family]:
         yield Family("one far below", f"one {one} below the others by {{}}", lambda t: bases.beside(-t * wrong), 3)
     ones = np.ones(scene.shape)
     plural = name if "logit" in name else f"`{name}`"
-    yield Family("all equal", f"{plural} over {{}}", lambda t: bases.beside(t * ones), 1)
-    yield Family("all equal, negative", f"{plural} under -{{}}", lambda t: bases.beside(-t * ones), 1)
-    yield Family("scale", f"{plural} of scale {{}}", lambda t: bases.beside(t * z), 2)
-    yield Family("scale, positive", f"positive {plural} of scale {{}}", lambda t: bases.beside(t * (np.abs(z) + 0.25)), 3)
-    yield Family("scale, negative", f"negative {plural} of scale {{}}", lambda t: bases.beside(-t * (np.abs(z) + 0.25)), 3)
-    yield Family("offset", f"{plural} of mean {{}} and spread 1", lambda t: bases.beside(t + z), 2)
-    yield Family("offset, negative", f"{plural} of mean -{{}} and spread 1", lambda t: bases.beside(z - t), 3)
-    yield Family("small spread", f"{plural} of mean {{}} and spread 1/64", lambda t: bases.beside(t + z / 64), 3)
-    yield Family("next to 1", f"{plural} within {{}} of 1", lambda t: bases.beside(1 + t * z), 4)
+    yield Family("all equal", f"{plural} over {{}}", lambda t: bases.beside(t * ones), 1, grid)
+    yield Family("all equal, negative", f"{plural} under -{{}}", lambda t: bases.beside(-t * ones), 1, grid)
+    yield Family("scale", f"{plural} of scale {{}}", lambda t: bases.beside(t * z), 2, grid)
+    yield Family("scale, positive", f"positive {plural} of scale {{}}", lambda t: bases.beside(t * (np.abs(z) + 0.25)), 3, grid)
+    yield Family("scale, negative", f"negative {plural} of scale {{}}", lambda t: bases.beside(-t * (np.abs(z) + 0.25)), 3, grid)
+    yield Family("offset", f"{plural} of mean {{}} and spread 1", lambda t: bases.beside(t + z), 2, grid)
+    yield Family("offset, negative", f"{plural} of mean -{{}} and spread 1", lambda t: bases.beside(z - t), 3, grid)
+    yield Family("small spread", f"{plural} of mean {{}} and spread 1/64", lambda t: bases.beside(t + z / 64), 3, grid)
+    yield Family("next to 1", f"{plural} within {{}} of 1", lambda t: bases.beside(1 + t * z), 4, grid)
+    if scenes.words_of(name) & scenes.POSITIVE and "log" not in scenes.words_of(name):
+        small = sizes(name, "positive", most)
+        yield Family("small", f"{plural} of {{}}", lambda t: bases.beside(t * ones), 2, small)
 
 
-def _of_others(bases: Bases) -> Iterator[Family]:
+def _of_others(bases: Bases, most: float) -> Iterator[Family]:
     """What the other arguments go through, alone and together with the swept one."""
     for at in range(1, len(bases.scene.roles)):
-        yield from _of_other(bases, at)
+        yield from _of_other(bases, at, most)
 
 
-def _of_other(bases: Bases, at: int) -> Iterator[Family]:
+def _of_other(bases: Bases, at: int, most: float) -> Iterator[Family]:
     scene, z, other = bases.scene, bases.swept, bases.others[at - 1]
     swept, name, role, key = scene.names[0], scene.names[at], scene.roles[at], f"_{at}"
     if role == "labels" and scene.labels == "onehot" and scene.shape:
@@ -144,13 +163,13 @@ def _of_other(bases: Bases, at: int) -> Iterator[Family]:
     yield Family(f"near {name}", f"`{swept}` within {{}} of `{name}`", lambda t: bases.beside(other + t * z), 4)
     if role not in ("real", "positive"):
         return
-    grid, ones = DEEP if role == "positive" else GRID, np.ones(scene.shape)
+    grid, ones = sizes(name, role, most), np.ones(scene.shape)
     equal = next((bases.others[one - 1] for one in range(1, len(scene.roles)) if one != at and _is_alike(bases, one)), None)
     for sign, said in ((1.0, ""), (-1.0, "-")) if role == "real" else ((1.0, ""),):
-        size = f"{said}{{}}"
-        yield Family(f"{name} all {said}t", f"`{name}` of {size}", lambda t, s=sign: bases.beside(z, **{key: s * t * ones}), 4, grid)
+        size = f"{'over ' if role == 'real' and sign > 0 else 'under ' if sign < 0 else 'of '}{said}{{}}"
+        yield Family(f"{name} all {said}t", f"`{name}` {size}", lambda t, s=sign: bases.beside(z, **{key: s * t * ones}), 4, grid)
         if equal is not None:
-            words = f"`{name}` of {size} where there is nothing between the others"
+            words = f"`{name}` {size} where the others are equal"
             yield Family(f"{name} all {said}t, others equal", words, lambda t, s=sign: bases.beside(equal, **{key: s * t * ones}), 4, grid)
     yield Family(f"{name} scale", f"`{name}` of scale {{}}", lambda t: bases.beside(z, **{key: t * other}), 4, grid)
     if role == "real":
@@ -160,8 +179,11 @@ def _of_other(bases: Bases, at: int) -> Iterator[Family]:
         words = f"`{swept}` and `{name}` of scale {{}} and opposite signs"
         yield Family(f"opposite {name}", words, lambda t: bases.beside(-t * other, **{key: t * other}), 4)
         for sign, said in ((1.0, ""), (-1.0, "-")):
-            words = f"`{swept}` of {said}{{}} with `{name}` of zeros"
-            yield Family(f"all {said}t, {name} zeros", words, lambda t, s=sign: bases.beside(s * t * ones, **{key: 0 * other}), 4)
+            words = f"`{swept}` {'over' if sign > 0 else 'under'} {said}{{}} with `{name}` of zeros"
+            swept_sizes = sizes(swept, "swept", most)
+            yield Family(
+                f"all {said}t, {name} zeros", words, lambda t, s=sign: bases.beside(s * t * ones, **{key: 0 * other}), 4, swept_sizes
+            )
 
 
 def _is_alike(bases: Bases, at: int) -> bool:

@@ -16,6 +16,7 @@ class Input:
     """One input: where it lies in the sweep, and the lines of Python that make it."""
 
     family: str
+    phrase: str
     at: float
     code: tuple[str, ...]
 
@@ -80,7 +81,6 @@ class Breakage:
     got: float
     truth: float
     input: Input
-    phrase: str
     report: Report | None
 
 

@@ -43,7 +43,7 @@ _LABELS = {
 }
 _CLASSES = {"class", "classes", "idx", "index", "ids", "int"}
 _COUNTS = {"count", "counts", "k", "n", "events"}
-_POSITIVE = {
+POSITIVE = {
     "sigma",
     "std",
     "stddev",
@@ -59,6 +59,23 @@ _POSITIVE = {
     "weights",
     "beta",
 }
+# What measures a spread; what measures its square.
+SQUARED = {"var", "variance", "variances", "precision"}
+SPREADS = SQUARED | {"sigma", "sigmas", "std", "stddev", "scale", "sd"}
+
+
+def words_of(name: str) -> set[str]:
+    """The words of a parameter's name."""
+    return set(
+        re.split(
+            r"[_\d]+",
+            re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
+            .lower()
+            .replace("logvar", "log_var")
+            .replace("logsigma", "log_sigma")
+            .replace("logstd", "log_std"),
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +199,14 @@ def _roles(names: tuple[str, ...], labels: str | None) -> tuple[Role, ...]:
 
 
 def _role(name: str, labels: str | None) -> Role:
-    words = set(re.split(r"[_\d]+", name.lower()))
+    words = words_of(name)
     if "logits" in words or "logit" in words or "log" in words or "pred" in words:
         return "real"
     if words & _COUNTS and labels is None:
         return "counts"
     if words & _LABELS and labels != "none":
         return "labels"
-    return "positive" if words & _POSITIVE else "real"
+    return "positive" if words & POSITIVE else "real"
 
 
 def _kinds(names: tuple[str, ...], others: tuple[str, ...], roles: tuple[Role, ...]) -> list[str]:
@@ -197,7 +214,7 @@ def _kinds(names: tuple[str, ...], others: tuple[str, ...], roles: tuple[Role, .
     if "labels" not in roles:
         return ["none"]
     at = roles.index("labels")
-    words = set(re.split(r"[_\d]+", f"{names[at]}_{others[at]}".lower()))
+    words = words_of(f"{names[at]}_{others[at]}")
     if words & _CLASSES:
         return ["classes", "onehot", "real"]
     # Beside more than one prediction, as a mean and a spread, what is predicted is a number.

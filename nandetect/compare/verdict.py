@@ -39,7 +39,7 @@ def _where(survey: Survey, broken: Breakage) -> str:
     """The first family or point, and where numbers grow besides, how far those may."""
     steady = [one for one in survey.thresholds if one.fault and one.what == broken.what and one.lasting and one.finite_to is not None]
     if not steady:
-        return broken.phrase.format(_size(broken.input.at))
+        return broken.input.phrase.format(_size(broken.input.at))
     others = [one for one in steady[1:] if one.family.startswith("all equal")]
     return " and ".join(_phrase(one) for one in (steady[0], *others[:1]))
 
@@ -64,7 +64,7 @@ def _inaccurate(survey: Survey, max_ulp: float) -> str:
     for worst in (survey.worst_value, survey.worst_gradient):
         if worst and worst.ulps > max_ulp:
             which = "" if worst.what == "value" else " in its gradient"
-            return f"is {worst.ulps:,.0f} ulp off{which} at {worst.input.family} {worst.input.at:.3g}"
+            return f"is {worst.ulps:,.0f} ulp off{which} for {worst.input.phrase.format(_size(worst.input.at))}"
     return ""
 
 
