@@ -12,7 +12,7 @@ from nandetect.render import excerpt, layout, page, words
 
 if TYPE_CHECKING:
     from nandetect.compare import Comparison
-    from nandetect.compare.results import Breakage, Judged, Parting, Ratio, Sample, Survey, Threshold, Worst
+    from nandetect.compare.results import Breakage, Judged, Limit, Parting, Ratio, Sample, Survey, Threshold, Training, Worst
 
 _WIDTH = 100
 # A column of the picture for each size, as high as half of the bits that a float32 has.
@@ -20,6 +20,10 @@ _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.,-=+*#"
 _BITS = 24
 # Lines of a report that say where: the headline, the place, the line and its carets.
 _BRIEF = 5
+# Families of which the limits are shown.
+_ROWS = 10
+# Columns of the table of accuracies.
+_MARKS = 9
 _PICTURED = ("scale", "gap, wrong class", "gap, right class", "offset", "all equal", "all equal, negative")
 
 
@@ -40,6 +44,8 @@ def text(found: Comparison, blocks: str = _BLOCKS) -> str:
     lines = [*page.wrap(found.verdict, _WIDTH), "", *page.wrap(_setting(found), _WIDTH)]
     for one in found.judged:
         lines += ["", *_function(one, found, blocks)]
+    if found.training:
+        lines += ["", *_training(found.training)]
     if found.timing:
         lines += ["", *_timing(found)]
     lines += [line for note in found.notes for line in page.wrap(f"note: {note}", _WIDTH)]
@@ -62,6 +68,7 @@ def _setting(found: Comparison) -> str:
 def _function(one: Judged, found: Comparison, blocks: str) -> Iterator[str]:
     yield f"{one.name}: {'sound' if one.sound else 'at fault'}"
     yield from _regions(one)
+    yield from _limits(one)
     yield from _picture(one.surveys[0], blocks)
     for worst in (one.surveys[0].worst_value, one.surveys[0].worst_gradient):
         if worst and (worst.ulps > found.max_ulp):
@@ -85,9 +92,30 @@ def _regions(one: Judged) -> Iterator[str]:
     width = max(len(f"{family}, {what}") for family, what in rows) + 2
     dtypes = [survey.dtype for survey in one.surveys]
     yield f"  {'finite up to':<{width}}" + "".join(f"{dtype:>11}" for dtype in dtypes)
-    for (family, what), cells in rows.items():
+    for (family, what), cells in list(rows.items())[:_ROWS]:
         shown = [_limit(cells[dtype]) if dtype in cells else "throughout" for dtype in dtypes]
         yield f"  {f'{family}, {what}':<{width}}" + "".join(f"{cell:>11}" for cell in shown)
+    yield from _more(len(rows))
+
+
+def _more(rows: int) -> Iterator[str]:
+    if rows > _ROWS:
+        yield f"  and {rows - _ROWS} more, which --json has"
+
+
+def _limits(one: Judged) -> Iterator[str]:
+    """Which equations meet a limit of the type, and where: the smallest size of any family."""
+    survey = one.surveys[0]
+    first: dict[str, Limit] = {}
+    for limit in sorted(survey.limits, key=lambda limit: limit.at):
+        first.setdefault(limit.primitive, limit)
+    if first:
+        told = [f"`{limit.primitive}` is {limit.made} from {limit.at:.4g}{_line(limit)}" for limit in first.values()]
+        yield from (f"  {line}" for line in page.wrap(f"inside, as one element grows: {', '.join(told)}", _WIDTH - 2))
+
+
+def _line(limit: Limit) -> str:
+    return f" ({words.spot(limit.source, limit.source)})" if limit.source else ""
 
 
 def _limit(threshold: Threshold) -> str:
@@ -137,13 +165,39 @@ def _code(lines: Iterable[str]) -> Iterator[str]:
         yield f"      {line}"
 
 
+def _bits(ulps: float) -> str:
+    """An error as the bits that are wrong."""
+    if ulps < 2:
+        return "less than 1 bit"
+    return "all of its bits" if math.log2(ulps) >= _BITS else f"{math.log2(ulps):.0f} bits"
+
+
 def _parting(parting: Parting) -> Iterator[str]:
     event = parting.event
-    yield f"  `{event.primitive}` loses the most: {parting.ulps:,.0f} ulp of its result, of what was {parting.ulps_before:,.0f} ulp off"
+    given = _bits(parting.ulps_before)
+    yield f"  `{event.primitive}` loses the most: its result is {_bits(parting.ulps)} off, and what it was given {given}"
     if event.source is not None:
         yield f"    --> {words.path(event.source.file)}:{event.source.line}, in {words.function(event.source.function)}"
         for line in excerpt.excerpt(event.source, "", _WIDTH - 2):
             yield f"  {page.plain_text(line)}"
+
+
+def _training(trained: Training) -> Iterator[str]:
+    parted = "the losses never parted" if trained.parted_at is None else f"the losses parted at step {trained.parted_at}"
+    yield f"training, the same but for the loss: {parted}"
+    marks = [at for at, _ in max((run.accuracy for run in trained.runs), key=len)]
+    shown = marks[:: max(1, -(-len(marks) // _MARKS))]
+    width = max(len(run.name) for run in trained.runs)
+    yield f"  {'accuracy at step':<{max(width, 16)}}" + "".join(f"{at:>8}" for at in shown)
+    for run in trained.runs:
+        known = dict(run.accuracy)
+        cells = [f"{known[at]:.1%}" if at in known else "-" for at in shown]
+        yield f"  {run.name:<{max(width, 16)}}" + "".join(f"{cell:>8}" for cell in cells)
+    for run in trained.runs:
+        if run.report is not None:
+            lines = layout.text(run.report, _WIDTH - 2).splitlines()
+            yield f"  {run.name} turned non-finite in step {run.non_finite_step}:"
+            yield from (f"  {line}" for line in lines[:_BRIEF])
 
 
 def _timing(found: Comparison) -> Iterator[str]:

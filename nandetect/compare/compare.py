@@ -16,6 +16,7 @@ from nandetect.compare import pair, parting, paste, sameness, shrink, timing, ve
 from nandetect.compare.accuracy import Lost, Place, lost
 from nandetect.compare.families import Args, Family, families
 from nandetect.compare.judge import WHATS, Judge
+from nandetect.compare.limits import limits
 from nandetect.compare.measure import Gauge
 from nandetect.compare.oracle import Oracle
 from nandetect.compare.pair import Side
@@ -23,9 +24,12 @@ from nandetect.compare.results import Breakage, Comparison, Input, Judged, Parti
 from nandetect.compare.runner import Runner
 from nandetect.compare.scene import Scene, scene
 from nandetect.compare.thresholds import thresholds
+from nandetect.compare.training import training
 from nandetect.errors import UsageError
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+# Families in which one number alone grows: there a limit of the type is met at its own size.
+LIMITED = ("gap, wrong class", "gap, right class")
 SURVEYED = ("float32", "bfloat16", "float16")
 
 
@@ -82,6 +86,7 @@ def between(sides: tuple[Side, Side], asked: Asked) -> Comparison:
     courts = [_Court(sides, settled, dtype, asked.seed) for dtype in [asked.dtype, *_others(asked)]]
     judged = tuple(_judged(at, courts, asked) for at in range(2))
     first, second = judged
+    trained = training(sides, settled, asked.seed, asked.dtype) if asked.train else None
     timed = timing.timing(sides, settled, jnp.dtype(asked.dtype)) if asked.timed else None
     same = courts[0].same
     return Comparison(
@@ -95,7 +100,7 @@ def between(sides: tuple[Side, Side], asked: Asked) -> Comparison:
         sameness=same,
         judged=(first, second),
         timing=timed,
-        training=None,
+        training=trained,
         notes=tuple(_notes(settled, (first, second))),
         findings=verdict.findings((first, second), same, asked.max_ulp),
     )
@@ -130,7 +135,7 @@ def _judges(sides: tuple[Side, Side], scene: Scene, dtype: Any, same: Sameness |
     runners = [Runner(side.name, side.function, scene, dtype) for side in sides]
     oracles = [Oracle(side.function, scene, dtype) for side in sides]
     inputs = [runners[0].cast(args) for args in sameness.points(scene)]
-    same = same or sameness.sameness(*oracles, inputs)
+    same = same or sameness.sameness(oracles[0], oracles[1], inputs)
     for oracle, other in zip(oracles, reversed(oracles), strict=True):
         oracle.other = other if same.relation == "same" else None
     return [Judge(runner, oracle, Gauge(oracle, inputs)) for runner, oracle in zip(runners, oracles, strict=True)], same
@@ -167,6 +172,7 @@ def _survey(court: _Court, which: int, brief: bool = False) -> tuple[Survey, Los
     survey = Survey(
         dtype=court.dtype.name,
         thresholds=tuple(sorted(thresholds(judge, grown), key=lambda one: (not one.lasting, one.finite_to is None, ranks[one.family]))),
+        limits=tuple(limits(judge, [family for family in grown if family.name in LIMITED])),
         samples=tuple(found.samples),
         worst_value=worst.get("value"),
         worst_gradient=worst.get("gradient"),

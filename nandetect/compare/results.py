@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nandetect.records import Event, Finding, Report
+from nandetect.records import Event, Finding, Report, Source
 
 What = Literal["value", "gradient"]
 Relation = Literal["same", "factor", "offset", "different", "unknown"]
@@ -40,6 +40,17 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """The size of a family from which an equation inside, run by itself, makes a non-finite value of finite ones."""
+
+    family: str
+    primitive: str
+    made: str
+    at: float
+    source: Source | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """How far from the truth a function is at one size of one family, in ulps; None where there is no truth, or it was not finite."""
 
@@ -68,6 +79,7 @@ class Survey:
 
     dtype: str
     thresholds: tuple[Threshold, ...]
+    limits: tuple[Limit, ...]
     samples: tuple[Sample, ...]
     worst_value: Worst | None
     worst_gradient: Worst | None

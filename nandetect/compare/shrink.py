@@ -12,7 +12,7 @@ from nandetect.compare.scene import Scene
 from nandetect.errors import UsageError
 
 Shows = Callable[[Judge, Args], bool]
-DIGITS = (1, 2, 3, 4)
+DIGITS = (2, 3, 4)
 MOST_TRIALS = 120
 
 
@@ -32,7 +32,7 @@ def smallest(judge: Judge, args: Args, shows: Shows, judge_for: Callable[[Scene]
 
 def _slices(scene: Scene, args: Args) -> Iterator[tuple[tuple[int, ...], Args]]:
     """One row with two columns, then one row, of the rows and columns where the swept array is largest."""
-    shape = scene.shape
+    shape: tuple[int, ...] = scene.shape
     if scene.given is not None or not shape or len(shape) > 2:
         return
     swept = np.asarray(args[0], float).reshape(-1, shape[-1])
@@ -66,9 +66,9 @@ def _cut(scene: Scene, args: Args, row: int, columns: list[int]) -> tuple[tuple[
             out.append(arg.reshape(-1, old[-1])[row][columns].reshape(shape))
         elif old == scene.shape[:-1] and old:
             label = arg.reshape(-1)[row]
-            out.append(np.full(shape[:-1], columns.index(label) if label in columns else 0, arg.dtype))
+            out.append(np.full(shape[:-1], columns.index(int(label)) if label in columns else 0, arg.dtype))
         elif old == scene.shape[:-1]:
-            out.append(np.asarray(columns.index(arg) if arg in columns else 0, arg.dtype))
+            out.append(np.asarray(columns.index(int(arg)) if arg in columns else 0, arg.dtype))
         else:
             out.append(arg)
     return shape, out
