@@ -27,6 +27,8 @@ from nandetect.compare.thresholds import thresholds
 from nandetect.compare.training import training
 from nandetect.errors import UsageError
 
+# Numbers in the swept array: exact arithmetic takes about a tenth of a millisecond for each, hundreds of times over.
+MOST, LARGE = 1024, 128
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 # Families in which one number alone grows: there a limit of the type is met at its own size.
 LIMITED = ("gap, wrong class", "gap, right class")
@@ -60,6 +62,10 @@ class Asked:
             raise UsageError(f"--max-ulp {self.max_ulp:g}: give a number above 0")
         if self.archive is not None and (self.shape is not None or self.classes is not None or self.labels is not None):
             raise UsageError("--args gives the arguments: leave --shape, --classes and --labels out")
+        if self.classes is not None and (self.classes < 1 or (self.shape and self.shape[-1] != self.classes)):
+            raise UsageError(f"--classes {self.classes}: give the last of the sizes of --shape, or leave one of the two out")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"--seed {self.seed}: give 0 to {2**32 - 1}")
         if self.shape is not None and any(size < 1 for size in self.shape):
             raise UsageError(f"--shape {','.join(map(str, self.shape))}: give sizes of 1 or more")
 
@@ -83,6 +89,8 @@ def _x64(wanted: bool) -> Iterator[None]:
 def between(sides: tuple[Side, Side], asked: Asked) -> Comparison:
     """`compare` of functions that are at hand."""
     settled = scene(sides, jnp.dtype(asked.dtype), asked.labels, asked.shape, asked.classes, asked.archive)
+    if settled.size > MOST:
+        raise UsageError(f"`{settled.names[0]}` of shape {list(settled.shape)} has {settled.size:,} numbers: give {MOST:,} or fewer")
     courts = [_Court(sides, settled, dtype, asked.seed) for dtype in [asked.dtype, *_others(asked)]]
     judged = tuple(_judged(at, courts, asked) for at in range(2))
     first, second = judged
@@ -167,6 +175,7 @@ def _survey(court: _Court, which: int, brief: bool = False) -> tuple[Survey, Los
     judge = court.judges[which]
     grown = [family for family in court.families if not family.is_point]
     ranks = {family.name: family.rank for family in grown}
+    brief = brief or court.scene.size > LARGE
     found = lost(judge, [family for family in court.families if family.rank < 3] if brief else court.families)
     worst = {what: _worst(judge, what, place) for what, place in found.worst.items()}
     survey = Survey(

@@ -83,20 +83,19 @@ class Gauge:
         here = self.oracle.at(args)[which].exact.balls
         most = np.zeros(here.shape)
         for _ in range(TRIALS):
-            moved = [_moved(arg, by, rng) if at in movable else arg for at, arg in enumerate(args)]
+            moved = [_moved(arg, by, rng, self.oracle.exact.is_exact) if at in movable else arg for at, arg in enumerate(args)]
             there = self.oracle.exact.at(*moved)[which].balls
             most = np.maximum(most, np.asarray(np.frompyfunc(_apart, 2, 1)(here, there), float))
         return most
 
 
-def _moved(arg: np.ndarray, by: float, rng: np.random.Generator) -> np.ndarray:
-    """Every element but zeros moved up or down, exactly."""
-
-    def move(x: float, sign: int) -> arb:
-        return arb(float(x)) + arb(by) * int(sign) * bool(x)
-
+def _moved(arg: np.ndarray, by: float, rng: np.random.Generator, exactly: bool) -> np.ndarray:
+    """Every element moved up or down; in float64 where that stands in for the truth."""
+    signs = rng.choice([-1, 1], arg.shape)
+    if not exactly:
+        return arg.astype(np.float64) + by * signs
     out = np.empty(arg.shape, object)
-    out[...] = np.frompyfunc(move, 2, 1)(arg.astype(np.float64), rng.choice([-1, 1], arg.shape))
+    out[...] = np.frompyfunc(lambda x, sign: arb(float(x)) + arb(by) * int(sign), 2, 1)(arg.astype(np.float64), signs)
     return out
 
 

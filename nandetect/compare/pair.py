@@ -25,9 +25,7 @@ def load(first: str, second: str) -> tuple[Side, Side]:
     sides = [_side(text) for text in (first, second)]
     short = [side.name.rpartition(":")[2] for side in sides]
     if short[0] == short[1]:
-        short = [side.name for side in sides]
-    if short[0] == short[1]:
-        short = [f"{short[0]} (first)", f"{short[1]} (second)"]
+        short = [side.name for side in sides] if sides[0].name != sides[1].name else [f"{short[0]} (first)", f"{short[1]} (second)"]
     one, other = (Side(name, side.function) for name, side in zip(short, sides, strict=True))
     return one, other
 

@@ -32,17 +32,18 @@ def smallest(judge: Judge, args: Args, shows: Shows, judge_for: Callable[[Scene]
 
 def _slices(scene: Scene, args: Args) -> Iterator[tuple[tuple[int, ...], Args]]:
     """One row with two columns, then one row, of the rows and columns where the swept array is largest."""
-    shape: tuple[int, ...] = scene.shape
-    if scene.given is not None or not shape or len(shape) > 2:
+    rank = len(scene.shape)
+    if scene.given is not None or rank not in (1, 2):
         return
-    swept = np.asarray(args[0], float).reshape(-1, shape[-1])
+    width = scene.shape[-1]
+    swept = np.asarray(args[0], float).reshape(-1, width)
     widest, smallest = int(np.argmax(np.ptp(swept, -1))), int(np.argmin(np.abs(swept).max(-1)))
     for row in dict.fromkeys((widest, smallest)):
         columns = _columns(scene, args, row)
-        if len(columns) < shape[-1]:
+        if len(columns) < width:
             yield _cut(scene, args, row, columns)
-        if len(shape) == 2 and shape[0] > 1:
-            yield _cut(scene, args, row, list(range(shape[-1])))
+        if rank == 2 and scene.shape[0] > 1:
+            yield _cut(scene, args, row, list(range(width)))
 
 
 def _columns(scene: Scene, args: Args, row: int) -> list[int]:

@@ -98,7 +98,7 @@ def findings(judged: tuple[Judged, Judged], sameness: Sameness, max_ulp: float) 
     """Errors of the functions that have a fault, and notes."""
     found: list[Finding] = []
     for one in judged:
-        found += _faults(one, max_ulp)
+        found += [*_faults(one, max_ulp), *_elsewhere(one)]
     relation = _relation(sameness, judged[0].name, judged[1].name)
     if relation and sameness.relation != "unknown":
         found.append(Finding(rule="different-function", code="ND403", severity="note", message=relation, measured=sameness.amount))
@@ -133,4 +133,15 @@ def _faults(one: Judged, max_ulp: float) -> list[Finding]:
                     expected=worst.truth,
                 )
             )
+    return found
+
+
+def _elsewhere(one: Judged) -> list[Finding]:
+    """Notes of the types that were not asked for, where the function breaks in them and not in the one that was."""
+    found = []
+    for survey in one.surveys[1:] if one.sound else ():
+        broken = [threshold for threshold in survey.thresholds if threshold.fault and threshold.lasting and threshold.finite_to is not None]
+        if broken:
+            said = f"in {survey.dtype} the {broken[0].what} of `{one.name}` is non-finite for {_phrase(broken[0])}"
+            found.append(Finding(rule="low-precision", code="ND404", severity="note", message=said, measured=broken[0].broken_from))
     return found
