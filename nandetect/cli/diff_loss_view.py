@@ -74,7 +74,7 @@ def _function(one: Judged, found: Comparison, blocks: str) -> Iterator[str]:
         if worst and (worst.ulps > found.max_ulp):
             yield from _worst(worst)
     for number, broken in enumerate(one.breakages):
-        yield from _breakage(broken, whole=number == 0)
+        yield from _breakage(broken, one.breakages[0].input.code if number else ())
     if one.parting:
         yield from _parting(one.parting)
 
@@ -151,13 +151,14 @@ def _worst(worst: Worst) -> Iterator[str]:
     yield from _code(worst.input.code)
 
 
-def _breakage(broken: Breakage, whole: bool) -> Iterator[str]:
-    """The input, and the report of what broke there; its first lines alone where that is not the first."""
-    yield f"  {broken.what} {_short(broken.got)}, and the truth is {_short(broken.truth)}, with"
-    yield from _code(broken.input.code)
+def _breakage(broken: Breakage, before: tuple[str, ...]) -> Iterator[str]:
+    """The input, and the report of what broke there; after another one, whose input was `before`, its first lines alone."""
+    same = " the same" if broken.input.code == before else ""
+    yield f"  {broken.what} {_short(broken.got)}, and the truth is {_short(broken.truth)}, with{same}"
+    yield from _code(() if broken.input.code == before else broken.input.code)
     if broken.report is not None:
         lines = layout.text(broken.report, _WIDTH - 2).splitlines()
-        yield from (f"  {line}" for line in (lines if whole else lines[:_BRIEF]))
+        yield from (f"  {line}" for line in (lines[:_BRIEF] if before else lines))
 
 
 def _code(lines: Iterable[str]) -> Iterator[str]:

@@ -243,12 +243,13 @@ def _inaccuracy(court: _Court, which: int, what: What, place: Place, max_ulp: fl
     there = _input(shown, place.family, place.size, args)
     worst = Worst(what=what, ulps=distance.ulps, got=distance.got, truth=distance.truth, input=there)
     given = list(map(jnp.asarray, shown.runner.cast(args)))
-    return parting.inaccurate(judge.runner.function, given, shown.runner.dtype, what), worst
+    exact = judge.oracle.exact.is_exact
+    return parting.inaccurate(judge.runner.function, given, shown.runner.dtype, what) if exact else None, worst
 
 
 def _notes(scene: Scene, judged: tuple[Judged, Judged]) -> list[str]:
     notes = []
     for one in judged:
         if not one.exact:
-            notes.append(f"`{one.name}` uses {', '.join(one.unsupported)}, which has no exact rule: float64 stands in for its truth")
+            notes.append(f"no exact rule is known for {', '.join(one.unsupported)} in `{one.name}`: float64 stands in for its truth")
     return notes

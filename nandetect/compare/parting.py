@@ -24,10 +24,10 @@ from nandetect.walk import Run
 
 
 def origin(name: str, function: Callable[..., Any], args: Sequence[Any], what: What) -> Report | None:
-    """The origin of what is not finite, by `nd.locate`."""
+    """The origin of what is not finite, by `nd.locate`; None where it was not found, because run again it is finite."""
     step = function if what == "value" else jax.grad(function)
     report = replay.locate(jax.jit(step), *args)
-    return None if report is None else replace(report, label=name, called_at=None)
+    return None if report is None or report.origin.value == "finite" else replace(report, label=name, called_at=None)
 
 
 @dataclass(frozen=True, slots=True)
