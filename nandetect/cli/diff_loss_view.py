@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 # A column of the picture for each size, as high as half of the bits that a float32 has.
-_BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.,-=+*#"
+BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.,-=+*#"
 _BITS = 24
 # Lines of a report that say where: the headline, the place, the line and its carets.
 _BRIEF = 5
@@ -31,15 +31,15 @@ def show(found: Comparison, to_stderr: bool = False) -> None:
     """Print it, with blocks where the terminal's encoding has them."""
     stream = sys.stderr if to_stderr else sys.stdout
     try:
-        _BLOCKS.encode(stream.encoding or "ascii")
-        blocks = _BLOCKS
+        BLOCKS.encode(stream.encoding or "ascii")
+        blocks = BLOCKS
     except (UnicodeEncodeError, LookupError):
-        blocks = _ASCII
+        blocks = ASCII
     stream.write(text(found, blocks) + "\n")
     stream.flush()
 
 
-def text(found: Comparison, blocks: str = _BLOCKS) -> str:
+def text(found: Comparison, blocks: str = BLOCKS) -> str:
     """The whole report as plain text."""
     lines = [*page.wrap(found.verdict, _WIDTH), "", *page.wrap(_setting(found), _WIDTH)]
     for one in found.judged:

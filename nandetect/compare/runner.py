@@ -1,4 +1,4 @@
-"""A loss and its gradient as they are compiled, over many inputs at once."""
+"""A loss and its gradient as they are compiled."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import lax
 
 from nandetect.compare.families import Args
 from nandetect.compare.scene import Scene
 from nandetect.errors import UsageError
-
-# Inputs in one compiled call: fewer are filled up, so that it compiles once.
-BATCH = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +34,8 @@ class Runner:
 
     def __init__(self, name: str, function: Callable[..., Any], scene: Scene, dtype: Any):
         self.name, self.function, self.scene, self.dtype = name, function, scene, np.dtype(dtype)
-        self.both = jax.value_and_grad(function)
-        # Not vmap: it turns a cond, which runs one branch, into a select, which runs both.
-        self._many = jax.jit(lambda stacked: lax.map(lambda args: self.both(*args), stacked))
+        # Input by input, as a user would call it: under vmap or in a loop it compiles to something that rounds differently.
+        self._both = jax.jit(jax.value_and_grad(function))
 
     def cast(self, args: Sequence[Any]) -> list[np.ndarray]:
         """Arguments in the runner's dtype."""
@@ -51,18 +46,13 @@ class Runner:
         """Raises `UsageError` where the function fails though it could be traced."""
         cast = [self.cast(args) for args in inputs]
         usable = np.array([all(_is_finite(arg) for arg in args) for args in cast], bool)
-        values, gradients = [], []
-        for start in range(0, len(cast), BATCH):
-            part = cast[start : start + BATCH]
-            stacked = [np.stack(column) for column in zip(*part, *[part[-1]] * (BATCH - len(part)), strict=True)]
-            try:
-                value, gradient = jax.device_get(self._many(stacked))
-            # The user's code, which may raise anything at all.
-            except Exception as error:
-                raise UsageError(f"{self.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
-            values.append(value[: len(part)].astype(np.float64))
-            gradients.append(gradient[: len(part)].astype(np.float64))
-        return Results(np.concatenate(values), np.concatenate(gradients), usable)
+        try:
+            results = jax.device_get([self._both(*args) for args in cast])
+        # The user's code, which may raise anything at all.
+        except Exception as error:
+            raise UsageError(f"{self.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+        values, gradients = (np.stack([np.asarray(one, np.float64) for one in column]) for column in zip(*results, strict=True))
+        return Results(values, gradients, usable)
 
 
 def _is_finite(arg: np.ndarray) -> bool:
