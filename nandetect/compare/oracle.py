@@ -69,7 +69,8 @@ class Oracle:
         self.scene, self.dtype = scene, jnp.dtype(dtype)
         kinds = zip(scene.shapes, scene.kinds(self.dtype), strict=True)
         shapes = [jax.ShapeDtypeStruct(shape, kind) for shape, kind in kinds]
-        self.exact = truth.of(jax.value_and_grad(function), *shapes)
+        # Jitted, so that a function for which float64 must stand in is compiled once.
+        self.exact = truth.of(jax.jit(jax.value_and_grad(function)), *shapes)
         self.value_alone = truth.of(function, *shapes)
         self.other: Oracle | None = None
         self._own: dict[bytes, Both] = {}
