@@ -40,8 +40,9 @@ class Family:
 class Bases:
     """The random arrays of which the families are made, float64 (labels that are classes: int32)."""
 
-    def __init__(self, scene: Scene, seed: int = 0):
+    def __init__(self, scene: Scene, seed: int = 0, most: float = np.inf):
         self.scene, self.rng = scene, np.random.default_rng(seed)
+        self.bounds = [bound(name, most) for name in scene.names]
         self.right = self.rng.integers(0, max(scene.classes, 1), scene.shape[:-1]) if scene.shape else np.zeros((), int)
         self.swept = self._normal(scene.shape)
         self.others = [self._other(at) for at in range(1, len(scene.roles))]
@@ -84,7 +85,7 @@ class Bases:
         args = [swept, *self.others]
         for at, value in others.items():
             args[int(at[1:])] = value
-        return args
+        return [np.clip(arg, -most, most) if most < MOST else arg for arg, most in zip(args, self.bounds, strict=True)]
 
 
 def _right_of(scene: Scene, otherwise: np.ndarray) -> np.ndarray:
@@ -99,23 +100,32 @@ def _right_of(scene: Scene, otherwise: np.ndarray) -> np.ndarray:
 
 def families(scene: Scene, seed: int = 0, dtype: Any = np.float32) -> list[Family]:
     """Every family and point that the scene's roles allow."""
-    bases, most = Bases(scene, seed), float(jnp.finfo(dtype).max)
+    most = float(jnp.finfo(dtype).max)
+    bases = Bases(scene, seed, most)
     return [*_of_one(bases, most), *_of_others(bases, most), *_points(bases)]
 
 
 def sizes(name: str, role: str, most: float) -> np.ndarray:
     """The sizes that an argument goes through, in a type that holds numbers up to `most`.
 
-    A spread (or, as a logarithm, its exponential) may be as small as lets the type hold the inverse of its square: with less, a Gaussian
-    of it has no density that could be written down.
+    A spread may be as small as lets the type hold the inverse of its square: with less, a Gaussian of it has no density that could be
+    written down. Where it is swept, of its cube, which is in the derivative.
     """
-    words = scenes.words_of(name)
-    if "log" in words and words & scenes.SPREADS:
-        return np.geomspace(LEAST, 0.999 * np.log(most) / (1 if words & scenes.SQUARED else 2), len(GRID))
+    largest = bound(name, most)
+    if largest < MOST:
+        return np.geomspace(LEAST, largest, len(GRID))
     if role == "positive":
-        least = 1.1 / (most if words & scenes.SQUARED else most**0.5)
-        return np.geomspace(least, MOST, len(GRID))
+        power = 1 if scenes.words_of(name) & scenes.SQUARED else 2
+        return np.geomspace(1.1 * most ** (-1 / power), MOST, len(GRID))
+    if role == "small":
+        return np.geomspace(1.1 * most ** (-1 / 3), MOST, len(GRID))
     return GRID
+
+
+def bound(name: str, most: float) -> float:
+    """How large a number an argument may be: the logarithm of a spread as large as lets the type hold the square of its exponential."""
+    words = scenes.words_of(name)
+    return 0.999 * np.log(most) / (1 if words & scenes.SQUARED else 2) if "log" in words and words & scenes.SPREADS else np.inf
 
 
 def _of_one(bases: Bases, most: float) -> Iterator[Family]:
@@ -142,7 +152,7 @@ def _of_one(bases: Bases, most: float) -> Iterator[Family]:
     yield Family("small spread", f"{plural} of mean {{}} and spread 1/64", lambda t: bases.beside(t + z / 64), 3, grid)
     yield Family("next to 1", f"{plural} within {{}} of 1", lambda t: bases.beside(1 + t * z), 4, grid)
     if scenes.words_of(name) & scenes.POSITIVE and "log" not in scenes.words_of(name):
-        small = sizes(name, "positive", most)
+        small = sizes(name, "small", most)
         yield Family("small", f"{plural} of {{}}", lambda t: bases.beside(t * ones), 2, small)
 
 

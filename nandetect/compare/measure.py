@@ -31,7 +31,8 @@ class Gauge:
 
     An error of the value is counted in ulps of the largest of: the true value, 1, an ordinary value, the sum of |x df/dx|, and the same sum
     with an ordinary gradient. An error of the gradient in ulps of the largest of: its largest true element, that of an ordinary gradient.
-    Either may be as far off as the truth moves when every input moves by half an ulp of the largest one: that is what was known of them.
+    Either may be as far off as the truth moves when every input moves by half an ulp of the largest one: that is what was known of them;
+    and a gradient as far as an ordinary one times the largest input, since the terms that cancel in it may have grown that large.
     """
 
     def __init__(self, oracle: Oracle, ordinary: Sequence[Sequence[np.ndarray]]):
@@ -52,9 +53,12 @@ class Gauge:
 
     def gradient(self, args: Sequence[np.ndarray], got: np.ndarray, conditioned: bool = True) -> Distance:
         """Of the worst element of the gradient."""
-        gradient = self.oracle.at(args)[1]
-        unit = max(gradient.largest, self.usual_gradient)
-        return self._distance(gradient, got, unit, (lambda: self._shaken(args, 1)) if conditioned else None)
+        value, gradient = self.oracle.at(args)
+        if not value.has_value.all():
+            # Outside of where the function is defined its derivative's formula means nothing.
+            return Distance(np.nan, False, 0.0, np.nan)
+        unit, grown = max(gradient.largest, self.usual_gradient), self.usual_gradient * self.eps * _largest(args[0])
+        return self._distance(gradient, got, unit, (lambda: np.maximum(self._shaken(args, 1), grown)) if conditioned else None)
 
     def _distance(self, true: Known, got: np.ndarray, unit: float, allowed: Callable[[], np.ndarray] | None) -> Distance:
         # A sum of as many terms as the input has may overflow before its mean does: that close to the end of the range nobody is blamed.
@@ -79,7 +83,7 @@ class Gauge:
     def _shaken(self, args: Sequence[np.ndarray], which: int) -> np.ndarray:
         """How much the truth of the value (0) or the gradient (1) changes where the inputs move, at most over a few trials."""
         rng, movable = np.random.default_rng(0), self.oracle.scene.movable
-        by = self.eps / 2 * max(float(np.abs(args[at].astype(np.float64)).max(initial=0.0)) for at in movable)
+        by = self.eps / 2 * max(_largest(args[at]) for at in movable)
         here = self.oracle.at(args)[which].exact.balls
         most = np.zeros(here.shape)
         for _ in range(TRIALS):
@@ -87,6 +91,10 @@ class Gauge:
             there = self.oracle.exact.at(*moved)[which].balls
             most = np.maximum(most, np.asarray(np.frompyfunc(_apart, 2, 1)(here, there), float))
         return most
+
+
+def _largest(arg: np.ndarray) -> float:
+    return float(np.abs(arg.astype(np.float64)).max(initial=0.0))
 
 
 def _moved(arg: np.ndarray, by: float, rng: np.random.Generator, exactly: bool) -> np.ndarray:

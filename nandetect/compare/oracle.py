@@ -81,7 +81,8 @@ class Oracle:
         """The exact value and gradient of the function's own formula."""
         key = b"".join(arg.tobytes() for arg in args)
         if key not in self._own:
-            value, gradient = self.exact.at(*args)
+            with np.errstate(all="ignore"):
+                value, gradient = self.exact.at(*args)
             self._own[key] = Known(value, self.dtype), Known(gradient, self.dtype)
         return self._own[key]
 
@@ -101,7 +102,8 @@ class Oracle:
             value, gradient = value.completed(elsewhere[0].exact), gradient.completed(elsewhere[1].exact)
         if value.defined.all() and not gradient.has_value.all() and self.value_alone.is_exact and self._differences < MOST_DIFFERENCES:
             self._differences += 1
-            gradient = gradient.completed(truth.derivative_at(self.value_alone, list(args), 0))
+            with np.errstate(all="ignore"):
+                gradient = gradient.completed(truth.derivative_at(self.value_alone, list(args), 0))
         return value, gradient
 
 
