@@ -228,6 +228,15 @@ def true_backward_lines() -> Iterator[None]:
         source_info_util.UserContextManager.__enter__ = original
 
 
+def double_precision() -> contextlib.AbstractContextManager[Any]:
+    """A context in which float64 is float64. JAX 0.8 moved it."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+
+    return enable_x64(True)
+
+
 @contextlib.contextmanager
 def replay_settings() -> Iterator[None]:
     """JAX's own NaN and Inf checks off, whose very values a replay meets; and jit on, without which loops have no iterations."""

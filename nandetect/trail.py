@@ -196,6 +196,8 @@ class Trail:
     def _through(self, node: Node, output: int, use: Use, mask: Mask) -> Iterable[tuple[int, Wanted]]:
         """One equation run as it stands: NaN comes from NaN before inf, inf from inf, and what comes from neither is born here."""
         run, eqn = node.run, node.eqn
+        if not run.knows(eqn.outvars[output]):
+            return []
         value = run.read(eqn.outvars[output])
         mask = mask & measure.bad(value)
         if not mask.any():

@@ -56,10 +56,10 @@ def valid(document: dict) -> dict:
 
 
 def test_a_document_follows_the_schema_and_names_its_command():
-    document = valid(documents.document("diff-loss", [FAULT, HINT], {"steps": 3, "loss": math.nan}))
-    assert list(document) == ["schema", "command", "version", "environment", "findings", "diff_loss"]
-    assert (document["schema"], document["command"], document["version"]) == (1, "diff-loss", __version__)
-    assert document["diff_loss"] == {"steps": 3, "loss": "nan"}
+    document = valid(documents.document("audit-init", [FAULT, HINT], {"steps": 3, "loss": math.nan}))
+    assert list(document) == ["schema", "command", "version", "environment", "findings", "audit_init"]
+    assert (document["schema"], document["command"], document["version"]) == (1, "audit-init", __version__)
+    assert document["audit_init"] == {"steps": 3, "loss": "nan"}
 
 
 def test_a_finding_carries_its_report_and_the_origin_as_event():

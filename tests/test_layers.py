@@ -20,7 +20,7 @@ provenance phase measure model_file
 program
 flow wanted derivative tape
 walk
-names compiled
+names compiled truth/
 loops shards
 trail
 event births explain doubt
@@ -38,6 +38,7 @@ script
 train/
 race/
 subject
+compare/
 inspect_program
 render/
 per_test notebook

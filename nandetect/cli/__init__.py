@@ -19,10 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = ("train", "race", "run", "inspect", "doctor")
+COMMANDS = ("train", "diff-loss", "race", "run", "inspect", "doctor")
 
 for _name in COMMANDS:
-    _module = importlib.import_module(f"nandetect.cli.{_name}")
+    _module = importlib.import_module(f"nandetect.cli.{_name.replace('-', '_')}")
     app.command(_name, context_settings=getattr(_module, "SETTINGS", None))(_module.command)
 
 

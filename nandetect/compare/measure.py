@@ -1,0 +1,111 @@
+"""How far a result is from the truth, in ulps that a sound computation could be off by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from flint import arb
+
+from nandetect.compare.oracle import Known, Oracle, eps
+
+# Below this many raw ulps nobody asks whether the input's own rounding explains them.
+PLAIN = 4.0
+TRIALS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """Ulps of the worst element, NaN where there is no truth; `faulty` where it is not finite and the truth is."""
+
+    ulps: float
+    faulty: bool
+    got: float
+    truth: float
+
+
+class Gauge:
+    """Measures one function's results in one dtype. `ordinary` are inputs of about 1, which tell the function's own scale.
+
+    An error of the value is counted in ulps of the largest of: the true value, 1, an ordinary value, the sum of |x df/dx|, and the same sum
+    with an ordinary gradient. An error of the gradient in ulps of the largest of: its largest true element, that of an ordinary gradient.
+    Either may be as far off as the truth moves when every input moves by half an ulp of the largest one: that is what was known of them;
+    and a gradient as far as an ordinary one times the largest input, since the terms that cancel in it may have grown that large.
+    """
+
+    def __init__(self, oracle: Oracle, ordinary: Sequence[Sequence[np.ndarray]]):
+        self.oracle, self.eps, self.most = oracle, eps(oracle.dtype), float(jnp.finfo(oracle.dtype).max)
+        known = [oracle.at(args) for args in ordinary]
+        self.usual_value = float(np.median([value.largest for value, _ in known]))
+        self.usual_gradient = max(gradient.largest for _, gradient in known)
+        self.usual_slope = float(np.median([gradient.magnitude.mean() for _, gradient in known]))
+
+    def value(self, args: Sequence[np.ndarray], got: float, conditioned: bool = True) -> Distance:
+        """Of the value."""
+        value, gradient = self.oracle.at(args)
+        swept = np.abs(args[0].astype(np.float64))
+        with np.errstate(over="ignore", invalid="ignore"):
+            steep, usual = np.nansum(swept * gradient.magnitude), swept.sum() * self.usual_slope
+        unit = max(value.largest, 1.0, self.usual_value, usual, steep if np.isfinite(steep) else 0.0)
+        return self._distance(value, np.asarray(got), unit, (lambda: self._shaken(args, 0)) if conditioned else None)
+
+    def gradient(self, args: Sequence[np.ndarray], got: np.ndarray, conditioned: bool = True) -> Distance:
+        """Of the worst element of the gradient."""
+        value, gradient = self.oracle.at(args)
+        if not value.has_value.all():
+            # Outside of where the function is defined its derivative's formula means nothing.
+            return Distance(np.nan, False, 0.0, np.nan)
+        unit, grown = max(gradient.largest, self.usual_gradient), self.usual_gradient * self.eps * _largest(args[0])
+        return self._distance(gradient, got, unit, (lambda: np.maximum(self._shaken(args, 1), grown)) if conditioned else None)
+
+    def _distance(self, true: Known, got: np.ndarray, unit: float, allowed: Callable[[], np.ndarray] | None) -> Distance:
+        # A sum of as many terms as the input has may overflow before its mean does: that close to the end of the range nobody is blamed.
+        with np.errstate(over="ignore"):
+            near_the_end = true.magnitude * max(self.oracle.scene.size, 1) >= self.most
+        told = true.defined & np.isfinite(true.rounded) & ~near_the_end
+        faulty = told & ~np.isfinite(got)
+        if faulty.any():
+            where = np.unravel_index(int(np.argmax(faulty)), got.shape)
+            return Distance(np.inf, True, float(got[where]), float(true.rounded[where]))
+        judged = told & np.isfinite(got)
+        if not judged.any():
+            return Distance(np.nan, False, *(float(one.flat[0]) if one.size else 0.0 for one in (got, true.rounded)))
+        error = np.where(judged, true.exact.distance(got), 0.0)
+        units = np.full(got.shape, (unit or 1.0) * self.eps)
+        if allowed is not None and (error / units).max() > PLAIN:
+            units = np.maximum(units, allowed())
+        ulps = error / units
+        where = np.unravel_index(int(np.argmax(ulps)), ulps.shape)
+        return Distance(float(ulps[where]), False, float(got[where]), float(true.rounded[where]))
+
+    def _shaken(self, args: Sequence[np.ndarray], which: int) -> np.ndarray:
+        """How much the truth of the value (0) or the gradient (1) changes where the inputs move, at most over a few trials."""
+        rng, movable = np.random.default_rng(0), self.oracle.scene.movable
+        by = self.eps / 2 * max(_largest(args[at]) for at in movable)
+        here = self.oracle.at(args)[which].exact.balls
+        most = np.zeros(here.shape)
+        for _ in range(TRIALS):
+            moved = [_moved(arg, by, rng, self.oracle.exact.is_exact) if at in movable else arg for at, arg in enumerate(args)]
+            there = self.oracle.exact.at(*moved)[which].balls
+            most = np.maximum(most, np.asarray(np.frompyfunc(_apart, 2, 1)(here, there), float))
+        return most
+
+
+def _largest(arg: np.ndarray) -> float:
+    return float(np.abs(arg.astype(np.float64)).max(initial=0.0))
+
+
+def _moved(arg: np.ndarray, by: float, rng: np.random.Generator, exactly: bool) -> np.ndarray:
+    """Every element moved up or down; in float64 where that stands in for the truth."""
+    signs = rng.choice([-1, 1], arg.shape)
+    if not exactly:
+        return arg.astype(np.float64) + by * signs
+    out = np.empty(arg.shape, object)
+    out[...] = np.frompyfunc(lambda x, sign: arb(float(x)) + arb(by) * int(sign), 2, 1)(arg.astype(np.float64), signs)
+    return out
+
+
+def _apart(one: arb, other: arb) -> float:
+    return float(abs(one - other).mid()) if one.is_finite() and other.is_finite() else 0.0

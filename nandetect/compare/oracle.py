@@ -1,0 +1,112 @@
+"""What is true of a loss at an input: the exact value and gradient of its own formula, or where that has none, of what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nandetect import truth
+from nandetect.compare.scene import Scene
+from nandetect.truth import Values
+
+# Derivatives by differences are slow (three values for each element, with many bits): no more inputs than this for each function.
+MOST_DIFFERENCES = 6
+
+
+class Known:
+    """One exact array, with what is asked of it again and again."""
+
+    def __init__(self, exact: Values, dtype: Any):
+        self.exact, self.dtype = exact, dtype
+
+    @cached_property
+    def defined(self) -> np.ndarray:
+        """Where it is a real number."""
+        return self.exact.defined
+
+    @cached_property
+    def has_value(self) -> np.ndarray:
+        """Where it is a real number or infinite."""
+        return self.defined | (self.exact.infinite != 0)
+
+    @cached_property
+    def magnitude(self) -> np.ndarray:
+        """The absolute value, float64; 0 where there is none."""
+        return np.where(self.defined, self.exact.magnitude, 0.0)
+
+    @cached_property
+    def rounded(self) -> np.ndarray:
+        """What the dtype should hold, as float64."""
+        return self.exact.rounded(self.dtype).astype(np.float64)
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest finite magnitude."""
+        finite = self.magnitude[np.isfinite(self.magnitude)]
+        return float(finite.max()) if finite.size else 0.0
+
+    def completed(self, other: Values) -> Known:
+        """With what is undefined here from there."""
+        return Known(Values(np.where(self.has_value, self.exact.balls, other.balls)), self.dtype)
+
+
+Both = tuple[Known, Known]
+
+
+class Oracle:
+    """The truth about one function's value and its gradient for the swept argument, in one scene and dtype.
+
+    Where its own formula is 0/0 or 0 * inf, the `other` function's is asked, if that is the same function elsewhere; and else what the
+    exact value's own derivative is.
+    """
+
+    def __init__(self, function: Callable[..., Any], scene: Scene, dtype: Any):
+        self.scene, self.dtype = scene, jnp.dtype(dtype)
+        kinds = zip(scene.shapes, scene.kinds(self.dtype), strict=True)
+        shapes = [jax.ShapeDtypeStruct(shape, kind) for shape, kind in kinds]
+        # Jitted, so that a function for which float64 must stand in is compiled once.
+        self.exact = truth.of(jax.jit(jax.value_and_grad(function)), *shapes)
+        self.value_alone = truth.of(function, *shapes)
+        self.other: Oracle | None = None
+        self._own: dict[bytes, Both] = {}
+        self._full: dict[bytes, Both] = {}
+        self._differences = 0
+
+    def own(self, args: Sequence[np.ndarray]) -> Both:
+        """The exact value and gradient of the function's own formula."""
+        key = b"".join(arg.tobytes() for arg in args)
+        if key not in self._own:
+            with np.errstate(all="ignore"):
+                value, gradient = self.exact.at(*args)
+            self._own[key] = Known(value, self.dtype), Known(gradient, self.dtype)
+        return self._own[key]
+
+    def at(self, args: Sequence[np.ndarray]) -> Both:
+        """The truth, undefined only where it cannot be told."""
+        key = b"".join(arg.tobytes() for arg in args)
+        if key not in self._full:
+            self._full[key] = self._completed(args)
+        return self._full[key]
+
+    def _completed(self, args: Sequence[np.ndarray]) -> Both:
+        value, gradient = self.own(args)
+        if value.has_value.all() and gradient.has_value.all():
+            return value, gradient
+        if self.other is not None:
+            elsewhere = self.other.own(args)
+            value, gradient = value.completed(elsewhere[0].exact), gradient.completed(elsewhere[1].exact)
+        if value.defined.all() and not gradient.has_value.all() and self.value_alone.is_exact and self._differences < MOST_DIFFERENCES:
+            self._differences += 1
+            with np.errstate(all="ignore"):
+                gradient = gradient.completed(truth.derivative_at(self.value_alone, list(args), 0))
+        return value, gradient
+
+
+def eps(dtype: Any) -> float:
+    """The distance from 1 to the next number of a dtype: an ulp of 1."""
+    return float(jnp.finfo(dtype).eps)

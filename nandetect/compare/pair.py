@@ -1,0 +1,58 @@
+"""From what a person names to two functions that are traced on the same arguments."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nandetect import model_file, target
+from nandetect.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two losses."""
+
+    name: str
+    function: Callable[..., Any]
+
+
+def load(first: str, second: str) -> tuple[Side, Side]:
+    """Two losses by name; the short names where these tell them apart."""
+    sides = [_side(text) for text in (first, second)]
+    short = [side.name.rpartition(":")[2] for side in sides]
+    if short[0] == short[1]:
+        short = [side.name for side in sides] if sides[0].name != sides[1].name else [f"{short[0]} (first)", f"{short[1]} (second)"]
+    one, other = (Side(name, side.function) for name, side in zip(short, sides, strict=True))
+    return one, other
+
+
+def _side(text: str) -> Side:
+    if ":" in text or target.is_file(text):
+        return Side(text, target.load(text).function)
+    losses = model_file.load(model_file.BUNDLED).losses
+    if text not in losses:
+        close = difflib.get_close_matches(text, losses, n=1)
+        meant = f"did you mean {close[0]}?" if close else f"the bundled ones are {', '.join(losses)}"
+        raise UsageError(f"there is no loss {text}: {meant} Of your own, write FILE.py:function or package.module:function")
+    return Side(text, losses[text])
+
+
+def parameters(side: Side) -> tuple[str, ...]:
+    """The names of what must be given. Raises `UsageError` where that is nothing."""
+    try:
+        signature = inspect.signature(side.function)
+    # A builtin may have none.
+    except (TypeError, ValueError):
+        return ("x", "labels")
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    given = [parameter for parameter in signature.parameters.values() if parameter.kind in kinds]
+    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in signature.parameters.values()) and not given:
+        return ("x", "labels")
+    if not given:
+        raise UsageError(f"{side.name} takes no argument: a loss takes at least the array that is swept")
+    required = tuple(parameter.name for parameter in given if parameter.default is inspect.Parameter.empty)
+    return required or (given[0].name,)

@@ -1,0 +1,68 @@
+"""What a call of each costs, compiled: interleaved, so that what else the machine does hits both alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from nandetect.compare.pair import Side
+from nandetect.compare.results import Ratio, Timing
+from nandetect.compare.scene import Scene, check, example
+from nandetect.errors import UsageError
+
+# Rows of the batch that is timed, where the functions take one: a call on few numbers takes no time beside calling it.
+ROWS = 2048
+ROUNDS = 31
+# Seconds that one turn of one function takes, about.
+TURN = 0.004
+
+
+def timing(sides: tuple[Side, Side], scene: Scene, dtype: Any) -> Timing:
+    """Forward, and value with gradient."""
+    scene = _larger(sides, scene, dtype)
+    args = [jax.numpy.asarray(arg) for arg in scene.cast(example(scene), dtype)]
+    forward = [jax.jit(side.function) for side in sides]
+    backward = [jax.jit(jax.value_and_grad(side.function)) for side in sides]
+    return Timing(shape=scene.shape, forward=_ratio(forward, args), backward=_ratio(backward, args))
+
+
+def _larger(sides: tuple[Side, Side], scene: Scene, dtype: Any) -> Scene:
+    if scene.given is not None or len(scene.shape) < 2:
+        return scene
+    try:
+        large = scene.moved((ROWS, *scene.shape[1:]))
+        for side in sides:
+            check(side, large, dtype)
+        return large
+    # A function may want the very shape that it was given.
+    except UsageError:
+        return scene
+
+
+def _ratio(functions: Sequence[Callable[..., Any]], args: Sequence[Any]) -> Ratio:
+    calls = [_calls(function, args) for function in functions]
+    seconds = np.array([[_turn(function, args, count) for function, count in zip(functions, calls, strict=True)] for _ in range(ROUNDS)])
+    ratios = seconds[:, 1] / seconds[:, 0]
+    first, second = np.median(seconds, axis=0) * 1e6
+    return Ratio(
+        first=float(first), second=float(second), least=float(ratios.min()), median=float(np.median(ratios)), most=float(ratios.max())
+    )
+
+
+def _calls(function: Callable[..., Any], args: Sequence[Any]) -> int:
+    """How many calls make a turn."""
+    jax.block_until_ready(function(*args))
+    once = min(_turn(function, args, 1) for _ in range(3))
+    return max(1, round(TURN / once))
+
+
+def _turn(function: Callable[..., Any], args: Sequence[Any], count: int) -> float:
+    began = time.perf_counter()
+    for _ in range(count):
+        out = function(*args)
+    jax.block_until_ready(out)  # pyright: ignore[reportPossiblyUnboundVariable]
+    return (time.perf_counter() - began) / count

@@ -1,0 +1,90 @@
+"""Whether training notices: the same model, data, seeds and order of batches under each loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nandetect.compare.pair import Side
+from nandetect.compare.results import Trained, Training
+from nandetect.compare.scene import Scene
+from nandetect.errors import NonFiniteError, UsageError
+from nandetect.guarded import guard
+from nandetect.train import OPTIMIZERS, Settings
+from nandetect.train.prepare import Ready, batches, prepare
+from nandetect.train.settings import STEPS
+from nandetect.train.step import make_step
+
+# Steps between two looks at the accuracy; and by which share two losses must differ to have parted: rounding alone is far below at first.
+LOOK = 100
+PARTED = 1e-3
+
+
+def training(sides: tuple[Side, Side], scene: Scene, seed: int, dtype: str, steps: int = STEPS) -> Training:
+    """Train the bundled model on the embedded digits. Raises `UsageError` where these are no losses of logits and labels."""
+    if len(scene.roles) != 2 or scene.labels not in ("onehot", "classes"):
+        raise UsageError(f"--train needs losses of logits and labels, not of ({', '.join(scene.names)})")
+    ready = prepare(Settings(seed=seed, steps=steps, dtype=dtype, x64=dtype == "float64"))
+    runs = [_run(side, scene, ready, seed, steps) for side in sides]
+    (first, first_losses), (second, second_losses) = runs
+    return Training(parted_at=_parted(first_losses, second_losses), runs=(first, second))
+
+
+def _run(side: Side, scene: Scene, ready: Ready, seed: int, steps: int) -> tuple[Trained, list[float]]:
+    settings = Settings(seed=seed)
+    step: Any = guard(
+        jax.jit(make_step(ready.model.apply, _loss(side, scene), OPTIMIZERS[settings.optimizer](settings.lr))), check_every=32
+    )
+    right = _accuracy(ready)
+    params, state = ready.params, ready.state
+    losses: list[Any] = []
+    accuracy: list[tuple[int, Any]] = []
+    report = None
+    try:
+        for number, (inputs, labels) in zip(range(steps), batches(ready, seed), strict=False):
+            if number % LOOK == 0:
+                accuracy.append((number, right(params)))
+            params, state, metrics = step(params, state, inputs, labels)
+            losses.append(metrics["loss"])
+        accuracy.append((steps, right(params)))
+        step.flush()
+    except NonFiniteError as error:
+        report = replace(error.report, label=side.name, called_at=None)
+    stopped = None if report is None else report.step
+    numbers = [float(one) for one in jax.device_get(losses[:stopped])]
+    told = Trained(
+        name=side.name,
+        steps=len(numbers),
+        non_finite_step=stopped,
+        report=report,
+        loss=numbers[-1] if numbers else None,
+        accuracy=tuple((at, float(share)) for at, share in accuracy if stopped is None or at <= stopped),
+    )
+    return told, numbers
+
+
+def _loss(side: Side, scene: Scene) -> Callable[[Any, Any], Any]:
+    if scene.labels == "onehot":
+        return side.function
+    return lambda logits, labels: side.function(logits, jnp.argmax(labels, -1).astype(jnp.int32))
+
+
+def _accuracy(ready: Ready) -> Callable[[Any], Any]:
+    """The share of the held-out samples that a model's parameters get right."""
+    part = ready.data.held_out
+    inputs, labels = part.inputs.astype(ready.dtype), np.asarray(part.labels)
+    return jax.jit(lambda params: jnp.mean(jnp.argmax(ready.model.apply(params, inputs), -1) == labels))
+
+
+def _parted(first: list[float], second: list[float]) -> int | None:
+    """The first step whose losses differ, or that only one of them reached."""
+    for step, (one, other) in enumerate(zip(first, second, strict=False)):
+        if not math.isclose(one, other, rel_tol=PARTED, abs_tol=PARTED**2):
+            return step
+    return min(len(first), len(second)) if len(first) != len(second) else None

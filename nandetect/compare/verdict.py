@@ -1,0 +1,147 @@
+"""What was found, in one sentence, and as findings."""
+
+from __future__ import annotations
+
+import math
+
+from nandetect.compare.results import Breakage, Judged, Sameness, Survey, Threshold, Timing
+from nandetect.records import Finding
+
+_PATIENCE = 1.25
+
+
+def sentence(judged: tuple[Judged, Judged], sameness: Sameness, timing: Timing | None, max_ulp: float) -> str:
+    """Both functions, then whether they are the same one, then the cost."""
+    parts = [_of(one, max_ulp) for one in judged]
+    parts.append(_relation(sameness, judged[0].name, judged[1].name))
+    if timing is not None:
+        parts.append(_cost(timing, judged[1].name))
+    return "; ".join(part for part in parts if part) + "."
+
+
+def _of(one: Judged, max_ulp: float) -> str:
+    survey, name = one.surveys[0], f"`{one.name}`"
+    broken = {breakage.what: breakage for breakage in one.breakages}
+    value, gradient = (_where(survey, broken[what]) if what in broken else "" for what in ("value", "gradient"))
+    inaccurate = _inaccurate(survey, max_ulp)
+    if not broken:
+        reach = "wherever the truth is" if survey.thresholds else "throughout"
+        return f"{name} {inaccurate}" if inaccurate else f"{name} is finite {reach} and {_within(survey)}"
+    said = f"{name} is non-finite for {value} in {survey.dtype}" if value else f"{name} is finite"
+    if gradient:
+        kind = _kind(broken["gradient"])
+        said += f" and its gradient is {kind} there" if gradient == value else f" and its gradient is {kind} for {gradient}"
+        said += "" if value else f" in {survey.dtype}"
+    return said + (f", and it {inaccurate}" if inaccurate else "")
+
+
+def _where(survey: Survey, broken: Breakage) -> str:
+    """The first family or point, and where numbers grow besides, how far those may."""
+    steady = [one for one in survey.thresholds if one.fault and one.what == broken.what and one.lasting and one.finite_to is not None]
+    if not steady:
+        return broken.input.phrase.format(_size(broken.input.at))
+    others = [one for one in steady[1:] if one.family.startswith("all equal")]
+    return " and ".join(_phrase(one) for one in (steady[0], *others[:1]))
+
+
+def _kind(broken: Breakage) -> str:
+    """`0/0`, or what came out."""
+    origin = broken.report.origin if broken.report else None
+    if origin is not None and origin.primitive == "div" and [operand.value for operand in origin.operands[:2]] == [0.0, 0.0]:
+        return "0/0"
+    return "nan" if math.isnan(broken.got) else _number(broken.got)
+
+
+def _phrase(one: Threshold) -> str:
+    return one.phrase.format(_size(one.broken_from))
+
+
+def _size(x: float) -> str:
+    return f"{x:.4g}" if x >= 1000 else f"{x:.3g}"
+
+
+def _inaccurate(survey: Survey, max_ulp: float) -> str:
+    for worst in (survey.worst_value, survey.worst_gradient):
+        if worst and worst.ulps > max_ulp:
+            which = "" if worst.what == "value" else " in its gradient"
+            return f"is {worst.ulps:,.0f} ulp off{which} for {worst.input.phrase.format(_size(worst.input.at))}"
+    return ""
+
+
+def _within(survey: Survey) -> str:
+    most = max((worst.ulps for worst in (survey.worst_value, survey.worst_gradient) if worst), default=0.0)
+    return f"within {most:.0f} ulp" if most >= 1 else "within 1 ulp"
+
+
+def _relation(same: Sameness, first: str, second: str) -> str:
+    if same.relation == "factor" and same.amount is not None:
+        return f"they are different functions: `{second}` is {_number(same.amount)} times `{first}`"
+    if same.relation == "offset" and same.amount is not None:
+        return f"they are different functions: `{second}` is `{first}` {'-' if same.amount < 0 else '+'} {_number(abs(same.amount))}"
+    return {"different": "they are different functions", "unknown": "whether they are the same function could not be told"}.get(
+        same.relation, ""
+    )
+
+
+def _cost(timing: Timing, second: str) -> str:
+    ratio = timing.backward.median
+    if 1 / _PATIENCE <= ratio <= _PATIENCE:
+        return "same cost"
+    return f"`{second}` takes {ratio:.2g} times as long"
+
+
+def _number(x: float) -> str:
+    return f"{x:.6g}"
+
+
+def findings(judged: tuple[Judged, Judged], sameness: Sameness, max_ulp: float) -> tuple[Finding, ...]:
+    """Errors of the functions that have a fault, and notes."""
+    found: list[Finding] = []
+    for one in judged:
+        found += [*_faults(one, max_ulp), *_elsewhere(one)]
+    relation = _relation(sameness, judged[0].name, judged[1].name)
+    if relation and sameness.relation != "unknown":
+        found.append(Finding(rule="different-function", code="ND403", severity="note", message=relation, measured=sameness.amount))
+    return tuple(found)
+
+
+def _faults(one: Judged, max_ulp: float) -> list[Finding]:
+    survey, found = one.surveys[0], []
+    for broken in one.breakages:
+        said = f"the {broken.what} of `{one.name}` is {_number(broken.got)} in {survey.dtype} where the truth is {_number(broken.truth)}"
+        found.append(
+            Finding(
+                rule="non-finite",
+                code="ND401",
+                severity="error",
+                message=said,
+                cause=broken.report.origin.reason if broken.report else "",
+                measured=broken.got,
+                expected=broken.truth,
+                report=broken.report,
+            )
+        )
+    for worst in (survey.worst_value, survey.worst_gradient):
+        if worst and worst.ulps > max_ulp:
+            found.append(
+                Finding(
+                    rule="inaccurate",
+                    code="ND402",
+                    severity="error",
+                    message=f"the {worst.what} of `{one.name}` is {worst.ulps:,.0f} ulp from the truth in {survey.dtype}",
+                    measured=worst.got,
+                    expected=worst.truth,
+                )
+            )
+    return found
+
+
+def _elsewhere(one: Judged) -> list[Finding]:
+    """Notes of the types that were not asked for, where the function breaks in them and not in the one that was."""
+    found = []
+    for survey in one.surveys[1:] if one.sound else ():
+        broken = [threshold for threshold in survey.thresholds if threshold.fault and threshold.lasting and threshold.finite_to is not None]
+        if broken:
+            said = f"in {survey.dtype} the {broken[0].what} of `{one.name}` is non-finite for {_phrase(broken[0])}"
+            found.append(Finding(rule="low-precision", code="ND404", severity="note", message=said, measured=broken[0].broken_from))
+    return found

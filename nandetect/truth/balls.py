@@ -1,0 +1,72 @@
+"""Numbers as balls: a midpoint and a radius that bounds the error, by python-flint (https://arblib.org); what decides needs a clear answer.
+
+An infinity and a NaN are always exact: what comes out non-finite because a ball is too wide raises `Unclear`, and all is done again with
+more bits. At the last precision nothing is unclear any more: see `split`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from flint import arb, ctx, fmpz
+
+INF, NEGATIVE_INF, NAN, ZERO, ONE = arb.pos_inf(), arb.neg_inf(), arb.nan(), arb(0), arb(1)
+# Bits of the midpoints, tried in turn. At the last of them two balls that overlap are equal.
+LADDER = (128, 512, 2048, 8192)
+LAST = LADDER[-1]
+
+
+class Unclear(ArithmeticError):
+    """A decision needs more bits: two balls overlap, or one holds a point at which a function breaks."""
+
+
+def sign(x: Any) -> int | None:
+    """-1, 0 or 1; None of a NaN. Raises `Unclear` where the ball holds zero and more."""
+    return order(x, ZERO)
+
+
+def order(x: Any, y: Any) -> int | None:
+    """-1, 0 or 1 as x is below, equal to or above y; None where either is NaN. Raises `Unclear` where the balls overlap."""
+    if x < y:
+        return -1
+    if x > y:
+        return 1
+    if x.is_nan() or y.is_nan():
+        return None
+    # The very same number, moved or copied: every tie of a maximum is one.
+    if x is y or x == y:
+        return 0
+    raise Unclear
+
+
+def rank(x: Any) -> float:
+    """A float that stands for a number where only its sign, its being zero, infinite or NaN matters. Raises `Unclear` as `sign` does."""
+    which = sign(x)
+    if which is None:
+        return np.nan
+    return float(which) if x.is_finite() else which * np.inf
+
+
+def nearest(x: arb) -> fmpz:
+    """The integer nearest to the midpoint of a finite ball; a half goes up."""
+    mantissa, exponent = x.mid().man_exp()
+    if exponent >= 0:
+        return mantissa << exponent
+    shift = -exponent
+    return (mantissa + (fmpz(1) << (shift - 1))) >> shift
+
+
+def tiny(x: arb, beside: arb) -> bool:
+    """Whether `beside` at half of the precision in force would not see that x was added to it. Both are finite."""
+    return bool(x.abs_upper() < beside.abs_lower() * two_to(-ctx.prec // 2))
+
+
+def two_to(exponent: int) -> arb:
+    """A power of two, exactly."""
+    return arb((fmpz(1), fmpz(exponent)))
+
+
+def holds_zero(x: arb) -> bool:
+    """Whether a ball holds zero without being it."""
+    return not x.is_zero() and x.contains(0)

@@ -1,0 +1,193 @@
+"""Exact rules of what works element by element."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from flint import arb
+
+from nandetect.truth.balls import INF, NAN, ZERO, Unclear, nearest, order, rank, sign
+from nandetect.truth.functions import FUNCTIONS
+from nandetect.truth.gammas import SEVERAL
+from nandetect.truth.split import Split
+from nandetect.truth.table import RULES, Rule, each, lifted, number, rule
+
+
+def elementwise(name: str, function: Callable[..., Any]) -> None:
+    """Enter a function of numbers under a primitive."""
+    RULES[name] = lambda params, *xs: [each(function, *map(lifted, xs))]
+
+
+def decided(x: Any) -> arb:
+    """A split number as one ball."""
+    return x.whole() if isinstance(x, Split) else x
+
+
+def add(x: Any, y: Any) -> Any:
+    return x + y
+
+
+def sub(x: Any, y: Any) -> Any:
+    return number(0) if x is y and x.is_finite() else x - y
+
+
+def mul(x: Any, y: Any) -> Any:
+    product = x * y
+    return product if product.is_finite() else number(np.float64(rank(x)) * rank(y))
+
+
+def div(x: Any, y: Any) -> Any:
+    """A quotient; a zero that divides counts as positive."""
+    quotient = x / y
+    if quotient.is_finite():
+        return quotient
+    above, below = np.float64(rank(x)), np.float64(rank(y))
+    return number(above / below)
+
+
+def power(x: Any, n: int) -> Any:
+    """An integer power."""
+    y = x**n
+    if y.is_finite():
+        return y
+    return number(np.float64(rank(x)) ** n)
+
+
+def pow(x: Any, y: Any) -> Any:
+    """A real power, NaN of a negative number unless the exponent is an integer; what meets 0 and infinities is as in IEEE 754."""
+    exponent = decided(y)
+    if not (x.is_finite() and exponent.is_finite()):
+        return number(np.power(_beside_one(x), _beside_one(y)))
+    if exponent.is_exact() and exponent.is_integer() and abs(exponent) < 2**62:
+        return power(x, int(nearest(exponent)))
+    which = sign(x)
+    if which == 0:
+        return number(0) if sign(y) == 1 else number(INF)
+    return number(NAN) if which == -1 else FUNCTIONS["exp"](y * FUNCTIONS["log"](x))
+
+
+def _beside_one(x: Any) -> np.float64:
+    """A float that has a number's place among -inf, -1, 0, 1 and inf, and its parity."""
+    which = rank(x)
+    if not np.isfinite(which) or which == 0:
+        return np.float64(which)
+    ball = decided(x)
+    if ball.is_exact() and ball.is_integer() and abs(ball) != 1:
+        return np.float64(which * (3 if int(nearest(ball)) % 2 else 2))
+    return np.float64(which * {-1: 0.5, 0: 1.0, 1: 2.5}[order(abs(x), number(1)) or 0])
+
+
+def polynomial(x: Any, *coefficients: Any) -> Any:
+    """The coefficients, lowest first, times the powers of x."""
+    return functools.reduce(lambda sum, coefficient: add(coefficient, mul(x, sum)), reversed(coefficients))
+
+
+def largest(x: Any, y: Any) -> Any:
+    """The larger, NaN where either is; of two equal ones the first."""
+    return _outer(x, y, 1)
+
+
+def smallest(x: Any, y: Any) -> Any:
+    """The smaller, NaN where either is; of two equal ones the first."""
+    return _outer(x, y, -1)
+
+
+def _outer(x: Any, y: Any, wanted: int) -> Any:
+    if x is y:
+        return x
+    which = order(x, y)
+    return number(NAN) if which is None else y if which == -wanted else x
+
+
+def clamp(low: Any, x: Any, high: Any) -> Any:
+    return smallest(largest(x, low), high)
+
+
+def _sign(x: Any) -> Any:
+    which = sign(x)
+    return number(NAN if which is None else which)
+
+
+def atan2(y: Any, x: Any) -> Any:
+    """The angle of a point, with the axes' own angles for points that lie on them or infinitely far out."""
+    if y.is_nan() or x.is_nan():
+        return number(NAN)
+    up, right = sign(y), sign(x)
+    if not (y.is_finite() and x.is_finite()):
+        y, x = (number(0 if v.is_finite() else int(rank(v) > 0) * 2 - 1) for v in (y, x))
+    angle = abs(arb.atan2(decided(y), decided(x))) if sign(y) else ZERO if right != -1 else arb.pi()
+    return number(-angle if up == -1 else angle)
+
+
+def comparison(test: Callable[[int], bool], unordered: bool = False) -> Rule:
+    """The rule of a comparison; `unordered` is what it says of a NaN."""
+
+    def compare(x: Any, y: Any) -> bool:
+        which = order(x, y)
+        return unordered if which is None else test(which)
+
+    return lambda params, x, y: [np.asarray(each(compare, lifted(x), lifted(y)), bool)]
+
+
+def several(function: Callable[..., arb]) -> Callable[..., Any]:
+    """A function of several real variables, of balls, as one of numbers: NaN where it has no value."""
+
+    def of(*xs: Any) -> Any:
+        balls = [decided(x) for x in xs]
+        y = function(*balls)
+        if y.is_finite() or any(x.is_nan() for x in balls):
+            return number(y)
+        if isinstance(xs[0], arb) and not all(x.is_exact() for x in balls):
+            raise Unclear
+        return number(NAN)
+
+    return of
+
+
+for _name, _function in FUNCTIONS.items():
+    elementwise(_name, _function)
+for _name, _several in SEVERAL.items():
+    elementwise(_name, several(_several))
+for _name, _plain in {
+    "add": add,
+    "add_any": add,
+    "sub": sub,
+    "mul": mul,
+    "div": div,
+    "neg": lambda x: -x,
+    "abs": abs,
+    "sign": _sign,
+    "square": lambda x: mul(x, x),
+    "one_minus_square": lambda x: number(1) - mul(x, x),
+    "polynomial": polynomial,
+    "max": largest,
+    "min": smallest,
+    "clamp": clamp,
+    "pow": pow,
+    "atan2": atan2,
+    # Types round; the truth does not.
+    "reduce_precision": lambda x: x,
+}.items():
+    elementwise(_name, _plain)
+for _name, _test, _unordered in (
+    ("eq", lambda which: which == 0, False),
+    ("ne", lambda which: which != 0, True),
+    ("lt", lambda which: which < 0, False),
+    ("le", lambda which: which <= 0, False),
+    ("gt", lambda which: which > 0, False),
+    ("ge", lambda which: which >= 0, False),
+):
+    RULES[_name] = comparison(_test, _unordered)
+
+
+@rule("is_finite")
+def _is_finite(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
+    return [np.asarray(each(lambda v: v.is_finite(), x), bool)]
+
+
+@rule("integer_pow")
+def _integer_pow(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
+    return [each(lambda v: power(v, params["y"]), x)]

@@ -1,0 +1,133 @@
+"""The loop: a jaxpr evaluated in exact numbers, equation by equation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from nandetect import compat, measure, walk
+from nandetect.errors import UsageError
+from nandetect.truth import elementwise, moving, reductions, whole  # noqa: F401  (they fill the table)
+from nandetect.truth.table import RULES, is_exact, lifted
+
+# A loop that the program ends by rounding need not end in truth.
+MOST_ITERATIONS = 1 << 15
+ENTERED = frozenset({"jit", "pjit", "remat", "remat2", "checkpoint", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"})
+
+
+def run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[np.ndarray]:
+    """The results of a jaxpr. Raises `Unclear` where the precision in force does not decide what it must."""
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], map(taken, [*consts, *args]), strict=True))
+
+    def read(atom: Any) -> Any:
+        return taken(walk.literal(atom)) if isinstance(atom, compat.Literal) else values[atom]
+
+    for eqn in jaxpr.eqns:
+        outs = apply(eqn, [read(atom) for atom in eqn.invars])
+        values.update(zip(eqn.outvars, outs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def taken(x: Any) -> Any:
+    """A value as the rules want it: floats as exact numbers, all else as it is."""
+    return lifted(x) if is_exact(x) or measure.is_inexact(x) else x
+
+
+def apply(eqn: Any, ins: Sequence[Any]) -> list[Any]:
+    """The results of one equation."""
+    name = eqn.primitive.name
+    if name in compat.DEBUG:
+        return []
+    if name == "scan":
+        return scan(eqn, ins)
+    if name == "while":
+        return loop(eqn, ins)
+    inside = walk.RULES.get(name, walk.call)(eqn, ins)
+    if inside is not None:
+        return enter(inside.jaxpr, [ins[at] for at in inside.operands])
+    if not is_floating(eqn):
+        return walk.evaluate(eqn, ins)
+    if name not in RULES:
+        return [taken(np.asarray(out)) for out in walk.evaluate(eqn, ins)]
+    return RULES[name](eqn.params, *(x if is_exact(x) else np.asarray(x) for x in ins))
+
+
+def enter(closed: Any, args: Sequence[Any]) -> list[np.ndarray]:
+    """The results of a jaxpr that an equation carries."""
+    jaxpr, consts = compat.open_jaxpr(closed)
+    return run(jaxpr, consts, args)
+
+
+def scan(eqn: Any, ins: Sequence[Any]) -> list[np.ndarray]:
+    """A scan, iteration by iteration."""
+    params = eqn.params
+    consts, carried = compat.scan_parts(eqn)
+    carry, rows = list(ins[consts : consts + carried]), ins[consts + carried :]
+    made: list[list[Any]] = []
+    steps = range(params["length"])
+    for at in reversed(steps) if params["reverse"] else steps:
+        outs = enter(params["jaxpr"], [*ins[:consts], *carry, *(row_of(row, at) for row in rows)])
+        carry = outs[:carried]
+        made.append(outs[carried:])
+    made = made[::-1] if params["reverse"] else made
+    columns = zip(*made, strict=True) if made else [[] for _ in eqn.outvars[carried:]]
+    return [*carry, *(stacked(column, var.aval) for column, var in zip(columns, eqn.outvars[carried:], strict=True))]
+
+
+def row_of(x: Any, at: int) -> Any:
+    """One row, as an array also where it is one number."""
+    return x[at, ...] if isinstance(x, np.ndarray) else x[at]
+
+
+def stacked(column: Sequence[Any], aval: Any) -> np.ndarray:
+    """The rows that a scan made, one above the other."""
+    if not column:
+        return np.empty(aval.shape, object if measure.is_inexact(aval) else aval.dtype)
+    return np.stack([np.asarray(row) for row in column])
+
+
+def loop(eqn: Any, ins: Sequence[Any]) -> list[np.ndarray]:
+    """A while loop. Raises `UsageError` where it does not end."""
+    params = eqn.params
+    first, second = params["cond_nconsts"], params["body_nconsts"]
+    test, body, state = ins[:first], ins[first : first + second], list(ins[first + second :])
+    for _ in range(MOST_ITERATIONS):
+        (goes_on,) = enter(params["cond_jaxpr"], [*test, *state])
+        if not bool(goes_on):
+            return state
+        state = enter(params["body_jaxpr"], [*body, *state])
+    raise UsageError(f"a while loop has not ended after {MOST_ITERATIONS} iterations of exact arithmetic: compare a function that ends")
+
+
+def is_floating(eqn: Any) -> bool:
+    """Whether an equation has to do with floating numbers."""
+    return any(measure.is_inexact(atom.aval) for atom in [*eqn.invars, *eqn.outvars])
+
+
+def unsupported(jaxpr: Any) -> Iterator[str]:
+    """The names of primitives that have no exact rule, as often as they stand there."""
+    for eqn in jaxpr.eqns:
+        name = eqn.primitive.name
+        inner = compat.sub_jaxprs(eqn)
+        if any(_is_complex(atom.aval) for atom in [*eqn.invars, *eqn.outvars]):
+            yield f"{name} (complex)"
+        elif name in compat.DEBUG:
+            continue
+        elif inner and (name in ENTERED or name in walk.LOOPS or name == "cond"):
+            for _, closed in inner:
+                yield from unsupported(compat.open_jaxpr(closed)[0])
+        elif name not in RULES and is_floating(eqn) and not _only_bits(eqn):
+            yield name
+
+
+def _only_bits(eqn: Any) -> bool:
+    """Whether an equation makes floats of bits, which is exact whoever does it."""
+    return eqn.primitive.name == "bitcast_convert_type" and not measure.is_inexact(eqn.invars[0].aval)
+
+
+def _is_complex(aval: Any) -> bool:
+    dtype = getattr(aval, "dtype", None)
+    return dtype is not None and bool(jnp.issubdtype(dtype, np.complexfloating))

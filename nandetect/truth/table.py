@@ -1,0 +1,73 @@
+"""The table of exact rules, and arrays of exact numbers.
+
+A rule takes an equation's parameters and its operands, and gives its results. Floating operands and results are object arrays of numbers
+(`flint.arb`, or `Split` at the last precision), all others are plain numpy arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from flint import arb, ctx
+
+from nandetect import measure
+from nandetect.truth.balls import LAST
+from nandetect.truth.split import Split
+
+Rule = Callable[..., list[np.ndarray]]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Enter a function in the table under the primitives it is for."""
+
+    def enter(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return enter
+
+
+def number(x: Any) -> Any:
+    """An exact number: of a ball, a Python or numpy number, or one that is one already; split at the last precision."""
+    if isinstance(x, Split):
+        return x
+    if not isinstance(x, arb):
+        x = arb(int(x)) if isinstance(x, (int, np.integer, np.bool_)) else arb(float(x))
+    return Split(x) if ctx.prec >= LAST else x
+
+
+def array(x: Any) -> np.ndarray:
+    """An object array of what numpy may have handed back as a bare element."""
+    if isinstance(x, np.ndarray):
+        return x
+    out = np.empty((), object)
+    out[()] = x
+    return out
+
+
+def each(function: Callable[..., Any], *xs: Any) -> np.ndarray:
+    """A function of numbers over arrays, elementwise, as an object array."""
+    return array(np.frompyfunc(function, len(xs), 1)(*xs))
+
+
+def lifted(x: Any) -> np.ndarray:
+    """Any real array as exact numbers."""
+    x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    if x.dtype != object and x.dtype.kind not in "biu":
+        x = measure.host(x).astype(np.float64)
+    return each(number, x)
+
+
+def is_exact(x: Any) -> bool:
+    """Whether an operand holds exact numbers."""
+    return isinstance(x, np.ndarray) and x.dtype == object
+
+
+def full(shape: tuple[int, ...], value: Any) -> np.ndarray:
+    """An array of one number."""
+    out = np.empty(shape, object)
+    out.fill(number(value))
+    return out
