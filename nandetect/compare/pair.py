@@ -36,7 +36,7 @@ def _side(text: str) -> Side:
     losses = model_file.load(model_file.BUNDLED).losses
     if text not in losses:
         close = difflib.get_close_matches(text, losses, n=1)
-        meant = f"did you mean {close[0]}?" if close else f"the bundled ones are {', '.join(losses)}"
+        meant = f"did you mean {close[0]}?" if close else f"the bundled ones are {', '.join(losses)}."
         raise UsageError(f"there is no loss {text}: {meant} Of your own, write FILE.py:function or package.module:function")
     return Side(text, losses[text])
 
