@@ -120,10 +120,10 @@ class Memory:
     def read(self, number: Any) -> None:
         """The program reads a number, to print it or to go by it: a NaN is a symptom, held or not."""
         if not working.now and number.size == 1 and finite.can_be_bad(number) and _nans([number]):
-            if not any(number is result for operation in self._operations for result in operation.results):
-                self._made_elsewhere()
-            else:
+            if any(number is result for operation in self._operations for result in operation.results):
                 self._find([number])
+            else:
+                self._made_elsewhere()
 
     def _find(self, bad: list[Any]) -> None:
         with working, compat.outside_of_traces():

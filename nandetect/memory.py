@@ -14,7 +14,7 @@ def bound() -> int:
     """Bytes: an eighth of the device's memory, or of the machine's where the device is the host; 256 MiB where neither says."""
     try:
         stats = jax.local_devices()[0].memory_stats()
-    except (RuntimeError, NotImplementedError):
+    except (RuntimeError, NotImplementedError):  # backends that do not count memory raise, each in its own way
         stats = None
     return (stats or {}).get("bytes_limit", _of_machine()) // _SHARE
 

@@ -251,6 +251,8 @@ class Watch:
         before, window = self._out, self.recorder.window
         if kwargs or len(window.calls) != 1 or self._call_seconds > _QUICK or len(self._shared.watches) > 1 or not self.recorder.is_plain:
             return
+        if self._accepted | self._told:
+            return  # a part may hold what is to be looked at beside what is not
         # A state that is a tuple by itself (a NamedTuple) goes round as one, and the tuple that a step returns in its parts.
         is_whole = any(arg is before for arg in args) or not isinstance(out, tuple)
         parts = top(out, is_whole)
@@ -259,8 +261,6 @@ class Watch:
         if not links.ins or not all(isinstance(part, jax.Array | float | int) for part in beside):
             return
         small = [at for at, part in enumerate(parts) if at not in links.outs and _is_metric(part)]
-        if self._accepted | self._told:
-            return  # a part may hold what is to be looked at beside what is not
         calls = self._shared.check_every or min(int(self._look_seconds / SHARE / self._call_seconds), LONGEST)
         size = sum(part.nbytes for part in beside if isinstance(part, jax.Array))
         calls = min(calls, int((self._shared.bound - window.size) / max(size, 1)))

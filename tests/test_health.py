@@ -233,7 +233,9 @@ def test_the_branches_of_a_cond_may_give_different_health():
 
 
 def test_a_while_loop_can_end_when_something_is_not_finite():
-    body = lambda state: nd.probe(lambda x: x * x)(state[0])  # noqa: E731
+    def body(state):
+        return nd.probe(lambda x: x * x)(state[0])
+
     _, health = jax.jit(lambda x: lax.while_loop(lambda state: state[1].finite, body, (x, nd.Health.of(None))))(jnp.float32(10))
     assert told(health) == (0, 1, 1, 0.0)
 

@@ -19,11 +19,12 @@ from nandetect.cli import race_view, race_words
 from nandetect.errors import UsageError
 from nandetect.race import Settings, clock, contest, duels, run, verdict
 from nandetect.race.lane import Lane
-from nandetect.race.result import Curve, Reached, Result, Run, Spread, Standing, spread
+from nandetect.race.result import Curve, Result, Run, Spread, Standing, spread
 from nandetect.race.settings import entrants
 from nandetect.records import Finding
 from nandetect.render import curves
 from nandetect.render import json as documents
+from nandetect.train import Reached
 
 SCHEMA = json.loads(resources.files("nandetect.render").joinpath("schema.json").read_text())
 

@@ -279,7 +279,10 @@ WAITS = """
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM], ids=lambda sent: sent.name)
 def test_signals_end_the_program_as_they_end_python(program, sent):
     program.write(waits=WAITS)
+    # Where the tests themselves run in the background, Ctrl-C is ignored, and a process that they start would inherit that.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = program.start("waits.py", "broken")
+    signal.signal(signal.SIGINT, ignored)
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(sent)

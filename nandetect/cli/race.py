@@ -25,7 +25,7 @@ def command(
     say is as in `nandetect train`, but for the optimizer (momentum), lr (0.05) and inputs (standard). Who wins is decided by the time to
     the target, or where nobody gets there by the held-out accuracy at the end, with a paired exact sign-flip test over the seeds.
     """
-    from nandetect.cli import live, race_view, values
+    from nandetect.cli import live, race_plot, race_view, values
     from nandetect.render import files
     from nandetect.render import json as documents
 
@@ -35,8 +35,6 @@ def command(
         if path:
             files.check(path, option)
     if html or png:
-        from nandetect.cli import race_plot
-
         race_plot.require()
     from nandetect.race import Settings, run
 
@@ -52,13 +50,10 @@ def command(
     with live.lines() as say:
         result = run(settings, say)
     race_view.show(result, to_stderr=json == "-")
-    if html or png:
-        from nandetect.cli import race_plot
-
-        if html:
-            files.write(race_plot.page(result).encode(), html, "--html")
-        if png:
-            files.write(race_plot.plot(result, "png"), png, "--png")
+    if html:
+        files.write(race_plot.page(result).encode(), html, "--html")
+    if png:
+        files.write(race_plot.plot(result, "png"), png, "--png")
     if json:
         documents.write(documents.document("race", result.findings, race_view.body(result)), json)
     raise typer.Exit(1 if result.findings else 0)

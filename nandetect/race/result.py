@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from nandetect.race.settings import Settings
 from nandetect.records import Finding
+from nandetect.train import Reached
 
 
 class Spread(NamedTuple):
@@ -24,15 +25,6 @@ def spread(values: Iterable[float]) -> Spread:
     """The least, the middle and the largest; the middle of an even number with an infinite one in it is infinite."""
     values = list(values)
     return Spread(min(values), median(values), max(values))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reached:
-    """When a run got somewhere: `epoch` and `steps` counted from 1, `seconds` of its own time, compiling left out."""
-
-    epoch: int
-    steps: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

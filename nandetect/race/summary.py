@@ -11,8 +11,9 @@ import numpy as np
 
 from nandetect.race import clock
 from nandetect.race.lane import Lane
-from nandetect.race.result import Curve, Reached, Run, Spread, Standing, spread
+from nandetect.race.result import Curve, Run, Spread, Standing, spread
 from nandetect.race.settings import Entrant
+from nandetect.train import Reached
 
 # What is printed as 0.000.
 SETTLED = 0.0005

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nandetect.train.settings import Overfit, Snapshot
+from nandetect.train.settings import Reached, Snapshot
 
 # Steps that may be on their way before the oldest one's metrics are waited for.
 _LATE = 16
@@ -22,7 +22,7 @@ class Ledger:
 
     def __init__(self, steps_per_epoch: int, batch_size: int):
         self.entered = 0
-        self.overfit: Overfit | None = None
+        self.overfit: Reached | None = None
         self.first_bad: int | None = None
         self.compile_seconds: float | None = None
         self._steps_per_epoch, self._batch_size = steps_per_epoch, batch_size
@@ -64,7 +64,7 @@ class Ledger:
         self._read += 1
         if self._read % self._steps_per_epoch == 0:
             if self._wrong_in_epoch == 0 and self.overfit is None and self.first_bad is None:
-                self.overfit = Overfit(epoch=self._read // self._steps_per_epoch, steps=self._read, seconds=self.seconds)
+                self.overfit = Reached(epoch=self._read // self._steps_per_epoch, steps=self._read, seconds=self.seconds)
             self._wrong_in_epoch = 0
 
     @property

@@ -78,8 +78,8 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Overfit:
-    """The first epoch in which every training sample was classified right, and how long that took without compiling."""
+class Reached:
+    """When a run got somewhere: `epoch` and `steps` counted from 1, `seconds` of its own time, compiling left out."""
 
     epoch: int
     steps: int
@@ -112,5 +112,5 @@ class Result:
     gradient_norm: float | None
     accuracy: float | None
     held_out_accuracy: float | None
-    overfit: Overfit | None
+    overfit: Reached | None
     findings: tuple[Finding, ...] = ()
