@@ -1,6 +1,6 @@
 """The cost of watching every step: nd.guard, jax_debug_nans, checkify and a hand-written flag against the plain step.
 
-    python benchmarks/guard_overhead.py [--rounds 40] [--seconds 0.3] [--only short]
+    python benchmarks/guard_overhead.py [--rounds 40] [--seconds 0.3] [--only short] [--tool nd.guard]
 
 Training loops, the state going round: a short MLP step, a 1.5 ms MLP step, the same with its state donated, and a transformer step of
 75 ms. All tools run in one process and take turns within a round, a block of steps each; a figure is the time of a block over that of the
@@ -11,6 +11,7 @@ step, as their users do; what nd.guard has still to look at is looked at inside 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -130,6 +131,9 @@ def trainers(kind: Kind) -> tuple[dict[str, Callable[[int], None]], Any]:
     return tools, guarded.cost
 
 
+TOOLS = ("nd.guard", "isfinite flag", "jax_debug_nans", "checkify")
+
+
 def timed(train: Callable[[int], None], steps: int) -> float:
     return seconds(lambda: train(steps))
 
@@ -145,10 +149,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=0.3, help="of a block of plain steps")
     parser.add_argument("--only", choices=list(KINDS), action="append")
+    parser.add_argument("--tool", choices=TOOLS, action="append", help="beside plain and plain again; all where none is named")
     options = parser.parse_args()
     for name in options.only or KINDS:
         kind = KINDS[name]()
         tools, cost = trainers(kind)
+        tools = {name: train for name, train in tools.items() if not options.tool or name in options.tool or name not in TOOLS}
         for train in tools.values():
             train(3)
         steps = max(10, int(options.seconds * 20 / timed(tools["plain"], 20)))
@@ -160,7 +166,9 @@ def main() -> None:
         print(f"{kind.title}: plain {spread(each, ' ms')}, {options.rounds} rounds of {steps} steps")
         for tool in list(tools)[1:]:
             print(f"  {tool:<16} {spread(ratios(took[tool], took['plain']))}")
-        print(f"  nd.guard itself says: {cost()}", flush=True)
+        if "nd.guard" in tools:
+            print(f"  nd.guard itself says: {cost()}")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

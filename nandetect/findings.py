@@ -4,6 +4,34 @@ from __future__ import annotations
 
 from nandetect.records import Finding, Report
 
+# The number of each rule, by which it is looked up; a rule's name and number never change.
+CODES = {
+    "non-finite": "ND001",
+    "skipped-steps": "ND012",
+    "init-scale": "ND101",
+    "init-symmetry": "ND102",
+    "inputs-unscaled": "ND103",
+    "loss-at-start": "ND104",
+    "exploding-gradient": "ND301",
+    "vanishing-gradient": "ND302",
+    "gradient-spike": "ND303",
+    "divergence": "ND304",
+    "loss-at-chance": "ND305",
+    "learning-rate-high": "ND306",
+    "learning-rate-low": "ND307",
+    "dead-units": "ND308",
+    "saturated-units": "ND309",
+    "frozen-parameters": "ND310",
+    "overflow-headroom": "ND311",
+    "underflow": "ND312",
+    "gradient-absorption": "ND313",
+    "not-jitted": "ND501",
+    "recompiling": "ND502",
+    "x64": "ND503",
+    "host-transfer": "ND504",
+    "not-donated": "ND505",
+}
+
 
 def non_finite(report: Report) -> Finding:
     """A located fault as a finding."""
@@ -12,7 +40,7 @@ def non_finite(report: Report) -> Finding:
     where = f" of step {report.step}" if report.step is not None else ""
     return Finding(
         rule="non-finite",
-        code="ND001",
+        code=CODES["non-finite"],
         severity="error",
         message=f"{made} {origin.value} in the {origin.phase} pass{where}",
         cause=origin.reason,
