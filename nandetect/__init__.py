@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nandetect import optax_health
+    from nandetect.audit import audit_init
     from nandetect.errors import NonFiniteError, NonFiniteWarning, UsageError
     from nandetect.guarded import guard
     from nandetect.health import Health, probe
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "audit_init": "audit",
     "locate": "replay",
     "guard": "guarded",
     "probe": "health",
@@ -39,6 +41,7 @@ __all__ = [
     "Report",
     "Source",
     "UsageError",
+    "audit_init",
     "guard",
     "locate",
     "optax_health",

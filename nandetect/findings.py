@@ -12,6 +12,7 @@ CODES = {
     "init-symmetry": "ND102",
     "inputs-unscaled": "ND103",
     "loss-at-start": "ND104",
+    "signal-drift": "ND105",
     "exploding-gradient": "ND301",
     "vanishing-gradient": "ND302",
     "gradient-spike": "ND303",

@@ -35,7 +35,7 @@ guarded health
 optax_health eager doctor data/ asserts
 everywhere
 script
-monitor/
+monitor/ audit/
 train/
 race/
 subject

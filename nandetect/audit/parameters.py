@@ -1,0 +1,122 @@
+"""Whose parameters these are does not matter: any pytree, flax nnx, linen, equinox or haiku, as paths beside arrays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nandetect.errors import UsageError
+
+# What holds no kernel though it may have two axes: the biases and scales of stacked layers, running statistics.
+_VECTORS = re.compile(r"^(b|bias\w*|b_?\d+|beta|gamma|scale\w*|offset|shift|mean|var|ln\w*|norm\w*|g)$")
+_EMBEDDINGS = re.compile(r"(^|[._\[\]'])(\w*embed\w*|emb|wte|wpe|pos\w*|tokens?|codebook|lookup|cls_?token)($|[._\[\]'])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One floating array of the parameters. `number` counts the floating leaves in pytree order; `owned` says that an object's attribute
+    holds it, as in equinox and in flax nnx, and not a dict."""
+
+    number: int
+    path: str
+    array: Any
+    owned: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.array.shape)
+
+    @property
+    def dtype(self) -> str:
+        return str(self.array.dtype)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return re.split(r"[.\[\]]+", self.path.rstrip("]"))[-1]
+
+    @property
+    def stores_outputs_first(self) -> bool:
+        """Whether it is an attribute called `weight`, which equinox keeps as (out, in, *window); everyone else writes (*window, in, out)."""
+        return self.owned and self.name.startswith("weight")
+
+    @property
+    def is_vector(self) -> bool:
+        return len(self.shape) < 2 or bool(_VECTORS.match(self.name))
+
+    @property
+    def is_embedding(self) -> bool:
+        return bool(_EMBEDDINGS.search(self.path))
+
+    def values(self) -> np.ndarray:
+        """The array on the host, in its own dtype."""
+        return np.asarray(self.array)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """The floating leaves of a pytree, and the way back: `rebuild(leaves)` is the pytree with those in their place."""
+
+    all: tuple[Parameter, ...]
+    rebuild: Callable[[Sequence[Any]], Any]
+
+    def leaves(self) -> list[Any]:
+        return [parameter.array for parameter in self.all]
+
+
+def of(params: Any) -> Parameters:
+    """Every floating array in a pytree. Raises `UsageError` where there is none."""
+    flat, tree = jax.tree_util.tree_flatten_with_path(params)
+    leaves = [leaf for _, leaf in flat]
+    found = []
+    for at, (path, leaf) in enumerate(flat):
+        if hasattr(leaf, "dtype") and hasattr(leaf, "shape") and jnp.issubdtype(leaf.dtype, jnp.floating):
+            found.append((at, path, leaf))
+    if not found:
+        raise UsageError(f"audit_init wants parameters, a pytree with floating arrays in it; {type(params).__name__} has none")
+    places = [at for at, _, _ in found]
+
+    def rebuild(values: Sequence[Any]) -> Any:
+        again = list(leaves)
+        for at, value in zip(places, values, strict=True):
+            again[at] = value
+        return jax.tree.unflatten(tree, again)
+
+    every = tuple(
+        Parameter(number=number, path=written(path), array=leaf, owned=_owned(path)) for number, (_, path, leaf) in enumerate(found)
+    )
+    return Parameters(every, rebuild)
+
+
+def written(path: Sequence[Any]) -> str:
+    """A pytree path as a person would write it: `dense.kernel`, `layers[0].w`."""
+    parts = ""
+    for key in _without_value(path):
+        if isinstance(key, jax.tree_util.SequenceKey):
+            parts += f"[{key.idx}]"
+        else:
+            name = getattr(key, "name", None) if isinstance(key, jax.tree_util.GetAttrKey) else getattr(key, "key", key)
+            parts += f"[{name}]" if isinstance(name, int) else f"{'.' if parts else ''}{name}"
+    return parts or "params"
+
+
+def _without_value(path: Sequence[Any]) -> Sequence[Any]:
+    """Without the `.value` or `.raw_value` behind which flax's nnx keeps an array."""
+    last = path[-1] if path else None
+    boxed = isinstance(last, jax.tree_util.GetAttrKey) and last.name in ("value", "raw_value", "_value")
+    return path[:-1] if boxed and len(path) > 1 else path
+
+
+def _owned(path: Sequence[Any]) -> bool:
+    kept = _without_value(path)
+    return bool(kept) and isinstance(kept[-1], jax.tree_util.GetAttrKey)

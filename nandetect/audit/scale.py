@@ -1,0 +1,92 @@
+"""One kernel's scale against every scheme that it may rightly have; where none fits, which mistake made it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from nandetect.audit.mistakes import FOR_RELU, MISTAKES, Mistake
+from nandetect.audit.schemes import ANY, HE, LECUN, Fans, Scheme, Surroundings, legitimate
+from nandetect.audit.spread import FEWEST, Spread
+
+# Standard errors, and the ratio of variances, that both must be passed before a scale is called wrong: so that neither chance in a small
+# kernel nor a tiny real deviation in a huge one is. Of 1,615 correct kernels none was (DETECTORS 5.1; benchmarks/init_audit.py).
+ERRORS = 4.0
+RATIO = 1.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """`fits` is the scheme that a kernel has, `wants` the one that it should have, `causes` the mistakes that would make what is there, the
+    likeliest first. `fans` are those by which it was judged."""
+
+    fans: Fans
+    wants: Scheme
+    fits: Scheme | None = None
+    causes: tuple[Mistake, ...] = ()
+
+    @property
+    def is_off(self) -> bool:
+        return self.fits is None
+
+    @property
+    def wanted(self) -> float:
+        """The standard deviation that it should have."""
+        return math.sqrt(self.wants.variance(self.fans))
+
+
+def judge(spread: Spread, fans: Sequence[Fans], around: Surroundings) -> Verdict | None:
+    """The verdict on a kernel whose fans are one of `fans`; None where it has too few weights to say anything.
+
+    A scheme fits where the second moment is within 4 standard errors or a factor of 1.25 of its variance, in a form that it is drawn in.
+    """
+    if spread.count < FEWEST or not spread.finite or spread.second == 0:
+        return None
+    fitting = [(scheme, one) for one in fans for scheme in legitimate(around, one) if fits(spread, scheme.variance(one), scheme.forms)]
+    if fitting:
+        scheme, one = min(fitting, key=lambda pair: (pair[0].tolerated, _distance(spread, pair[0].variance(pair[1]))))
+        causes = tuple(mistake for mistake in FOR_RELU if mistake.variance(one) == scheme.variance(one)) if scheme.tolerated else ()
+        return Verdict(fans=one, wants=HE if scheme.tolerated else scheme, fits=scheme, causes=causes[:1])
+    found = sorted(_causes(spread, fans, around), key=lambda found: found[0])
+    one = found[0][1] if found else fans[0]
+    causes = tuple(dict.fromkeys(mistake for _, which, mistake in found if which == one))
+    wants = {"He": HE, "LeCun": LECUN}.get(causes[0].wants, HE) if causes else HE
+    if around.follows in ("relu", "leaky_relu"):
+        wants = HE
+    return Verdict(fans=one, wants=wants, causes=_once(causes))
+
+
+def fits(spread: Spread, variance: float, forms: frozenset[str]) -> bool:
+    """Whether the weights could have been drawn with this variance, in one of these forms."""
+    if spread.forms and not spread.forms & forms:
+        return False
+    if not spread.forms and forms != ANY:
+        return False
+    return abs(math.log(spread.sharp / variance)) <= math.log(RATIO) or abs(spread.deviates(variance)) <= ERRORS
+
+
+def _distance(spread: Spread, variance: float) -> float:
+    """How far off, in logarithms: by the sharper measure."""
+    return abs(math.log(spread.sharp / variance))
+
+
+def _causes(spread: Spread, fans: Sequence[Fans], around: Surroundings) -> Iterator[tuple[tuple[int, float], Fans, Mistake]]:
+    """The mistakes whose variance is within 4 standard errors, with how likely each is (a lower pair is likelier)."""
+    rectified = around.follows in ("relu", "leaky_relu")
+    for one in fans:
+        for mistake in (*FOR_RELU, *MISTAKES) if rectified else MISTAKES:
+            if not mistake.applies(one) or (spread.forms and not spread.forms & mistake.forms):
+                continue
+            variance = mistake.variance(one)
+            errors = abs(spread.deviates(variance))
+            if errors <= ERRORS and _distance(spread, variance) <= math.log(RATIO) * 2:
+                yield (mistake.rank + int(errors > 2.5), errors), one, mistake
+
+
+def _once(causes: Sequence[Mistake]) -> tuple[Mistake, ...]:
+    """Each cause once: He and LeCun may be missed in the same way."""
+    first: dict[str, Mistake] = {}
+    for mistake in causes:
+        first.setdefault(mistake.cause, mistake)
+    return tuple(first.values())
