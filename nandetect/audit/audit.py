@@ -17,7 +17,7 @@ from nandetect.audit.kernels import Kernel, kernels, scaled
 from nandetect.audit.parameters import Parameters
 from nandetect.audit.reading import Key, Reading
 from nandetect.audit.result import Audit, Layer
-from nandetect.audit.scale import Verdict, judge
+from nandetect.audit.scale import Verdict, agreed, judge
 from nandetect.audit.signal import Signal
 from nandetect.errors import UsageError
 from nandetect.records import Finding
@@ -61,7 +61,7 @@ def audit(
     lossy = _traced(loss, given, "loss", None) if loss is not None else None
     program = run or lossy
     found = kernels(given.all, program.reading if program else None)
-    verdicts = [_verdict(kernel) for kernel in found]
+    verdicts = agreed([_verdict(kernel) for kernel in found])
     signals, value = _measured(lossy or run, given) if program else ({}, None)
     measured = (lossy or run).reading if program else None  # pyright: ignore[reportOptionalMemberAccess]
 

@@ -218,6 +218,7 @@ def _nested(step: Step) -> list[Label]:
     """What no rule is for: entered where it carries one jaxpr over its operands; else taken for a nonlinearity."""
     known = ACTIVATIONS.get(str(step.eqn.params.get("name", "")))
     if known and any(label.pending for label in step.ins):
+        step.reading.has_logarithm |= known == "softplus" or "log" in step.eqn.params["name"]
         return activated(step, known)
     found = compat.sub_jaxprs(step.eqn)
     if len(found) == 1:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nandetect.audit.mistakes import FOR_RELU, MISTAKES, Mistake
 from nandetect.audit.schemes import ANY, HE, LECUN, Fans, Scheme, Surroundings, legitimate
@@ -90,3 +91,21 @@ def _once(causes: Sequence[Mistake]) -> tuple[Mistake, ...]:
     for mistake in causes:
         first.setdefault(mistake.cause, mistake)
     return tuple(first.values())
+
+
+def agreed(verdicts: Sequence[Verdict | None]) -> list[Verdict | None]:
+    """The same verdicts, where several kernels of one model were drawn by one mistake: what explains the most of them is the likeliest.
+
+    A cause that only one kernel allows gives way to one that two or more share.
+    """
+    shared = Counter(cause for verdict in verdicts if verdict and verdict.is_off for cause in {mistake.cause for mistake in verdict.causes})
+
+    def settled(verdict: Verdict | None) -> Verdict | None:
+        if verdict is None or not verdict.is_off or not verdict.causes:
+            return verdict
+        most = max(shared[mistake.cause] for mistake in verdict.causes)
+        if most < 2:
+            return verdict
+        return replace(verdict, causes=tuple(mistake for mistake in verdict.causes if shared[mistake.cause] == most))
+
+    return [settled(verdict) for verdict in verdicts]

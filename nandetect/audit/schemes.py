@@ -61,7 +61,7 @@ class Scheme:
 
 
 HE = Scheme(name="He", formula="sqrt(2 / m)", variance=lambda f: 2 / f.fan_in, source="He et al. 2015, arXiv 1502.01852")
-LECUN = Scheme(name="LeCun", formula="sqrt(1 / m)", variance=lambda f: 1 / f.fan_in, source="LeCun et al. 1998; the default of flax")
+LECUN = Scheme(name="LeCun", formula="sqrt(1 / m)", variance=lambda f: 1 / f.fan_in, source="LeCun et al. 1998, and the default of flax")
 GLOROT = Scheme(
     name="Glorot",
     formula="sqrt(2 / (m + n))",
@@ -73,14 +73,14 @@ TORCH = Scheme(
     formula="sqrt(1 / (3 * m))",
     variance=lambda f: 1 / (3 * f.fan_in),
     forms=frozenset({"uniform"}),
-    source="kaiming_uniform_(a=sqrt(5)); the default of torch and equinox",
+    source="the default of torch and equinox",
 )
 HAIKU = Scheme(
     name="haiku's default",
     formula="0.88 * sqrt(1 / m)",
     variance=lambda f: CUT / f.fan_in,
     forms=frozenset({"truncated"}),
-    source="TruncatedNormal(1 / sqrt(m)), which is not corrected for what it cuts off",
+    source="the default of haiku, not corrected for what it cuts off",
 )
 BERT = Scheme(
     name="BERT's 0.02", formula="0.88 * 0.02", variance=lambda f: CUT * 0.02**2, forms=frozenset({"truncated"}), source="Devlin et al. 2018"

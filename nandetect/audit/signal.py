@@ -174,9 +174,9 @@ def _tap(taps: _Taps, key: Key, product: Any) -> Any:
 def _look(taps: _Taps, place: Key, ins: list[Any]) -> None:
     """The idle units of the activation at a place, the first that a site's product goes into."""
     key, operand, kind = taps.acts[place]
-    units, x = taps.reading.sites[key].units, ins[operand]
-    shape = taps.shapes[key].shape if key in taps.shapes else ()
-    if key in taps.idle or units is None or x.ndim != len(shape) or x.shape[units] != shape[units]:
+    x = ins[operand]
+    units = _units(taps, key, x.shape)
+    if key in taps.idle or units is None:
         return
     others = tuple(axis for axis in range(x.ndim) if axis != units)
     taps.seen[key] = math.prod(x.shape[axis] for axis in others)
@@ -184,3 +184,15 @@ def _look(taps: _Taps, place: Key, ins: list[Any]) -> None:
         taps.idle[key] = jnp.mean(jnp.all(x <= 0, axis=others).astype(jnp.float32))
     else:
         taps.idle[key] = jnp.mean((jnp.abs(x) > SATURATED).astype(jnp.float32))
+
+
+def _units(taps: _Taps, key: Key, shape: tuple[int, ...]) -> int | None:
+    """The axis of the units where a product has come to an activation, its axes perhaps in another order."""
+    units = taps.reading.sites[key].units
+    if units is None or key not in taps.shapes:
+        return None
+    before = taps.shapes[key].shape
+    if shape == before:
+        return units
+    alike = [axis for axis, size in enumerate(shape) if size == before[units]]
+    return alike[0] if len(alike) == 1 else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from nandetect.audit.kernels import Kernel, scaled
@@ -93,12 +95,15 @@ def _off(kernel: Kernel, verdict: Verdict, path: str) -> Finding:
     first = verdict.causes[0] if verdict.causes else None
     where = f"`{path}` {list(kernel.parameter.shape)}"
     what = f"std is `{first.formula}`: {_short(std)}" if first else f"std is {_short(std)}"
+    default = _is_default(kernel, verdict)
     wrote = f"; you probably wrote {_wrote(first)}" if first else "; no mistake that is known here gives it"
+    if default and verdict.fits:
+        wrote = f"; {verdict.fits.source}"
     before = _RECTIFIERS.get(kernel.around.follows)
     causes = " or ".join(mistake.cause for mistake in verdict.causes)
     return finding(
         "init-scale",
-        "note" if _is_default(kernel, verdict) else "warning",
+        "note" if default else "warning",
         f"{where}: {what} where {wants}{f' before {before}' if before else ''}, {times}{wrote}",
         cause=causes or "a scale that no scheme has",
         layer=path,
@@ -117,10 +122,12 @@ def _short(x: float) -> str:
 
 
 def _wrote(mistake: Mistake) -> str:
-    return f"`{mistake.formula.replace(' ', '')}` for `{mistake_meant(mistake)}`"
+    if mistake.formula == "1":
+        return f"no scale where `{_meant(mistake)}` was meant"
+    return f"`{mistake.formula.replace(' ', '')}` for `{_meant(mistake)}`"
 
 
-def mistake_meant(mistake: Mistake) -> str:
+def _meant(mistake: Mistake) -> str:
     """The standard deviation that was meant, in m inputs and n outputs."""
     return {"He": "sqrt(2/m)", "LeCun": "sqrt(1/m)", "Glorot": "sqrt(2/(m+n))"}[mistake.wants]
 
@@ -186,11 +193,17 @@ def _one_sided(kernel: Kernel) -> Finding:
 def folded(findings: Sequence[Finding]) -> list[Finding]:
     """Notes of one cause as one, for the first layer that has it; what is a warning stands for itself."""
     kept: list[Finding] = []
-    notes: dict[tuple[str, str], list[Finding]] = {}
+    more: Counter[str] = Counter()
     for one in findings:
         if one.severity == "note" and one.rule == "init-scale":
-            notes.setdefault((one.rule, one.cause), []).append(one)
-            if len(notes[one.rule, one.cause]) > 1:
+            more[one.cause] += 1
+            if more[one.cause] > 1:
                 continue
         kept.append(one)
-    return kept
+    return [_with_others(one, more[one.cause] - 1) for one in kept]
+
+
+def _with_others(one: Finding, others: int) -> Finding:
+    if one.severity != "note" or one.rule != "init-scale" or others < 1:
+        return one
+    return dataclasses.replace(one, message=f"{one.message}; {others} more layer{'' if others == 1 else 's'} the same")

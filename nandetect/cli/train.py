@@ -31,6 +31,7 @@ def command(
     x64: Annotated[bool, typer.Option("--x64", help="Let JAX compute in float64.")] = False,
     dtype: Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16|float64", help="Of parameters and inputs.")] = None,
     debug_nans: Annotated[bool, typer.Option("--debug-nans", help="Stop at a non-finite value and say where it came from.")] = False,
+    no_audit: Annotated[bool, typer.Option("--no-audit", help="Do not look at the initial weights first.")] = False,
     json: Annotated[str | None, typer.Option("--json", metavar="PATH", help="Write the result as JSON; `-` is standard output.")] = None,
 ) -> None:
     """Train a small model on handwritten digits; with --debug-nans, find the operation that made the first NaN."""
@@ -59,13 +60,14 @@ def command(
         x64=x64,
         dtype=dtype,
         debug_nans=debug_nans,
+        audit=not no_audit,
     )
     with train_view.progress() as notice:
-        result = run(settings, notice)
+        result = run(settings, notice, lambda findings: train_view.first(findings, to_stderr=json == "-"))
     train_view.show(result, to_stderr=json == "-")
     if json:
         documents.write(documents.document("train", result.findings, train_view.body(settings, result)), json)
-    raise typer.Exit(1 if result.findings else 0)
+    raise typer.Exit(1 if any(finding.severity == "error" for finding in result.findings) else 0)
 
 
 def _widths(text: str) -> tuple[int, ...]:

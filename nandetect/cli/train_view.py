@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from nandetect.cli import live
+from nandetect.cli import findings_view, live
 from nandetect.records import plain
 
 if TYPE_CHECKING:
-    from nandetect.train import Result, Settings, Snapshot
+    from nandetect.records import Finding
+    from nandetect.train import Result, Settings, Snapshot, Toll
 
 
 @contextmanager
@@ -25,6 +27,16 @@ def line(now: Snapshot) -> str:
     """A run at one step, in one line."""
     rate = f"  {now.steps_per_second:,.0f} steps/s" if now.steps_per_second else ""
     return f"step {now.step}  loss {now.loss:.4g}  accuracy {now.accuracy:.1%}{rate}  gradient {now.gradient_norm:.3g}"
+
+
+def first(findings: Sequence[Finding], to_stderr: bool) -> None:
+    """What the init audit found, before the first step."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    for line in findings_view.lines(findings):
+        stream.write(line + "\n")
+    if findings:
+        stream.write("\n")
+    stream.flush()
 
 
 def show(result: Result, to_stderr: bool) -> None:
@@ -56,12 +68,28 @@ def summary(result: Result) -> list[str]:
         lines.append(f"accuracy {result.accuracy:.1%} on {train}, {result.held_out_accuracy:.1%} on {held_out}")
     if result.overfit:
         lines.append(f"every training sample right in epoch {result.overfit.epoch}, after {result.overfit.seconds:.2f} s")
-    elif not result.findings:
+    elif not any(finding.severity == "error" for finding in result.findings):
         lines.append("no epoch yet in which every training sample was right")
+    if result.toll:
+        lines.append(cost(result.toll, result.init, any(finding.rule == "inputs-unscaled" for finding in result.findings)))
     for finding in result.findings:
-        if finding.report is None:
+        if finding.report is None and finding.step is not None:
             lines += [f"error: {finding.message}", f"help: {finding.help}"]
     return lines
+
+
+def cost(toll: Toll, init: str | None, unscaled: bool) -> str:
+    """What the initial scale cost in epochs against another one."""
+    goal = "every training sample right" if toll.loss is None else f"a training loss of {toll.loss:.3g}"
+    here = f"{goal} in epoch {toll.epoch}"
+    if toll.twin_epoch is not None and toll.twin_epoch < toll.epoch:
+        saved = _count(toll.epoch - toll.twin_epoch, "epoch")
+        return f"init {init} cost {saved} against {toll.scheme}: {here}, with {toll.scheme} in epoch {toll.twin_epoch}"
+    if not toll.complete:
+        return f"what init {init} cost is not known: {here}; {toll.scheme} was stopped in epoch {toll.twin_epochs:.1f}, not there yet"
+    other = f"in epoch {toll.twin_epoch} as well" if toll.twin_epoch is not None else "not by then"
+    why = "; on inputs that were never scaled, small weights make up for their size" if unscaled else ""
+    return f"init {init} cost no epochs against {toll.scheme}: {here}, with {toll.scheme} {other}{why}"
 
 
 _STOPPED = {"finished": "trained for", "interrupted": "interrupted after", "non-finite": "stopped by a non-finite value after"}

@@ -2,6 +2,6 @@
 
 from nandetect.train.loop import run
 from nandetect.train.optimizers import OPTIMIZERS
-from nandetect.train.settings import DTYPES, Reached, Result, Settings, Snapshot
+from nandetect.train.settings import DTYPES, Reached, Result, Settings, Snapshot, Toll
 
-__all__ = ["DTYPES", "OPTIMIZERS", "Reached", "Result", "Settings", "Snapshot", "run"]
+__all__ = ["DTYPES", "OPTIMIZERS", "Reached", "Result", "Settings", "Snapshot", "Toll", "run"]

@@ -23,12 +23,14 @@ class Ledger:
     def __init__(self, steps_per_epoch: int, batch_size: int):
         self.entered = 0
         self.overfit: Reached | None = None
+        # The epoch, counted from 1, whose steps had the lowest mean loss, and that loss.
+        self.best: tuple[int, float] | None = None
         self.first_bad: int | None = None
         self.compile_seconds: float | None = None
         self._steps_per_epoch, self._batch_size = steps_per_epoch, batch_size
         self._metrics: dict[int, dict[str, Any]] = {}
         self._read = 0
-        self._wrong_in_epoch = 0
+        self._wrong_in_epoch, self._loss_in_epoch = 0, 0.0
         self._began = self._compiled = self._latest = time.perf_counter()
         self._ticked = 0.0
 
@@ -58,14 +60,19 @@ class Ledger:
         # np.asarray: float() of a JAX array takes twenty times as long.
         metrics = self._metrics[self._read]
         self._metrics.pop(self._read - _KEPT, None)
-        if self.first_bad is None and not math.isfinite(np.asarray(metrics["loss"])):
+        loss = float(np.asarray(metrics["loss"]))
+        if self.first_bad is None and not math.isfinite(loss):
             self.first_bad = self._read
+        self._loss_in_epoch += loss
         self._wrong_in_epoch += self._batch_size - int(np.asarray(metrics["correct"]))
         self._read += 1
         if self._read % self._steps_per_epoch == 0:
             if self._wrong_in_epoch == 0 and self.overfit is None and self.first_bad is None:
                 self.overfit = Reached(epoch=self._read // self._steps_per_epoch, steps=self._read, seconds=self.seconds)
-            self._wrong_in_epoch = 0
+            mean = self._loss_in_epoch / self._steps_per_epoch
+            if self.first_bad is None and (self.best is None or mean < self.best[1]):
+                self.best = self._read // self._steps_per_epoch, mean
+            self._wrong_in_epoch, self._loss_in_epoch = 0, 0.0
 
     @property
     def total_seconds(self) -> float:

@@ -14,22 +14,28 @@ from nandetect import findings
 from nandetect.errors import NonFiniteError
 from nandetect.guarded import guard
 from nandetect.records import Finding, Report
+from nandetect.train import toll
 from nandetect.train.ledger import Ledger
 from nandetect.train.prepare import Ready, batches, prepare
 from nandetect.train.settings import Result, Settings, Snapshot
+from nandetect.train.start import audited
 from nandetect.train.step import accuracy
 
 Notice = Callable[[Snapshot], None]
+First = Callable[[tuple[Finding, ...]], None]
 # Steps between two looks: fewer than the ledger keeps the metrics of.
 _LOOK = 32
 
 
-def run(settings: Settings, notice: Notice = lambda snapshot: None) -> Result:
-    """Train as asked, telling `notice` now and then how it stands."""
+def run(settings: Settings, notice: Notice = lambda snapshot: None, first: First = lambda findings: None) -> Result:
+    """Train as asked, telling `notice` now and then how it stands, and `first` what the init audit found, before the first step."""
     watched = settings.debug_nans or _flag("jax_debug_nans") or _flag("jax_debug_infs")
     # JAX's own checks stop with a bare error, and at the wrong place as often as not: the guard does their work.
     with configured(jax_enable_x64=settings.x64, jax_debug_nans=False, jax_debug_infs=False):
-        return _run(prepare(settings), settings, notice, watched)
+        ready = prepare(settings)
+        before = audited(ready) if settings.audit else ()
+        first(before)
+        return _run(ready, settings, notice, watched, before)
 
 
 def _flag(name: str) -> bool:
@@ -49,7 +55,7 @@ def configured(**flags: bool) -> Iterator[None]:
             jax.config.update(name, value)
 
 
-def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool) -> Result:
+def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool, before: tuple[Finding, ...]) -> Result:
     step: Any = guard(ready.step, check_every=_LOOK) if watched else ready.step
     ledger = Ledger(ready.steps_per_epoch, ready.batch_size)
     params, state = ready.params, ready.state
@@ -70,7 +76,9 @@ def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool) -> Res
             step.flush()
     except NonFiniteError as error:
         stopped, report = "non-finite", dataclasses.replace(error.report, label=f"loss {ready.loss} · {ready.dtype}", called_at=None)
-    return _result(ready, params, ledger, stopped, report)
+    result = _result(ready, params, ledger, stopped, report)
+    cost = toll.quietly(ready, settings, ledger) if stopped == "finished" and toll.is_due(ready, ledger, before) else None
+    return dataclasses.replace(result, toll=cost, findings=(*before, *result.findings))
 
 
 def _result(

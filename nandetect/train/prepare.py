@@ -53,8 +53,7 @@ def prepare(settings: Settings, loaded: Data | None = None) -> Ready:
     inputs = given.train.inputs.astype(dtype)
     targets = np.eye(given.classes, dtype=dtype)[given.train.labels]
     batch_size = min(settings.batch_size, len(inputs))
-    sizes = (inputs.shape[1], *settings.hidden, given.classes)
-    params = model_file.initial(model, jax.random.key(settings.seed), sizes, init, dtype)
+    params = _drawn(model, settings, (inputs.shape[1], *settings.hidden, given.classes), init, dtype)
     model_file.check(model, loss, params, jnp.asarray(inputs[:batch_size]), jnp.asarray(targets[:batch_size]))
 
     optimizer = make_optimizer(settings.lr)
@@ -75,6 +74,16 @@ def prepare(settings: Settings, loaded: Data | None = None) -> Ready:
         steps_per_epoch=steps_per_epoch,
         steps=_steps(settings, steps_per_epoch),
     )
+
+
+def parameters(ready: Ready, settings: Settings, init: str | None) -> Any:
+    """The parameters of a run, drawn by another scheme under the same seed."""
+    sizes = (ready.inputs.shape[1], *settings.hidden, ready.data.classes)
+    return _drawn(ready.model, settings, sizes, init, ready.dtype)
+
+
+def _drawn(model: Model, settings: Settings, sizes: tuple[int, ...], init: str | None, dtype: jnp.dtype) -> Any:
+    return model_file.initial(model, jax.random.key(settings.seed), sizes, init, dtype)
 
 
 def batches(ready: Ready, seed: int) -> Iterator[tuple[Any, Any]]:

@@ -44,6 +44,7 @@ class Settings:
     x64: bool = False
     dtype: str | None = None
     debug_nans: bool = False
+    audit: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what no run can be made of."""
@@ -87,11 +88,28 @@ class Reached:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Toll:
+    """What a run's initial scale cost against `scheme`, all else alike.
+
+    The run got to its goal in `epoch`: every training sample right in it, or where that never was its lowest mean loss, then in `loss`. The
+    twin got there in `twin_epoch`, None where it did not within `twin_epochs`; it is `complete` unless its time was over before.
+    """
+
+    scheme: str
+    epoch: int
+    loss: float | None
+    twin_epoch: int | None
+    twin_epochs: float
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What a run did.
 
     A run that a non-finite value stopped counts the sound steps before it, `loss` and `gradient_norm` are those of the last of them, and
-    it has no `accuracy`; else that of the final parameters.
+    it has no `accuracy`; else that of the final parameters. The findings before the first step stand first in `findings`; `toll` is what a
+    wrong initial scale cost, where that could be told.
     """
 
     stopped: Literal["finished", "interrupted", "non-finite"]
@@ -113,4 +131,5 @@ class Result:
     accuracy: float | None
     held_out_accuracy: float | None
     overfit: Reached | None
+    toll: Toll | None = None
     findings: tuple[Finding, ...] = ()

@@ -1,0 +1,34 @@
+"""How findings look one below another: what was found, the same elsewhere, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from nandetect.records import Finding
+from nandetect.render.page import wrap
+
+WIDTH = 100
+
+
+def lines(findings: Iterable[Finding], width: int = WIDTH) -> Iterator[str]:
+    """Each finding in full; those of the same rule and cause after it are named, and what was measured there."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for one in findings:
+        groups.setdefault((one.severity, one.rule, one.cause), []).append(one)
+    for first, *others in groups.values():
+        yield from _hanging(f"{first.severity}: {first.message} [{first.code}]", width)
+        if others:
+            yield from _hanging(f"  the same in {', '.join(map(_brief, others))}", width)
+        if first.help:
+            yield from _hanging(f"help: {first.help}", width)
+
+
+def _hanging(text: str, width: int) -> list[str]:
+    start, *rest = wrap(text, width)
+    return [start, *(f"  {line}" for line in wrap(" ".join(rest), width - 2))] if rest else [start]
+
+
+def _brief(finding: Finding) -> str:
+    if isinstance(finding.measured, float) and isinstance(finding.expected, float):
+        return f"`{finding.layer}` ({finding.measured:.3g} for {finding.expected:.3g})"
+    return f"`{finding.layer}`"
