@@ -38,7 +38,7 @@ script
 monitor/ audit/
 train/
 race/
-subject
+subject audit_target
 compare/
 inspect_program
 render/

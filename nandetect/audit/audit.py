@@ -77,6 +77,8 @@ def audit(
             told += batch.of_loss(value, classes, run.batch if run else 1, told)
         told += batch.of_units(measured, signals, paths)
         told += batch.of_travel(measured, signals, paths, told)
+    if any(one.rule == "inputs-unscaled" for one in told):
+        told = [telling.with_inputs_first(one) for one in told]
     rows = _by_leaf(measured, signals)
     return Audit(
         layers=tuple(_layer(kernel, verdict, rows.get(kernel.parameter.number)) for kernel, verdict in zip(found, verdicts, strict=True)),

@@ -58,9 +58,9 @@ def of_loss(loss: float, classes: int, batch: int, before: Sequence[Finding]) ->
     if 1 / _LOSS_NOTED < ratio < _LOSS_NOTED:
         return
     severity, cause = "warning", because
-    if ratio > 1 and batch > 1 and abs(math.log(ratio / batch)) < 0.4:
+    if ratio > 1 and batch > 1 and not because and abs(math.log(ratio / batch)) < 0.3:
         severity, cause = "note", "a loss summed over the batch, not averaged"
-    elif ratio < 1 and abs(math.log(ratio * classes)) < 0.1:
+    elif ratio < 1 and not because and abs(math.log(ratio * classes)) < 0.1:
         severity, cause = "note", "a loss divided by the number of classes as well"
     elif 1 / _LOSS_WARNED < ratio < _LOSS_WARNED:
         severity = "note"

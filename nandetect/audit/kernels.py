@@ -111,7 +111,7 @@ def scaled(kernel: Kernel) -> Spread:
 
 def _is_small_normal(kernel: Kernel) -> bool:
     seen = kernel.spread
-    return seen.second > 0 and seen.count >= 256 and fits(seen, GPT2.variance(kernel.fans[0]), GPT2.forms)
+    return seen.second > 0 and seen.count >= 256 and fits(seen, GPT2, kernel.fans[0])
 
 
 def _is_last(kernel: Kernel, reading: Reading | None, last: set[int]) -> bool:
@@ -121,12 +121,14 @@ def _is_last(kernel: Kernel, reading: Reading | None, last: set[int]) -> bool:
 
 
 def _may_be_zero(kernel: Kernel, around: Surroundings, reading: Reading | None) -> bool:
-    if around.is_last or around.blocks or _ZERO.search(kernel.parameter.path):
+    if around.blocks or _ZERO.search(kernel.parameter.path):
         return True
     if reading is None:
-        return False
+        return around.is_last
     events = {event for site in kernel.sites for event in site.events}
-    return reading.is_last(kernel.sites[0]) or bool(events & {"residual", "sum", "gate", "attention"})
+    if events & {"residual", "sum", "gate", "attention"}:
+        return True
+    return reading.is_last(kernel.sites[0]) and around.follows not in ("relu", "leaky_relu")
 
 
 def _blocks(parameters: Sequence[Parameter]) -> dict[re.Pattern[str], int]:

@@ -8,13 +8,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nandetect.audit.mistakes import FOR_RELU, MISTAKES, Mistake
-from nandetect.audit.schemes import ANY, HE, LECUN, Fans, Scheme, Surroundings, legitimate
+from nandetect.audit.schemes import ANY, GLOROT, HE, LECUN, Fans, Scheme, Surroundings, legitimate
 from nandetect.audit.spread import FEWEST, Spread
 
 # Standard errors, and the ratio of variances, that both must be passed before a scale is called wrong: so that neither chance in a small
 # kernel nor a tiny real deviation in a huge one is. Of 1,615 correct kernels none was (DETECTORS 5.1; benchmarks/init_audit.py).
 ERRORS = 4.0
 RATIO = 1.25
+# As near must a kernel come to a scheme that has an exact scale or is rare.
+EXACT = 1.05
+_RECTIFIED = ("relu", "leaky_relu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,27 +47,41 @@ def judge(spread: Spread, fans: Sequence[Fans], around: Surroundings) -> Verdict
     """
     if spread.count < FEWEST or not spread.finite or spread.second == 0:
         return None
-    fitting = [(scheme, one) for one in fans for scheme in legitimate(around, one) if fits(spread, scheme.variance(one), scheme.forms)]
+    fitting = [(scheme, one) for one in fans for scheme in legitimate(around, one) if fits(spread, scheme, one)]
+    found = sorted(_causes(spread, fans, around), key=lambda found: found[0])
     if fitting:
         scheme, one = min(fitting, key=lambda pair: (pair[0].tolerated, _distance(spread, pair[0].variance(pair[1]))))
-        causes = tuple(mistake for mistake in FOR_RELU if mistake.variance(one) == scheme.variance(one)) if scheme.tolerated else ()
-        return Verdict(fans=one, wants=HE if scheme.tolerated else scheme, fits=scheme, causes=causes[:1])
-    found = sorted(_causes(spread, fans, around), key=lambda found: found[0])
+        sharp = [each for each in found if _is_sharper(spread, each[2].variance(each[1]), scheme.variance(one))]
+        if not sharp and scheme.tolerated:
+            return Verdict(fans=one, wants=HE, fits=scheme, causes=_once([mistake for _, which, mistake in found if which == one]))
+        if not sharp:
+            return Verdict(fans=one, wants=scheme, fits=scheme)
+        found = sharp
     one = found[0][1] if found else fans[0]
-    causes = tuple(dict.fromkeys(mistake for _, which, mistake in found if which == one))
-    wants = {"He": HE, "LeCun": LECUN}.get(causes[0].wants, HE) if causes else HE
-    if around.follows in ("relu", "leaky_relu"):
-        wants = HE
-    return Verdict(fans=one, wants=wants, causes=_once(causes))
+    causes = [mistake for _, which, mistake in found if which == one]
+    wants = {"He": HE, "LeCun": LECUN, "Glorot": GLOROT}[causes[0].wants] if causes else HE
+    return Verdict(fans=one, wants=HE if around.follows in _RECTIFIED else wants, causes=_once(causes))
 
 
-def fits(spread: Spread, variance: float, forms: frozenset[str]) -> bool:
-    """Whether the weights could have been drawn with this variance, in one of these forms."""
-    if spread.forms and not spread.forms & forms:
+def fits(spread: Spread, scheme: Scheme, fans: Fans) -> bool:
+    """Whether the weights could have been drawn by a scheme."""
+    if (spread.forms and not spread.forms & scheme.forms) or (not spread.forms and scheme.forms != ANY):
         return False
-    if not spread.forms and forms != ANY:
+    variance = scheme.variance(fans)
+    near = math.log(EXACT if scheme.exact else RATIO)
+    return _distance(spread, variance) <= near or (abs(spread.deviates(variance)) <= ERRORS and not _is_ruled_out(spread, variance))
+
+
+def _is_ruled_out(spread: Spread, variance: float) -> bool:
+    """Whether the end of the distribution says clearly that it has another scale, whatever the mean of squares allows."""
+    return spread.resolution > 0 and _distance(spread, variance) > max(6 * spread.resolution, math.log(EXACT))
+
+
+def _is_sharper(spread: Spread, mistake: float, scheme: float) -> bool:
+    """Whether where the distribution ends speaks for a mistake and against a scheme that is close to it."""
+    if spread.resolution == 0:
         return False
-    return abs(math.log(spread.sharp / variance)) <= math.log(RATIO) or abs(spread.deviates(variance)) <= ERRORS
+    return _distance(spread, mistake) <= 4 * spread.resolution and _distance(spread, scheme) > 6 * spread.resolution
 
 
 def _distance(spread: Spread, variance: float) -> float:
@@ -74,9 +91,8 @@ def _distance(spread: Spread, variance: float) -> float:
 
 def _causes(spread: Spread, fans: Sequence[Fans], around: Surroundings) -> Iterator[tuple[tuple[int, float], Fans, Mistake]]:
     """The mistakes whose variance is within 4 standard errors, with how likely each is (a lower pair is likelier)."""
-    rectified = around.follows in ("relu", "leaky_relu")
     for one in fans:
-        for mistake in (*FOR_RELU, *MISTAKES) if rectified else MISTAKES:
+        for mistake in (*FOR_RELU, *MISTAKES) if around.follows in _RECTIFIED else MISTAKES:
             if not mistake.applies(one) or (spread.forms and not spread.forms & mistake.forms):
                 continue
             variance = mistake.variance(one)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from nandetect.audit.spread import CUT, Form
@@ -48,8 +48,8 @@ class Surroundings:
 class Scheme:
     """A right way to draw a kernel. `formula` is its standard deviation in m inputs and n outputs, `name` as people call it.
 
-    `before` limits it to what follows the kernel, `unless` excludes something; a `tolerated` one is common and works in a shallow net, but
-    is not what the nonlinearity wants.
+    A `tolerated` one is common and works in a shallow net, but is not what the nonlinearity wants. An `exact` one is drawn by a library, or
+    is so rare that only kernels that have it within a twentieth are taken to be drawn by it.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Scheme:
     forms: frozenset[Form] = ANY
     source: str = ""
     tolerated: bool = False
+    exact: bool = False
 
 
 HE = Scheme(name="He", formula="sqrt(2 / m)", variance=lambda f: 2 / f.fan_in, source="He et al. 2015, arXiv 1502.01852")
@@ -73,48 +74,48 @@ TORCH = Scheme(
     formula="sqrt(1 / (3 * m))",
     variance=lambda f: 1 / (3 * f.fan_in),
     forms=frozenset({"uniform"}),
-    source="the default of torch and equinox",
+    exact=True, source="the default of torch and equinox",
 )
 HAIKU = Scheme(
     name="haiku's default",
     formula="0.88 * sqrt(1 / m)",
     variance=lambda f: CUT / f.fan_in,
     forms=frozenset({"truncated"}),
-    source="the default of haiku, not corrected for what it cuts off",
+    exact=True, source="the default of haiku, not corrected for what it cuts off",
 )
 BERT = Scheme(
-    name="BERT's 0.02", formula="0.88 * 0.02", variance=lambda f: CUT * 0.02**2, forms=frozenset({"truncated"}), source="Devlin et al. 2018"
+    name="BERT's 0.02", formula="0.88 * 0.02", variance=lambda f: CUT * 0.02**2, forms=frozenset({"truncated"}), exact=True, source="Devlin et al. 2018"
 )
 GPT2 = Scheme(
     name="GPT-2's 0.02",
     formula="0.02",
     variance=lambda f: 0.02**2,
     forms=frozenset({"normal", "truncated"}),
-    source="Radford et al. 2019",
+    exact=True, source="Radford et al. 2019",
 )
-MUP_READOUT = Scheme(name="muP's readout", formula="1 / m", variance=lambda f: 1 / f.fan_in**2, source="Yang et al. 2022, arXiv 2203.03466")
-TANH_GAIN = Scheme(name="LeCun with tanh's gain", formula="5/3 * sqrt(1 / m)", variance=lambda f: 25 / 9 / f.fan_in, source="torch's gains")
+MUP_READOUT = Scheme(name="muP's readout", formula="1 / m", variance=lambda f: 1 / f.fan_in**2, exact=True, source="Yang et al. 2022, arXiv 2203.03466")
+TANH_GAIN = Scheme(name="LeCun with tanh's gain", formula="5/3 * sqrt(1 / m)", variance=lambda f: 25 / 9 / f.fan_in, exact=True, source="torch's gains")
 SIGMOID_GAIN = Scheme(
     name="Glorot with sigmoid's gain",
     formula="4 * sqrt(2 / (m + n))",
     variance=lambda f: 32 / (f.fan_in + f.fan_out),
-    source="Glorot and Bengio 2010",
+    exact=True, source="Glorot and Bengio 2010",
 )
 SIREN = Scheme(
-    name="SIREN", formula="sqrt(2 / m) / 30", variance=lambda f: 2 / f.fan_in / 900, forms=frozenset({"uniform"}), source="arXiv 2006.09661"
+    name="SIREN", formula="sqrt(2 / m) / 30", variance=lambda f: 2 / f.fan_in / 900, forms=frozenset({"uniform"}), exact=True, source="arXiv 2006.09661"
 )
 SIREN_FIRST = Scheme(
     name="SIREN's first layer",
     formula="sqrt(1 / 3) / m",
     variance=lambda f: 1 / 3 / f.fan_in**2,
     forms=frozenset({"uniform"}),
-    source="arXiv 2006.09661",
+    exact=True, source="arXiv 2006.09661",
 )
 T5_QUERY = Scheme(
     name="T5's query",
     formula="sqrt(1 / (m * n))",
     variance=lambda f: 1 / (f.fan_in * max(f.shape[-1] if f.shape else 1, 1)),
-    source="Raffel et al. 2019",
+    exact=True, source="Raffel et al. 2019",
 )
 _SMALL = (0.01, 0.001)
 # The widest window of a convolution: a longer axis counts layers or heads.
@@ -148,13 +149,11 @@ def legitimate(around: Surroundings, fans: Fans) -> Iterator[Scheme]:
 
 
 def _fixed(deviation: float) -> Scheme:
-    return Scheme(name=f"a small output, {deviation:g}", formula=f"{deviation:g}", variance=lambda f: deviation**2)
+    return Scheme(name=f"a small output, {deviation:g}", formula=f"{deviation:g}", variance=lambda f: deviation**2, exact=True)
 
 
 def _tolerated(scheme: Scheme) -> Scheme:
-    return Scheme(
-        name=scheme.name, formula=scheme.formula, variance=scheme.variance, forms=scheme.forms, source=scheme.source, tolerated=True
-    )
+    return replace(scheme, tolerated=True)
 
 
 def _by_depth(around: Surroundings) -> Iterator[Scheme]:
@@ -182,6 +181,7 @@ def _scaled(base: Scheme, factor: float, name: str, source: str) -> Scheme:
         variance=lambda f: base.variance(f) * factor,
         forms=base.forms,
         source=source,
+        exact=True,
     )
 
 

@@ -39,7 +39,7 @@ IDEALS: dict[Form, Ideal] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
     """What `count` weights show. `second` is mean(w^2), of the nonzero mean too; `zeros` and `tiny` are shares, `tiny` those below the
-    smallest normal number of the dtype; `forms` are the distributions that they could have been drawn from, none where it is none of ours."""
+    smallest normal number of the dtype, `grain` is the distance from 1 to its next number; `forms` are the distributions that they could have been drawn from, none where it is none of ours."""
 
     count: int
     mean: float
@@ -49,6 +49,7 @@ class Spread:
     zeros: float
     tiny: float
     finite: bool
+    grain: float
     forms: frozenset[Form]
 
     @property
@@ -71,6 +72,14 @@ class Spread:
             return self.second
         short = 1 / (2 * self.count * ideal.edge)
         return (self.peak / (ideal.end * (1 - min(short, 0.5)))) ** 2
+
+    @property
+    def resolution(self) -> float:
+        """The standard error of the logarithm of `sharp` where the distribution ends; 0 where it does not, and `sharp` is no sharper."""
+        if len(self.forms) != 1:
+            return 0.0
+        ideal = IDEALS[next(iter(self.forms))]
+        return 0.0 if math.isinf(ideal.end) else max(1 / (self.count * ideal.edge), self.grain)
 
     def deviates(self, variance: float) -> float:
         """How many standard errors the second moment lies from `variance`.
@@ -112,6 +121,7 @@ def spread(array: np.ndarray) -> Spread:
         zeros=float((weights == 0).mean()) if weights.size else 0.0,
         tiny=float((np.abs(weights) < limits).mean()) if weights.size else 0.0,
         finite=finite,
+        grain=float(jnp.finfo(taken.dtype).eps),
         forms=forms,
     )
 

@@ -93,18 +93,18 @@ def _off(kernel: Kernel, verdict: Verdict, path: str) -> Finding:
     wants = f"{verdict.wants.name} wants {with_numbers(verdict.wants.formula, fans)} = {_short(wanted)}"
     # What was written for what, where one mistake explains it.
     first = verdict.causes[0] if verdict.causes else None
-    where = f"`{path}` {list(kernel.parameter.shape)}"
+    before = _RECTIFIERS.get(kernel.around.follows)
+    where = f"`{path}` {list(kernel.parameter.shape)}{f' before {before}' if before else ''}"
     what = f"std is `{first.formula}`: {_short(std)}" if first else f"std is {_short(std)}"
     default = _is_default(kernel, verdict)
     wrote = f"; you probably wrote {_wrote(first)}" if first else "; no mistake that is known here gives it"
     if default and verdict.fits:
         wrote = f"; {verdict.fits.source}"
-    before = _RECTIFIERS.get(kernel.around.follows)
     causes = " or ".join(mistake.cause for mistake in verdict.causes)
     return finding(
         "init-scale",
         "note" if default else "warning",
-        f"{where}: {what} where {wants}{f' before {before}' if before else ''}, {times}{wrote}",
+        f"{where}: {what} where {wants}, {times}{wrote}",
         cause=causes or "a scale that no scheme has",
         layer=path,
         measured=std,
@@ -207,3 +207,10 @@ def _with_others(one: Finding, others: int) -> Finding:
     if one.severity != "note" or one.rule != "init-scale" or others < 1:
         return one
     return dataclasses.replace(one, message=f"{one.message}; {others} more layer{'' if others == 1 else 's'} the same")
+
+
+def with_inputs_first(one: Finding) -> Finding:
+    """Weights that are too small make up for inputs that are too large: to mend only them would make it worse."""
+    if one.rule != "init-scale" or not one.help or not (one.measured or 0) < (one.expected or 0):
+        return one
+    return dataclasses.replace(one, help=f"scale the inputs first, since small weights make up for their size; then {one.help}")

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from nandetect.cli import values
-from nandetect.errors import UsageError
 
 
 def command(
@@ -46,7 +45,7 @@ def command(
         data=data,
         samples=samples,
         inputs=inputs,
-        hidden=_widths(hidden),
+        hidden=values.widths("--hidden", hidden),
         loss=loss,
         init=init,
         optimizer=optimizer,
@@ -68,11 +67,3 @@ def command(
     if json:
         documents.write(documents.document("train", result.findings, train_view.body(settings, result)), json)
     raise typer.Exit(1 if any(finding.severity == "error" for finding in result.findings) else 0)
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    """Comma-separated whole numbers; none for a model without hidden layers."""
-    try:
-        return tuple(int(width) for width in text.split(",") if width.strip())
-    except ValueError as error:
-        raise UsageError(f"--hidden {text}: give whole numbers with commas between, such as 128,40") from error

@@ -23,3 +23,11 @@ def share(option: str, text: str) -> float:
     if not found:
         raise UsageError(f"{option} {text} is not a share: write 95% or 0.95")
     return float(found[1]) / (100 if found[2] else 1)
+
+
+def widths(option: str, text: str) -> tuple[int, ...]:
+    """Comma-separated whole numbers; none for a model without hidden layers."""
+    try:
+        return tuple(int(width) for width in text.split(",") if width.strip())
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: give whole numbers with commas between, such as 128,40") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,9 +19,15 @@ RULES = ("init-scale", "init-symmetry")
 
 def audited(ready: Ready) -> tuple[Finding, ...]:
     """The findings of the init audit on a run that has not begun."""
+    inputs, loss = batch(ready)
+    return tuple(audit_init(ready.params, ready.model.apply, inputs, loss))
+
+
+def batch(ready: Ready) -> tuple[Any, Callable[[Any], Any]]:
+    """The first training samples as inputs, and the loss on them as a function of the parameters."""
     inputs, targets = (jnp.asarray(array[:_SAMPLES]) for array in (ready.inputs, ready.targets))
 
     def loss(params: Any) -> Any:
         return ready.model.losses[ready.loss](ready.model.apply(params, inputs), targets)
 
-    return tuple(audit_init(ready.params, ready.model.apply, inputs, loss))
+    return inputs, loss

@@ -69,4 +69,3 @@ def quietly(ready: Ready, settings: Settings, ledger: Ledger) -> Toll | None:
         return toll(ready, settings, ledger)
     except KeyboardInterrupt:
         return None
-
