@@ -11,13 +11,14 @@ from nandetect.audit.parameters import Parameter
 from nandetect.audit.pattern import Pattern, pattern
 from nandetect.audit.reading import Key, Reading, Site
 from nandetect.audit.scale import fits
-from nandetect.audit.schemes import GPT2, Fans, Surroundings, readings
+from nandetect.audit.schemes import GPT2, Fans, Surroundings, is_window, readings
 from nandetect.audit.spread import Spread, spread
 
 # The names of last layers, where no program says which one is last.
 _LAST = re.compile(r"(head|out|output|logits|readout|classifier|final|policy|value|critic|actor|decoder)", re.IGNORECASE)
 # Names of what is rightly zero at the start.
 _ZERO = re.compile(r"(lora|adapter|zero|gate|alpha|res(idual)?|modulation|ada)", re.IGNORECASE)
+_CELL = re.compile(r"(_ih|_hh|rnn|gru|lstm|recurrent)", re.IGNORECASE)
 _KERNEL = re.compile(r"^(kernel|weights?|w\d*|w_\w+|\w+_w)$", re.IGNORECASE)
 
 
@@ -44,24 +45,26 @@ class Kernel:
 def kernels(parameters: Sequence[Parameter], reading: Reading | None) -> list[Kernel]:
     """The kernels among the parameters: with a program, those that it contracts with a signal and does not look up; without, the leaves of two
     axes or more that are neither embeddings nor, by their names, the biases and scales of stacked layers."""
-    found = [kernel for kernel in (_kernel(one, reading) for one in parameters) if kernel is not None]
+    stacks = {one.shape[0] for one in parameters if len(one.shape) > 2 and not is_window(one.shape, one.stores_outputs_first)}
+    found = [kernel for kernel in (_kernel(one, reading, stacks) for one in parameters) if kernel is not None]
     if reading is not None:
         order = {leaf: at for at, leaf in enumerate(dict.fromkeys(site.leaf for site in reading.sites.values()))}
         found.sort(key=lambda kernel: order[kernel.parameter.number])
-    blocks = _blocks([kernel.parameter for kernel in found])
+    blocks = _blocks([parameter for parameter in parameters if len(parameter.shape) > 1])
     zeros = sum(kernel.is_zero for kernel in found)
     small = sum(_is_small_normal(kernel) for kernel in found)
-    normalised = reading is not None and any("norm" in site.events for site in reading.sites.values())
+    normalised = reading is not None and reading.normalises
     last = {max(found, key=lambda kernel: _natural(kernel.parameter.path)).parameter.number} if found else set()
     placed = []
     for kernel in found:
         repeated = tuple(sorted({count for pattern_, count in blocks.items() if pattern_.match(kernel.parameter.path)}))
-        stacks = _stacks([one.parameter for one in found], kernel.parameter)
+        layers = _stacks([one.parameter for one in found], kernel.parameter)
         around = Surroundings(
             follows=reading.follows(kernel.sites[0]) if reading and kernel.sites else "",
             is_last=len(found) > 1 and _is_last(kernel, reading, last),
-            blocks=tuple(sorted({*repeated, *stacks})),
+            blocks=tuple(sorted({*repeated, *layers})),
             zeros=zeros,
+            is_recurrent=bool(_CELL.search(kernel.parameter.path)),
             normalised=normalised,
             small_normals=small,
         )
@@ -69,7 +72,7 @@ def kernels(parameters: Sequence[Parameter], reading: Reading | None) -> list[Ke
     return placed
 
 
-def _kernel(parameter: Parameter, reading: Reading | None) -> Kernel | None:
+def _kernel(parameter: Parameter, reading: Reading | None, stacks: set[int]) -> Kernel | None:
     if len(parameter.shape) < 2 or parameter.size < 2:
         return None
     sites = tuple(site for site in reading.sites.values() if site.leaf == parameter.number) if reading else ()
@@ -82,7 +85,8 @@ def _kernel(parameter: Parameter, reading: Reading | None) -> Kernel | None:
     seen = pattern(weights, parameter.stores_outputs_first)
     if reading is None and seen.constant == 1 and not _KERNEL.match(parameter.name):
         return None
-    fans = tuple(fan for site in sites for fan in _fans(site, parameter)) or readings(parameter.shape, parameter.stores_outputs_first)
+    by_shape = readings(parameter.shape, parameter.stores_outputs_first, parameter.shape[0] in stacks)
+    fans = tuple(fan for site in sites for fan in _fans(site, parameter)) or by_shape
     return Kernel(
         parameter=parameter,
         spread=spread(weights),

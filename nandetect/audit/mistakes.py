@@ -116,7 +116,7 @@ MISTAKES = (
         applies=_NOT_SQUARE,
     ),
     Mistake(
-        cause="swapped axes: the fans of another order of the axes",
+        cause="swapped axes",
         formula="sqrt(2/prod(shape[:-1]))",
         variance=lambda f: 2 / _shape_fan(f),
         wrote="jax.random.normal(key, (n, m)).T * jnp.sqrt(2 / n)",
@@ -124,7 +124,7 @@ MISTAKES = (
         applies=_axes,
     ),
     Mistake(
-        cause="swapped axes: the fans of another order of the axes",
+        cause="swapped axes",
         formula="sqrt(1/prod(shape[:-1]))",
         variance=lambda f: 1 / _shape_fan(f),
         wrote="jax.random.normal(key, (n, m)).T * jnp.sqrt(1 / n)",

@@ -86,11 +86,13 @@ class Site:
 
 @dataclass(slots=True)
 class Reading:
-    """All sites of a program in its order, the parameters that are looked up, and whether a logarithm is taken."""
+    """All sites of a program in its order, the parameters that are looked up, whether a logarithm is taken, and whether anything
+    is divided by a root of what the inputs make, as a normalisation does."""
 
     sites: dict[Key, Site] = field(default_factory=dict)
     looked_up: set[int] = field(default_factory=set)
     has_logarithm: bool = False
+    normalises: bool = False
 
     def note(self, keys: Set, event: str) -> None:
         for key in keys:

@@ -212,6 +212,7 @@ def _power(step: Step) -> list[Label]:
     if step.name == "log":
         step.reading.has_logarithm = True
     seen = merged(step.ins)
+    step.reading.normalises |= step.name in ("sqrt", "rsqrt") and seen.is_data
     # A power of what is pending is a step on the way to a variance or to gelu's cube: what it is shows later.
     step.reading.note(seen.pending, "square")
     return step.outs(replace(seen, pending=NONE, after=seen.after | seen.pending) if not seen.over else replace(seen, pending=NONE))

@@ -53,7 +53,9 @@ def judge(spread: Spread, fans: Sequence[Fans], around: Surroundings) -> Verdict
         scheme, one = min(fitting, key=lambda pair: (pair[0].tolerated, _distance(spread, pair[0].variance(pair[1]))))
         sharp = [each for each in found if _is_sharper(spread, each[2].variance(each[1]), scheme.variance(one))]
         if not sharp and scheme.tolerated:
-            return Verdict(fans=one, wants=HE, fits=scheme, causes=_once([mistake for _, which, mistake in found if which == one]))
+            causes = [mistake for _, which, mistake in found if which == one]
+            causes.sort(key=lambda mistake: mistake.variance(one) != scheme.variance(one))
+            return Verdict(fans=one, wants=HE, fits=scheme, causes=_once(causes))
         if not sharp:
             return Verdict(fans=one, wants=scheme, fits=scheme)
         found = sharp
@@ -102,11 +104,12 @@ def _causes(spread: Spread, fans: Sequence[Fans], around: Surroundings) -> Itera
 
 
 def _once(causes: Sequence[Mistake]) -> tuple[Mistake, ...]:
-    """Each cause once: He and LeCun may be missed in the same way."""
-    first: dict[str, Mistake] = {}
+    """Each cause once, and none that another one says as well: He and LeCun may be missed in the same way."""
+    first: list[Mistake] = []
     for mistake in causes:
-        first.setdefault(mistake.cause, mistake)
-    return tuple(first.values())
+        if not any(mistake.cause in other.cause for other in first):
+            first.append(mistake)
+    return tuple(first)
 
 
 def agreed(verdicts: Sequence[Verdict | None]) -> list[Verdict | None]:

@@ -34,12 +34,13 @@ class Fans:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What the rest of the model says of a kernel: `blocks` are the numbers of repeated blocks that it may be one of, `zeros` how many
-    kernels are zero, `is_last` whether no other kernel comes after it, `normalised` whether the model has normalisation layers."""
+    kernels are zero, `is_recurrent` whether its name says that it is a cell's, `is_last` whether no other kernel comes after it, `normalised` whether the model has normalisation layers."""
 
     follows: Follows = ""
     is_last: bool = False
     blocks: tuple[int, ...] = ()
     zeros: int = 0
+    is_recurrent: bool = False
     normalised: bool = False
     small_normals: int = 0
 
@@ -143,6 +144,8 @@ def legitimate(around: Surroundings, fans: Fans) -> Iterator[Scheme]:
     if around.is_last:
         yield MUP_READOUT
         yield from (_fixed(small) for small in _SMALL)
+    if around.is_recurrent:
+        yield from (_of_cell(gates) for gates in (1, 3, 4))
     yield from _by_depth(around)
     if rectified:
         yield from (_tolerated(scheme) for scheme in (LECUN, GLOROT, TORCH, HAIKU))
@@ -150,6 +153,12 @@ def legitimate(around: Surroundings, fans: Fans) -> Iterator[Scheme]:
 
 def _fixed(deviation: float) -> Scheme:
     return Scheme(name=f"a small output, {deviation:g}", formula=f"{deviation:g}", variance=lambda f: deviation**2, exact=True)
+
+
+def _of_cell(gates: int) -> Scheme:
+    """torch's and equinox's cells draw everything by the size of their state, which a kernel has once for each gate."""
+    source = "the cells of torch and equinox"
+    return replace(TORCH, name="torch's cell", variance=lambda f: gates / (3 * f.fan_out), formula=f"sqrt({gates} / (3 * n))", source=source)
 
 
 def _tolerated(scheme: Scheme) -> Scheme:
@@ -185,15 +194,22 @@ def _scaled(base: Scheme, factor: float, name: str, source: str) -> Scheme:
     )
 
 
-def readings(shape: tuple[int, ...], outputs_first: bool = False) -> tuple[Fans, ...]:
+def is_window(shape: tuple[int, ...], outputs_first: bool = False) -> bool:
+    """Whether a shape is most likely that of a convolution over two axes or more: its window is as long in each, and small."""
+    window = shape[2:] if outputs_first else shape[:-2]
+    return len(window) > 1 and len(set(window)) == 1 and window[0] <= _WIDEST
+
+
+def readings(shape: tuple[int, ...], outputs_first: bool = False, may_be_stack: bool = False) -> tuple[Fans, ...]:
     """The fans that a shape alone allows, the most usual first.
 
     A matrix is (in, out), a convolution (*window, in, out); with `outputs_first`, (out, in) and (out, in, *window). A leading axis may count
-    stacked layers or an ensemble's members, and an attention's kernel is (in, heads, size) or (heads, size, out).
+    stacked layers or an ensemble's members, and an attention's kernel is (in, heads, size) or (heads, size, out). What looks like a
+    convolution is one, unless it `may_be_stack`.
     """
     one = _outputs_first if outputs_first else _inputs_first
     window = shape[2:] if outputs_first else shape[:-2]
-    if len(set(window)) == 1 and len(window) > 1 and window[0] <= _WIDEST:
+    if is_window(shape, outputs_first) and not may_be_stack:
         return (one(shape),)
     found = [one(shape)] if all(size <= _WIDEST for size in window) else []
     found += [one(shape[axes:]) for axes in range(1, len(shape) - 1)]

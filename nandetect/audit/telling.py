@@ -100,7 +100,7 @@ def _off(kernel: Kernel, verdict: Verdict, path: str) -> Finding:
     wrote = f"; you probably wrote {_wrote(first)}" if first else "; no mistake that is known here gives it"
     if default and verdict.fits:
         wrote = f"; {verdict.fits.source}"
-    causes = " or ".join(mistake.cause for mistake in verdict.causes)
+    causes = " or ".join(mistake.cause for mistake in verdict.causes[: 1 if default else None])
     return finding(
         "init-scale",
         "note" if default else "warning",
