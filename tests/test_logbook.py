@@ -223,8 +223,18 @@ def test_whether_a_run_of_another_machine_goes_on_is_not_known(tmp_path, monkeyp
     assert read(book.path).state == "finished"
 
 
+def test_the_leaves_may_come_with_the_first_points_that_have_them(tmp_path):
+    with Logbook(tmp_path) as book:
+        book.append(History(steps=np.arange(2), series={"loss": np.ones(2, np.float32)}))
+        book.flush()
+        book.append(piece(2, 4))
+    history = read(book.path).history
+    assert (history.leaves, list(history.steps)) == (LEAVES, [0, 1, 2, 3])
+    np.testing.assert_array_equal(history.layers["gradient"], [[np.nan] * 2, [np.nan] * 2, [2, 2.5], [3, 3.5]])
+
+
 def test_points_that_do_not_fit_the_leaves_are_refused(tmp_path):
-    with Logbook(tmp_path) as book, pytest.raises(ValueError, match="the record has 0 leaves"):
+    with Logbook(tmp_path, LEAVES[:1]) as book, pytest.raises(ValueError, match="the record has 1 leaves"):
         book.append(piece(0, 2))
 
 

@@ -33,14 +33,14 @@ class _Row:
 class Chunks:
     """What is known of the rows without reading them. `tail` are the newest points, which lie in rows too small to stay."""
 
-    leaves: tuple[Leaf, ...]
     budget: int = BUDGET
+    leaves: tuple[Leaf, ...] = ()
     full: list[_Row] = field(default_factory=list)
     tail: list[tuple[_Row, History]] = field(default_factory=list)
 
-    def copy(self) -> Chunks:
+    def copy(self, leaves: tuple[Leaf, ...]) -> Chunks:
         """Another to go on with, so that a transaction that fails leaves this one true."""
-        return Chunks(self.leaves, self.budget, [*self.full], [*self.tail])
+        return Chunks(self.budget, leaves, [*self.full], [*self.tail])
 
     def add(self, connection: sqlite3.Connection, pieces: Sequence[History]) -> None:
         """Write newly read points, make full rows of small ones, and thin what is old while the whole is too large."""

@@ -41,8 +41,9 @@ class Logbook:
     """The record of one run, open for writing. No failure of the disk stops the run: `warn` is told once, in one line, and it goes on.
 
     `where` is the file itself where it ends in `.sqlite` (with a number behind the name where that is taken), else a directory, made where
-    missing, in which the run gets a name of date, time and `about["model"]`. `about` is whatever JSON can hold of what was asked. A record
-    larger than `budget` bytes is thinned. `path` is the file, or None where none could be made.
+    missing, in which the run gets a name of date, time and `about["model"]`. `leaves` left out are those of the first chunk that has some.
+    `about` is whatever JSON can hold of what was asked. A record larger than `budget` bytes is thinned. `path` is the file, or None where
+    none could be made.
     """
 
     def __init__(
@@ -60,24 +61,20 @@ class Logbook:
         self._lock, self._writing, self._wake = threading.Lock(), threading.Lock(), threading.Event()
         self._waiting: list[History] = []
         self._findings: list[Finding] = []
+        self._facts: dict[str, Any] = {}
         self._closing = self._failed = False
         self._owner = os.getpid()
         self.path: Path | None = None
         self._connection: sqlite3.Connection | None = None
         file = Path(where) if Path(where).suffix == SUFFIX else Path(where) / name_of(self._began, self._about)
-        facts = {
-            "leaves": [[leaf.path, list(leaf.shape), leaf.dtype] for leaf in leaves],
-            "began": self._began,
-            "process": this_process(),
-            "about": self._about,
-        }
+        facts = {"leaves": _plain_leaves(leaves), "began": self._began, "process": this_process(), "about": self._about}
         try:
             self.path = store.create(file, facts)
             self._connection = store.for_writing(self.path)
         except (OSError, sqlite3.Error) as error:
             self._fail(f"the run is not recorded: {file.parent} cannot be written ({_short(error)})")
             return
-        self._chunks = Chunks(leaves, budget)
+        self._chunks = Chunks(budget)
         self._thread = threading.Thread(target=self._write_on, name="nandetect-logbook", daemon=True)
         self._thread.start()
         atexit.register(self._at_exit)
@@ -86,11 +83,16 @@ class Logbook:
         """Put down newly read points, later than all before; returns at once, and may be called from any thread."""
         if not self._open() or not len(chunk):
             return
-        wide = {name: array.shape for name, array in chunk.layers.items() if array.shape != (len(chunk), len(self._leaves))}
-        if wide:
-            raise ValueError(f"the record has {len(self._leaves)} leaves, a chunk of {len(chunk)} points has layers of the shapes {wide}")
         elapsed = np.full(len(chunk), time.time() - self._began, np.float32)
         with self._lock:
+            if chunk.leaves and not self._leaves:
+                self._leaves = chunk.leaves
+                self._facts["leaves"] = _plain_leaves(chunk.leaves)
+            wide = {name: array.shape for name, array in chunk.layers.items() if array.shape != (len(chunk), len(self._leaves))}
+            if wide:
+                raise ValueError(
+                    f"the record has {len(self._leaves)} leaves, a chunk of {len(chunk)} points has layers of the shapes {wide}"
+                )
             self._waiting.append(replace(chunk, series={**chunk.series, ELAPSED: elapsed}))
             self._waiting = self._bounded(self._waiting)
 
@@ -99,6 +101,11 @@ class Logbook:
         if self._open():
             with self._lock:
                 self._findings.extend(findings)
+
+    def flush(self) -> None:
+        """Write now what waits."""
+        if self._open():
+            self._write()
 
     def close(self, state: Literal["finished", "interrupted"] = "finished", **about: Any) -> None:
         """Write what is left and how the run ended; `about` joins what was given at the start. Closing again does nothing."""
@@ -109,7 +116,8 @@ class Logbook:
         self._wake.set()
         self._thread.join()
         atexit.unregister(self._at_exit)
-        self._write({"about": {**self._about, **about}, "state": state, "ended": time.time()})
+        self._facts |= {"about": {**self._about, **about}, "state": state, "ended": time.time()}
+        self._write()
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
 
@@ -130,36 +138,31 @@ class Logbook:
     def _write_on(self) -> None:
         pause = _SECONDS
         while not self._wake.wait(pause):
-            pause = _SECONDS if self._write({}) else _SECONDS_AFTER_FAILURE
+            pause = _SECONDS if self._write() else _SECONDS_AFTER_FAILURE
 
-    def flush(self) -> None:
-        """Write now what waits."""
-        if self._open():
-            self._write({})
-
-    def _write(self, facts: Mapping[str, Any]) -> bool:
+    def _write(self) -> bool:
         with self._writing:
-            return self._write_alone(facts)
+            return self._write_alone()
 
-    def _write_alone(self, facts: Mapping[str, Any]) -> bool:
+    def _write_alone(self) -> bool:
         """Write what waits, in one transaction; what could not be written waits on."""
         with self._lock:
-            waiting, findings = self._waiting, self._findings
-            self._waiting, self._findings = [], []
+            waiting, findings, facts = self._waiting, self._findings, self._facts
+            self._waiting, self._findings, self._facts = [], [], {}
+            chunks = self._chunks.copy(self._leaves)
         if not (waiting or findings or facts):
             return True
         assert self._connection is not None
-        chunks = self._chunks.copy()
         try:
             with store.transaction(self._connection):
                 chunks.add(self._connection, waiting)
                 _write_findings(self._connection, findings)
                 store.state(self._connection, facts)
         except (OSError, sqlite3.Error) as error:
-            self._fail(f"the run's record is behind: {self.path} could not be written ({_short(error)}); trying again")
             with self._lock:
                 self._waiting = self._bounded([*waiting, *self._waiting])
-                self._findings = [*findings, *self._findings]
+                self._findings, self._facts = [*findings, *self._findings], {**facts, **self._facts}
+            self._fail(f"the run's record is behind: {self.path} could not be written ({_short(error)}); trying again")
             return False
         self._chunks = chunks
         return True
@@ -173,6 +176,10 @@ class Logbook:
         if not self._failed:
             self._failed = True
             self._warn(message)
+
+
+def _plain_leaves(leaves: tuple[Leaf, ...]) -> list[Any]:
+    return [[leaf.path, leaf.shape, leaf.dtype] for leaf in leaves]
 
 
 def _write_findings(connection: sqlite3.Connection, findings: Iterable[Finding]) -> None:
