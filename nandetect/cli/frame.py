@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ SEVERITIES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 # From cold to hot, of the 256 colours that terminals share.
 _COLOURS = (17, 19, 25, 31, 37, 71, 107, 148, 184, 220, 208, 202)
 _NAME, _LATEST = 22, 9
-_NARROW, _FINDINGS = 64, 4
+_NARROW, _SMALLEST, _TALLEST, _FINDINGS = 64, 4, 14, 4
+_SERIES = ("loss", "accuracy", "gradient", "update")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,29 +81,47 @@ def _bar(progress: Progress, width: int, braille: bool) -> Text:
 
 
 def _body(history: History, width: int, room: int, braille: bool) -> list[Text]:
-    """Curves above, the map below; a blank line before each."""
+    """The pictures in the room that there is: a map with a row a layer where that leaves the curves half of it, else more curves."""
+    rows = min(_layers(history), max(room // 2 - 4, 0))
+    if room < _SMALLEST + 2:
+        return []
+    if rows and room >= 2 * (_SMALLEST + 2):
+        return pictures(history, width, min(room - rows - 5, _TALLEST), rows, 1, braille)
+    pairs = max(min(len(_pairs(history, width)), room // (_SMALLEST + 2)), 1)
+    return pictures(history, width, min(room // pairs - 2, _TALLEST), 0, pairs, braille)
+
+
+def pictures(history: History, width: int, tall: int, layers: int, pairs: int, braille: bool) -> list[Text]:
+    """So many pairs of curves, each so many rows tall, and below them the map in so many rows at most; a blank line before each."""
     from rich.text import Text
 
-    leaves = len(history.leaves) if "gradient" in history.layers else 0
-    if not len(history) or room < 5:
-        return []
-    # The map gets a row a layer where that leaves the curves half of the room.
-    rows = min(leaves, max(room // 2 - 4, 0)) if room >= 12 else 0
-    tall = min(room - 2 - (rows + 3 if rows else 0), 14)
-    lines = [Text(""), *_curves(history, width, tall, braille)]
-    return [*lines, Text(""), *_map(history, rows, width, braille)] if rows else lines
+    lines: list[Text] = []
+    for names in _pairs(history, width)[:pairs]:
+        lines += [Text(""), *_beside(history, names, width, tall, braille)]
+    if len(history) and (rows := min(_layers(history), layers)):
+        lines += [Text(""), *_map(history, rows, width, braille)]
+    return lines
 
 
-def _curves(history: History, width: int, height: int, braille: bool) -> list[Text]:
-    """Loss and accuracy beside one another, the loss alone where it is narrow; the gradient where no accuracy was measured."""
-    beside = "accuracy" if "accuracy" in history.series else "gradient"
-    if width < _NARROW:
-        return _curve(history, "loss", width, height, braille)
+def _layers(history: History) -> int:
+    return len(history.leaves) if "gradient" in history.layers else 0
+
+
+def _pairs(history: History, width: int) -> list[list[str]]:
+    """What there are curves of, two beside one another where it is wide enough."""
+    names = [name for name in _SERIES if len(history) and name in history.series]
+    return [[name] for name in names] if width < _NARROW else [names[at : at + 2] for at in range(0, len(names), 2)]
+
+
+def _beside(history: History, names: Sequence[str], width: int, height: int, braille: bool) -> list[Text]:
+    if len(names) == 1:
+        return _curve(history, names[0], width, height, braille)
     half = (width - 2) // 2
-    left, right = (_curve(history, name, half, height, braille) for name in ("loss", beside))
+    left, right = (_curve(history, name, half, height, braille) for name in names)
     for one, other in zip(left, right, strict=True):
         one.pad_right(half + 2 - len(one.plain))
         one.append_text(other)
+        one.rstrip()
     return left
 
 
@@ -115,7 +135,7 @@ def _curve(history: History, name: str, width: int, height: int, braille: bool) 
     told = _share if share else number
     drawn = overview.curve(history, name, max(2 * (width - plot.LABEL - 2), 2), (0.0, 1.0) if share else None)
     if drawn is None:
-        return [Text(""), *(Text("") for _ in range(height))]
+        return [Text.assemble((name, "bold"), " not finite"), *(Text("") for _ in range(height))]
     rows = plot.curve(drawn.low, drawn.high, (told(drawn.top), told(drawn.bottom)), height, braille)
     head = Text.assemble((name, "bold"), f" {told(drawn.latest)}", (" (log scale)" if drawn.log else "", "dim"))
     style = "green" if share else "cyan"
@@ -142,8 +162,8 @@ def _row(drawn: Map, at: int, braille: bool) -> Text:
     from rich.text import Text
 
     line = Text(f"{_end_of(drawn.names[at], _NAME):>{_NAME}} ")
-    for level in drawn.levels[at]:
-        line.append(plot.shade(level, braille), _colour(level))
+    for colour, levels in itertools.groupby(drawn.levels[at], _colour):
+        line.append("".join(plot.shade(level, braille) for level in levels), colour)
     line.append(f"{number(drawn.latest[at]):>{_LATEST + 1}}", "dim")
     return line
 
@@ -187,7 +207,7 @@ def number(value: float) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{value:.1%}".replace("100.0%", "100%").replace(" 0.0%", "0%")
+    return f"{value:.0%}" if value in (0.0, 1.0) else f"{value:.1%}"
 
 
 def duration(seconds: float) -> str:

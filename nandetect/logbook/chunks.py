@@ -58,18 +58,18 @@ class Chunks:
         if len(piece):
             self.tail.append((_insert(connection, piece), piece))
         while len(self.full) > _FEWEST and sum(row.size for row in self.full) > self.budget:
-            self._merge(connection, sparsest([(row.first, row.last) for row in self.full], self.full[-1].last))
+            self._merge(connection, sparsest([(row.first, row.last) for row in self.full], self.full[-1].last), points)
 
     def _points(self, piece: History) -> int:
         a_point = 8 + 4 * (len(piece.series) + len(piece.layers) * len(self.leaves))
         return max(min(_POINTS, self.budget // _SHARE // a_point), 2)
 
-    def _merge(self, connection: sqlite3.Connection, at: int) -> None:
-        """Make one row of two, of as many points as the larger has."""
+    def _merge(self, connection: sqlite3.Connection, at: int, points: int) -> None:
+        """Make one row of two."""
         pair = self.full[at : at + 2]
         pieces = [_select(connection, row, self.leaves) for row in pair]
         connection.executemany("DELETE FROM chunk WHERE id = ?", [(row.id,) for row in pair])
-        self.full[at : at + 2] = [_insert(connection, thin(join(pieces, self.leaves), max(map(len, pieces))))]
+        self.full[at : at + 2] = [_insert(connection, thin(join(pieces, self.leaves), points))]
 
 
 def every(connection: sqlite3.Connection, leaves: tuple[Leaf, ...]) -> History:

@@ -41,9 +41,9 @@ def as_events(run: Run) -> bytes:
 
 
 def _event(time: float, step: int, tags: Sequence[bytes], values: np.ndarray) -> bytes:
-    known = ~np.isnan(values)
+    known = np.flatnonzero(~np.isnan(values)).tolist()
     raw = values.tobytes()
-    scalars = [_field(1, tags[at] + b"\x15" + raw[4 * at : 4 * at + 4]) for at in np.flatnonzero(known)]
+    scalars = [_field(1, tags[at] + b"\x15" + raw[4 * at : 4 * at + 4]) for at in known]
     # Protocol buffers leave out a zero.
     at_step = b"\x10" + _varint(step) if step else b""
     return _double(1, time) + at_step + _field(5, b"".join(scalars))

@@ -16,7 +16,8 @@ _A_BUCKET = 3
 def thin(history: History, points: int) -> History:
     """At most `points` points of the history: of each of some equal stretches the extremes of loss and gradient.
 
-    The point at which a leaf's gradient is largest is kept too, for as many leaves as half of the points reach.
+    The point at which a leaf's gradient is largest is kept too, for as many leaves as half of the points reach, those first whose peak
+    stands out most.
     """
     if len(history) <= points:
         return history
@@ -43,9 +44,12 @@ def _orders(history: History) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _peaks(history: History, most: int) -> list[int]:
-    """Where each leaf's gradient is largest: first the points at which many leaves' are."""
+    """Where each leaf's gradient is largest: first the points at which one stands out most from what is usual for it."""
     gradients = history.layers.get("gradient")
     if gradients is None or gradients.shape[1] == 0:
         return []
-    peaks, leaves = np.unique(np.nan_to_num(gradients, nan=-np.inf).argmax(axis=0), return_counts=True)
-    return [int(peak) for peak in peaks[np.argsort(-leaves, kind="stable")][:most]]
+    values = np.nan_to_num(np.asarray(gradients, np.float64), nan=0.0)
+    peaks = values.argmax(axis=0)
+    usual = np.maximum(np.median(values, axis=0), np.finfo(np.float32).tiny)
+    order = np.argsort(-(values.max(axis=0) / usual), kind="stable")
+    return list(dict.fromkeys(peaks[order].tolist()))[:most]

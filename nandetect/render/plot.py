@@ -18,16 +18,16 @@ def curve(
 
     width = (len(low) + 1) // 2
     canvas = Canvas(width, height, 0, 0, 2 * width, 4 * height)
-    before: int | None = None
+    before: tuple[int, int] | None = None
     for x, (least, most) in enumerate(zip(low, high, strict=True)):
         if least is None or most is None:
             continue
         below, above = (round(share * (4 * height - 1)) for share in (least, most))
-        if before is not None:
-            # No column hangs in the air: it reaches to the one before.
-            below, above = min(below, max(before, below)), max(above, min(before, above))
+        middle = (below + above) // 2
         canvas.line(x, below, x, above)
-        before = (below + above) // 2
+        if before is not None:
+            canvas.line(*before, x, middle)
+        before = (x, middle)
     rows = canvas.plot().replace(_BLANK, " ").split("\n")
     if not braille:
         rows = ["".join("*" if char != " " else " " for char in row) for row in rows]
