@@ -56,6 +56,8 @@ def frame(
     for line in lines:
         line.truncate(width)
         line.rstrip()
+        if not braille:
+            line.plain = line.plain.replace("…", "~")
     return Text("\n", no_wrap=True, end="").join(lines)
 
 
