@@ -101,9 +101,9 @@ def _rows(values: np.ndarray, groups: list[np.ndarray]) -> np.ndarray:
 
 
 def _cuts(steps: np.ndarray, columns: int) -> np.ndarray:
-    """The column of each point: the steps from the first to the last in equal parts."""
-    span = max(int(steps[-1]) - int(steps[0]) + 1, columns)
-    return (steps - steps[0]) * columns // span
+    """The column of each point: the steps from the least to the largest in equal parts."""
+    least = int(steps.min())
+    return (steps - least) * columns // max(int(steps.max()) - least + 1, columns)
 
 
 def _extreme(which: np.ufunc, values: np.ndarray, cuts: np.ndarray, columns: int) -> np.ndarray:

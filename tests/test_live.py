@@ -8,6 +8,7 @@ import pty
 import select
 import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -251,12 +252,12 @@ print("after")
 
 def on_a_terminal(act: str, *sizes: tuple[int, int]) -> tuple[str, int]:
     """What a program wrote on a terminal that takes these sizes one after another, and its exit code."""
-    process, terminal = pty.fork()
-    if process == 0:
-        # rich believes LINES and COLUMNS, which readline has put into the environment behind Python's back: the child gets Python's alone.
-        environment = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
-        command = [sys.executable, "-c", PROGRAM.format(act=act)]
-        os.execve(sys.executable, command, {**environment, "TERM": "xterm-256color"})
+    terminal, other = pty.openpty()
+    # rich believes LINES and COLUMNS, which readline has put into the environment behind Python's back: the program gets Python's alone.
+    environment = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
+    environment |= {"TERM": "xterm-256color", "PYTHON_COLORS": "0"}
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM.format(act=act)], stdin=other, stdout=other, stderr=other, env=environment)
+    os.close(other)
     said, left = b"", [*sizes]
     while select.select([terminal], [], [], 30)[0]:
         if left:
@@ -269,7 +270,7 @@ def on_a_terminal(act: str, *sizes: tuple[int, int]) -> tuple[str, int]:
         except OSError:
             break
     os.close(terminal)
-    return said.decode().replace("\r\n", "\n"), os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    return said.decode().replace("\r\n", "\n"), process.wait()
 
 
 ENTER, LEAVE, HIDE, SHOW = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25l", "\x1b[?25h"

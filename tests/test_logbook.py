@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -62,9 +63,16 @@ def test_a_finding_comes_back_as_the_record_that_it_was(tmp_path):
 
 
 def test_a_finding_that_comes_again_takes_the_place_of_the_first(tmp_path):
-    worse = Finding(**{name: getattr(SPIKE, name) for name in SPIKE.__slots__} | {"measured": 9.0})
+    worse = replace(SPIKE, measured=9.0)
     other = Finding(rule="divergence", code="ND304", severity="error", message="it grew", step=9)
     assert read(recorded(tmp_path, findings=[SPIKE, other, worse])).findings == (worse, other)
+
+
+def test_a_rule_that_fires_at_every_step_does_not_fill_the_disk(tmp_path):
+    error = Finding(rule="divergence", code="ND304", severity="error", message="it grew", step=0)
+    spikes = [replace(SPIKE, step=step) for step in range(1200)]
+    kept = read(recorded(tmp_path, findings=[error, *spikes])).findings
+    assert kept == (error, *spikes[-999:])
 
 
 def test_a_run_is_read_while_it_is_written(tmp_path):

@@ -97,6 +97,7 @@ def _facts(connection: sqlite3.Connection) -> dict[str, Any]:
 
 def _entry(path: Path, connection: sqlite3.Connection, facts: Mapping[str, Any]) -> Entry:
     (last,) = connection.execute("SELECT max(last) FROM chunk").fetchone()
+    (errors,) = connection.execute("SELECT count(*) FROM finding WHERE severity = 'error'").fetchone()
     return Entry(
         name=path.stem,
         path=path,
@@ -104,7 +105,7 @@ def _entry(path: Path, connection: sqlite3.Connection, facts: Mapping[str, Any])
         began=facts["began"],
         ended=facts.get("ended"),
         steps=0 if last is None else last + 1,
-        errors=sum(finding.severity == "error" for finding in _findings(connection)),
+        errors=errors,
         size=store.size(path),
         about=facts["about"],
     )

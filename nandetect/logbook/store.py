@@ -24,7 +24,7 @@ CREATE TABLE chunk (
     id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, points INTEGER NOT NULL,
     series TEXT NOT NULL, layers TEXT NOT NULL, steps BLOB NOT NULL, numbers BLOB NOT NULL
 );
-CREATE TABLE finding (place INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, value TEXT NOT NULL);
+CREATE TABLE finding (place INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, severity TEXT NOT NULL, value TEXT NOT NULL);
 """
 # A writer waits this long for a lock, which in WAL mode only a checkpoint holds.
 _PATIENCE = 5.0

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,8 @@ _SECONDS = 0.3
 _SECONDS_AFTER_FAILURE = 5.0
 # What waits for a slow or full disk is thinned to the half where it grows larger than this.
 _MOST_BYTES = 16 * 2**20
+# Of more the oldest are let go, errors last.
+_MOST_FINDINGS = 1000
 # The series that the record adds: seconds since the run began, when a point was given.
 ELAPSED = "elapsed_seconds"
 
@@ -97,7 +99,7 @@ class Logbook:
             self._waiting = self._bounded(self._waiting)
 
     def note(self, findings: Iterable[Finding]) -> None:
-        """Put down findings; one of the same rule, layer and step as an earlier one takes its place."""
+        """Put down findings; one of the same rule, layer and step as an earlier one takes its place. The record has 1,000 at most."""
         if self._open():
             with self._lock:
                 self._findings.extend(findings)
@@ -182,13 +184,20 @@ def _plain_leaves(leaves: tuple[Leaf, ...]) -> list[Any]:
     return [[leaf.path, leaf.shape, leaf.dtype] for leaf in leaves]
 
 
-def _write_findings(connection: sqlite3.Connection, findings: Iterable[Finding]) -> None:
+def _write_findings(connection: sqlite3.Connection, findings: Sequence[Finding]) -> None:
     for finding in findings:
         name = json.dumps([finding.rule, finding.layer, finding.step])
         # Not `INSERT OR REPLACE`: a finding that comes again keeps its place.
         connection.execute(
-            "INSERT INTO finding (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            (name, store.text(finding)),
+            "INSERT INTO finding (name, severity, value) VALUES (?, ?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET severity = excluded.severity, value = excluded.value",
+            (name, finding.severity, store.text(finding)),
+        )
+    if findings:
+        (count,) = connection.execute("SELECT count(*) FROM finding").fetchone()
+        connection.execute(
+            "DELETE FROM finding WHERE place IN (SELECT place FROM finding ORDER BY severity = 'error', place LIMIT ?)",
+            (max(count - _MOST_FINDINGS, 0),),
         )
 
 
