@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.experimental
@@ -16,6 +16,14 @@ from nandetect.records import Report
 pytest_plugins = ["pytester"]
 
 MARK = "# <-- origin"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runs_kept_aside(tmp_path_factory) -> Iterator[None]:
+    """What a test trains, in this process or another, is not kept among the user's own runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture

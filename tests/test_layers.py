@@ -15,6 +15,7 @@ import nandetect
 LAYERS = """
 records
 errors listing findings memory after_jax history
+overview
 compat moves families reasons exact target arguments
 provenance phase measure model_file
 program
@@ -35,6 +36,7 @@ guarded health
 optax_health eager doctor data/ asserts
 everywhere
 script
+logbook/
 monitor/ audit/
 train/
 race/
@@ -49,7 +51,7 @@ __init__ __main__
 ROWS = {name.rstrip("/"): row for row, names in enumerate(LAYERS.split("\n")) for name in names.split()}
 
 # The nouns, and whatever draws them, are readable on a machine without JAX.
-WITHOUT_JAX = ("records", "errors", "listing", "findings", "after_jax", "history", "target", "render")
+WITHOUT_JAX = ("records", "errors", "listing", "findings", "after_jax", "history", "target", "logbook", "overview", "render")
 DRAWN = ("records", "errors", "listing", "render")
 
 # A record draws itself (`str(report)`, a notebook's cell) through the one renderer, which stands far below it.

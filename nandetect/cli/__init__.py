@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = ("train", "diff-loss", "race", "run", "audit-init", "inspect", "doctor")
+COMMANDS = ("train", "diff-loss", "race", "run", "audit-init", "inspect", "show", "doctor")
 
 for _name in COMMANDS:
     _module = importlib.import_module(f"nandetect.cli.{_name.replace('-', '_')}")

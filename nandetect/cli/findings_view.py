@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from nandetect.records import Finding
 from nandetect.render.page import wrap
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 WIDTH = 100
+
+
+def show(findings: Iterable[Finding], console: Console) -> None:
+    """Print them: first those with a report, in whole, then the others."""
+    from nandetect.render import terminal
+
+    kept = list(findings)
+    for finding in kept:
+        if finding.report:
+            terminal.show(finding.report, console)
+            console.file.write("\n")
+    for line in lines(finding for finding in kept if not finding.report):
+        console.file.write(line + "\n")
 
 
 def lines(findings: Iterable[Finding], width: int = WIDTH) -> Iterator[str]:

@@ -1,14 +1,27 @@
-"""How a long command stands: one live line on a terminal, now and then a line elsewhere. Always on standard error."""
+"""How a long command stands: one live line or a live screen on a terminal, now and then a line elsewhere. Always on standard error."""
 
 from __future__ import annotations
 
+import io
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
 
 # Between plain lines, where nobody watches a live one.
 _SECONDS_A_LINE = 2.0
+# Between frames of a screen; more where drawing one would take a larger share of the time than this.
+_SECONDS_A_FRAME, _SHARE = 0.1, 0.02
+
+Frame = Callable[[int, int], "Text"]
 
 
 @contextmanager
@@ -20,13 +33,80 @@ def lines() -> Iterator[Callable[[str], None]]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _plain_lines()
+        yield plain_lines()
         return
     with Live(console=console, auto_refresh=False, transient=True) as live:
         yield lambda line: live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
-def _plain_lines() -> Callable[[str], None]:
+def terminal() -> Console | None:
+    """Standard error where a screen can be drawn on it; it stays so, whatever is redirected later."""
+    from rich.console import Console
+
+    console = Console(file=sys.stderr)
+    return console if console.is_terminal and not console.is_dumb_terminal else None
+
+
+@contextmanager
+def screen(console: Console) -> Iterator[Screen]:
+    """The whole terminal to draw frames on. It is as before when this is left, by Ctrl-C, SIGTERM or an exception as well.
+
+    What the program prints meanwhile would break the picture: it is written when the screen is given back.
+    """
+    from rich.live import Live
+
+    out, err = sys.stdout, sys.stderr
+    printed, warned = io.StringIO(), io.StringIO()
+    try:
+        with (
+            _terminated_by_exception(),
+            Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live,
+            redirect_stdout(printed),
+            redirect_stderr(warned),
+        ):
+            yield Screen(live)
+    finally:
+        for stream, held in ((out, printed), (err, warned)):
+            stream.write(held.getvalue())
+            stream.flush()
+
+
+class Screen:
+    """Draws what it is given, when it is time to; its size is asked for each frame."""
+
+    def __init__(self, live: Live):
+        self._live = live
+        self._next = 0.0
+
+    def draw(self, frame: Frame) -> None:
+        """Draw the frame of this width and height, unless the last one was drawn a moment ago."""
+        if time.monotonic() < self._next:
+            return
+        began = time.thread_time()
+        width, height = self._live.console.size
+        self._live.update(frame(width, height), refresh=True)
+        self._next = time.monotonic() + max(_SECONDS_A_FRAME, (time.thread_time() - began) / _SHARE)
+
+
+@contextmanager
+def _terminated_by_exception() -> Iterator[None]:
+    """SIGTERM ends the process through its `finally`s for as long as this is open."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def leave(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def plain_lines() -> Callable[[str], None]:
+    """Where to send lines of which one now and then is written."""
     last = -_SECONDS_A_LINE
 
     def say(line: str) -> None:

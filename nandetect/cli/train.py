@@ -31,15 +31,21 @@ def command(
     dtype: Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16|float64", help="Of parameters and inputs.")] = None,
     debug_nans: Annotated[bool, typer.Option("--debug-nans", help="Stop at a non-finite value and say where it came from.")] = False,
     no_audit: Annotated[bool, typer.Option("--no-audit", help="Do not look at the initial weights first.")] = False,
+    record: Annotated[str | None, typer.Option(metavar="DIR", help="Keep the run's record there, not among all others.")] = None,
+    no_record: Annotated[bool, typer.Option("--no-record", help="Keep no record of the run.")] = False,
+    tensorboard: Annotated[str | None, typer.Option(metavar="DIR", help="Write event files that TensorBoard reads.")] = None,
+    no_live: Annotated[bool, typer.Option("--no-live", help="Plain lines on a terminal too.")] = False,
     json: Annotated[str | None, typer.Option("--json", metavar="PATH", help="Write the result as JSON; `-` is standard output.")] = None,
 ) -> None:
     """Train a small model on handwritten digits; with --debug-nans, find the operation that made the first NaN."""
-    from nandetect.cli import train_view
+    from nandetect.cli import exports, train_live, train_record, train_view
+    from nandetect.logbook import read
     from nandetect.render import json as documents
     from nandetect.train import Settings, run
 
     if json:
         documents.check(json)
+    exports.check(tensorboard)
     settings = Settings(
         model=model,
         data=data,
@@ -61,9 +67,13 @@ def command(
         debug_nans=debug_nans,
         audit=not no_audit,
     )
-    with train_view.progress() as notice:
-        result = run(settings, notice, lambda findings: train_view.first(findings, to_stderr=json == "-"))
-    train_view.show(result, to_stderr=json == "-")
-    if json:
-        documents.write(documents.document("train", result.findings, train_view.body(settings, result)), json)
-    raise typer.Exit(1 if any(finding.severity == "error" for finding in result.findings) else 0)
+    with train_record.recording(settings, record, not no_record, needed=tensorboard is not None) as kept:
+        with train_live.view(settings, wanted=not no_live) as view:
+            result = run(settings, train_live.teller(view, kept))
+        kept.finish(result, train_view.summary(result))
+        train_view.show(result, None if no_record else kept.path, to_stderr=json == "-")
+        if tensorboard and kept.path:
+            exports.write(read(kept.path), tensorboard)
+        if json:
+            documents.write(documents.document("train", result.findings, train_view.body(settings, result)), json)
+    raise typer.Exit(1 if result.findings else 0)

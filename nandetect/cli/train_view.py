@@ -1,46 +1,20 @@
-"""How `nandetect train` looks: one live line while it runs, a summary when it is done."""
+"""How `nandetect train` looks when it is done: the report where there is one, and a summary."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nandetect.cli import findings_view, live
+from nandetect.cli import findings_view
 from nandetect.records import plain
 
 if TYPE_CHECKING:
-    from nandetect.records import Finding
-    from nandetect.train import Result, Settings, Snapshot, Toll
+    from nandetect.train import Result, Settings
 
 
-@contextmanager
-def progress() -> Iterator[Callable[[Snapshot], None]]:
-    """Where to send snapshots."""
-    with live.lines() as say:
-        yield lambda snapshot: say(line(snapshot))
-
-
-def line(now: Snapshot) -> str:
-    """A run at one step, in one line."""
-    rate = f"  {now.steps_per_second:,.0f} steps/s" if now.steps_per_second else ""
-    return f"step {now.step}  loss {now.loss:.4g}  accuracy {now.accuracy:.1%}{rate}  gradient {now.gradient_norm:.3g}"
-
-
-def first(findings: Sequence[Finding], to_stderr: bool) -> None:
-    """What the init audit found, before the first step."""
-    stream = sys.stderr if to_stderr else sys.stdout
-    for line in findings_view.lines(findings):
-        stream.write(line + "\n")
-    if findings:
-        stream.write("\n")
-    stream.flush()
-
-
-def show(result: Result, to_stderr: bool) -> None:
-    """The report where there is one, then the summary."""
+def show(result: Result, kept: Path | None, to_stderr: bool) -> None:
+    """The reports, the summary, what else was found, and where the run is kept."""
     from rich.console import Console
 
     from nandetect.render import terminal
@@ -50,7 +24,13 @@ def show(result: Result, to_stderr: bool) -> None:
         if finding.report:
             terminal.show(finding.report, console)
             console.file.write("\n")
-    console.file.write("\n".join(summary(result)) + "\n")
+    lines = summary(result)
+    for finding in result.findings:
+        if finding.report is None:
+            lines += findings_view.lines(finding)
+    if kept:
+        lines.append(f"`nandetect show {kept.stem}` prints this again, with the curves")
+    console.file.write("\n".join(lines) + "\n")
     console.file.flush()
 
 

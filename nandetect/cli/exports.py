@@ -1,0 +1,42 @@
+"""A run in the formats of other programs: refused before the work where it could not be written, and written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nandetect.errors import UsageError
+from nandetect.render import files
+
+if TYPE_CHECKING:
+    from nandetect.logbook import Run
+
+
+def check(tensorboard: str | None = None, csv: str | None = None, parquet: str | None = None) -> None:
+    """Raise `UsageError` unless `write` could write there."""
+    from nandetect.logbook import tables
+
+    for path, option in ((csv, "--csv"), (parquet, "--parquet")):
+        if path:
+            files.check(path, option)
+    if parquet:
+        tables.require_parquet()
+    if tensorboard:
+        try:
+            Path(tensorboard).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--tensorboard {tensorboard} cannot be made a directory: {error.strerror}") from error
+
+
+def write(run: Run, tensorboard: str | None = None, csv: str | None = None, parquet: str | None = None) -> None:
+    """Write the run. TensorBoard shows each directory below the one it is given as a run, so this one gets its own."""
+    from nandetect.logbook import events, tables
+
+    if csv:
+        files.write(tables.as_csv(run.history), csv, "--csv")
+    if parquet:
+        files.write(tables.as_parquet(run.history), parquet, "--parquet")
+    if tensorboard:
+        directory = Path(tensorboard) / run.entry.name
+        check(str(directory))
+        files.write(events.as_events(run), directory / events.file_name(run), "--tensorboard")

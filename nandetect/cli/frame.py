@@ -1,0 +1,223 @@
+"""One frame of a training's live view: how far it is, its curves, the gradient by layer and time, and what was found."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nandetect.render import plot
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from nandetect.history import History
+    from nandetect.overview import Map
+    from nandetect.records import Finding
+    from nandetect.train import Snapshot
+
+SEVERITIES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+# From cold to hot, of the 256 colours that terminals share.
+_COLOURS = (17, 19, 25, 31, 37, 71, 107, 148, 184, 220, 208, 202)
+_NAME, _LATEST = 22, 9
+_NARROW, _SMALLEST, _TALLEST, _FINDINGS = 64, 4, 14, 4
+_SERIES = ("loss", "accuracy", "gradient", "update")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is: `done` in words, as a share where its end is known, and the seconds that are left."""
+
+    done: str = ""
+    share: float | None = None
+    left: float | None = None
+
+
+def frame(
+    history: History,
+    snapshot: Snapshot | None,
+    findings: Sequence[Finding],
+    width: int,
+    height: int,
+    *,
+    title: str = "",
+    progress: Progress | None = None,
+    braille: bool = True,
+) -> Text:
+    """The view in at most `height` lines of at most `width` characters; what does not fit is left out, from the least important on."""
+    from rich.text import Text
+
+    found = _findings(findings, width, min(_FINDINGS, height // 4))
+    head = [_headline(snapshot, title, width), _bar(progress or Progress(), width, braille)][:height]
+    body = _body(history, width, max(height - len(head) - len(found), 0), braille)
+    lines = [*head, *body, *found][:height]
+    for line in lines:
+        line.truncate(width)
+        line.rstrip()
+        if not braille:
+            line.plain = line.plain.replace("…", "~")
+    return Text("\n", no_wrap=True, end="").join(lines)
+
+
+def _headline(snapshot: Snapshot | None, title: str, width: int) -> Text:
+    from rich.text import Text
+
+    rate = f"{snapshot.steps_per_second:,.0f} steps/s" if snapshot and snapshot.steps_per_second else ""
+    told = _cut(title, width - len(rate) - 2)
+    return Text.assemble((told, "bold"), " " * max(width - len(told) - len(rate), 1), rate)
+
+
+def _bar(progress: Progress, width: int, braille: bool) -> Text:
+    from rich.text import Text
+
+    left = f"{duration(progress.left)} left" if progress.left is not None else ""
+    told = "   ".join(part for part in (progress.done, left) if part)
+    room = min(width - len(told) - 10, 60)
+    if progress.share is None or room < 5:
+        return Text(told)
+    full = round(room * progress.share)
+    done, rest = ("━", "─") if braille else ("#", "-")
+    return Text.assemble((done * full, "green"), (rest * (room - full), "dim"), f" {progress.share:4.0%}   {told}")
+
+
+def _body(history: History, width: int, room: int, braille: bool) -> list[Text]:
+    """The pictures in the room that there is: a map with a row a layer where that leaves the curves half of it, else more curves."""
+    rows = min(_layers(history), max(room // 2 - 4, 0))
+    if room < _SMALLEST + 2:
+        return []
+    if rows and room >= 2 * (_SMALLEST + 2):
+        return pictures(history, width, min(room - rows - 5, _TALLEST), rows, 1, braille)
+    pairs = max(min(len(_pairs(history, width)), room // (_SMALLEST + 2)), 1)
+    return pictures(history, width, min(room // pairs - 2, _TALLEST), 0, pairs, braille)
+
+
+def pictures(history: History, width: int, tall: int, layers: int, pairs: int, braille: bool) -> list[Text]:
+    """So many pairs of curves, each so many rows tall, and below them the map in so many rows at most; a blank line before each."""
+    from rich.text import Text
+
+    lines: list[Text] = []
+    for names in _pairs(history, width)[:pairs]:
+        lines += [Text(""), *_beside(history, names, width, tall, braille)]
+    if len(history) and (rows := min(_layers(history), layers)):
+        lines += [Text(""), *_map(history, rows, width, braille)]
+    return lines
+
+
+def _layers(history: History) -> int:
+    return len(history.leaves) if "gradient" in history.layers else 0
+
+
+def _pairs(history: History, width: int) -> list[list[str]]:
+    """What there are curves of, two beside one another where it is wide enough."""
+    names = [name for name in _SERIES if len(history) and name in history.series]
+    return [[name] for name in names] if width < _NARROW else [names[at : at + 2] for at in range(0, len(names), 2)]
+
+
+def _beside(history: History, names: Sequence[str], width: int, height: int, braille: bool) -> list[Text]:
+    if len(names) == 1:
+        return _curve(history, names[0], width, height, braille)
+    half = (width - 2) // 2
+    left, right = (_curve(history, name, half, height, braille) for name in names)
+    for one, other in zip(left, right, strict=True):
+        one.pad_right(half + 2 - len(one.plain))
+        one.append_text(other)
+        one.rstrip()
+    return left
+
+
+def _curve(history: History, name: str, width: int, height: int, braille: bool) -> list[Text]:
+    """A line that names the series and its latest value, and the curve."""
+    from rich.text import Text
+
+    from nandetect import overview
+
+    share = name == "accuracy"
+    told = _share if share else number
+    drawn = overview.curve(history, name, max(2 * (width - plot.LABEL - 2), 2), (0.0, 1.0) if share else None)
+    if drawn is None:
+        return [Text.assemble((name, "bold"), " not finite"), *(Text("") for _ in range(height))]
+    rows = plot.curve(drawn.low, drawn.high, (told(drawn.top), told(drawn.bottom)), height, braille)
+    head = Text.assemble((name, "bold"), f" {told(drawn.latest)}", (" (log scale)" if drawn.log else "", "dim"))
+    style = "green" if share else "cyan"
+    return [head, *(Text.assemble((row[: plot.LABEL + 2], "dim"), (row[plot.LABEL + 2 :], style)) for row in rows)]
+
+
+def _map(history: History, rows: int, width: int, braille: bool) -> list[Text]:
+    from rich.text import Text
+
+    from nandetect import overview
+
+    columns = width - _NAME - _LATEST - 2
+    drawn = overview.gradient_map(history, rows, columns) if columns >= 8 else None
+    if drawn is None:
+        return []
+    scale = "".join(plot.shade(level, braille) for level in (0.0, 0.3, 0.6, 0.9))
+    head = Text.assemble(("gradient by layer", "bold"), f"  {number(drawn.bottom)} {scale} {number(drawn.top)}")
+    first, last = f"step {int(history.steps[0]):,}", f"{int(history.steps[-1]):,}"
+    axis = Text(" " * (_NAME + 1) + first + last.rjust(columns - len(first)), style="dim")
+    return [head, *(_row(drawn, at, braille) for at in range(len(drawn.names))), axis]
+
+
+def _row(drawn: Map, at: int, braille: bool) -> Text:
+    from rich.text import Text
+
+    line = Text(f"{_end_of(drawn.names[at], _NAME):>{_NAME}} ")
+    for colour, levels in itertools.groupby(drawn.levels[at], _colour):
+        line.append("".join(plot.shade(level, braille) for level in levels), colour)
+    line.append(f"{number(drawn.latest[at]):>{_LATEST + 1}}", "dim")
+    return line
+
+
+def _colour(level: float | None) -> str:
+    if level is None:
+        return ""
+    if level < 0:
+        return "bold red" if level < -1 else "dim"
+    return f"color({_COLOURS[min(int(level * len(_COLOURS)), len(_COLOURS) - 1)]})"
+
+
+def _findings(findings: Sequence[Finding], width: int, most: int) -> list[Text]:
+    """The newest last; errors before others where not all fit."""
+    from rich.text import Text
+
+    if not findings or most < 1:
+        return []
+    shown = sorted(findings, key=lambda one: list(SEVERITIES).index(one.severity))[:most]
+    lines = [
+        Text.assemble((f"{one.severity}: ", SEVERITIES[one.severity]), _cut(one.message, width - len(one.severity) - 2))
+        for one in findings
+        if one in shown
+    ][:most]
+    more = len(findings) - len(lines)
+    return [Text(f"{more} more" if more else ""), *lines]
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+
+
+def _end_of(name: str, width: int) -> str:
+    """A path is told apart by its end."""
+    return name if len(name) <= width else "…" + name[1 - width :]
+
+
+def number(value: float) -> str:
+    """Three digits, in at most eight characters."""
+    return "nan" if math.isnan(value) else f"{value:.3g}"
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if value in (0.0, 1.0) else f"{value:.1%}"
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: 8 s, 2 min 5 s, 3 h 20 min."""
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes < 10 else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes < 24 * 60 else f"{minutes // 1440} d {minutes % 1440 // 60} h"

@@ -1,0 +1,167 @@
+"""`nandetect train` while it runs: a live screen on a terminal, plain lines elsewhere. Both are told the same three things."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from nandetect.cli import live
+from nandetect.cli.frame import Progress, frame
+
+if TYPE_CHECKING:
+    from nandetect.cli.train_record import Record
+    from nandetect.history import History
+    from nandetect.records import Finding
+    from nandetect.train import Settings, Snapshot
+
+# Points that are kept to be drawn; a terminal shows a few hundred.
+_POINTS = 2000
+
+
+class View(Protocol):
+    """Where a training says how it stands."""
+
+    def chunk(self, history: History) -> None:
+        """Newly read points, later than all before."""
+
+    def found(self, findings: Sequence[Finding]) -> None:
+        """What has been found since the last call."""
+
+    def notice(self, snapshot: Snapshot) -> None:
+        """How it stands: a good moment to draw."""
+
+
+@contextmanager
+def view(settings: Settings, wanted: bool = True) -> Iterator[View]:
+    """The view of a run: a screen where there is a terminal and one is wanted."""
+    from nandetect.render.curves import can_draw_braille
+
+    console = live.terminal() if wanted else None
+    if console is None:
+        yield Lines()
+        return
+    with live.screen(console) as screen:
+        shown = Picture(screen, settings, can_draw_braille(console.encoding))
+        shown.draw()
+        yield shown
+
+
+class Lines:
+    """Now and then a line, and each finding at once."""
+
+    def __init__(self) -> None:
+        self._say = live.plain_lines()
+
+    def chunk(self, history: History) -> None:
+        """Lines show the latest point only."""
+
+    def found(self, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            sys.stderr.write(f"{finding.severity}: {finding.message}\n")
+        sys.stderr.flush()
+
+    def notice(self, snapshot: Snapshot) -> None:
+        self._say(line(snapshot))
+
+
+class Picture:
+    """Frames on a screen."""
+
+    def __init__(self, screen: live.Screen, settings: Settings, braille: bool):
+        self._screen, self._settings, self._braille = screen, settings, braille
+        self._began = time.monotonic()
+        self._snapshot: Snapshot | None = None
+        self._findings: list[Finding] = []
+        self._pieces: list[History] = []
+
+    def chunk(self, history: History) -> None:
+        self._pieces.append(history)
+
+    def found(self, findings: Sequence[Finding]) -> None:
+        self._findings.extend(findings)
+
+    def notice(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self.draw()
+
+    def draw(self) -> None:
+        """Draw how it stands, if it is time to."""
+        self._screen.draw(self._frame)
+
+    def _frame(self, width: int, height: int):
+        return frame(
+            self._history(),
+            self._snapshot,
+            self._findings,
+            width,
+            height,
+            title=title(self._settings),
+            progress=progress(self._settings, self._snapshot, time.monotonic() - self._began),
+            braille=self._braille,
+        )
+
+    def _history(self) -> History:
+        from nandetect.logbook import join, thin
+
+        pieces = list(self._pieces)
+        leaves = pieces[-1].leaves if pieces else ()
+        whole = join(pieces, leaves)
+        if len(whole) > 2 * _POINTS:
+            whole = thin(whole, _POINTS)
+        self._pieces[: len(pieces)] = [whole] if len(whole) else []
+        return whole
+
+
+def title(settings: Settings) -> str:
+    return f"{settings.model} on {settings.data}, {settings.optimizer}, learning rate {settings.lr:g}"
+
+
+def progress(settings: Settings, now: Snapshot | None, elapsed: float) -> Progress:
+    """How far the run is, `elapsed` seconds after it began."""
+    from nandetect.train.settings import STEPS
+
+    if now is None:
+        return Progress(done="compiling the first step")
+    done = now.step + 1
+    epoch = f"epoch {now.epoch:,.1f}"
+    if settings.time_limit is not None:
+        share = min(elapsed / settings.time_limit, 1.0)
+        return Progress(done=f"step {done:,}, {epoch}", share=share, left=max(settings.time_limit - elapsed, 0.0))
+    steps = settings.steps or STEPS
+    if settings.epochs is not None:
+        steps = max(math.ceil(settings.epochs * done / now.epoch - 1e-6), done)
+        epoch += f" of {settings.epochs:,}"
+    left = (steps - done) / now.steps_per_second if now.steps_per_second else None
+    return Progress(done=f"step {done:,} of {steps:,}, {epoch}", share=min(done / steps, 1.0), left=left)
+
+
+def line(now: Snapshot) -> str:
+    """A run at one step, in one line."""
+    rate = f"  {now.steps_per_second:,.0f} steps/s" if now.steps_per_second else ""
+    return f"step {now.step}  loss {now.loss:.4g}  accuracy {now.accuracy:.1%}{rate}  gradient {now.gradient_norm:.3g}"
+
+
+def teller(view: View, record: Record) -> Callable[[Snapshot], None]:
+    """What tells both of a snapshot."""
+
+    def notice(snapshot: Snapshot) -> None:
+        history = point(snapshot)
+        record.chunk(history)
+        view.chunk(history)
+        view.notice(snapshot)
+
+    return notice
+
+
+def point(now: Snapshot) -> History:
+    """A snapshot as a history of one point."""
+    import numpy as np
+
+    from nandetect.history import History
+
+    series = {"loss": now.loss, "accuracy": now.accuracy, "gradient": now.gradient_norm}
+    return History(steps=np.array([now.step]), series={name: np.array([value], np.float32) for name, value in series.items()})

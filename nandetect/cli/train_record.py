@@ -1,0 +1,86 @@
+"""What `nandetect train` keeps of its run."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nandetect.errors import UsageError
+from nandetect.records import plain
+
+if TYPE_CHECKING:
+    from nandetect.history import History
+    from nandetect.logbook import Logbook
+    from nandetect.records import Finding
+    from nandetect.train import Result, Settings
+
+
+class Record:
+    """The record of one run, begun with the first thing that comes: what is refused before it trains leaves none."""
+
+    def __init__(self, directory: Path | None, settings: Settings):
+        self._directory, self._settings = directory, settings
+        self._book: Logbook | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The file, once there is one."""
+        return self._book.path if self._book else None
+
+    def chunk(self, history: History) -> None:
+        """Newly read points, later than all before."""
+        if book := self._begun():
+            book.append(history)
+
+    def found(self, findings: Sequence[Finding]) -> None:
+        """What has been found."""
+        if book := self._begun():
+            book.note(findings)
+
+    def finish(self, result: Result, summary: Sequence[str]) -> None:
+        """Write what came of the run, and the summary as it was printed."""
+        if book := self._begun():
+            book.note(result.findings)
+            told = plain(dataclasses.replace(result, findings=()))
+            book.close("interrupted" if result.stopped == "interrupted" else "finished", result=told, summary=list(summary))
+
+    def _begun(self) -> Logbook | None:
+        from nandetect.logbook import Logbook
+
+        if self._book is None and self._directory is not None:
+            about = {"command": "train", "model": self._settings.model, "settings": dataclasses.asdict(self._settings)}
+            self._book = Logbook(self._directory, about=about, warn=_warn)
+        return self._book
+
+    def abandon(self) -> None:
+        """Close the record of a run that an exception ended; nothing where it was finished."""
+        if self._book is not None:
+            self._book.close("interrupted")
+
+
+def _warn(message: str) -> None:
+    sys.stderr.write(f"nandetect: {message}\n")
+
+
+@contextmanager
+def recording(settings: Settings, directory: str | None, wanted: bool, needed: bool) -> Iterator[Record]:
+    """The record of a run: in `directory`, or where runs are kept; in a passing place where it is not wanted and yet needed."""
+    from nandetect import logbook
+
+    if not wanted and directory is not None:
+        raise UsageError("--record and --no-record say opposite things: give one of them")
+    with tempfile.TemporaryDirectory() as passing:
+        kept = logbook.default_directory() if wanted and directory is None else None
+        where = kept or (Path(directory) if directory is not None else Path(passing) if needed else None)
+        record = Record(where, settings)
+        try:
+            yield record
+        finally:
+            record.abandon()
+            if kept:
+                logbook.prune(kept)

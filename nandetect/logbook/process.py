@@ -1,0 +1,37 @@
+"""Which process writes a run, so that a reader can tell a run that goes on from one that was killed."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+
+def this_process() -> dict[str, Any]:
+    """This process, told apart from a later one of the same number by when it began."""
+    return {"host": platform.node(), "pid": os.getpid(), "began": _began(os.getpid())}
+
+
+def alive(process: dict[str, Any]) -> bool | None:
+    """Whether the process still runs; None where that cannot be known from here."""
+    if process["host"] != platform.node() or os.name == "nt":
+        return None
+    try:
+        # Signal 0 asks and does nothing.
+        os.kill(process["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return process["began"] == _began(process["pid"])
+
+
+def _began(pid: int) -> str | None:
+    """When Linux started the process, in its own unit; None elsewhere. Of a process that has died and is not yet buried: `dead`."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+    return "dead" if fields[0] in "ZX" else f"{boot} {fields[19]}"

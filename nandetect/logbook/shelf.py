@@ -1,0 +1,84 @@
+"""Where runs are kept and how one is named and found again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nandetect.errors import UsageError
+from nandetect.logbook.reader import SUFFIX, Entry, entries
+
+# The directory of its own is kept within these, the oldest runs gone first.
+_MOST = 100
+_MOST_BYTES = 2**30
+_SHOWN = 3
+_AN_HOUR = 3600.0
+
+
+def default_directory() -> Path:
+    """Where a run goes that says nothing of it: state, not cache nor data, in the words of the XDG base directory specification."""
+    state = os.environ.get("XDG_STATE_HOME")
+    # The specification wants a relative path taken for none.
+    base = Path(state) if state and os.path.isabs(state) else Path.home() / ".local" / "state"
+    return base / "nandetect" / "runs"
+
+
+def name_of(began: float, about: Mapping[str, Any]) -> str:
+    """`20261125-181530-mlp.sqlite`, in local time."""
+    model = re.sub(r"[^A-Za-z0-9_]+", "_", Path(str(about.get("model", "run"))).stem)[:40].strip("_") or "run"
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(began))}-{model}{SUFFIX}"
+
+
+def find(text: str) -> Path:
+    """The file of the run that `text` names: a file, a directory (its newest), `last`, or the name of a kept run or the start of it."""
+    kept = default_directory()
+    if text == "last":
+        return _newest(kept, "`nandetect train` keeps the next one there")
+    path = Path(text)
+    if path.is_dir():
+        return _newest(path, "give a run's file or the directory that it was recorded in")
+    if path.is_file():
+        return path
+    names = [entry.name for entry in entries(kept)]
+    fitting = [name for name in names if name == text] or [name for name in names if text and name.startswith(text)]
+    if len(fitting) == 1:
+        return kept / f"{fitting[0]}{SUFFIX}"
+    if fitting:
+        raise UsageError(f"{text} is the start of {len(fitting)} runs: {_few(fitting)}; give more of the name")
+    known = f"the newest of {len(names)} are {_few(names)}" if len(names) > 1 else f"there is only {names[0]}" if names else "none is kept"
+    raise UsageError(f"there is no run {text}: {known}; `nandetect show` lists them")
+
+
+def prune(directory: Path, most: int = _MOST, most_bytes: int = _MOST_BYTES) -> None:
+    """Remove the oldest runs until so many and so many bytes are left, and what a killed process left half-made. A running one stays."""
+    size = 0
+    for place, entry in enumerate(entries(directory), start=1):
+        size += entry.size
+        if (place > most or size > most_bytes) and entry.state != "running":
+            _remove(entry)
+    for left in directory.glob(".*.part*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _AN_HOUR:
+                left.unlink()
+
+
+def _remove(entry: Entry) -> None:
+    for end in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            os.unlink(f"{entry.path}{end}")
+
+
+def _newest(directory: Path, advice: str) -> Path:
+    found = entries(directory)
+    if not found:
+        raise UsageError(f"no run is kept in {directory}; {advice}")
+    return found[0].path
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")

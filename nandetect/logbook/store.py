@@ -1,0 +1,129 @@
+"""The file itself: one SQLite database in WAL mode, so that reading never holds up writing and a killed writer leaves it whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nandetect.records import plain
+
+VERSION = 1
+# "nndt", by which `file` and this package know such a file.
+APPLICATION = 0x6E6E6474
+_TABLES = f"""
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {VERSION};
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE chunk (
+    id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, points INTEGER NOT NULL,
+    series TEXT NOT NULL, layers TEXT NOT NULL, steps BLOB NOT NULL, numbers BLOB NOT NULL
+);
+CREATE TABLE finding (place INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, severity TEXT NOT NULL, value TEXT NOT NULL);
+"""
+# A writer waits this long for a lock, which in WAL mode only a checkpoint holds.
+_PATIENCE = 5.0
+
+
+def create(path: Path, facts: Mapping[str, Any]) -> Path:
+    """A new file with these facts at `path`, or with a number behind its name where that is taken; whole from the first moment on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    os.close(handle)
+    try:
+        with contextlib.closing(sqlite3.connect(beside, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(_TABLES)
+            with transaction(connection):
+                state(connection, facts)
+        # mkstemp makes the file readable for its owner alone.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(beside, 0o666 & ~umask)
+        return _named(beside, path)
+    finally:
+        for left in (beside, f"{beside}-wal", f"{beside}-shm"):
+            with contextlib.suppress(OSError):
+                os.unlink(left)
+
+
+def _named(beside: str, path: Path) -> Path:
+    """The file under the first free name: a link fails where a name is taken, so that two runs never get the same."""
+    for number in range(1, 10_000):
+        free = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        try:
+            os.link(beside, free)
+        except FileExistsError:
+            continue
+        except OSError:
+            # No links on this file system: the name is taken first, empty, and the file moved onto it.
+            try:
+                os.close(os.open(free, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                continue
+            os.replace(beside, free)
+        return free
+    raise FileExistsError(f"{path} and 10,000 names after it are taken")
+
+
+def for_writing(path: Path) -> sqlite3.Connection:
+    """Committed rows survive the process; after a power cut the last ones may be gone, and the file is whole (synchronous = NORMAL)."""
+    connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA journal_size_limit = 8388608")
+    return connection
+
+
+def for_reading(path: Path) -> sqlite3.Connection:
+    """One who reads; where the directory cannot be written, a file that nobody writes is read as it lies."""
+    name = path.resolve().as_uri()
+    connection = sqlite3.connect(f"{name}?mode=rw", timeout=_PATIENCE, isolation_level=None, uri=True)
+    try:
+        connection.execute("PRAGMA query_only = 1")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        return sqlite3.connect(f"{name}?mode=ro&immutable=1", isolation_level=None, uri=True)
+    return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of it or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def state(connection: sqlite3.Connection, facts: Mapping[str, Any]) -> None:
+    """Write facts, each in the place of the one of its name."""
+    rows = [(name, text(value)) for name, value in facts.items()]
+    connection.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?)", rows)
+
+
+def text(value: Any) -> str:
+    """Records, scalars and arrays as JSON; what JSON cannot say, as Python prints it."""
+    return json.dumps(plain(value), allow_nan=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return plain(value.tolist()) if hasattr(value, "tolist") else str(value)
+
+
+def size(path: Path) -> int:
+    """Bytes on disk, what is not yet in the file itself included."""
+    total = 0
+    for part in (path, Path(f"{path}-wal")):
+        with contextlib.suppress(OSError):
+            total += part.stat().st_size
+    return total
