@@ -59,7 +59,7 @@ def light(leaves: Sequence[Given]) -> jax.Array:
 
 
 def full(leaves: Sequence[Given]) -> jax.Array:
-    """All vitals: float32[2 + K * L], the `WHOLE` and then a column of each of the `LAYERS`; `MISSING` where there is nothing to measure."""
+    """All vitals: float32[2 + K * L], the `WHOLE` and then a column of each of the `LAYERS`; `MISSING` where there is nothing."""
     return _packed([_row(lax.stop_gradient(leaf)) for leaf in leaves])
 
 
@@ -68,6 +68,12 @@ def sometimes(leaves: Sequence[Given], is_full: Any) -> jax.Array:
     # A choice for each leaf, and not one for all: the program can let go of a gradient as soon as it is measured.
     rows = [lax.cond(is_full, _full_row, _light_row, lax.stop_gradient(leaf)) for leaf in leaves]
     return _packed([dict(zip(_NAMES, row, strict=True)) for row in rows])
+
+
+def together(metrics: Sequence[Any], numbers: Any) -> jax.Array:
+    """Metrics and vitals in one array, along its last axis."""
+    own = [lax.stop_gradient(jnp.asarray(metric)).astype(jnp.float32)[..., None] for metric in metrics]
+    return jnp.concatenate([*own, numbers], axis=-1)
 
 
 def _full_row(leaf: Given) -> jax.Array:
@@ -82,7 +88,9 @@ def _light_row(leaf: Given) -> jax.Array:
 
 
 def _packed(rows: list[dict[str, Any]]) -> jax.Array:
-    whole = [_total([row[name] for row in rows if row.get(name) is not None]) for name in WHOLE]
+    along, before = (_total([row[name] for row in rows if row.get(name) is not None]) for name in WHOLE)
+    # Exactly 0: there was no step before, or it did nothing.
+    whole = along, None if before is None else jnp.where(before == 0, MISSING, before)
     layers = [_column([row.get(name) for row in rows]) for name in LAYERS]
     return jnp.concatenate([_column(whole), *layers])
 

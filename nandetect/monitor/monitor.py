@@ -16,7 +16,7 @@ from nandetect.errors import UsageError
 from nandetect.history import History
 from nandetect.monitor import traced
 from nandetect.monitor.layout import Layout
-from nandetect.monitor.measure import Given, Vitals, full, light
+from nandetect.monitor.measure import Given, Vitals, full, light, together
 from nandetect.monitor.reading import Reader, Row, Sink
 from nandetect.monitor.rules import judge
 from nandetect.monitor.vitals import LAYERS, TOTALS, WHOLE, is_full
@@ -103,10 +103,10 @@ class Monitor:
         follows = last == number - 1
         self._last = (number, columns.get("updates"), columns.get("params")) if is_full(number + 1) else (number, None, None)
         if all_of_it:
-            columns["before"] = _alive(before) if follows else None
-            columns["last"] = _alive(old) if follows and "updates" not in trees else None
+            kept = {"before": before, "last": None if "updates" in trees else old}
+            columns |= {name: column for name, column in kept.items() if column and follows and _is_alive(column)}
         else:
-            columns = {"grads": columns.get("grads")}
+            columns = {name: column for name, column in columns.items() if name == "grads"}
         here = {name: value for name, value in metrics.items() if not isinstance(value, jax.Array)}
         there = {name: value for name, value in metrics.items() if name not in here}
         try:
@@ -143,12 +143,12 @@ def _program(columns: dict[str, Any], metrics: list[Any], leaves: int, all_of_it
     """The metrics and the vitals of a step in one vector."""
     names = {"params": "param", "grads": "grad", "updates": "update", "before": "before", "last": "last"}
     given = [Given(**{names[name]: column[at] for name, column in columns.items() if column}) for at in range(leaves)]
-    return traced.together(metrics, full(given) if all_of_it else light(given))
+    return together(metrics, full(given) if all_of_it else light(given))
 
 
 @jax.jit
 def _copied(numbers: Any, metrics: list[Any], step: Any) -> tuple[jax.Array, jax.Array]:
-    return traced.together(metrics, numbers), jnp.asarray(step) + 0
+    return together(metrics, numbers), jnp.asarray(step) + 0
 
 
 def _vitals(opt_state: Any) -> Vitals:
@@ -162,10 +162,9 @@ def _vitals(opt_state: Any) -> Vitals:
     return found[0]
 
 
-def _alive(column: list[Any] | None) -> list[Any] | None:
-    """A column that was kept from the step before, unless the step took an array of it."""
-    gone = column is None or any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in column)
-    return None if gone else column
+def _is_alive(column: list[Any]) -> bool:
+    """Whether a column that was kept from the step before is still there: a step may take the arrays that it is given."""
+    return not any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in column)
 
 
 def _explain(trees: dict[str, Any], metrics: dict[str, Any]) -> None:

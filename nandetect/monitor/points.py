@@ -16,14 +16,14 @@ _FIRST = 64
 _BUCKET = 16
 
 
-def history(leaves: tuple[Leaf, ...], steps: Sequence[int], metrics: Mapping[str, np.ndarray], vitals: np.ndarray) -> History:
+def history(leaves: tuple[Leaf, ...], steps: np.ndarray, metrics: Mapping[str, np.ndarray], vitals: np.ndarray) -> History:
     """Points from what the program measured: `vitals` are float32[T, 2 + L * K], as `measure` gives them."""
     vitals = np.where(vitals == np.float32(MISSING), np.float32(np.nan), vitals).astype(np.float32, copy=False)
     whole = {name: vitals[:, at] for at, name in enumerate(WHOLE)}
     columns = vitals[:, len(WHOLE) :].reshape(len(steps), len(LAYERS), len(leaves))
     layers = {name: columns[:, at] for at, name in enumerate(LAYERS)}
     totals = {name: _total(layers[name]) for name in TOTALS}
-    return History(leaves=leaves, steps=np.asarray(steps, np.int64), series={**metrics, **totals, **whole}, layers=layers)
+    return History(leaves=leaves, steps=steps, series={**metrics, **totals, **whole}, layers=layers)
 
 
 def _total(norms: np.ndarray) -> np.ndarray:
@@ -66,7 +66,7 @@ def thinned(history: History) -> History:
     """
     middle = len(history) // 2
     keep = set(range(min(_FIRST, middle))) | set(range(middle, len(history)))
-    bad, full = _is_bad(history), ~np.isnan(history.layers["weight"]).all(axis=1)
+    bad, full = _is_bad(history), np.asarray(~np.isnan(history.layers["weight"]).all(axis=1))
     curves = [history.series[name] for name in ("gradient", "loss") if name in history.series]
     for start in range(_FIRST, middle, _BUCKET):
         rows = np.arange(start, min(start + _BUCKET, middle))
@@ -81,8 +81,8 @@ def thinned(history: History) -> History:
 
 def _is_bad(history: History) -> np.ndarray:
     layers = history.layers
-    bad = ((layers["gradient_nonfinite"] > 0) | (layers["weight_nonfinite"] > 0)).any(axis=1)
-    return bad | ~np.isfinite(history.series["loss"]) if "loss" in history.series else bad
+    bad = np.asarray(((layers["gradient_nonfinite"] > 0) | (layers["weight_nonfinite"] > 0)).any(axis=1))
+    return bad | np.isinf(history.series["loss"]) if "loss" in history.series else bad
 
 
 class Points:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
 from nandetect.history import History, Leaf
@@ -104,7 +103,7 @@ class Reader:
 
 
 def _is_ready(row: Row) -> bool:
-    return not isinstance(row.numbers, jax.Array) or row.numbers.is_ready()
+    return not hasattr(row.numbers, "is_ready") or row.numbers.is_ready()
 
 
 def _kind(row: Row) -> Any:
@@ -125,7 +124,12 @@ def _part(rows: list[Row]) -> History:
     }
     vitals = np.concatenate([_vitals(one[:, len(names) :], len(first.leaves)) for one in numbers])
     order = np.argsort(steps, kind="stable")
-    return history(first.leaves, steps[order], {name: column[order] for name, column in metrics.items()}, vitals[order])
+    return history(first.leaves, steps[order], {name: _given(column[order]) for name, column in metrics.items()}, vitals[order])
+
+
+def _given(metric: np.ndarray) -> np.ndarray:
+    """A metric that was given and is not a number is infinite in a history: NaN stands there for what was not given."""
+    return np.where(np.isnan(metric) | (metric == MISSING), np.inf, metric).astype(np.float32)
 
 
 def _vitals(numbers: np.ndarray, leaves: int) -> np.ndarray:

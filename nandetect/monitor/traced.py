@@ -13,7 +13,7 @@ from jax.custom_batching import custom_vmap
 
 from nandetect.errors import UsageError
 from nandetect.history import Leaf
-from nandetect.monitor.measure import Given, full, sometimes
+from nandetect.monitor.measure import Given, full, sometimes, together
 from nandetect.monitor.reading import Row
 from nandetect.monitor.vitals import LAYERS, MISSING, WHOLE
 
@@ -23,12 +23,6 @@ def measured(given: Sequence[Given], is_full: Any) -> jax.Array:
     if is_full is None:
         return full(given)
     return sometimes(given, jnp.asarray(is_full))
-
-
-def together(metrics: Sequence[Any], numbers: Any) -> jax.Array:
-    """Metrics and vitals in one array, along its last axis."""
-    own = [jax.lax.stop_gradient(jnp.asarray(metric)).astype(jnp.float32)[..., None] for metric in metrics]
-    return jnp.concatenate([*own, numbers], axis=-1)
 
 
 def send(arrived: Callable[[Row], None], leaves: tuple[Leaf, ...], metrics: dict[str, Any], numbers: Any, step: Any) -> None:

@@ -13,6 +13,9 @@ import jax.numpy as jnp
 from nandetect import findings
 from nandetect.errors import NonFiniteError
 from nandetect.guarded import guard
+from nandetect.monitor import layout
+from nandetect.monitor.reading import Sink
+from nandetect.monitor.rules import judge
 from nandetect.records import Finding, Report
 from nandetect.train.ledger import Ledger
 from nandetect.train.prepare import Ready, batches, prepare
@@ -24,12 +27,12 @@ Notice = Callable[[Snapshot], None]
 _LOOK = 32
 
 
-def run(settings: Settings, notice: Notice = lambda snapshot: None) -> Result:
-    """Train as asked, telling `notice` now and then how it stands."""
+def run(settings: Settings, notice: Notice = lambda snapshot: None, *sinks: Sink) -> Result:
+    """Train as asked, telling `notice` now and then how it stands, and each of `sinks` what was read of the run, part by part."""
     watched = settings.debug_nans or _flag("jax_debug_nans") or _flag("jax_debug_infs")
     # JAX's own checks stop with a bare error, and at the wrong place as often as not: the guard does their work.
     with configured(jax_enable_x64=settings.x64, jax_debug_nans=False, jax_debug_infs=False):
-        return _run(prepare(settings), settings, notice, watched)
+        return _run(prepare(settings), settings, notice, watched, sinks)
 
 
 def _flag(name: str) -> bool:
@@ -49,10 +52,11 @@ def configured(**flags: bool) -> Iterator[None]:
             jax.config.update(name, value)
 
 
-def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool) -> Result:
+def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool, sinks: tuple[Sink, ...]) -> Result:
     step: Any = guard(ready.step, check_every=_LOOK) if watched else ready.step
-    ledger = Ledger(ready.steps_per_epoch, ready.batch_size)
-    params, state = ready.params, ready.state
+    ledger = Ledger(ready.steps_per_epoch, ready.batch_size, layout.of(ready.params), *sinks)
+    params = last = ready.params
+    state = ready.state
     stopped: Literal["finished", "interrupted", "non-finite"] = "finished"
     report: Report | None = None
     try:
@@ -60,8 +64,11 @@ def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool) -> Res
             for inputs, targets in batches(ready, settings.seed):
                 if ledger.entered >= ready.steps or (settings.time_limit and ledger.total_seconds >= settings.time_limit):
                     break
-                params, state, metrics = step(params, state, inputs, targets)
-                if ledger.enter(metrics) and (snapshot := ledger.snapshot()):
+                full = ledger.wants_all()
+                before, last = last, params
+                # Of the steps between, a guard need not keep what they do not read.
+                params, state, metrics = step(params, state, inputs, targets, before if full else params, full)
+                if ledger.enter(metrics["vitals"]) and (snapshot := ledger.snapshot()):
                     notice(snapshot)
         except KeyboardInterrupt:
             stopped = "interrupted"
@@ -70,6 +77,7 @@ def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool) -> Res
             step.flush()
     except NonFiniteError as error:
         stopped, report = "non-finite", dataclasses.replace(error.report, label=f"loss {ready.loss} · {ready.dtype}", called_at=None)
+        ledger.settle(after_report=True)
     return _result(ready, params, ledger, stopped, report)
 
 
@@ -105,6 +113,12 @@ def _result(
 
 
 def _findings(report: Report | None, params: Any, ledger: Ledger) -> tuple[Finding, ...]:
+    """What was not finite, and what else ails the run."""
+    judged = [finding for finding in judge(ledger.history()) if finding.severity != "note" and finding.rule != "non-finite"]
+    return (*_not_finite(report, params, ledger), *judged)
+
+
+def _not_finite(report: Report | None, params: Any, ledger: Ledger) -> tuple[Finding, ...]:
     """The report as a finding; in a run that nobody guarded, what the loss and the parameters show by themselves."""
     if report is not None:
         return (findings.non_finite(report),)
