@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nandetect.errors import NonFiniteError, NonFiniteWarning, UsageError
     from nandetect.guarded import guard
     from nandetect.health import Health, probe
+    from nandetect.monitor.monitor import Monitor
     from nandetect.records import Event, Finding, Fix, Frame, Operand, Report, Source
     from nandetect.replay import locate
 
@@ -23,6 +24,7 @@ _HOME = {
     "probe": "health",
     "Health": "health",
     "optax_health": "optax_health",
+    "Monitor": "monitor.monitor",
     "NonFiniteError": "errors",
     "NonFiniteWarning": "errors",
     "UsageError": "errors",
@@ -35,6 +37,7 @@ __all__ = [
     "Fix",
     "Frame",
     "Health",
+    "Monitor",
     "NonFiniteError",
     "NonFiniteWarning",
     "Operand",

@@ -14,7 +14,7 @@ import nandetect
 # A name that ends in / is a package, whose own modules may use one another.
 LAYERS = """
 records
-errors listing findings memory after_jax history
+errors listing findings memory after_jax history audience
 overview
 compat moves families reasons exact target arguments
 provenance phase measure model_file
@@ -51,7 +51,7 @@ __init__ __main__
 ROWS = {name.rstrip("/"): row for row, names in enumerate(LAYERS.split("\n")) for name in names.split()}
 
 # The nouns, and whatever draws them, are readable on a machine without JAX.
-WITHOUT_JAX = ("records", "errors", "listing", "findings", "after_jax", "history", "target", "logbook", "overview", "render")
+WITHOUT_JAX = ("records", "errors", "listing", "findings", "after_jax", "history", "audience", "target", "logbook", "overview", "render")
 DRAWN = ("records", "errors", "listing", "render")
 
 # A record draws itself (`str(report)`, a notebook's cell) through the one renderer, which stands far below it.

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from nandetect.audience import Together
 from nandetect.cli import values
 
 
@@ -67,13 +68,14 @@ def command(
         debug_nans=debug_nans,
         audit=not no_audit,
     )
+    opening = train_live.Opening(to_stderr=json == "-")
     with train_record.recording(settings, record, not no_record, needed=tensorboard is not None) as kept:
         with train_live.view(settings, wanted=not no_live) as view:
-            result = run(settings, train_live.teller(view, kept))
+            result = run(settings, Together(opening, view, kept))
         kept.finish(result, train_view.summary(result))
-        train_view.show(result, None if no_record else kept.path, to_stderr=json == "-")
+        train_view.show(result, opening.told, None if no_record else kept.path, to_stderr=json == "-")
         if tensorboard and kept.path:
             exports.write(read(kept.path), tensorboard)
         if json:
             documents.write(documents.document("train", result.findings, train_view.body(settings, result)), json)
-    raise typer.Exit(1 if result.findings else 0)
+    raise typer.Exit(1 if result.failed else 0)

@@ -1,19 +1,19 @@
-"""`nandetect train` while it runs: a live screen on a terminal, plain lines elsewhere. Both are told the same three things."""
+"""`nandetect train` while it runs: a live screen on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from nandetect.cli import live
+from nandetect.audience import Audience
+from nandetect.cli import live, train_view
 from nandetect.cli.frame import Progress, frame
 
 if TYPE_CHECKING:
-    from nandetect.cli.train_record import Record
     from nandetect.history import History
     from nandetect.records import Finding
     from nandetect.train import Settings, Snapshot
@@ -22,21 +22,8 @@ if TYPE_CHECKING:
 _POINTS = 2000
 
 
-class View(Protocol):
-    """Where a training says how it stands."""
-
-    def chunk(self, history: History) -> None:
-        """Newly read points, later than all before."""
-
-    def found(self, findings: Sequence[Finding]) -> None:
-        """What has been found since the last call."""
-
-    def notice(self, snapshot: Snapshot) -> None:
-        """How it stands: a good moment to draw."""
-
-
 @contextmanager
-def view(settings: Settings, wanted: bool = True) -> Iterator[View]:
+def view(settings: Settings, wanted: bool = True) -> Iterator[Audience]:
     """The view of a run: a screen where there is a terminal and one is wanted."""
     from nandetect.render.curves import can_draw_braille
 
@@ -50,14 +37,23 @@ def view(settings: Settings, wanted: bool = True) -> Iterator[View]:
         yield shown
 
 
-class Lines:
+class Opening(Audience):
+    """What was found before the first step, printed in whole; `told` is what that was."""
+
+    def __init__(self, to_stderr: bool):
+        self.told: Sequence[Finding] = ()
+        self._to_stderr = to_stderr
+
+    def begun(self, findings: Sequence[Finding]) -> None:
+        self.told = findings
+        train_view.first(findings, self._to_stderr)
+
+
+class Lines(Audience):
     """Now and then a line, and each finding at once."""
 
     def __init__(self) -> None:
         self._say = live.plain_lines()
-
-    def chunk(self, history: History) -> None:
-        """Lines show the latest point only."""
 
     def found(self, findings: Sequence[Finding]) -> None:
         for finding in findings:
@@ -68,7 +64,7 @@ class Lines:
         self._say(line(snapshot))
 
 
-class Picture:
+class Picture(Audience):
     """Frames on a screen."""
 
     def __init__(self, screen: live.Screen, settings: Settings, braille: bool):
@@ -80,6 +76,10 @@ class Picture:
 
     def chunk(self, history: History) -> None:
         self._pieces.append(history)
+
+    def begun(self, findings: Sequence[Finding]) -> None:
+        self._findings.extend(findings)
+        self.draw()
 
     def found(self, findings: Sequence[Finding]) -> None:
         self._findings.extend(findings)
@@ -143,25 +143,3 @@ def line(now: Snapshot) -> str:
     """A run at one step, in one line."""
     rate = f"  {now.steps_per_second:,.0f} steps/s" if now.steps_per_second else ""
     return f"step {now.step}  loss {now.loss:.4g}  accuracy {now.accuracy:.1%}{rate}  gradient {now.gradient_norm:.3g}"
-
-
-def teller(view: View, record: Record) -> Callable[[Snapshot], None]:
-    """What tells both of a snapshot."""
-
-    def notice(snapshot: Snapshot) -> None:
-        history = point(snapshot)
-        record.chunk(history)
-        view.chunk(history)
-        view.notice(snapshot)
-
-    return notice
-
-
-def point(now: Snapshot) -> History:
-    """A snapshot as a history of one point."""
-    import numpy as np
-
-    from nandetect.history import History
-
-    series = {"loss": now.loss, "accuracy": now.accuracy, "gradient": now.gradient_norm}
-    return History(steps=np.array([now.step]), series={name: np.array([value], np.float32) for name, value in series.items()})

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nandetect.audience import Audience
 from nandetect.errors import UsageError
 from nandetect.records import plain
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from nandetect.train import Result, Settings
 
 
-class Record:
+class Record(Audience):
     """The record of one run, begun with the first thing that comes: what is refused before it trains leaves none."""
 
     def __init__(self, directory: Path | None, settings: Settings):
@@ -32,20 +33,21 @@ class Record:
         """The file, once there is one."""
         return self._book.path if self._book else None
 
+    def begun(self, findings: Sequence[Finding]) -> None:
+        self.found(findings)
+
     def chunk(self, history: History) -> None:
-        """Newly read points, later than all before."""
         if book := self._begun():
             book.append(history)
 
     def found(self, findings: Sequence[Finding]) -> None:
-        """What has been found."""
         if book := self._begun():
             book.note(findings)
 
     def finish(self, result: Result, summary: Sequence[str]) -> None:
         """Write what came of the run, and the summary as it was printed."""
         if book := self._begun():
-            book.note(result.findings)
+            book.settle(result.findings)
             told = plain(dataclasses.replace(result, findings=()))
             book.close("interrupted" if result.stopped == "interrupted" else "finished", result=told, summary=list(summary))
 

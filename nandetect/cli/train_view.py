@@ -1,8 +1,10 @@
-"""How `nandetect train` looks when it is done: the report where there is one, and a summary."""
+"""How `nandetect train` looks: what was found before its first step, and when it is done the reports and a summary."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,24 +12,28 @@ from nandetect.cli import findings_view
 from nandetect.records import plain
 
 if TYPE_CHECKING:
-    from nandetect.train import Result, Settings
+    from nandetect.records import Finding
+    from nandetect.train import Result, Settings, Toll
 
 
-def show(result: Result, kept: Path | None, to_stderr: bool) -> None:
-    """The reports, the summary, what else was found, and where the run is kept."""
+def first(findings: Sequence[Finding], to_stderr: bool) -> None:
+    """What the init audit found, before the first step."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    for line in findings_view.lines(findings):
+        stream.write(line + "\n")
+    if findings:
+        stream.write("\n")
+    stream.flush()
+
+
+def show(result: Result, told: Sequence[Finding], kept: Path | None, to_stderr: bool) -> None:
+    """The reports, the summary, what else was found but was not `told` before, and where the run is kept."""
     from rich.console import Console
 
-    from nandetect.render import terminal
-
     console = Console(stderr=to_stderr)
-    for finding in result.findings:
-        if finding.report:
-            terminal.show(finding.report, console)
-            console.file.write("\n")
-    lines = summary(result)
-    for finding in result.findings:
-        if finding.report is None:
-            lines += findings_view.lines(finding)
+    new = [finding for finding in result.findings if finding not in told]
+    findings_view.show([finding for finding in new if finding.report], console)
+    lines = [*summary(result), *findings_view.lines(finding for finding in new if not finding.report)]
     if kept:
         lines.append(f"`nandetect show {kept.stem}` prints this again, with the curves")
     console.file.write("\n".join(lines) + "\n")
@@ -48,13 +54,10 @@ def summary(result: Result) -> list[str]:
         lines.append(f"accuracy {result.accuracy:.1%} on {train}, {result.held_out_accuracy:.1%} on {held_out}")
     if result.overfit:
         lines.append(f"every training sample right in epoch {result.overfit.epoch}, after {result.overfit.seconds:.2f} s")
-    elif not any(finding.severity == "error" for finding in result.findings):
+    elif not result.failed:
         lines.append("no epoch yet in which every training sample was right")
     if result.toll:
         lines.append(cost(result.toll, result.init, any(finding.rule == "inputs-unscaled" for finding in result.findings)))
-    for finding in result.findings:
-        if finding.report is None and finding.step is not None:
-            lines += [f"error: {finding.message}", f"help: {finding.help}"]
     return lines
 
 

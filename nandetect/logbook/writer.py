@@ -64,7 +64,7 @@ class Logbook:
         self._waiting: list[History] = []
         self._findings: list[Finding] = []
         self._facts: dict[str, Any] = {}
-        self._closing = self._failed = False
+        self._closing = self._failed = self._settled = False
         self._owner = os.getpid()
         self.path: Path | None = None
         self._connection: sqlite3.Connection | None = None
@@ -103,6 +103,12 @@ class Logbook:
         if self._open():
             with self._lock:
                 self._findings.extend(findings)
+
+    def settle(self, findings: Iterable[Finding]) -> None:
+        """Put down what the run shows as a whole, in the place of all that was noted while it went."""
+        if self._open():
+            with self._lock:
+                self._findings, self._settled = list(findings), True
 
     def flush(self) -> None:
         """Write now what waits."""
@@ -149,21 +155,25 @@ class Logbook:
     def _write_alone(self) -> bool:
         """Write what waits, in one transaction; what could not be written waits on."""
         with self._lock:
-            waiting, findings, facts = self._waiting, self._findings, self._facts
-            self._waiting, self._findings, self._facts = [], [], {}
+            waiting, findings, facts, settled = self._waiting, self._findings, self._facts, self._settled
+            self._waiting, self._findings, self._facts, self._settled = [], [], {}, False
             chunks = self._chunks.copy(self._leaves)
-        if not (waiting or findings or facts):
+        if not (waiting or findings or facts or settled):
             return True
         assert self._connection is not None
         try:
             with store.transaction(self._connection):
                 chunks.add(self._connection, waiting)
+                if settled:
+                    self._connection.execute("DELETE FROM finding")
                 _write_findings(self._connection, findings)
                 store.state(self._connection, facts)
         except (OSError, sqlite3.Error) as error:
             with self._lock:
                 self._waiting = self._bounded([*waiting, *self._waiting])
-                self._findings, self._facts = [*findings, *self._findings], {**facts, **self._facts}
+                # What was settled meanwhile stands for all before it.
+                self._findings = self._findings if self._settled else [*findings, *self._findings]
+                self._facts, self._settled = {**facts, **self._facts}, self._settled or settled
             self._fail(f"the run's record is behind: {self.path} could not be written ({_short(error)}); trying again")
             return False
         self._chunks = chunks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -11,31 +11,34 @@ import jax
 import jax.numpy as jnp
 
 from nandetect import findings
+from nandetect.audience import Audience
 from nandetect.errors import NonFiniteError
 from nandetect.guarded import guard
+from nandetect.monitor import layout
+from nandetect.monitor.rules import judge
 from nandetect.records import Finding, Report
 from nandetect.train import toll
+from nandetect.train.judging import Judging
 from nandetect.train.ledger import Ledger
 from nandetect.train.prepare import Ready, batches, prepare
-from nandetect.train.settings import Result, Settings, Snapshot
+from nandetect.train.settings import Result, Settings
 from nandetect.train.start import audited
 from nandetect.train.step import accuracy
 
-Notice = Callable[[Snapshot], None]
-First = Callable[[tuple[Finding, ...]], None]
 # Steps between two looks: fewer than the ledger keeps the metrics of.
 _LOOK = 32
 
 
-def run(settings: Settings, notice: Notice = lambda snapshot: None, first: First = lambda findings: None) -> Result:
-    """Train as asked, telling `notice` now and then how it stands, and `first` what the init audit found, before the first step."""
+def run(settings: Settings, audience: Audience | None = None) -> Result:
+    """Train as asked, telling `audience` how it goes."""
     watched = settings.debug_nans or _flag("jax_debug_nans") or _flag("jax_debug_infs")
     # JAX's own checks stop with a bare error, and at the wrong place as often as not: the guard does their work.
     with configured(jax_enable_x64=settings.x64, jax_debug_nans=False, jax_debug_infs=False):
         ready = prepare(settings)
-        before = audited(ready) if settings.audit else ()
-        first(before)
-        return _run(ready, settings, notice, watched, before)
+        start = audited(ready) if settings.audit else ()
+        if audience:
+            audience.begun(start)
+        return _run(ready, settings, audience, watched, start)
 
 
 def _flag(name: str) -> bool:
@@ -55,10 +58,12 @@ def configured(**flags: bool) -> Iterator[None]:
             jax.config.update(name, value)
 
 
-def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool, before: tuple[Finding, ...]) -> Result:
+def _run(ready: Ready, settings: Settings, audience: Audience | None, watched: bool, start: tuple[Finding, ...]) -> Result:
     step: Any = guard(ready.step, check_every=_LOOK) if watched else ready.step
-    ledger = Ledger(ready.steps_per_epoch, ready.batch_size)
-    params, state = ready.params, ready.state
+    ledger = Ledger(ready.steps_per_epoch, ready.batch_size, layout.of(ready.params), *([audience.chunk] if audience else []))
+    judging = Judging(ledger.history, audience) if audience else None
+    params = last = ready.params
+    state = ready.state
     stopped: Literal["finished", "interrupted", "non-finite"] = "finished"
     report: Report | None = None
     try:
@@ -66,9 +71,13 @@ def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool, before
             for inputs, targets in batches(ready, settings.seed):
                 if ledger.entered >= ready.steps or (settings.time_limit and ledger.total_seconds >= settings.time_limit):
                     break
-                params, state, metrics = step(params, state, inputs, targets)
-                if ledger.enter(metrics) and (snapshot := ledger.snapshot()):
-                    notice(snapshot)
+                full = ledger.wants_all()
+                before, last = last, params
+                # Of the steps between, a guard need not keep what they do not read.
+                params, state, metrics = step(params, state, inputs, targets, before if full else params, full)
+                if ledger.enter(metrics["vitals"]) and audience and judging and (snapshot := ledger.snapshot()):
+                    judging.again()
+                    audience.notice(snapshot)
         except KeyboardInterrupt:
             stopped = "interrupted"
         ledger.settle()
@@ -76,9 +85,10 @@ def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool, before
             step.flush()
     except NonFiniteError as error:
         stopped, report = "non-finite", dataclasses.replace(error.report, label=f"loss {ready.loss} · {ready.dtype}", called_at=None)
+        ledger.settle(after_report=True)
     result = _result(ready, params, ledger, stopped, report)
-    cost = toll.quietly(ready, settings, ledger) if stopped == "finished" and toll.is_due(ready, ledger, before) else None
-    return dataclasses.replace(result, toll=cost, findings=(*before, *result.findings))
+    cost = toll.quietly(ready, settings, ledger) if stopped == "finished" and toll.is_due(ready, ledger, start) else None
+    return dataclasses.replace(result, toll=cost, findings=(*start, *result.findings))
 
 
 def _result(
@@ -113,6 +123,12 @@ def _result(
 
 
 def _findings(report: Report | None, params: Any, ledger: Ledger) -> tuple[Finding, ...]:
+    """What was not finite, and what else ails the run."""
+    judged = [finding for finding in judge(ledger.history()) if finding.severity != "note" and finding.rule != "non-finite"]
+    return (*_not_finite(report, params, ledger), *judged)
+
+
+def _not_finite(report: Report | None, params: Any, ledger: Ledger) -> tuple[Finding, ...]:
     """The report as a finding; in a run that nobody guarded, what the loss and the parameters show by themselves."""
     if report is not None:
         return (findings.non_finite(report),)

@@ -70,7 +70,7 @@ def prepare(settings: Settings, loaded: Data | None = None) -> Ready:
         batch_size=batch_size,
         params=params,
         state=optimizer.init(params),
-        step=jax.jit(step) if settings.jit else step,
+        step=jax.jit(step, static_argnames=("full",)) if settings.jit else step,
         steps_per_epoch=steps_per_epoch,
         steps=_steps(settings, steps_per_epoch),
     )

@@ -133,3 +133,8 @@ class Result:
     overfit: Reached | None
     toll: Toll | None = None
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a fault was found, and not only what could be better."""
+        return any(finding.severity == "error" for finding in self.findings)

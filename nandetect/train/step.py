@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from nandetect.data import Part
+from nandetect.monitor import measure
+from nandetect.monitor.measure import Given, together
+from nandetect.monitor.vitals import MISSING
 from nandetect.train.optimizers import Optimizer
 
 _CHUNK = 2048
@@ -23,13 +26,17 @@ class Stepped(NamedTuple):
     metrics: dict[str, jax.Array]
 
 
-Step = Callable[[Any, Any, Any, Any], Stepped]
+Step = Callable[..., Stepped]
 
 
 def make_step(apply: Callable[..., Any], loss: Callable[..., Any], optimizer: Optimizer) -> Step:
-    """The step over a mini-batch: loss, gradient, update."""
+    """The step over a mini-batch: loss, gradient, update.
 
-    def step(params: Any, state: Any, inputs: Any, labels: Any) -> Stepped:
+    With `full` (static; True or False) its metrics hold a row of vitals, a full measure of them or a light one, after the loss and the
+    number of samples that were right. `before` are the parameters that the step before began with; they are read by a full measure only.
+    """
+
+    def step(params: Any, state: Any, inputs: Any, labels: Any, before: Any = None, full: bool | None = None) -> Stepped:
         def objective(params: Any) -> tuple[Any, Any]:
             logits = apply(params, inputs)
             return loss(logits, labels), logits
@@ -37,10 +44,21 @@ def make_step(apply: Callable[..., Any], loss: Callable[..., Any], optimizer: Op
         (value, logits), grads = jax.value_and_grad(objective, has_aux=True)(params)
         correct = jnp.sum(jnp.argmax(logits, -1) == jnp.argmax(labels, -1))
         metrics = {"loss": value, "correct": correct, "gradient_norm": global_norm(grads)}
-        params, state = optimizer.update(params, state, grads)
-        return Stepped(params, state, metrics)
+        new, state = optimizer.update(params, state, grads)
+        if full is not None:
+            # A loss that is not finite is a fault in one place, which is not this.
+            metrics["vitals"] = together(
+                [jnp.where(jnp.isfinite(value), value, MISSING), correct], _vitals(full, grads, params, new, before)
+            )
+        return Stepped(new, state, metrics)
 
     return step
+
+
+def _vitals(full: bool, *trees: Any) -> jax.Array:
+    """The vitals from the gradients, the parameters, those after the step and those before the last one."""
+    leaves = [Given(grad=grad, param=param, new=new, old=old) for grad, param, new, old in zip(*map(jax.tree.leaves, trees), strict=True)]
+    return measure.full(leaves) if full else measure.light(leaves)
 
 
 def global_norm(grads: Any) -> jax.Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from nandetect.monitor import layout
 from nandetect.records import Finding
 from nandetect.train.ledger import Ledger
 from nandetect.train.optimizers import OPTIMIZERS
@@ -31,15 +32,15 @@ def toll(ready: Ready, settings: Settings, ledger: Ledger) -> Toll:
     assert ledger.best is not None
     goal_epoch, goal_loss = (ledger.overfit.epoch, None) if ledger.overfit else ledger.best
     seconds = min(max(ledger.seconds, _LEAST), _MOST)
-    twin = Ledger(ready.steps_per_epoch, ready.batch_size)
     params = parameters(ready, settings, SCHEME)
+    twin = Ledger(ready.steps_per_epoch, ready.batch_size, layout.of(params))
     state = OPTIMIZERS[settings.optimizer](settings.lr).init(params)
     until = time.perf_counter() + seconds
     for inputs, targets in batches(ready, settings.seed):
         if twin.entered >= goal_epoch * ready.steps_per_epoch or _arrived(twin, goal_loss) or time.perf_counter() > until:
             break
-        params, state, metrics = ready.step(params, state, inputs, targets)
-        twin.enter(metrics)
+        params, state, metrics = ready.step(params, state, inputs, targets, params, False)
+        twin.enter(metrics["vitals"])
     twin.settle()
     reached = _epoch(twin, goal_loss)
     return Toll(
