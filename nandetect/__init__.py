@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from nandetect.errors import NonFiniteError, NonFiniteWarning, UsageError
     from nandetect.guarded import guard
     from nandetect.health import Health, probe
+    from nandetect.monitor.monitor import Monitor
     from nandetect.records import Event, Finding, Fix, Frame, Operand, Report, Source
     from nandetect.replay import locate
 
@@ -21,6 +22,7 @@ _HOME = {
     "probe": "health",
     "Health": "health",
     "optax_health": "optax_health",
+    "Monitor": "monitor.monitor",
     "NonFiniteError": "errors",
     "NonFiniteWarning": "errors",
     "UsageError": "errors",
@@ -33,6 +35,7 @@ __all__ = [
     "Fix",
     "Frame",
     "Health",
+    "Monitor",
     "NonFiniteError",
     "NonFiniteWarning",
     "Operand",

@@ -1,0 +1,108 @@
+"""What was read of a run, joined into one history and kept within bounds. No JAX here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nandetect.history import History, Leaf
+from nandetect.monitor.vitals import LAYERS, MISSING, TOTALS, WHOLE
+
+# The most that a history may take, and the points at its beginning that are always kept.
+BYTES = 32 * 2**20
+_FIRST = 64
+# Of so many consecutive older points, the extreme ones are kept.
+_BUCKET = 16
+
+
+def history(leaves: tuple[Leaf, ...], steps: Sequence[int], metrics: Mapping[str, np.ndarray], vitals: np.ndarray) -> History:
+    """Points from what the program measured: `vitals` are float32[T, 2 + L * K], as `measure` gives them."""
+    vitals = np.where(vitals == np.float32(MISSING), np.float32(np.nan), vitals).astype(np.float32, copy=False)
+    whole = {name: vitals[:, at] for at, name in enumerate(WHOLE)}
+    columns = vitals[:, len(WHOLE) :].reshape(len(steps), len(leaves), len(LAYERS))
+    layers = {name: columns[:, :, at] for at, name in enumerate(LAYERS)}
+    totals = {name: _total(layers[name]) for name in TOTALS}
+    return History(leaves=leaves, steps=np.asarray(steps, np.int64), series={**metrics, **totals, **whole}, layers=layers)
+
+
+def _total(norms: np.ndarray) -> np.ndarray:
+    """The norm of all leaves together; NaN where none was measured."""
+    measured = ~np.isnan(norms)
+    total = np.sqrt(np.square(norms, dtype=np.float64).sum(axis=1, where=measured))
+    total = np.minimum(total, np.finfo(np.float32).max)
+    return np.where(measured.any(axis=1), total, np.nan).astype(np.float32)
+
+
+def joined(parts: Sequence[History]) -> History:
+    """Consecutive parts of one run as one history; what a part does not have is NaN there."""
+    if len(parts) == 1:
+        return parts[0]
+    leaves = next((part.leaves for part in reversed(parts) if part.leaves), ())
+    names = dict.fromkeys(name for part in parts for name in part.series)
+    series = {name: np.concatenate([part.series.get(name, _nothing(len(part))) for part in parts]) for name in names}
+    layers = {
+        name: np.concatenate([part.layers[name] if part.leaves else _nothing(len(part), len(leaves)) for part in parts]) for name in LAYERS
+    }
+    return History(leaves=leaves, steps=np.concatenate([part.steps for part in parts]), series=series, layers=layers)
+
+
+def _nothing(*shape: int) -> np.ndarray:
+    return np.full(shape, np.nan, np.float32)
+
+
+def at(history: History, points: np.ndarray) -> History:
+    """Some points of a history."""
+    series = {name: column[points] for name, column in history.series.items()}
+    layers = {name: column[points] for name, column in history.layers.items()}
+    return History(leaves=history.leaves, steps=history.steps[points], series=series, layers=layers)
+
+
+def thinned(history: History) -> History:
+    """The later half of a history as it is, and of the earlier half the points that say most.
+
+    Of every `_BUCKET` points there stay: the smallest and the largest gradient and loss, the first that is not finite, and the first of
+    which everything was measured.
+    """
+    middle = len(history) // 2
+    keep = set(range(min(_FIRST, middle))) | set(range(middle, len(history)))
+    bad, full = _is_bad(history), ~np.isnan(history.layers["weight"]).all(axis=1)
+    curves = [history.series[name] for name in ("gradient", "loss") if name in history.series]
+    for start in range(_FIRST, middle, _BUCKET):
+        rows = np.arange(start, min(start + _BUCKET, middle))
+        for mask in (bad, full):
+            keep.update(rows[mask[rows]][:1].tolist())
+        for curve in curves:
+            known = rows[np.isfinite(curve[rows])]
+            if len(known):
+                keep.update((int(known[curve[known].argmin()]), int(known[curve[known].argmax()])))
+    return at(history, np.array(sorted(keep), np.int64))
+
+
+def _is_bad(history: History) -> np.ndarray:
+    layers = history.layers
+    bad = ((layers["gradient_nonfinite"] > 0) | (layers["weight_nonfinite"] > 0)).any(axis=1)
+    return bad | ~np.isfinite(history.series["loss"]) if "loss" in history.series else bad
+
+
+class Points:
+    """The points of a run as they come, at most about `most_bytes` of them."""
+
+    def __init__(self, most_bytes: int = BYTES):
+        self._parts: list[History] = []
+        self._most_bytes = most_bytes
+
+    def add(self, part: History) -> None:
+        """Add what was read."""
+        self._parts.append(part)
+        points = sum(map(len, self._parts))
+        each = 4 * (len(part.leaves) * len(LAYERS) + len(part.series)) + 8
+        if points > max(self._most_bytes // each, 4 * _FIRST):
+            self._parts = [thinned(joined(self._parts))]
+
+    def history(self) -> History:
+        """All of it."""
+        if not self._parts:
+            return History(layers={name: np.zeros((0, 0), np.float32) for name in LAYERS})
+        self._parts = [joined(self._parts)]
+        return self._parts[0]
