@@ -54,7 +54,7 @@ HEALTHY = [
     Case("mlp-label-noise", partial(mlp, _SIZES), partial(digits, noise=0.2), partial(adam, 1e-3), seed=14, steps=700),
     Case("mlp-overfit", partial(mlp, _SIZES), partial(digits, samples=40), partial(adam, 4e-3), seed=15, batch=40, steps=1200),
     Case("mlp-overfit-sgd", partial(mlp, _SIZES), partial(digits, samples=64), partial(momentum, 0.05), seed=16, batch=16, steps=1200),
-    Case("mlp-fine-tune", partial(mlp, _SIZES), digits, partial(adam, 1e-3), seed=17, absent="layers[0]"),
+    Case("mlp-fine-tune", partial(mlp, _SIZES), digits, partial(adam, 1e-3), seed=17, absent="layers.0"),
     Case("mlp-zero-head", partial(mlp, _SIZES, zero_head=True), digits, partial(adam, 1e-3), seed=18),
     Case("mlp-bfloat16", partial(mlp, _SIZES), digits, partial(adam, 2e-3), seed=19, dtype="bfloat16"),
     Case("mlp-warmup-cosine", partial(mlp, _SIZES), digits, lambda: adamw(_warm(3e-3, 600), weight_decay=0.1), seed=20, steps=600),
@@ -62,6 +62,8 @@ HEALTHY = [
     Case("mlp-regression", partial(mlp, (4, 64, 64, 1), TANH, "lecun"), waves, partial(adam, 2e-3), seed=22, steps=800),
     Case("mlp-autoencoder", partial(mlp, (64, 32, 8, 32, 64)), digits, partial(adam, 2e-3), seed=23, loss=_autoencoder, steps=600),
     Case("mlp-reward", partial(mlp, (64, 64, 10)), digits, partial(adam, 1e-3), seed=24, loss=_reward, steps=800),
+    Case("mlp-float16", partial(mlp, _SIZES), digits, partial(sgd, 0.1), seed=37, dtype="float16"),
+    Case("mlp-float16-scaled", partial(mlp, _SIZES), digits, partial(sgd, 0.1), seed=38, dtype="float16", scale=1024.0),
     Case("cnn-sgd", cnn, digits, partial(momentum, 0.02), seed=25),
     Case("cnn-adam", cnn, digits, partial(adam, 2e-3), seed=26),
     Case("cnn-adam-batch-8", partial(cnn, channels=(8, 16, 32)), digits, partial(adam, 1e-3), seed=27, batch=8, steps=700),
@@ -82,6 +84,7 @@ def _sick(name: str, rules: str, *args: Any, **kw: Any) -> Case:
 
 
 HIGH, LOW = "learning-rate-high", "learning-rate-low"
+EXPLODING, OVERFLOW = "exploding-gradient", "overflow-headroom non-finite skipped-steps"
 SICK = [
     _sick("lr-high-mlp.sgd-1", HIGH, partial(mlp, _SIZES), digits, partial(sgd, 10.0), seed=1),
     _sick("lr-high-mlp.momentum-2", HIGH, partial(mlp, _SIZES), digits, partial(momentum, 1.0), seed=2),
@@ -123,32 +126,48 @@ SICK = [
     _sick("dead-relu-cnn-3", "dead-units", partial(cnn, bias=-10.0), digits, partial(adam, 1e-3), seed=3),
     _sick("dead-relu-rate-4", "dead-units learning-rate-high", partial(mlp, _SIZES), digits, partial(adam, 0.1), seed=4),
     _sick("dead-relu-rate-5", "dead-units learning-rate-high", partial(mlp, _SIZES), digits, partial(sgd, 3.0), seed=5),
-    _sick("exploding-rnn-1", "exploding-gradient", partial(rnn, 4, 32, 10, gain=2.5), partial(digits), partial(sgd, 0.01), seed=1),
-    _sick("exploding-rnn-2", "exploding-gradient", partial(rnn, 2, 32, 10, gain=1.6, act=jax.nn.relu), digits, partial(sgd, 0.01), seed=2),
-    _sick("exploding-rnn-3", "exploding-gradient", partial(rnn, 2, 48, 10, gain=3.0), digits, partial(adam, 1e-3), seed=3),
-    _sick("exploding-rnn-4", "exploding-gradient", partial(rnn, 2, 32, 10, gain=1.5, act=lambda x: x), digits, partial(adam, 1e-3), seed=4),
+    _sick("exploding-rnn-1", EXPLODING, partial(rnn, 1, 32, 10, gain=2.5), digits, partial(sgd, 0.01), seed=1),
+    _sick("exploding-rnn-2", EXPLODING, partial(rnn, 2, 32, 10, gain=1.6, act=jax.nn.relu), digits, partial(sgd, 0.01), seed=2),
+    _sick("exploding-rnn-3", EXPLODING, partial(rnn, 2, 48, 10, gain=3.0), digits, partial(adam, 1e-3), seed=3),
+    _sick("exploding-rnn-4", EXPLODING, partial(rnn, 2, 32, 10, gain=1.5, act=lambda x: x), digits, partial(adam, 1e-3), seed=4),
     _sick("detached-mlp-1", "frozen-parameters", partial(mlp, _SIZES, detach=1), digits, partial(sgd, 0.1), seed=1),
     _sick("detached-mlp-2", "frozen-parameters", partial(mlp, _DEEP, detach=4), digits, partial(adam, 1e-3), seed=2),
     _sick("detached-transformer-3", "frozen-parameters", partial(transformer, 16, 16, detach=True), markov, partial(adam, 1e-3), seed=3),
-    _sick("frozen-mlp-1", "frozen-parameters", partial(mlp, _SIZES), digits, partial(sgd, 0.1), seed=1, still="layers[0]"),
+    _sick("frozen-mlp-1", "frozen-parameters", partial(mlp, _SIZES), digits, partial(sgd, 0.1), seed=1, still="layers.0"),
     _sick("frozen-cnn-2", "frozen-parameters", cnn, digits, partial(adam, 1e-3), seed=2, still="conv2"),
-    _sick("frozen-transformer-3", "frozen-parameters", partial(transformer, 16, 16), markov, partial(adam, 1e-3), seed=3, still="blocks[0]"),
+    _sick("frozen-transformer-3", "frozen-parameters", partial(transformer, 16, 16), markov, partial(adam, 1e-3), seed=3, still="blocks.0"),
     _sick("frozen-rnn-4", "frozen-parameters", partial(rnn, 8, 32, 10), digits, partial(adam, 1e-3), seed=4, still="cell.wh"),
     _sick("shuffled-mlp-1", "loss-at-chance", partial(mlp, _SIZES), partial(digits, shuffled=True), partial(sgd, 0.05), seed=1),
     _sick("shuffled-mlp-2", "loss-at-chance", partial(mlp, _SIZES), partial(digits, shuffled=True), partial(adam, 1e-3), seed=2),
     _sick("shuffled-cnn-3", "loss-at-chance", cnn, partial(digits, shuffled=True), partial(adam, 1e-3), seed=3),
     _sick("shuffled-rnn-4", "loss-at-chance", partial(rnn, 8, 32, 10), partial(digits, shuffled=True), partial(adam, 1e-3), seed=4),
     _sick("shuffled-transformer-5", "loss-at-chance", partial(transformer, 16, 16), partial(markov, shuffled=True), partial(adam, 1e-3), seed=5),
-    _sick("float16-overflow-1", "overflow-headroom non-finite", partial(mlp, _SIZES), partial(digits, "raw"), partial(sgd, 1e-5), seed=1, dtype="float16", loss=lambda apply, p, x, y, k: cross_entropy(apply(p, x, k), y) * 100),
-    _sick("float16-overflow-2", "overflow-headroom non-finite", partial(mlp, _SIZES, scheme="unit"), digits, partial(sgd, 1e-6), seed=2, dtype="float16"),
-    _sick("float16-overflow-3", "overflow-headroom non-finite skipped-steps", partial(mlp, _SIZES), digits, partial(sgd, 0.01), seed=3, dtype="float16", scale=3e5, skip=True),
-    _sick("float16-underflow-4", "underflow", partial(mlp, _SIZES), digits, partial(sgd, 0.1), seed=4, dtype="float16", scale=1e-4),
-    _sick("float16-underflow-5", "underflow", partial(mlp, (64, *[64] * 4, 10), SIGMOID, "glorot"), digits, partial(sgd, 0.1), seed=5, dtype="float16", scale=1e-2),
-    _sick("float16-underflow-6", "underflow", cnn, digits, partial(sgd, 0.1), seed=6, dtype="float16", scale=1e-5),
+    _sick("float16-overflow-1", OVERFLOW, partial(mlp, _DEEP), partial(digits, "raw"), partial(sgd, 1e-4), seed=1, dtype="float16", scale=8192.0),
+    _sick("float16-overflow-2", OVERFLOW, partial(mlp, _SIZES), digits, partial(sgd, 0.05), seed=2, dtype="float16", scale=65536.0),
+    _sick("float16-overflow-3", OVERFLOW, partial(mlp, _SIZES), digits, partial(sgd, 0.01), seed=3, dtype="float16", scale=3e5, skip=True),
+    _sick("float16-overflow-4", OVERFLOW, cnn, digits, partial(adam, 1e-3), seed=4, dtype="float16", scale=30000.0),
+    _sick("float16-underflow-5", "underflow", partial(mlp, _SIZES), digits, partial(sgd, 1e3), seed=4, dtype="float16", scale=1e-4, unscale=False),
+    _sick("float16-underflow-6", "underflow", partial(mlp, (64, *[64] * 4, 10), SIGMOID, "glorot"), digits, partial(sgd, 0.1), seed=5, dtype="float16", scale=1e-2),
+    _sick("float16-underflow-7", "underflow", cnn, digits, partial(sgd, 0.1), seed=6, dtype="float16", scale=1e-5),
     _sick("skipped-steps-1", "skipped-steps", partial(mlp, _SIZES), digits, partial(sgd, 0.05), seed=1, spoil=0.05, skip=True),
     _sick("skipped-steps-2", "skipped-steps", cnn, digits, partial(adam, 1e-3), seed=2, spoil=0.3, skip=True),
     _sick("skipped-steps-3", "skipped-steps", partial(transformer, 16, 16), markov, partial(adam, 1e-3), seed=3, spoil=1.0, skip=True),
     _sick("skipped-steps-4", "skipped-steps", partial(rnn, 8, 32, 10), digits, partial(adam, 1e-3), seed=4, spoil=0.1, skip=True),
     _sick("nonfinite-1", "non-finite", partial(mlp, _SIZES), digits, partial(sgd, 0.05), seed=1, spoil=0.01),
+]
+
+
+def spiked(name: str, *args: Any, steps: int = 3000, **kw: Any) -> Case:
+    """A healthy run of which 40 steps' gradients are multiplied by 3, none within 20 of another."""
+    rng = np.random.default_rng(kw["seed"])
+    places = np.sort(rng.choice(np.arange(150, steps - 20, 20), 40, replace=False)) + rng.integers(0, 5, 40)
+    return Case(name, *args, steps=steps, batch=64, spikes=tuple(int(place) for place in places), **kw)
+
+
+SPIKED = [
+    spiked("spikes-mlp-sgd", partial(mlp, _SIZES), partial(digits, noise=0.1), partial(sgd, 0.02), seed=51),
+    spiked("spikes-mlp-adam", partial(mlp, _SIZES), partial(digits, noise=0.3), partial(adam, 3e-4), seed=52),
+    spiked("spikes-transformer-adam", partial(transformer, 16, 16), markov, partial(adam, 1e-3), seed=53),
+    spiked("spikes-transformer-adamw", partial(transformer, 16, 16), markov, lambda: adamw(_warm(2e-3, 3000), weight_decay=0.05), seed=54),
 ]
 CASES = HEALTHY + SICK

@@ -56,7 +56,7 @@ def init_scale(course: Course) -> list[Finding]:
     if large and (loud(course) or elasticity(course, slice(0, _FIRST)) > EXPLODING):
         return [_scale(course, large, scales, "too large", f"the loss starts at {course.first_loss:.3g}")]
     small = [kernel for kernel in hidden if 0 < scales[kernel] < SMALL_SCALE]
-    if small and len(hidden) > 2 and unlearned(course) and faded(course):
+    if small and len(hidden) > 2 and unlearned(course) and math.isfinite(course.last_loss) and faded(course):
         return [_scale(course, small, scales, "too small", "hardly any signal comes through")]
     return []
 
@@ -87,11 +87,18 @@ def init_symmetry(course: Course) -> list[Finding]:
 # The norm of the gradient times that of the weights, over the loss: by which factor of itself the loss would change with the weights.
 # Measured at the start of healthy runs: 4 to 110; where it explodes in depth or time: from 10,000 upwards.
 EXPLODING = 3000.0
+_LOGITS = 1.5
 
 
 def elasticity(course: Course, window: slice) -> float:
-    """||g|| ||w|| / |loss|, without a unit; losses below 1 count as 1."""
+    """||g|| ||w|| / |loss|, without a unit; losses below 1 count as 1.
+
+    The last bias has the gradient of the logits, whose norm is 1.4 at most for a cross-entropy: where it is larger, the loss is scaled.
+    """
     loss = np.maximum(np.abs(course.loss[window]), 1.0)
+    last = course.kernels[-1].bias if course.kernels else None
+    if last is not None:
+        loss = loss * np.maximum(np.nan_to_num(course.layer("gradient")[window, last]) / _LOGITS, 1.0)
     gradient, weight = course.series("gradient")[window], course.series("weight")[window]
     with np.errstate(over="ignore", invalid="ignore"):
         value = gradient * weight / np.where(np.isfinite(loss), loss, 1.0)
@@ -99,13 +106,14 @@ def elasticity(course: Course, window: slice) -> float:
 
 
 def sources(course: Course) -> list[Kernel]:
-    """The kernels that are given the inputs: those of the first layer, and those as wide at their input as no layer at its output."""
+    """The kernels that are given the inputs: of the first layers those that are as wide at their input as no layer at its output."""
     if not course.kernels:
         return []
     first = layer_of(course.kernels[0].path)
     wide = {kernel.outputs for kernel in course.kernels} | {leaf.shape[0] for leaf in course.leaves if len(leaf.shape) == 1}
-    beginning = course.kernels[: max(len(course.kernels) // 2, 1)]
-    return [kernel for kernel in beginning if layer_of(kernel.path) == first or kernel.inputs not in wide]
+    beginning = [kernel for kernel in course.kernels if layer_of(kernel.path) == first] if first else list(course.kernels)
+    beginning += [kernel for kernel in course.kernels[: len(course.kernels) // 2] if kernel not in beginning]
+    return [kernel for kernel in beginning if kernel.inputs not in wide] or [course.kernels[0]]
 
 
 def loud(course: Course) -> bool:
@@ -117,20 +125,20 @@ def loud(course: Course) -> bool:
 
 def unlearned(course: Course) -> bool:
     """Whether the loss is about what it was at the start, or above, or not finite."""
+    if course.broken:
+        return True
     if not np.isfinite(course.loss).any():
         return False
-    if course.points > 1 and not np.isfinite(course.loss[course.recent]).any():
-        return True
     return course.last_loss > 0.9 * min(course.first_loss, _guess(course))
 
 
 def faded(course: Course) -> bool:
     """Whether the weights have next to no say in the loss: their elasticity is below 1e-3 in every kernel, at most of the points."""
-    loss = np.maximum(np.abs(course.loss), 1.0)[:, None]
+    loss = np.maximum(np.abs(course.loss[course.full]), 1.0)[:, None]
     places = [kernel.leaf for kernel in course.kernels[:-1] if course.trained[kernel.leaf]]
-    if not places:
+    if not places or not len(course.full) or not (np.nan_to_num(course.layer("gradient_nonfinite")) == 0).all():
         return False
-    flow = course.layer("gradient")[:, places] * course.layer("weight")[:, places] / loss
+    flow = course.layer("gradient")[course.full][:, places] * course.layer("weight")[course.full][:, places] / loss
     return bool(middle(np.nanmax(np.where(np.isfinite(flow), flow, 0), 1)) < QUIET_FLOW)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import warnings
@@ -18,10 +19,13 @@ _RECENT = 400
 
 
 class Course:
-    """A history with what several rules need of it. Arrays are float64[T] or float32[T, L]; NaN where nothing was measured."""
+    """A history with what several rules need of it. Arrays are float64[T] or float32[T, L]; NaN where nothing was measured.
 
-    def __init__(self, history: History):
-        self.history = history
+    `broken`: whether the run went on to a step that was not finite, before which this history ends.
+    """
+
+    def __init__(self, history: History, broken: bool = False):
+        self.history, self.broken = history, broken
         self.leaves = history.leaves
         self.steps = history.steps
         self.points = len(history)
@@ -55,6 +59,16 @@ class Course:
         return slice(max(self.points - min(max(self.points // 4, 20), _RECENT), 0), self.points)
 
     @functools.cached_property
+    def full(self) -> np.ndarray:
+        """The points at which everything was measured (int64): of most steps a Monitor measures the norms of the gradients only."""
+        return np.flatnonzero(np.isfinite(self.layer("gradient_zero")).any(1) | np.isfinite(self.layer("weight")).any(1))
+
+    @property
+    def late(self) -> np.ndarray:
+        """The last quarter of those points, 8 of them at least."""
+        return self.full[-max(len(self.full) // 4, 8) :]
+
+    @functools.cached_property
     def trained(self) -> np.ndarray:
         """bool[L]: the leaves for which gradients were given."""
         return np.isfinite(self.layer("gradient")).any(0) if self.points else np.zeros(len(self.leaves), bool)
@@ -81,6 +95,19 @@ class Course:
         """float64[T]: the norm of the update over that of the parameters, all leaves together."""
         return divided(self.series("update"), self.series("weight"))
 
+    def kept(self, window: slice) -> float:
+        """Which part of its slope along the update the loss kept to the end of the step: 1 a timid step, 0 one to the lowest point, below it over.
+
+        The sum of `along_before` over that of `along` one step earlier, in a stretch of points. The two are of different batches, so that
+        noise counts as nothing kept: a labelling that means nothing gives 0. On a quadratic 1 - 2/headroom (arXiv 2601.16979).
+        """
+        rows = np.arange(self.points)[window]
+        rows = rows[(rows > 0) & (self.steps[rows] == self.steps[rows - 1] + 1)]
+        before, along = self.series("along_before")[rows], self.series("along")[rows - 1]
+        both = np.isfinite(before) & np.isfinite(along)
+        total = along[both].sum()
+        return float(before[both].sum() / total) if both.sum() > 2 and total else math.nan
+
     def input_scale(self, kernel: Kernel, window: slice) -> float:
         """The root mean square of what a layer is given, from its gradients alone.
 
@@ -96,6 +123,13 @@ class Course:
         """The root mean square of a kernel's weights times the root of its fan-in: 1 is LeCun's initial scale, 1.41 He's."""
         norm = middle(self.layer("weight")[window, kernel.leaf])
         return norm / math.sqrt(self.leaves[kernel.leaf].size) * math.sqrt(kernel.inputs)
+
+
+def until(history: History, points: int) -> History:
+    """The first points of a history."""
+    series = {name: column[:points] for name, column in history.series.items()}
+    layers = {name: column[:points] for name, column in history.layers.items()}
+    return dataclasses.replace(history, steps=history.steps[:points], series=series, layers=layers)
 
 
 def divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -99,22 +99,22 @@ def skipped_points(course: Course) -> np.ndarray:
 
 def broken_points(course: Course) -> np.ndarray:
     """bool[T]: something was not finite, and no one threw it away."""
-    # The last point's parameters have not been seen to stay yet: what became of the one before it is the best guess.
-    bad, skipped = bad_gradient(course), skipped_points(course)
-    broken = (bad & ~skipped) | (bad_loss(course) & ~skipped)
-    if course.points > 1 and broken[-1] and not broken[:-1].any() and skipped.any():
-        broken[-1] = False
-    return broken
+    return (bad_gradient(course) | bad_loss(course)) & ~_stayed(course)
 
 
 def _stayed(course: Course) -> np.ndarray:
-    """bool[T]: the parameters of this point are those of the one after or before; parameters that turned NaN have norm 0 and stay nothing."""
-    weight = course.layer("weight")
-    alive = np.nansum(weight, 1) > 0
-    moved = np.ones(course.points + 1, bool)
-    if course.points > 1:
-        moved[1:-1] = (np.nan_to_num(weight[1:]) != np.nan_to_num(weight[:-1])).any(1)
-    return alive & (~moved[1:] | ~moved[:-1])
+    """bool[T]: what was not finite at this point did not reach the parameters, since a later point is sound, or says that they are.
+
+    At the last point only the update can say it.
+    """
+    bad = bad_gradient(course) | bad_loss(course)
+    broken = np.nan_to_num(course.layer("weight_nonfinite")).sum(1)
+    known = np.isfinite(course.layer("weight_nonfinite")).any(1)
+    sound = (~bad & np.isfinite(course.layer("gradient")).any(1)) | (known & (broken == 0))
+    later = np.zeros(course.points, bool)
+    later[:-1] = np.logical_or.accumulate(sound[::-1])[::-1][1:]
+    still = course.layer("update_zero")
+    return later | (np.isfinite(still).any(1) & (np.nan_to_num(still, nan=1.0) == 1).all(1))
 
 
 def _without_calibration(skipped: np.ndarray) -> np.ndarray:

@@ -117,4 +117,4 @@ def _all_lost(course: Course, place: int) -> bool:
     """Whether nearly all elements are exactly 0 though the largest that are left are nearly 0 too."""
     largest = float(middle(course.layer("gradient_max")[course.recent, place]))
     zero = float(middle(course.layer("gradient_zero")[course.recent, place]))
-    return course.leaves[place].dtype == "float16" and zero > 0.8 and largest < 2.0**-14 and course.last_loss > 0.05
+    return course.leaves[place].dtype == "float16" and zero > 0.8 and largest < 2.0**-14 and not course.last_loss < 0.01 * abs(course.first_loss)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from nandetect.findings import CODES
@@ -9,60 +11,108 @@ from nandetect.monitor.rules.course import Course
 from nandetect.monitor.rules.words import times
 from nandetect.records import Finding
 
-# The median and the median deviation of ln(norm) over this many steps before; mean and sigma hide themselves after one large spike.
+# What is usual is read from so many steps before; a mean and a sigma would hide themselves after one large spike.
 WINDOW = 128
-# Beyond so many deviations and so many times the median (DETECTORS 5.3, and `benchmarks/training_health.py`).
-DEVIATIONS = 6.0
-FACTOR = 2.0
-# A spike is over soon: it must also stand out from the steps that follow. A gradient that grows and stays is no spike.
-_AFTER = 8
-_ABOVE_AFTER = 1.5
-_LEAST_AFTER = 3
+# A spike lies so many robust deviations, and so many times, over what is usual (DETECTORS 5.3, where 6 and 2 of the plain norm found all
+# and gave no false alarm); and so many times over the 95th percentile of the window, which is where heavy tails show.
+PLAIN, PLAIN_FACTOR = 6.0, 2.4
+# The same against what is usual of a batch with that loss: half and more of the spread of ln(norm) goes with the batch's loss.
+GIVEN_LOSS, GIVEN_LOSS_FACTOR = 3.7, 2.1
+TAIL = 2.0
+# A spike is over soon: it must stand out from the steps that follow too. A gradient that grows and stays is no spike.
+_AFTER, _ABOVE_AFTER, _LEAST_AFTER = 8, 1.5, 3
 _LEAST_BEFORE = 32
-_SIEVE = 0.4
+# What a spike is over the mean of the 16 steps before, at the least: a sieve, so that medians are taken at few points.
+_SIEVE = 0.3
+_TUKEY = 2.5
+# One spike is something to look at; healthy recurrent nets have one in some thousand steps. More than these, or one so large, are a fault.
+OFTEN, _SEVERAL, LARGE = 3e-3, 4, 10.0
 
 
 def spikes(course: Course) -> list[Finding]:
-    """A finding for each spike of the gradient's norm."""
+    """A finding for each spike of the gradient's norm: a note, and a warning where they are many or one is tenfold."""
     gradient = course.series("gradient")
-    return [_finding(course, at, gradient[at], usual) for at, usual in found(gradient)]
+    places = found(gradient, course.loss)
+    often = len(places) >= _SEVERAL and len(places) >= OFTEN * course.points
+    return [_finding(course, at, gradient[at], usual, often) for at, usual in places]
 
 
-def found(norm: np.ndarray) -> list[tuple[int, float]]:
+def found(norm: np.ndarray, loss: np.ndarray | None = None) -> list[tuple[int, float]]:
     """The points at which a series of norms (float64[T]) spikes, each with the norm that was usual there.
 
-    ln(norm) must lie 6 robust standard deviations (1.4826 times the median absolute deviation) above the median of the 128 points before,
-    and at least ln 2 above it.
+    ln(norm) is held against the 128 points before, by itself, and as a straight line in time and in the logarithm of the batch's `loss`
+    (float64[T]), fitted with outliers drawn in.
     """
     # An intermittent zero or a gap is no part of what is usual.
-    kept = np.flatnonzero(np.isfinite(norm) & (norm > 0))
+    known = np.isfinite(norm) & (norm > 0)
+    if not known.any():
+        return []
+    if loss is not None and np.isfinite(loss[known]).mean() > 0.9:
+        known &= np.isfinite(loss)
+    kept = np.flatnonzero(known)
     if len(kept) < _LEAST_BEFORE + _LEAST_AFTER:
         return []
     logs = np.log(norm[kept])
+    losses = np.log(np.abs(loss[kept]) + 1e-12) if loss is not None and np.isfinite(loss[kept]).all() else np.zeros(len(kept))
     spiking: list[tuple[int, float]] = []
-    for at in _candidates(logs):
-        before = logs[max(at - WINDOW, 0) : at]
-        usual = np.median(before)
-        deviation = 1.4826 * np.median(np.abs(before - usual))
-        after = np.median(logs[at + 1 : at + 1 + _AFTER])
-        stands_out = logs[at] - usual > max(DEVIATIONS * deviation, np.log(FACTOR))
-        if stands_out and logs[at] - after > np.log(_ABOVE_AFTER) and not (spiking and kept[at] == spiking[-1][0] + 1):
-            spiking.append((int(kept[at]), float(np.exp(usual))))
-    return spiking
+    for points, width in _batches(_candidates(logs), (32, 64, WINDOW)):
+        over, usual = _over(logs, losses, points, width)
+        after = np.array([np.median(logs[at + 1 : at + 1 + _AFTER]) for at in points])
+        stand = over & (logs[points] - after > np.log(_ABOVE_AFTER))
+        spiking += [(int(kept[at]), float(np.exp(level))) for at, level in zip(points[stand], usual[stand], strict=True)]
+    return [one for at, one in enumerate(spiking) if at == 0 or one[0] != spiking[at - 1][0] + 1]
 
 
 def _candidates(logs: np.ndarray) -> np.ndarray:
-    """Points above both neighbourhoods by what a spike must be: a quick sieve, so that medians are taken at few points."""
-    last = len(logs) - _LEAST_AFTER
+    """Points over the mean of those just before by less than a spike is: two spikes among 16 do not hide a third."""
     width = 2 * _AFTER
     padded = np.concatenate([np.full(width, logs[0]), logs])
-    # Over the mean of the steps just before by less than a spike is over the median: two spikes among 16 do not hide a third.
     sums = np.cumsum(np.concatenate([[0.0], padded]))
     before = (sums[width:-1] - sums[:-1][: len(logs)]) / width
-    return np.flatnonzero((logs > before + _SIEVE) & (np.arange(len(logs)) >= _LEAST_BEFORE) & (np.arange(len(logs)) < last))
+    places = np.arange(len(logs))
+    return np.flatnonzero((logs > before + _SIEVE) & (places >= _LEAST_BEFORE) & (places < len(logs) - _LEAST_AFTER))
 
 
-def _finding(course: Course, at: int, norm: float, usual: float) -> Finding:
+def _batches(points: np.ndarray, widths: tuple[int, ...]) -> Iterator[tuple[np.ndarray, int]]:
+    """The points by how long a window lies before them, a few hundred at a time."""
+    for width, above in zip(widths, (*widths[1:], None), strict=True):
+        chosen = points[(points >= width) & (points < above if above else True)]
+        for start in range(0, len(chosen), 512):
+            yield chosen[start : start + 512], width
+
+
+def _over(logs: np.ndarray, losses: np.ndarray, points: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """bool[C]: the points that stand out from the `width` before; float64[C]: ln of the norm that was usual there."""
+    rows = points[:, None] + np.arange(-width, 0)
+    before, now = logs[rows], logs[points]
+    usual = np.median(before, 1)
+    plain = _stands_out(now - usual, before - usual[:, None], PLAIN, PLAIN_FACTOR)
+    lines = np.stack([np.ones(rows.shape), np.broadcast_to(np.arange(-width, 0) / width, rows.shape), losses[rows]], 2)
+    here = np.stack([np.ones(len(points)), np.zeros(len(points)), losses[points]], 1)
+    middle = losses[rows].mean(1)
+    lines[:, :, 2] -= middle[:, None]
+    here[:, 2] -= middle
+    normal = np.einsum("cwi,cwj->cij", lines, lines) + 1e-6 * np.eye(3)
+    drawn = before
+    for _ in range(2):
+        fit = np.linalg.solve(normal, np.einsum("cwi,cw->ci", lines, drawn)[:, :, None])[:, :, 0]
+        line = np.einsum("cwi,ci->cw", lines, fit)
+        rest = before - line
+        spread = 1.4826 * np.median(np.abs(rest - np.median(rest, 1, keepdims=True)), 1, keepdims=True) + 1e-6
+        drawn = line + np.clip(rest, -_TUKEY * spread, _TUKEY * spread)
+    centre = np.median(rest, 1)
+    expected = np.einsum("ci,ci->c", here, fit) + centre
+    given_loss = _stands_out(now - expected, rest - centre[:, None], GIVEN_LOSS, GIVEN_LOSS_FACTOR)
+    return plain | given_loss, np.where(plain, usual, expected)
+
+
+def _stands_out(above: np.ndarray, rest: np.ndarray, deviations: float, factor: float) -> np.ndarray:
+    deviation = 1.4826 * np.median(np.abs(rest), 1)
+    tail = np.partition(rest, -max(rest.shape[1] // 20, 1), axis=1)[:, -max(rest.shape[1] // 20, 1)]
+    return above > np.maximum(np.maximum(deviations * deviation, TAIL * tail), np.log(factor))
+
+
+def _finding(course: Course, at: int, norm: float, usual: float, often: bool) -> Finding:
     step = int(course.steps[at])
     columns = course.layer("gradient")
     layer = None
@@ -77,7 +127,7 @@ def _finding(course: Course, at: int, norm: float, usual: float) -> Finding:
     return Finding(
         rule="gradient-spike",
         code=CODES["gradient-spike"],
-        severity="warning",
+        severity="warning" if often or norm > LARGE * usual else "note",
         message=f"the gradient of step {step} is {times(norm / usual)} what is usual there: {norm:.3g} against {usual:.3g}",
         cause="one batch's gradient stands far out",
         layer=layer,

@@ -19,6 +19,7 @@ _MOST, _HALF = 0.75, 0.5
 # With few samples in a batch, whose ReLUs are off differs from step to step; dead units are the same ones in all.
 _STEADY = 0.03
 _WIDE = 4
+_LOOKS = 8
 # Half a unit in the last place, relative to a number: an update below it is rounded away.
 _ROUNDING = {"bfloat16": 2.0**-9, "float16": 2.0**-12}
 
@@ -33,6 +34,7 @@ def frozen_parameters(course: Course) -> list[Finding]:
         found.append(_frozen(course, detached, "no gradient reaches", "its gradient is exactly 0: detached from the loss", _DETACHED, 0.0))
     update = course.layer("update")
     still = [place for place in _never(update, course.trained) if place not in silent(course)]
+    still = still if _has_kernel(course, still) else []
     moving = np.isfinite(update).any() and (np.nan_to_num(update) > 0).any(0)
     if still and (moving.any() or (np.nan_to_num(course.series("gradient")) > 0).any()):
         cause = "its gradient arrives and its update is exactly 0" if moving.any() else "every update is exactly 0"
@@ -80,11 +82,11 @@ def dead_units(course: Course) -> list[Finding]:
     reasons = behind_dead(course)
     found = []
     for kernel in course.kernels[:-1]:
-        share = idle(course, kernel)[course.recent]
+        share = idle(course, kernel)[course.late]
         if kernel.leaf in silent(course) and kernel.leaf not in reasons:
             continue
         share = share[np.isfinite(share)]
-        if len(share) < ENOUGH // 2 or kernel.outputs < _WIDE:
+        if len(share) < _LOOKS or kernel.outputs < _WIDE:
             continue
         least = float(share.min())
         steady = share.std() < _STEADY or least >= 0.95
@@ -109,8 +111,8 @@ def silent(course: Course) -> list[int]:
     zero = course.trained & (np.nan_to_num(gradient, nan=0.0) == 0).all(0) & np.isfinite(gradient).any(0)
     if not zero.any() or not (np.nan_to_num(gradient) > 0).any() or np.isin(True, bad_gradient(course)[course.recent]).all():
         return []
-    kernels = {kernel.leaf for kernel in course.kernels}
-    return [int(place) for place in np.flatnonzero(zero)] if zero[list(kernels)].any() or not kernels else []
+    places = [int(place) for place in np.flatnonzero(zero)]
+    return places if _has_kernel(course, places) else []
 
 
 def behind_dead(course: Course) -> set[int]:
@@ -179,6 +181,12 @@ def _frozen(course: Course, places: list[int], what: str, cause: str, help: str,
     )
 
 
+def _has_kernel(course: Course, places: list[int]) -> bool:
+    """Whether a kernel is among the leaves, where the model has any: the bias before a normalisation may well have no gradient."""
+    kernels = {kernel.leaf for kernel in course.kernels}
+    return bool(kernels & set(places)) or not kernels
+
+
 def _never(column: np.ndarray, trained: np.ndarray) -> list[int]:
     """The trained leaves, kernels or not, whose column was measured and 0 at every point."""
     measured = np.isfinite(column)
@@ -187,8 +195,10 @@ def _never(column: np.ndarray, trained: np.ndarray) -> list[int]:
 
 def _constant(course: Course) -> list[int]:
     """The trained leaves whose norm never changed, though they were updated."""
-    weight, update = course.layer("weight"), course.layer("update")
-    same = (weight == weight[0]).all(0) & (weight[0] > 0) if course.points else np.zeros(len(course.leaves), bool)
+    weight, update = course.layer("weight")[course.full], course.layer("update")[course.full]
+    if not len(weight):
+        return []
+    same = (np.nan_to_num(weight) == np.nan_to_num(weight[0])).all(0) & (np.nan_to_num(weight[0]) > 0)
     return [int(place) for place in np.flatnonzero(same & course.trained & (np.nan_to_num(update) > 0).all(0))]
 
 

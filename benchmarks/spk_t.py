@@ -1,0 +1,1 @@
+from health_cases import SPIKED as CASES
