@@ -145,14 +145,26 @@ def rnn(inputs: int, hidden: int, classes: int, gain: float = 1.0, act: Any = TA
 
 
 def transformer(
-    vocabulary: int, length: int, width: int = 32, heads: int = 2, blocks: int = 2, scale: float = 0.02, causal: bool = True, detach: bool = False
+    vocabulary: int,
+    length: int,
+    width: int = 32,
+    heads: int = 2,
+    blocks: int = 2,
+    scale: float = 0.02,
+    causal: bool = True,
+    detach: bool = False,
 ) -> Model:
     """Pre-norm, learned positions, GPT-2's initial scale; a next-token head (or a class read off the last position, by the loss)."""
 
     def init(key: Any) -> Params:
         keys = iter(jax.random.split(key, 3 + 4 * blocks))
-        drawn = lambda *shape: jax.random.normal(next(keys), shape) * scale
-        norm = lambda: {"scale": jnp.ones(width), "bias": jnp.zeros(width)}
+
+        def drawn(*shape: int) -> Any:
+            return jax.random.normal(next(keys), shape) * scale
+
+        def norm() -> Any:
+            return {"scale": jnp.ones(width), "bias": jnp.zeros(width)}
+
         return {
             "embed": drawn(vocabulary, width),
             "position": drawn(length, width),

@@ -20,8 +20,9 @@ class Case:
     """A run and what should be said of it: one of the rules `expected`, none where that is empty.
 
     `absent` names parameters (by a part of their path) that are not trained and whose gradient is not given, `still` those whose update is
-    zero. `scale` multiplies the loss before it is differentiated and, with `unscale`, divides the gradients that the optimizer is given. `skip` keeps the parameters where a gradient
-    is not finite. `spoil` is the share of steps whose gradient is made inf. `spikes` are steps whose gradient is multiplied by `factor`.
+    zero. `scale` multiplies the loss before it is differentiated and, with `unscale`, divides the gradients that the optimizer is given.
+    `skip` keeps the parameters where a gradient is not finite. `spoil` is the share of steps whose gradient is made inf. `spikes` are
+    steps whose gradient is multiplied by `factor`.
     """
 
     name: str
@@ -54,7 +55,7 @@ def watch(case: Case) -> tuple[nd.Monitor, Any]:
     model, task, tx = case.model(), case.task(), case.optimizer()
     key = jax.random.key(case.seed)
     start = params = jax.tree.map(lambda leaf: leaf.astype(case.dtype), model.init(jax.random.fold_in(key, 1)))
-    leaves, structure = jax.tree.flatten(params)
+    structure = jax.tree.structure(params)
     paths = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
     absent = [bool(case.absent) and case.absent in path for path in paths]
     still = [bool(case.still) and case.still in path for path in paths]

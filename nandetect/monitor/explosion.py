@@ -1,7 +1,8 @@
-"""The exploding-gradient report: which layer's gradient grew first, when and by how much, as a record that a renderer draws. No JAX here."""
+"""The exploding-gradient report as a record: which layer's gradient grew first, when and by how much. No JAX here."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,9 +48,9 @@ class Growth:
 class Explosion:
     """How the gradient exploded.
 
-    `growths` are of the kernels, from the input to the output; `first` is the one that grew first, None where the gradient was as large from
-    the first step. `steps` are the first steps of the picture's columns, and `until` the last one's last; `levels` has a row for each kernel
-    and the log10 of the largest gradient norm of each column: None where none was measured, inf where it was not finite.
+    `growths` are of the kernels, from the input to the output; `first` is the one that grew first, None where the gradient was as large
+    from the first step. `steps` are the first steps of the picture's columns, and `until` the last one's last; `levels` has a row for each
+    kernel and the log10 of the largest gradient norm of each column: None where none was measured, inf where it was not finite.
     """
 
     growths: tuple[Growth, ...]
@@ -63,7 +64,11 @@ class Explosion:
 
 def explosion(history: History, findings: Sequence[Finding] | None = None, columns: int = 48) -> Explosion | None:
     """The report of a run whose gradient exploded, None of any other. `findings` are those of `judge`, where the caller has them."""
-    findings = judge(history) if findings is None else findings
+    with np.errstate(all="ignore"):
+        return _explosion(history, judge(history) if findings is None else findings, columns)
+
+
+def _explosion(history: History, findings: Sequence[Finding], columns: int) -> Explosion | None:
     told = sorted((finding for finding in findings if finding.rule in TOLD_BY), key=lambda finding: TOLD_BY.index(finding.rule))
     loud = [finding for finding in told if finding.severity != "note"]
     course = Course(history)
@@ -88,7 +93,7 @@ def explosion(history: History, findings: Sequence[Finding] | None = None, colum
         first=first,
         steps=tuple(int(course.steps[edge]) for edge in edges[:-1]),
         until=int(course.steps[edges[-1] - 1]),
-        levels=tuple(tuple(_level(norms[a:b, at]) for a, b in zip(edges[:-1], edges[1:], strict=True)) for at in range(len(places))),
+        levels=tuple(tuple(_level(norms[a:b, at]) for a, b in itertools.pairwise(edges)) for at in range(len(places))),
         broken=int(course.steps[broken[0]]) if broken.size else None,
         cause=loud[0],
     )

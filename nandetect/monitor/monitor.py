@@ -21,7 +21,7 @@ from nandetect.monitor import layout
 from nandetect.monitor.measure import Given, level_at, measure
 from nandetect.monitor.points import Points, history
 from nandetect.monitor.rules import judge
-from nandetect.monitor.vitals import FULL, LAYERS, MISSING, TOTALS, WHOLE, level
+from nandetect.monitor.vitals import FULL, LAYERS, TOTALS, WHOLE, level
 from nandetect.records import Finding
 
 # Steps that may wait to be read; the last few of them are likely to be on their way still.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from nandetect.monitor.explosion import Explosion, Growth
 
 SHADES, PLAIN_SHADES = " ░▒▓█", " .-+#"
-_BROKEN, _PLAIN_BROKEN = "×", "X"
+BROKEN = "x"
 _COLOURS = ("default", "blue", "cyan", "yellow", "red")
 _NAME = 24
 # What a picture of few steps is drawn out to, and the most for one step.
@@ -31,7 +32,6 @@ def text(report: Explosion, width: int = 100, unicode: bool = True) -> str:
 
 def show(report: Explosion, console: Console) -> None:
     """The report on a console, coloured where it allows, in letters where its encoding has no shades."""
-    from rich.text import Text
 
     printed: Text = drawn(report, console.width, can_shade(console.encoding))
     console.print(printed, soft_wrap=True)
@@ -40,7 +40,7 @@ def show(report: Explosion, console: Console) -> None:
 def can_shade(encoding: str) -> bool:
     """Whether a stream of that encoding takes the shades."""
     try:
-        (SHADES + _BROKEN).encode(encoding)
+        SHADES.encode(encoding)
     except (UnicodeEncodeError, LookupError):
         return False
     return True
@@ -69,7 +69,8 @@ def headline(report: Explosion) -> str:
         largest = max(report.growths, key=lambda growth: growth.usual)
         return f"the gradient is too large from the first step on: {_number(largest.usual)} in `{largest.layer}`"
     end = f", and was not finite from step {report.broken} on" if report.broken is not None else ""
-    return f"the gradient of `{first.layer}` exploded first: ten times its size at step {first.step}, {_times(first)} at its largest{end}"
+    grew = f"ten times its usual size at step {first.step}, {_times(first)} at its largest"
+    return f"the gradient of `{first.layer}` exploded first: {grew}{end}"
 
 
 def _facts(report: Explosion) -> list[str]:
@@ -78,7 +79,9 @@ def _facts(report: Explosion) -> list[str]:
     rest = [growth for growth in grown if growth is not report.first]
     if report.first is None:
         ends = report.growths[0], report.growths[-1]
-        return [f"at the first step: {' -> '.join(f'`{end.layer}` {_number(end.usual)}' for end in ends)}"] if len(report.growths) > 1 else []
+        return (
+            [f"at the first step: {' -> '.join(f'`{end.layer}` {_number(end.usual)}' for end in ends)}"] if len(report.growths) > 1 else []
+        )
     first = f"`{report.first.layer}` {_number(report.first.usual)} -> {_number(report.first.largest)}"
     if not rest:
         return [f"from {first}; no other layer grew ten times"]
@@ -94,14 +97,13 @@ def _map(out: Text, report: Explosion, width: int, unicode: bool) -> None:
     columns = _columns(report.levels, width - left - 1)
     low, high = _range(report.levels)
     shades = SHADES if unicode else PLAIN_SHADES
-    broken = _BROKEN if unicode else _PLAIN_BROKEN
     bar = "│" if unicode else "|"
-    out.append("\n")
+    out.append("\n" + " " * left + ("gradient norm, from the input down" if len(names) > 1 else "gradient norm") + "\n", "blue")
     for name, row in zip(names, columns, strict=True):
         out.append(f" {name:>{left - 3}} {bar}", "blue")
         for level in row:
             if level is not None and math.isinf(level):
-                out.append(broken, "bold red")
+                out.append(BROKEN, "bold red")
             else:
                 shade = 0 if level is None else _shade(level, low, high)
                 out.append(shades[shade], _COLOURS[shade])
@@ -112,25 +114,28 @@ def _map(out: Text, report: Explosion, width: int, unicode: bool) -> None:
     first, last = f"step {report.steps[0]}", str(report.until)
     gap = max(across - len(first) - len(last), 1)
     out.append(" " * left + first + " " * gap + last + "\n", "blue")
-    out.append(" " * left + _legend(low, high, shades, broken, report) + "\n\n", "blue")
+    out.append(" " * left + _legend(low, high, shades, report) + "\n\n", "blue")
 
 
-def _legend(low: float, high: float, shades: str, broken: str, report: Explosion) -> str:
+def _legend(low: float, high: float, shades: str, report: Explosion) -> str:
     """What the shades stand for."""
     edges = [low + (high - low) * at / (len(shades) - 1) for at in range(len(shades))]
     parts = [f"{shade} {_number(10.0**edge)}" for shade, edge in zip(shades[1:], edges[:-1], strict=True)]
     bad = any(level is not None and math.isinf(level) for row in report.levels for level in row)
-    return "norm from  " + "  ".join(parts) + (f"  {broken} not finite" if bad else "")
+    return "norm from  " + "  ".join(parts) + (f"  {BROKEN} not finite" if bad else "")
 
 
 def _range(rows: Sequence[Sequence[float | None]]) -> tuple[float, float]:
     """From the least of the first column, or of all where that has none, to the largest of all, in powers of ten."""
-    known = lambda levels: [level for level in levels if level is not None and math.isfinite(level)]
-    levels = [level for row in rows for level in known(row)]
+    levels = _known([level for row in rows for level in row])
     if not levels:
         return 0.0, 1.0
-    low, high = min(known([row[0] for row in rows]) or levels), max(levels)
+    low, high = min(_known([row[0] for row in rows]) or levels), max(levels)
     return low, max(high, low + _LEAST_SPAN)
+
+
+def _known(levels: Sequence[float | None]) -> list[float]:
+    return [level for level in levels if level is not None and math.isfinite(level)]
 
 
 def _shade(level: float, low: float, high: float) -> int:
@@ -145,9 +150,12 @@ def _columns(levels: Sequence[Sequence[float | None]], most: int) -> list[list[f
     count = len(levels[0])
     most = max(min(most, count), 1)
     edges = [round(at * count / most) for at in range(most + 1)]
-    join = lambda part: max((level for level in part if level is not None), default=None)
     wide = max(min(_WIDEST, _WIDTH // most), 1)
-    return [[join(row[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True) for _ in range(wide)] for row in levels]
+    return [[_largest(row[a:b]) for a, b in itertools.pairwise(edges) for _ in range(wide)] for row in levels]
+
+
+def _largest(levels: Sequence[float | None]) -> float | None:
+    return max((level for level in levels if level is not None), default=None)
 
 
 def _short(name: str) -> str:

@@ -42,6 +42,12 @@ def judge(history: History) -> list[Finding]:
     """
     if not len(history):
         return []
+    # A sick run's numbers overflow on the way; every rule asks whether what it got is finite.
+    with np.errstate(all="ignore"):
+        return _judged(history)
+
+
+def _judged(history: History) -> list[Finding]:
     whole = Course(history)
     broken = np.flatnonzero(finite.broken_points(whole))
     # What is measured of a model that is no longer finite says nothing of it.

@@ -9,7 +9,7 @@ import numpy as np
 
 from nandetect.findings import CODES
 from nandetect.monitor.rules.course import Course, middle
-from nandetect.monitor.rules.layers import Kernel, layer_of
+from nandetect.monitor.rules.layers import Kernel, is_recurrent, layer_of
 from nandetect.monitor.rules.units import silent
 from nandetect.monitor.rules.words import listed, times
 from nandetect.records import Finding
@@ -37,7 +37,7 @@ def inputs_unscaled(course: Course) -> list[Finding]:
             rule="inputs-unscaled",
             code=CODES["inputs-unscaled"],
             severity="error" if unlearned(course) else "warning",
-            message=f"`{kernel.path}` is given inputs of size {scale:.3g} (root mean square, from its gradients), where layers are made for about 1",
+            message=f"`{kernel.path}` is given inputs of size {scale:.3g} (root mean square, by its gradients), not about 1",
             cause="inputs that were never scaled",
             layer=kernel.path,
             step=int(course.steps[0]),
@@ -52,7 +52,8 @@ def init_scale(course: Course) -> list[Finding]:
     """Initial weights so far off that the signal explodes or fades, and the run shows it."""
     hidden = [kernel for kernel in course.kernels if not _LOOKED_UP.search(kernel.path)]
     scales = {kernel: course.scale(kernel, slice(0, 1)) for kernel in hidden}
-    large = [kernel for kernel in hidden if scales[kernel] > LARGE_SCALE]
+    # What a recurrent kernel makes explode is the gradient over time, which `exploding_gradient` names.
+    large = [kernel for kernel in hidden if scales[kernel] > LARGE_SCALE and not is_recurrent(course.leaves, kernel.leaf)]
     if large and (loud(course) or elasticity(course, slice(0, _FIRST)) > EXPLODING):
         return [_scale(course, large, scales, "too large", f"the loss starts at {course.first_loss:.3g}")]
     small = [kernel for kernel in hidden if 0 < scales[kernel] < SMALL_SCALE]
@@ -106,14 +107,14 @@ def elasticity(course: Course, window: slice) -> float:
 
 
 def sources(course: Course) -> list[Kernel]:
-    """The kernels that are given the inputs: of the first layers those that are as wide at their input as no layer at its output."""
+    """The kernels that are given the inputs: of the first layers those that take as many channels as no layer gives."""
     if not course.kernels:
         return []
     first = layer_of(course.kernels[0].path)
     wide = {kernel.outputs for kernel in course.kernels} | {leaf.shape[0] for leaf in course.leaves if len(leaf.shape) == 1}
     beginning = [kernel for kernel in course.kernels if layer_of(kernel.path) == first] if first else list(course.kernels)
     beginning += [kernel for kernel in course.kernels[: len(course.kernels) // 2] if kernel not in beginning]
-    return [kernel for kernel in beginning if kernel.inputs not in wide] or [course.kernels[0]]
+    return [kernel for kernel in beginning if kernel.channels not in wide] or [course.kernels[0]]
 
 
 def loud(course: Course) -> bool:
@@ -162,5 +163,5 @@ def _scale(course: Course, kernels: list[Kernel], scales: dict[Kernel, float], h
         step=int(course.steps[0]),
         measured=std,
         expected=he,
-        help="use `jax.nn.initializers.he_normal()` before a ReLU, `lecun_normal()` or `glorot_normal()` else; `nd.audit_init` names the mistake",
+        help="use `jax.nn.initializers.he_normal()` before a ReLU, `lecun_normal()` else; `nd.audit_init` names the mistake",
     )

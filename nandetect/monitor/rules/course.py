@@ -16,6 +16,7 @@ from nandetect.monitor.rules.layers import Kernel
 # Points at the beginning of a run from which its start is read, and the most at its end that count as recent.
 _START = 10
 _RECENT = 400
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Course:
@@ -29,6 +30,7 @@ class Course:
         self.leaves = history.leaves
         self.steps = history.steps
         self.points = len(history)
+        self._layers: dict[str, np.ndarray] = {}
 
     def series(self, name: str) -> np.ndarray:
         """A series of the run, NaN throughout where it was not given."""
@@ -36,9 +38,12 @@ class Course:
         return np.full(self.points, np.nan) if found is None else np.asarray(found, np.float64)
 
     def layer(self, name: str) -> np.ndarray:
-        """A column of all leaves, NaN throughout where it was not given."""
-        found = self.history.layers.get(name)
-        return np.full((self.points, len(self.leaves)), np.nan, np.float32) if found is None else np.asarray(found)
+        """A column of all leaves, NaN throughout where it was not given; never infinite, as the norm of what is finite is not."""
+        if name not in self._layers:
+            found = self.history.layers.get(name)
+            shape = self.points, len(self.leaves)
+            self._layers[name] = np.full(shape, np.nan, np.float32) if found is None else np.clip(found, -_LARGEST, _LARGEST)
+        return self._layers[name]
 
     @functools.cached_property
     def loss(self) -> np.ndarray:
@@ -71,7 +76,7 @@ class Course:
     @functools.cached_property
     def trained(self) -> np.ndarray:
         """bool[L]: the leaves for which gradients were given."""
-        return np.isfinite(self.layer("gradient")).any(0) if self.points else np.zeros(len(self.leaves), bool)
+        return np.any(np.isfinite(self.layer("gradient")), 0) if self.points else np.zeros(len(self.leaves), bool)
 
     @functools.cached_property
     def first_loss(self) -> float:
@@ -96,10 +101,11 @@ class Course:
         return divided(self.series("update"), self.series("weight"))
 
     def kept(self, window: slice) -> float:
-        """Which part of its slope along the update the loss kept to the end of the step: 1 a timid step, 0 one to the lowest point, below it over.
+        """Which part of its slope along the update the loss kept to the end of the step: 1 of a timid step, 0 of one to the lowest point.
 
-        The sum of `along_before` over that of `along` one step earlier, in a stretch of points. The two are of different batches, so that
-        noise counts as nothing kept: a labelling that means nothing gives 0. On a quadratic 1 - 2/headroom (arXiv 2601.16979).
+        The sum of `along_before` over that of `along` one step earlier, in a stretch of points; below 0 where the loss rises again. The two
+        are of different batches, so that noise counts as nothing kept: a labelling that means nothing gives 0. On a quadratic it is
+        1 - 2/headroom (arXiv 2601.16979).
         """
         rows = np.arange(self.points)[window]
         rows = rows[(rows > 0) & (self.steps[rows] == self.steps[rows - 1] + 1)]
@@ -111,8 +117,8 @@ class Course:
     def input_scale(self, kernel: Kernel, window: slice) -> float:
         """The root mean square of what a layer is given, from its gradients alone.
 
-        A dense layer's kernel has the gradient sum(x d) and its bias sum(d), over the samples: where the samples' d are independent of their
-        x, the ratio of the two norms is the norm of x.
+        A dense layer's kernel has the gradient sum(x d) and its bias sum(d), over the samples: where the samples' d are independent of
+        their x, the ratio of the two norms is the norm of x.
         """
         if kernel.bias is None:
             return math.nan

@@ -43,7 +43,7 @@ def non_finite(course: Course) -> list[Finding]:
             cause="a value beyond 65504, the largest of float16" if halves else f"step {step} computed a value that is not finite",
             layer=names[0] if bad and len(bad) < course.trained.sum() else None,
             step=step,
-            measured=int(np.nansum(counts)) if bad else float("nan"),
+            measured=float(np.nansum(counts)) if bad else float("nan"),
             expected=0,
             help="`nd.guard(step)` or `nd.locate(step, *arguments)` names the operation that made it, and its line",
         )
@@ -79,7 +79,7 @@ def skipped_steps(course: Course) -> list[Finding]:
 
 def bad_gradient(course: Course) -> np.ndarray:
     """bool[T]: some element of some gradient was not finite."""
-    return (np.nan_to_num(course.layer("gradient_nonfinite")) > 0).any(1)
+    return np.any(np.nan_to_num(course.layer("gradient_nonfinite")) > 0, 1)
 
 
 def bad_loss(course: Course) -> np.ndarray:
@@ -108,9 +108,9 @@ def _stayed(course: Course) -> np.ndarray:
     At the last point only the update can say it.
     """
     bad = bad_gradient(course) | bad_loss(course)
-    broken = np.nan_to_num(course.layer("weight_nonfinite")).sum(1)
+    broken = (np.nan_to_num(course.layer("weight_nonfinite")) > 0).any(1)
     known = np.isfinite(course.layer("weight_nonfinite")).any(1)
-    sound = (~bad & np.isfinite(course.layer("gradient")).any(1)) | (known & (broken == 0))
+    sound = (~bad & np.isfinite(course.layer("gradient")).any(1)) | (known & ~broken)
     later = np.zeros(course.points, bool)
     later[:-1] = np.logical_or.accumulate(sound[::-1])[::-1][1:]
     still = course.layer("update_zero")

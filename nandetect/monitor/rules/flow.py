@@ -9,7 +9,7 @@ import numpy as np
 from nandetect.findings import CODES
 from nandetect.monitor.rules.beginning import EXPLODING, elasticity, faded, loud, sources, unlearned
 from nandetect.monitor.rules.course import Course, middle
-from nandetect.monitor.rules.layers import layer_of
+from nandetect.monitor.rules.layers import is_recurrent
 from nandetect.monitor.rules.words import times
 from nandetect.records import Finding
 
@@ -18,8 +18,11 @@ from nandetect.records import Finding
 VANISHED, FADING = math.log(1e3), math.log(50)
 # Points for which it must be so.
 _POINTS = 20
-# The signal at the last layer over that at the first, both as root mean squares. Healthy at the start: 3 at most, 10 in a residual net.
-_LOUDER = 30.0
+# A head that starts at zero lets little through for some ten steps.
+_PATIENCE = 60
+# The signal at the last layer over that at the first, both as root mean squares. Healthy at the start: 3 at most, 10 in a residual net,
+# and about 1 in a recurrent one.
+_LOUDER, _LOUDER_CELL = 30.0, 5.0
 # The gradient now over that of the first points, where the loss has not fallen: slow growth that ends in an explosion.
 GROWN = 100.0
 _SATURATED = 5.0
@@ -34,12 +37,15 @@ def exploding_gradient(course: Course) -> list[Finding]:
     if force > EXPLODING and not _resting(course):
         place = _strongest(course, 0)
         size = float(course.series("gradient")[0])
-        return [_exploding(course, place, 0, size, f"{times(force)} what the loss would ask for ({EXPLODING:.0f} at most)", force, EXPLODING)]
+        return [
+            _exploding(course, place, 0, size, f"{times(force)} what the loss would ask for ({EXPLODING:.0f} at most)", force, EXPLODING)
+        ]
     growth = _signal(course)
-    if loud(course) and growth > _LOUDER:
-        recurrent = (kernel.leaf for kernel in course.kernels if _is_recurrent(course, kernel.leaf))
-        place, size = next(recurrent, course.kernels[-1].leaf), float(course.series("gradient")[0])
-        return [_exploding(course, place, 0, size, f"the signal grows {times(growth)} on its way to the last layer", growth, _LOUDER)]
+    cell = next((kernel.leaf for kernel in course.kernels if is_recurrent(course.leaves, kernel.leaf)), None)
+    limit = _LOUDER if cell is None else _LOUDER_CELL
+    if loud(course) and growth > limit:
+        place, size = course.kernels[-1].leaf if cell is None else cell, float(course.series("gradient")[0])
+        return [_exploding(course, place, 0, size, f"the signal grows {times(growth)} on its way to the last layer", growth, limit)]
     return _grown(course)
 
 
@@ -53,8 +59,8 @@ def vanishing_gradient(course: Course) -> list[Finding]:
     limit = FADING if stuck else VANISHED
     long = int((drop > limit).sum())
     now = middle(drop[-max(len(drop) // 4, 8) :]) > limit
-    if long >= min(_POINTS, max(len(drop) - 2, 1)) and len(course.loss) >= _POINTS and (now or not _learned(course)):
-        factor = math.exp(min(float(np.nanmax(drop)), 80.0)) if now is None else math.exp(min(float(middle(drop)), 80.0))
+    if long >= _POINTS and course.points >= _PATIENCE and (now or not _learned(course)):
+        factor = math.exp(min(float(middle(drop)), 80.0))
         layers = len(course.kernels)
         rate = factor ** (1 / max(layers - 1, 1))
         return [
@@ -62,8 +68,8 @@ def vanishing_gradient(course: Course) -> list[Finding]:
                 rule="vanishing-gradient",
                 code=CODES["vanishing-gradient"],
                 severity="error" if stuck else "warning",
-                message=f"the gradient of `{course.leaves[where].path}` is {times(factor)} smaller than that of the last layer, against their weights: "
-                f"it falls {rate:.2g} times a layer over {layers} layers",
+                message=f"the gradient of `{course.leaves[where].path}` is, against its weights, {times(factor)} smaller than the last "
+                f"layer: it falls {rate:.2g} times a layer over {layers} layers",
                 cause="a gradient that shrinks from layer to layer: saturating activations, or weights too small",
                 layer=course.leaves[where].path,
                 step=int(course.steps[0]),
@@ -104,7 +110,7 @@ def saturated_units(course: Course) -> list[Finding]:
 
 
 def fall(course: Course) -> tuple[int, np.ndarray] | None:
-    """The leaf with the smallest gradient of the first half of the layers, and ln of how much smaller it is than the last ones', by point."""
+    """The leaf with the smallest gradient of the first half of the layers, and ln of how far that half is below the last, by point."""
     kernels = [kernel for kernel in course.kernels if course.trained[kernel.leaf]]
     if len(kernels) < 3:
         return None
@@ -176,8 +182,12 @@ def _learned(course: Course) -> bool:
 
 def _exploding(course: Course, place: int | None, at: int, size: float, why: str, measured: float, expected: float) -> Finding:
     layer = course.leaves[place].path if place is not None else None
-    recurrent = _is_recurrent(course, place)
-    cause = "a recurrent weight that multiplies the gradient at every step of the sequence" if recurrent else "each layer multiplies the gradient"
+    recurrent = place is not None and is_recurrent(course.leaves, place)
+    cause = (
+        "a recurrent weight that multiplies the gradient at every step of the sequence"
+        if recurrent
+        else "each layer multiplies the gradient"
+    )
     where = f"the gradient of `{layer}`" if layer else "the gradient"
     of = float(np.nan_to_num(course.layer("gradient")[at, place], nan=size)) if place is not None else size
     return Finding(
@@ -194,16 +204,6 @@ def _exploding(course: Course, place: int | None, at: int, size: float, why: str
         if recurrent
         else "use He's initial scale and normalisation between the layers, and clip the gradient's norm",
     )
-
-
-def _is_recurrent(course: Course, place: int | None) -> bool:
-    """A kernel from a width to itself (or its three or four gates) beside another in one layer: what a cell looks like."""
-    if place is None or len(course.leaves[place].shape) != 2:
-        return False
-    layer = layer_of(course.leaves[place].path)
-    beside = [leaf for leaf in course.leaves if len(leaf.shape) == 2 and layer_of(leaf.path) == layer]
-    rows, columns = course.leaves[place].shape
-    return len(beside) > 1 and columns in (rows, 3 * rows, 4 * rows)
 
 
 def _faded(course: Course) -> Finding:

@@ -18,7 +18,8 @@ _LAST = re.compile(r"head|readout|logits|classif|final|output|lm_head|unembed|(^
 class Kernel:
     """A leaf of two axes or more: its place in the pytree's order, that of its bias where one was found, and how wide it is.
 
-    `flipped` where the outputs come first, (out, in), as equinox and torch have it.
+    `inputs` is the fan-in; `channels` of them come from the layer before, the rest is a convolution's window. `flipped` where the outputs
+    come first, (out, in), as equinox and torch have it.
     """
 
     leaf: int
@@ -26,6 +27,7 @@ class Kernel:
     bias: int | None
     inputs: int
     outputs: int
+    channels: int
     flipped: bool = False
 
 
@@ -33,8 +35,12 @@ def kernels(leaves: Sequence[Leaf]) -> tuple[Kernel, ...]:
     """All kernels, from the input to the output as far as their paths tell."""
     places = [place for place, leaf in enumerate(leaves) if sum(size > 1 for size in leaf.shape) > 1]
     pairs = {place: _bias(leaves, place) for place in places}
-    votes = [leaves[bias].shape[0] == leaves[place].shape[0] != leaves[place].shape[-1] for place, bias in pairs.items() if bias is not None]
-    straight = [leaves[bias].shape[0] == leaves[place].shape[-1] != leaves[place].shape[0] for place, bias in pairs.items() if bias is not None]
+    votes = [
+        leaves[bias].shape[0] == leaves[place].shape[0] != leaves[place].shape[-1] for place, bias in pairs.items() if bias is not None
+    ]
+    straight = [
+        leaves[bias].shape[0] == leaves[place].shape[-1] != leaves[place].shape[0] for place, bias in pairs.items() if bias is not None
+    ]
     flipped = sum(votes) > sum(straight)
     found = [_kernel(leaves[place], place, pairs[place], flipped) for place in places]
     return tuple(sorted(found, key=lambda kernel: depth_key(kernel.path)))
@@ -56,12 +62,19 @@ def layer_of(path: str) -> str:
     return number.group() if number else ""
 
 
+def is_recurrent(leaves: Sequence[Leaf], place: int) -> bool:
+    """Whether a kernel goes from a width to itself, or to its three or four gates, beside another in one layer: what a cell looks like."""
+    leaf, layer = leaves[place], layer_of(leaves[place].path)
+    beside = [other for other in leaves if len(other.shape) == 2 and layer_of(other.path) == layer]
+    return len(leaf.shape) == 2 and len(beside) > 1 and leaf.shape[1] in (leaf.shape[0], 3 * leaf.shape[0], 4 * leaf.shape[0])
+
+
 def classes(leaves: Sequence[Leaf]) -> tuple[int, ...]:
     """How many classes there may be: widths that a layer gives and no other layer takes; 2 where that is 1."""
     found = kernels(leaves)
     if not found:
         return ()
-    given, taken = {kernel.outputs for kernel in found}, {kernel.inputs for kernel in found}
+    given, taken = {kernel.outputs for kernel in found}, {kernel.channels for kernel in found}
     ends = {found[-1].outputs, *(given - taken)}
     return tuple(sorted({max(width, 2) for width in ends}))
 
@@ -81,4 +94,5 @@ def _bias(leaves: Sequence[Leaf], place: int) -> int | None:
 
 def _kernel(leaf: Leaf, place: int, bias: int | None, flipped: bool) -> Kernel:
     outer, rest = (leaf.shape[0], leaf.shape[1:]) if flipped else (leaf.shape[-1], leaf.shape[:-1])
-    return Kernel(leaf=place, path=leaf.path, bias=bias, inputs=math.prod(rest), outputs=outer, flipped=flipped)
+    channels = rest[0] if flipped else rest[-1]
+    return Kernel(leaf=place, path=leaf.path, bias=bias, inputs=math.prod(rest), outputs=outer, channels=channels, flipped=flipped)

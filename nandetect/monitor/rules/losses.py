@@ -17,12 +17,16 @@ _OVER_BEST, _OVER_START = 3.0, 1.5
 _STRETCH = 20
 # Chance is ln of the number of classes (CS231n), met within 3 %. Shuffled labels are learned by heart in the end, slowly.
 _CHANCE, _BY_HEART = 0.03, 0.9
-_ENOUGH = 150
+_ENOUGH, _LONG = 200, 300
 # What is kept of the slope from one batch to the next, where the labels have something in common over batches; without, 0 (measured
 # -0.1 to 0.05 after the first steps).
 _IN_COMMON = 0.25
 # All updates together over the parameters: with less, nothing could have been learned yet.
 _WENT = 0.1
+
+
+_MEANINGLESS = "labels that have nothing to do with the inputs, or inputs that carry nothing"
+_EITHER = "labels that have nothing to do with the inputs, or a plateau before anything is learned"
 
 
 def divergence(course: Course) -> list[Finding]:
@@ -34,7 +38,8 @@ def divergence(course: Course) -> list[Finding]:
     now, best, start = float(np.median(loss[-_STRETCH:])), float(stretches.min()), float(stretches[0])
     if not (now > _OVER_BEST * abs(best) and now > start + (_OVER_START - 1) * abs(start) and _gradient_rose(course)):
         return []
-    risen = int(np.argmax(stretches[int(np.argmin(stretches)) :] > max(2 * best, best + 0.5 * (now - best)))) + int(np.argmin(stretches))
+    lowest = int(np.argmin(stretches))
+    risen = lowest + int(np.argmax(stretches[lowest:] > best + abs(best)))
     step = int(course.steps[np.flatnonzero(np.isfinite(course.loss))[min(risen * len(loss) // len(stretches), len(loss) - 1)]])
     return [
         Finding(
@@ -58,11 +63,12 @@ def loss_at_chance(course: Course) -> list[Finding]:
     level = course.last_loss / course.chance
     kept = course.kept(slice(course.points // 4, course.points))
     nothing_common = kept < _IN_COMMON if math.isfinite(kept) else _went(course) > _WENT
-    if not (abs(level - 1) < _CHANCE or (_BY_HEART < level < 1.1 and nothing_common)):
+    near = _BY_HEART < level < 1.1 and nothing_common and (math.isfinite(kept) or course.points >= _LONG)
+    if not (abs(level - 1) < _CHANCE or near):
         return []
     classes = round(math.exp(course.chance))
     # The share of a step's slope that outlives the batch: with labels at random, none.
-    cause = "labels that have nothing to do with the inputs, or inputs that carry nothing" if nothing_common else "a model that learns nothing yet"
+    cause = _MEANINGLESS if math.isfinite(kept) and nothing_common else _EITHER
     return [
         Finding(
             rule="loss-at-chance",

@@ -43,13 +43,16 @@ def overflow_headroom(course: Course) -> list[Finding]:
             rule="overflow-headroom",
             code=CODES["overflow-headroom"],
             severity="error" if bad_gradient(course).any() or bad_loss(course).any() else "warning",
-            message=f"the {what} of `{leaf.path}` reached {value:.3g} at step {int(course.steps[at])}: {bits:.1f} bits below the largest {leaf.dtype}",
+            message=f"the {what} of `{leaf.path}` reached {value:.3g} at step {int(course.steps[at])}, "
+            f"{bits:.1f} bits below the largest {leaf.dtype}",
             cause=f"values near the largest of {leaf.dtype}, {largest:.5g}",
             layer=leaf.path,
             step=int(course.steps[at]),
             measured=bits,
             expected=room,
-            help="use bfloat16 or float32 for it, or a smaller loss scale" if leaf.dtype == "float16" else "look for what grows; clip the gradient",
+            help="use bfloat16 or float32 for it, or a smaller loss scale"
+            if leaf.dtype == "float16"
+            else "look for what grows; clip the gradient",
         )
     ]
 
@@ -91,7 +94,7 @@ def underflow(course: Course) -> list[Finding]:
             continue
         lost = float(middle(tiny[window, kernel.leaf])), float(middle(zero[window, kernel.leaf]))
         # Zeros alone may be dead or sparse units; those of an underflow lie beside numbers that are nearly 0.
-        if sum(lost) > UNDERFLOW and lost[0] > _TINY or _all_lost(course, kernel.leaf):
+        if (sum(lost) > UNDERFLOW and lost[0] > _TINY) or _all_lost(course, kernel.leaf):
             found.append((sum(lost), kernel))
     if not found:
         return []
@@ -117,4 +120,9 @@ def _all_lost(course: Course, place: int) -> bool:
     """Whether nearly all elements are exactly 0 though the largest that are left are nearly 0 too."""
     largest = float(middle(course.layer("gradient_max")[course.recent, place]))
     zero = float(middle(course.layer("gradient_zero")[course.recent, place]))
-    return course.leaves[place].dtype == "float16" and zero > 0.8 and largest < 2.0**-14 and not course.last_loss < 0.01 * abs(course.first_loss)
+    return (
+        course.leaves[place].dtype == "float16"
+        and zero > 0.8
+        and largest < 2.0**-14
+        and not course.last_loss < 0.01 * abs(course.first_loss)
+    )

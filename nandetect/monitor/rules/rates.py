@@ -38,10 +38,23 @@ def learning_rate_high(course: Course) -> list[Finding]:
         at = int(np.argmax(ratio > VIOLENT))
         return [_high(course, at, float(ratio[at]), _course_of(course))]
     kept = course.kept(course.recent)
-    if course.points >= _ENOUGH and kept < _OVERSHOT and course.last_loss > 0.5 * course.first_loss and middle(course.ratio[course.late]) > 1e-3:
+    if (
+        course.points >= _ENOUGH
+        and kept < _OVERSHOT
+        and course.last_loss > 0.5 * course.first_loss
+        and middle(course.ratio[course.late]) > 1e-3
+    ):
         step = int(course.steps[course.recent.start])
         ratio_now = float(middle(course.ratio[course.late]))
-        return [_high(course, course.recent.start, ratio_now, f"each step ends where the loss rises again, {-kept:.2g} times as steeply as it fell", step)]
+        return [
+            _high(
+                course,
+                course.recent.start,
+                ratio_now,
+                f"each step ends where the loss rises again, {-kept:.2g} times as steeply as it fell",
+                step,
+            )
+        ]
     return []
 
 
@@ -59,13 +72,14 @@ def learning_rate_low(course: Course) -> list[Finding]:
             rule="learning-rate-low",
             code=CODES["learning-rate-low"],
             severity="warning",
-            message=f"in {steps:,} steps the updates add up to {way:.1%} of the parameters at most ({ratio:.1e} a step), and the loss went from "
-            f"{course.first_loss:.3g} to {course.last_loss:.3g}",
+            message=f"in {steps:,} steps the updates add up to {way:.1%} of the parameters at most ({ratio:.1e} a step), and the loss "
+            f"went from {course.first_loss:.3g} to {course.last_loss:.3g}",
             cause="a learning rate too low",
             step=int(course.steps[0]),
             measured=ratio,
             expected=1e-3,
-            help="raise the learning rate, ten times at first" + (f": a step keeps {min(kept, 1):.0%} of the slope it began with" if kept > 0 else ""),
+            help="raise the learning rate, ten times at first"
+            + (f": a step keeps {min(kept, 1):.0%} of the slope it began with" if kept > 0 else ""),
         )
     ]
 
@@ -83,13 +97,17 @@ def _harmed(course: Course) -> bool:
     worse = finite.max() > _WORSE * max(first, 0.1)
     weight = course.series("weight")
     grown = middle(weight[course.late]) > _SWOLLEN * weight[0]
-    return bool((worse and grown) or (unlearned(course) and (worse or grown)) or (worse and course.last_loss > _NO_BETTER * course.first_loss))
+    return bool(
+        (worse and grown) or (unlearned(course) and (worse or grown)) or (worse and course.last_loss > _NO_BETTER * course.first_loss)
+    )
 
 
 def _course_of(course: Course) -> str:
     """What the loss did, in a phrase."""
     finite = course.loss[: 4 * _EARLY]
     finite = finite[np.isfinite(finite)]
+    if not finite.size:
+        return "no loss was given, or none that is finite"
     if course.broken:
         return f"the loss went from {finite[0]:.3g} to {finite.max():.3g} and was not finite from step {int(course.steps[-1]) + 1} on"
     return f"the loss went from {finite[0]:.3g} to {finite.max():.3g} and stands at {course.last_loss:.3g}"

@@ -63,8 +63,8 @@ def gradient_absorption(course: Course) -> list[Finding]:
             rule="gradient-absorption",
             code=CODES["gradient-absorption"],
             severity="warning",
-            message=f"{listed([course.leaves[place].path for place in lost])} never changed in {course.points} steps: updates of {ratio:.1e} of "
-            f"its size are rounded away in {dtype}",
+            message=f"{listed([course.leaves[place].path for place in lost])} never changed in {course.points} steps: updates of "
+            f"{ratio:.1e} of its size are rounded away in {dtype}",
             cause=f"updates smaller than what {dtype} can add",
             layer=course.leaves[lost[0]].path,
             step=int(course.steps[0]),
@@ -93,7 +93,7 @@ def dead_units(course: Course) -> list[Finding]:
         if least >= _HALF and steady and not _done(course):
             found.append((kernel, least))
     worst = max(found, key=lambda pair: pair[1], default=None)
-    return [] if worst is None else [_dead(course, *worst, [kernel.path for kernel, share in found if share >= _HALF])]
+    return [] if worst is None else [_dead(course, worst[0], worst[1], [kernel.path for kernel, _ in found])]
 
 
 def idle(course: Course, kernel: Kernel) -> np.ndarray:
@@ -118,8 +118,8 @@ def silent(course: Course) -> list[int]:
 def behind_dead(course: Course) -> set[int]:
     """Those of the silent leaves that a dead layer keeps the gradient from.
 
-    The layer after a dead one is given only zeros: its kernel's gradient is 0 and its bias's is not. Before a `stop_gradient` both are 0, and
-    were so from the first step.
+    The layer after a dead one is given only zeros: its kernel's gradient is 0 and its bias's is not. Before a `stop_gradient` both are
+    0, and were so from the first step.
     """
     still = set(silent(course))
     order = [kernel for kernel in course.kernels if kernel.leaf in still]
@@ -160,7 +160,10 @@ def _dead(course: Course, kernel: Kernel, share: float, others: list[str]) -> Fi
 
 
 _DETACHED = "look for a `stop_gradient`, a branch that is not used in the loss, or a value that left JAX (numpy, int, argmax) on its way"
-_STILL = "look for a mask or a label of the optimizer (`optax.masked`, `multi_transform`, `set_to_zero`) or a learning rate of 0; if it is meant, do not give its gradient"
+_STILL = (
+    "look for a mask or a label of the optimizer (`optax.masked`, `multi_transform`, `set_to_zero`) or a learning rate of 0; "
+    "if it is meant, do not give its gradient"
+)
 _UNAPPLIED = "check that the updated parameters are what the next step is given: `params = optax.apply_updates(params, updates)`"
 
 

@@ -1,1 +1,0 @@
-from health_cases import SPIKED as CASES
