@@ -1,8 +1,13 @@
-"""The measuring itself: pure functions of the step's own arrays, traced into whatever program holds them."""
+"""The measuring itself: pure functions of a step's own arrays, traced into whatever program holds them.
+
+XLA's CPU code makes one pass over an array for each reduction, so a full measure takes a quarter of a short step and a light one a
+hundredth.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -10,154 +15,170 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from nandetect.monitor.vitals import ALONG, DENSE, EVERY, FULL, LAYERS, LIGHT, MISSING, WHOLE
+from nandetect.history import Leaf
+from nandetect.monitor.vitals import LAYERS, LEAST, MISSING, WHOLE
 
 LARGEST = float(np.finfo(np.float32).max)
-# A sum of squares below this may have lost elements whose squares are 0 in float32.
-_LEAST = 1e-30
+_NAMES = (*LAYERS, *WHOLE)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Vitals:
+    """What was measured of a step, as an optimizer's state carries it: `numbers` as `full` gives them, `step` (int32) counted from 0.
+
+    `scan` and `vmap` stack both.
+    """
+
+    numbers: Any
+    step: Any
+    leaves: tuple[Leaf, ...] = field(metadata={"static": True})
 
 
 class Given(NamedTuple):
-    """What of a step there is to measure: for each of the L leaves an array or None.
+    """What there is to measure of one leaf, each an array of its shape or None.
 
-    `updates` are what is added to the `params`; `new` stands in for them where only the parameters after the step are at hand, and
-    `old` for `before`, the updates of the step before, where only the parameters are that it began with.
+    `update` is what is added to `param`; `new` stands in for it where only the parameters after the step are at hand, and
+    `old` for `before`, the update of the step before, where only the parameters are that it began with. `last` are the parameters as
+    they were seen a step ago, from which comes the size of an update, where nothing is known of it but that.
     """
 
-    params: Sequence[Any]
-    grads: Sequence[Any]
-    updates: Sequence[Any]
-    before: Sequence[Any]
-    new: Sequence[Any] = ()
-    old: Sequence[Any] = ()
+    grad: Any = None
+    param: Any = None
+    update: Any = None
+    before: Any = None
+    new: Any = None
+    old: Any = None
+    last: Any = None
 
 
-def level_at(step: Any) -> jax.Array:
-    """`vitals.level` of a step whose number is known on the device only (int32)."""
-    full = (step < DENSE) | (step % EVERY == 0)
-    return jnp.where(full, FULL, jnp.where((step + 1) % EVERY == 0, ALONG, LIGHT)).astype(jnp.int32)
+def light(leaves: Sequence[Given]) -> jax.Array:
+    """The square of each gradient's norm: float32[L]; -1 where it is not finite, the largest float32 where it would not fit."""
+    squares = [jnp.float32(MISSING) if leaf.grad is None else _square(lax.stop_gradient(leaf.grad)) for leaf in leaves]
+    return jnp.stack(squares) if squares else jnp.zeros(0, jnp.float32)
 
 
-def measure(given: Given, level: Any) -> jax.Array:
-    """The vitals of a step: float32[2 + L * K], the `WHOLE` first and then K `LAYERS` for each leaf; `MISSING` where nothing was measured.
-
-    `level` is a Python int, or an int32 on the device. Where a gradient is not finite or hardly more than 0 everything is measured.
-    """
-    given = jax.tree.map(lax.stop_gradient, given)
-    squares = [None if leaf is None or not leaf.size else _squares(leaf) for leaf in given.grads]
-    sums = [one for one in squares if one is not None]
-    if isinstance(level, int):
-        if level == FULL:
-            return _full(given)
-        if not sums:
-            return _along(given) if level == ALONG else _pack(len(given.params), {}, {})
-        level = jnp.int32(level)
-    if sums:
-        total = sum(sums)
-        level = jnp.where((total < LARGEST) & (total > _LEAST), level, FULL)
-    empty = _pack(len(given.params), {}, {})
-    light = _light(given, squares)
-    return lax.switch(level, [lambda: light, lambda: _merged(light, _along(given)), lambda: _full(given)]) if sums else empty
+def full(leaves: Sequence[Given]) -> jax.Array:
+    """All vitals: float32[2 + K * L], the `WHOLE` and then a column of each of the `LAYERS`; `MISSING` where there is nothing to measure."""
+    return _packed([_row(lax.stop_gradient(leaf)) for leaf in leaves])
 
 
-def _merged(one: jax.Array, other: jax.Array) -> jax.Array:
-    return jnp.where(other == MISSING, one, other)
+def sometimes(leaves: Sequence[Given], is_full: Any) -> jax.Array:
+    """What `full` gives; where `is_full`, a bool on the device, is false, with only the gradients' norms in it."""
+    # A choice for each leaf, and not one for all: the program can let go of a gradient as soon as it is measured.
+    rows = [lax.cond(is_full, _full_row, _light_row, lax.stop_gradient(leaf)) for leaf in leaves]
+    return _packed([dict(zip(_NAMES, row, strict=True)) for row in rows])
 
 
-def _pack(leaves: int, whole: dict[str, Any], layers: dict[str, Sequence[Any]]) -> jax.Array:
-    """One vector of all numbers, columns of leaves side by side."""
-    missing = jnp.float32(MISSING)
-    none = [None] * leaves
-    columns = [layers.get(name, none) for name in LAYERS]
-    numbers = [whole.get(name) for name in WHOLE] + [column[at] for at in range(leaves) for column in columns]
-    return jnp.stack([missing if number is None else _number(number) for number in numbers])
+def _full_row(leaf: Given) -> jax.Array:
+    row = _row(leaf)
+    return _column([row.get(name) for name in _NAMES])
 
 
-def _number(number: Any) -> jax.Array:
-    return jnp.clip(number, MISSING, LARGEST).astype(jnp.float32)
+def _light_row(leaf: Given) -> jax.Array:
+    square = jnp.float32(MISSING) if leaf.grad is None else _square(leaf.grad)
+    row = {"gradient": jnp.where(square > LEAST, jnp.sqrt(square), MISSING), "gradient_nonfinite": jnp.where(square == -1, 1.0, 0.0)}
+    return _column([None if leaf.grad is None else row.get(name) for name in _NAMES])
 
 
-def _light(given: Given, squares: Sequence[Any]) -> jax.Array:
-    """The norms of the gradients. That of a leaf whose squares may have underflowed is left out."""
-    norms = [None if one is None else jnp.where(one > _LEAST, jnp.sqrt(one), MISSING) for one in squares]
-    sound = [None if one is None else 0.0 for one in squares]
-    return _pack(len(given.params), {}, {"gradient": norms, "gradient_nonfinite": sound})
+def _packed(rows: list[dict[str, Any]]) -> jax.Array:
+    whole = [_total([row[name] for row in rows if row.get(name) is not None]) for name in WHOLE]
+    layers = [_column([row.get(name) for row in rows]) for name in LAYERS]
+    return jnp.concatenate([_column(whole), *layers])
 
 
-def _along(given: Given) -> jax.Array:
-    return _pack(len(given.params), {"along": _dot(given.grads, _updates(given))}, {})
+def _column(numbers: Sequence[Any]) -> jax.Array:
+    if all(number is None for number in numbers):
+        return jnp.full(len(numbers), MISSING, jnp.float32)
+    return jnp.stack([jnp.float32(MISSING) if one is None else jnp.minimum(one, LARGEST).astype(jnp.float32) for one in numbers])
 
 
-def _full(given: Given) -> jax.Array:
-    updates, before = _updates(given), _before(given)
-    grads = [_grad(leaf) for leaf in given.grads]
-    params = [_weight(leaf) for leaf in given.params]
-    moved = [_update(leaf, param) for leaf, param in zip(updates, given.params, strict=True)]
-    names = iter(LAYERS)
-    layers = {}
-    for columns, count in ((grads, 6), (params, 3), (moved, 2)):
-        for at in range(count):
-            layers[next(names)] = [None if column is None else column[at] for column in columns]
-    return _pack(len(given.params), {"along": _dot(given.grads, updates), "along_before": _dot(given.grads, before)}, layers)
+def _total(numbers: Sequence[Any]) -> Any:
+    """The sum of what was measured, if anything was."""
+    if not numbers:
+        return None
+    column = jnp.stack(numbers).astype(jnp.float32)
+    known = column != MISSING
+    return jnp.where(jnp.any(known), jnp.clip(jnp.sum(column, where=known), -LARGEST / 2, LARGEST), MISSING)
 
 
-def _updates(given: Given) -> Sequence[Any]:
-    return [_minus(*pair) for pair in zip(given.new, given.params, strict=True)] if given.new else given.updates
+def _row(given: Given) -> dict[str, Any]:
+    if all(array is None or not array.size for array in given):
+        return {}
+    update = given.update if given.new is None else _minus(given.new, given.param)
+    before = given.before if given.old is None else _minus(given.param, given.old)
+    return {
+        "along": _dot(given.grad, update),
+        "along_before": _dot(given.grad, before),
+        **_gradient(given.grad),
+        **_weight(given.param),
+        **(_update(update, given.param if given.new is None else None) or _update(_minus(given.param, given.last), None)),
+    }
 
 
-def _before(given: Given) -> Sequence[Any]:
-    return [_minus(*pair) for pair in zip(given.params, given.old, strict=True)] if given.old else given.before
+def _gradient(leaf: Any) -> dict[str, Any]:
+    if leaf is None:
+        return {}
+    real = _magnitude(leaf)
+    finite = _is_finite(real)
+    known = jnp.where(finite, real, 0)
+    # The largest of each slice along the last axis says which of them are idle, and the largest of these is the largest of all.
+    slices = jnp.max(known, tuple(range(leaf.ndim - 1)))
+    largest = jnp.max(slices)
+    # Scaled, no square overflows or underflows.
+    scaled = known / jnp.where(largest > 0, largest, 1)
+    tiny = (real < jnp.finfo(leaf.dtype).smallest_normal.astype(real.dtype)) & (real != 0)
+    return {
+        "gradient": largest * jnp.sqrt(jnp.sum(scaled * scaled)),
+        "gradient_max": largest,
+        "gradient_zero": _share(real == 0),
+        "gradient_tiny": _share(tiny) if leaf.dtype.itemsize < 4 else None,
+        "gradient_idle": jnp.mean(slices == 0, dtype=jnp.float32) if leaf.ndim > 1 else None,
+        "gradient_nonfinite": _count(~finite),
+    }
+
+
+def _weight(leaf: Any) -> dict[str, Any]:
+    if leaf is None:
+        return {}
+    real = _magnitude(leaf)
+    largest = jnp.max(real)
+    bad = ~_is_finite(largest)
+    return {"weight": _norm(real), "weight_max": jnp.where(bad, MISSING, largest), "weight_nonfinite": bad}
+
+
+def _update(update: Any, param: Any) -> dict[str, Any]:
+    if update is None:
+        return {}
+    real = _magnitude(update)
+    # What is added may be lost in rounding: then the parameter stays as it is.
+    still = real == 0 if param is None else (param + update).astype(param.dtype) == param
+    return {"update": _norm(real), "update_zero": _share(still)}
 
 
 def _minus(one: Any, other: Any) -> Any:
     return None if one is None or other is None else _wide(one) - _wide(other)
 
 
-def _grad(leaf: Any) -> tuple[Any, ...] | None:
-    if leaf is None or not leaf.size:
-        return None
-    size, real = leaf.size, _magnitude(leaf)
-    finite = jnp.isfinite(real)
-    norm, largest = _norm(real, finite)
-    tiny = (real < jnp.finfo(leaf.dtype).smallest_normal.astype(real.dtype)) & (real != 0)
-    idle = None if leaf.ndim < 2 else jnp.mean(~jnp.any(real != 0, tuple(range(leaf.ndim - 1))), dtype=jnp.float32)
-    return norm, largest, _count(real == 0) / size, _count(tiny) / size, idle, _count(~finite)
-
-
-def _weight(leaf: Any) -> tuple[Any, ...] | None:
-    if leaf is None or not leaf.size:
-        return None
-    real = _magnitude(leaf)
-    finite = jnp.isfinite(real)
-    return *_norm(real, finite), _count(~finite)
-
-
-def _update(leaf: Any, param: Any) -> tuple[Any, ...] | None:
-    if leaf is None or not leaf.size:
-        return None
-    real = _magnitude(leaf)
-    # What is added may be lost in rounding: then the parameter stays as it is.
-    still = real == 0 if param is None else (param + leaf).astype(param.dtype) == param
-    return _norm(real, jnp.isfinite(real))[0], _count(still) / leaf.size
-
-
-def _dot(one: Sequence[Any], other: Sequence[Any]) -> Any:
+def _dot(one: Any, other: Any) -> Any:
     """The change of the loss along a step: of a complex leaf the real part of the product, as JAX defines the gradient."""
-    pairs = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None and a.size]
-    return jnp.maximum(sum(jnp.sum(jnp.real(_wide(a) * _wide(b))) for a, b in pairs), -LARGEST / 2) if pairs else None
+    return None if one is None or other is None else jnp.sum(jnp.real(_wide(one) * _wide(other)))
 
 
-def _norm(real: Any, finite: Any) -> tuple[Any, Any]:
-    """The l2 norm of the finite elements and the largest of them; no square overflows or underflows on the way."""
-    real = jnp.where(finite, real, 0)
-    largest = jnp.max(real)
-    scaled = real / jnp.where(largest > 0, largest, 1)
-    return largest * jnp.sqrt(jnp.sum(scaled * scaled)), largest
-
-
-def _squares(leaf: Any) -> Any:
+def _square(leaf: Any) -> Any:
     wide = _wide(leaf)
-    return jnp.sum(jnp.real(wide * jnp.conj(wide)) if jnp.iscomplexobj(wide) else wide * wide)
+    total = jnp.sum(jnp.square(jnp.real(wide)) + jnp.square(jnp.imag(wide)) if jnp.iscomplexobj(wide) else wide * wide)
+    # In float32 only a square too large for it is infinite; a narrower number must itself have been.
+    bad = jnp.isnan(total) if leaf.dtype.itemsize >= 4 else ~jnp.isfinite(total)
+    return jnp.where(bad, -1, jnp.minimum(total, LARGEST)).astype(jnp.float32)
+
+
+def _norm(real: Any) -> Any:
+    return jnp.sqrt(jnp.sum(jnp.where(_is_finite(real), real * real, 0)))
+
+
+def _is_finite(real: Any) -> Any:
+    return real <= jnp.finfo(real.dtype).max
 
 
 def _magnitude(leaf: Any) -> Any:
@@ -166,7 +187,11 @@ def _magnitude(leaf: Any) -> Any:
 
 def _wide(leaf: Any) -> Any:
     """In float32 at least."""
-    return lax.convert_element_type(leaf, jnp.promote_types(leaf.dtype, jnp.float32)) if leaf.dtype.itemsize < 4 else leaf
+    return lax.convert_element_type(leaf, jnp.promote_types(leaf.dtype, jnp.float32)) if leaf.dtype.itemsize < 4 else jnp.asarray(leaf)
+
+
+def _share(mask: Any) -> Any:
+    return _count(mask) / mask.size
 
 
 def _count(mask: Any) -> Any:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import threading
-from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,142 +13,171 @@ import numpy as np
 from jax.core import Tracer
 
 from nandetect.errors import UsageError
-from nandetect.history import History, Leaf
-from nandetect.monitor import layout
-from nandetect.monitor.measure import Given, level_at, measure
-from nandetect.monitor.points import Points, history
+from nandetect.history import History
+from nandetect.monitor import traced
+from nandetect.monitor.layout import Layout
+from nandetect.monitor.measure import Given, Vitals, full, light
+from nandetect.monitor.reading import Reader, Row, Sink
 from nandetect.monitor.rules import judge
-from nandetect.monitor.vitals import FULL, LAYERS, TOTALS, WHOLE, level
+from nandetect.monitor.vitals import LAYERS, TOTALS, WHOLE, is_full
 from nandetect.records import Finding
 
-# Steps that may wait to be read; the last few of them are likely to be on their way still.
-_WAITING, _LATE = 64, 16
 _TREES = ("params", "grads", "updates")
-Sink = Callable[[History], None]
+_RESERVED = frozenset((*TOTALS, *WHOLE, *LAYERS))
 
 
 class Monitor:
     """Watches the health of one model's training.
 
-    `directory`: where to keep the run's record; None keeps none. Threads may share one.
+    `directory` is where to keep the run's record; without one nothing is written. Threads may share a monitor.
     """
 
     def __init__(self, directory: str | Path | None = None):
         self.directory = directory
-        # Whoever wants to have each newly read part of the history, in order.
-        self.sinks: list[Sink] = []
-        self._leaves: tuple[Leaf, ...] = ()
-        self._paths: dict[str, int] = {}
+        self._reader = Reader()
+        self._layout = Layout()
         self._steps = itertools.count()
-        self._waiting: deque[_Row] = deque()
-        self._points = Points()
-        self._lock = threading.RLock()
+        # The step observed last, and of it the updates and the parameters, where the next one is measured in full.
+        self._last: tuple[int, list[Any] | None, list[Any] | None] = (-1, None, None)
 
-    def observe(self, *, params: Any = None, grads: Any = None, updates: Any = None, loss: Any = None, **metrics: Any) -> None:
-        """Note one step; from inside a compiled function, each time it runs.
+    @property
+    def sinks(self) -> list[Sink]:
+        """Functions to call with each part of the history as soon as it was read, in order."""
+        return self._reader.sinks
+
+    def observe(
+        self, *, params: Any = None, grads: Any = None, updates: Any = None, loss: Any = None, opt_state: Any = None, **metrics: Any
+    ) -> None:
+        """Note one step; inside a compiled function, each time that it runs.
 
         `params`, `grads` and `updates` (what is added to the parameters) are pytrees of the same leaves, `loss` and the other metrics
         scalars; any of them may be left out. A metric `step` is the number of the step, counted from 0; else the calls are counted.
-        Raises `UsageError` for a metric that is no scalar, and for trees of another model than before.
+        `opt_state` is the state of an optimizer that `optax_health.watch` wraps, and stands for the three trees; stacked by a `scan` of
+        T steps, it comes with metrics of shape [T].
+
+        Outside of compiled functions nothing waits for the device: what is small is computed there and read later, of most steps only the
+        gradients' norms (see `vitals.is_full`). Inside, everything is measured each time, or as outside where a traced `step` is given,
+        and handed to the host by a callback, under `jit`, `grad`, `scan`, `while_loop`, `cond` and `vmap` (whose batch counts as one step:
+        the mean of it, the largest maximum, all that is not finite). Raises `UsageError` inside `shard_map`, where each device sees a part
+        only; for metrics that are no scalars; and for trees of another model than before.
         """
-        number = metrics.pop("step", None)
+        step = metrics.pop("step", None)
         if loss is not None:
             metrics["loss"] = loss
-        _check(metrics)
-        trees = {name: layout.leaves(tree) for name, tree in zip(_TREES, (params, grads, updates), strict=True) if tree is not None}
-        self._learn(trees)
-        columns = {name: [trees.get(name, {}).get(path) for path in self._paths] for name in _TREES}
-        given = Given(columns["params"], columns["grads"], columns["updates"], [None] * len(self._paths))
-        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((given, metrics, number))):
-            self._traced(given, metrics, number)
+        if opt_state is not None:
+            self._observe_state(opt_state, metrics, step, trees=(params, grads, updates))
             return
-        number = next(self._steps) if number is None else int(number)
-        here = {name: value for name, value in metrics.items() if not isinstance(value, jax.Array)}
-        there = {name: value for name, value in metrics.items() if isinstance(value, jax.Array)}
-        numbers = _program(given, list(there.values()), level=level(number))
-        self._waiting.append(_Row(number, self._leaves, tuple(there), numbers, here))
-        if len(self._waiting) >= _WAITING:
-            self._read(len(self._waiting) - _LATE)
+        _check(metrics, 0)
+        trees = {name: tree for name, tree in zip(_TREES, (params, grads, updates), strict=True) if tree is not None}
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((trees, metrics, step))):
+            numbers = traced.measured(self._given(trees), None if step is None else is_full(step))
+            traced.send(self._arrived, self._layout.leaves, metrics, numbers, step)
+            return
+        number = next(self._steps) if step is None else int(step)
+        self._observe_here(trees, metrics, number)
 
     def history(self) -> History:
         """The run so far, also what has not been read yet. Waits for the device."""
-        with self._lock:
-            self._settle()
-            return self._points.history()
+        jax.effects_barrier()
+        self._reader.settle()
+        return self._reader.history()
 
     def findings(self) -> list[Finding]:
         """What the run so far shows, also what has not been read yet. Waits for the device."""
         return judge(self.history())
 
-    def _learn(self, trees: dict[str, dict[str, Any]]) -> None:
-        """Take the leaves of the first trees as the model's."""
-        if not trees:
+    def _given(self, trees: dict[str, Any]) -> list[Given]:
+        columns = [self._layout.column(name, trees[name]) if name in trees else None for name in _TREES]
+        nothing = [None] * len(self._layout.leaves)
+        params, grads, updates = (column or nothing for column in columns)
+        return [Given(grad=grad, param=param, update=update) for param, grad, update in zip(params, grads, updates, strict=True)]
+
+    def _observe_here(self, trees: dict[str, Any], metrics: dict[str, Any], number: int) -> None:
+        if not self._layout.leaves:
+            for name, tree in trees.items():
+                self._layout.column(name, tree)
+        all_of_it = self._reader.wants_all(number)
+        wanted = trees if all_of_it or is_full(number + 1) else {name: trees[name] for name in ("grads",) if name in trees}
+        columns = {name: self._layout.column(name, tree) for name, tree in wanted.items()}
+        last, before, old = self._last
+        follows = last == number - 1
+        self._last = (number, columns.get("updates"), columns.get("params")) if is_full(number + 1) else (number, None, None)
+        if all_of_it:
+            columns["before"] = _alive(before) if follows else None
+            columns["last"] = _alive(old) if follows and "updates" not in trees else None
+        else:
+            columns = {"grads": columns.get("grads")}
+        here = {name: value for name, value in metrics.items() if not isinstance(value, jax.Array)}
+        there = {name: value for name, value in metrics.items() if name not in here}
+        try:
+            numbers = _program(columns, list(there.values()), leaves=len(self._layout.leaves), all_of_it=all_of_it)
+        except RuntimeError as error:
+            _explain(trees, metrics)
+            raise error
+        if next(iter(numbers.devices())).platform != "cpu":
+            numbers.copy_to_host_async()
+        self._reader.enter(Row(number, self._layout.leaves, tuple(there), numbers, here))
+
+    def _observe_state(self, opt_state: Any, metrics: dict[str, Any], step: Any, trees: tuple[Any, ...]) -> None:
+        if any(tree is not None for tree in trees):
+            raise UsageError("give either `opt_state`, which has seen the gradients and the updates, or the trees themselves")
+        vitals = _vitals(opt_state)
+        _check(metrics, np.ndim(vitals.step))
+        step = vitals.step if step is None else step
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((vitals, metrics, step))):
+            traced.send(self._arrived, vitals.leaves, metrics, vitals.numbers, step)
             return
-        with self._lock:
-            if not self._leaves:
-                known = {path: array for tree in reversed(trees.values()) for path, array in tree.items()}
-                first = next(iter(trees.values()))
-                known = {**{path: known[path] for path in first}, **known}
-                self._leaves = tuple(layout.leaf(path, array) for path, array in known.items())
-                self._paths = {path: at for at, path in enumerate(known)}
-        for name, tree in trees.items():
-            strange = [path for path in tree if path not in self._paths]
-            if strange:
-                raise UsageError(f"`{name}` holds `{strange[0]}`, which no tree held before: use one Monitor for each model")
+        # New arrays: the step may be given its state to keep.
+        numbers, step = _copied(vitals.numbers, list(metrics.values()), step)
+        self._reader.enter(Row(step, vitals.leaves, tuple(metrics), numbers, {}))
 
-    def _traced(self, given: Given, metrics: dict[str, Any], number: Any) -> None:
-        numbers = _numbers(given, list(metrics.values()), FULL if number is None else level_at(number))
-        number = -1 if number is None else number
-        jax.debug.callback(functools.partial(self._arrived, self._leaves, tuple(metrics)), number, numbers)
-
-    def _arrived(self, leaves: tuple[Leaf, ...], names: tuple[str, ...], number: Any, numbers: Any) -> None:
-        # Called by the running program: nothing here may wait for it.
-        number = int(number)
-        self._waiting.append(_Row(next(self._steps) if number < 0 else number, leaves, names, np.array(numbers), {}))
-
-    def _settle(self) -> None:
-        jax.effects_barrier()
-        self._read(len(self._waiting))
-
-    def _read(self, count: int) -> None:
-        with self._lock:
-            rows = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
-            for _, alike in itertools.groupby(rows, key=lambda row: (row.leaves, row.names, tuple(row.here))):
-                part = _part(list(alike))
-                self._points.add(part)
-                for sink in self.sinks:
-                    sink(part)
+    def _arrived(self, row: Row) -> None:
+        """A row from inside a running program, which numbers its own steps or leaves that to be done."""
+        if row.steps is None:
+            row.steps = next(self._steps)
+        self._reader.leave(row)
 
 
-class _Row:
-    """One step that waits to be read: the numbers on the device are its metrics `names` and then its vitals; `here` are on the host."""
-
-    __slots__ = ("here", "leaves", "names", "number", "numbers")
-
-    def __init__(self, number: int, leaves: tuple[Leaf, ...], names: tuple[str, ...], numbers: Any, here: dict[str, Any]):
-        self.number, self.leaves, self.names, self.numbers, self.here = number, leaves, names, numbers, here
-
-
-def _part(rows: list[_Row]) -> History:
-    first = rows[0]
-    numbers = np.stack(jax.device_get([row.numbers for row in rows]))
-    metrics = {name: numbers[:, at] for at, name in enumerate(first.names)}
-    metrics |= {name: np.array([row.here[name] for row in rows], np.float32) for name in first.here}
-    return history(first.leaves, [row.number for row in rows], metrics, numbers[:, len(first.names) :])
+@functools.partial(jax.jit, static_argnames=("leaves", "all_of_it"))
+def _program(columns: dict[str, Any], metrics: list[Any], leaves: int, all_of_it: bool) -> jax.Array:
+    """The metrics and the vitals of a step in one vector."""
+    names = {"params": "param", "grads": "grad", "updates": "update", "before": "before", "last": "last"}
+    given = [Given(**{names[name]: column[at] for name, column in columns.items() if column}) for at in range(leaves)]
+    return traced.together(metrics, full(given) if all_of_it else light(given))
 
 
-def _numbers(given: Given, metrics: list[Any], level: Any) -> jax.Array:
-    own = [jnp.asarray(metric).astype(jnp.float32).reshape(()) for metric in metrics]
-    return jnp.concatenate([jnp.stack(own), measure(given, level)]) if own else measure(given, level)
+@jax.jit
+def _copied(numbers: Any, metrics: list[Any], step: Any) -> tuple[jax.Array, jax.Array]:
+    return traced.together(metrics, numbers), jnp.asarray(step) + 0
 
 
-_program = functools.partial(jax.jit, static_argnames=("level",))(_numbers)
+def _vitals(opt_state: Any) -> Vitals:
+    own = getattr(opt_state, "vitals", None)
+    nodes = [own] if isinstance(own, Vitals) else jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, Vitals))
+    found = [node for node in nodes if isinstance(node, Vitals)]
+    if len(found) != 1:
+        raise UsageError(
+            f"the optimizer state holds {len(found)} states of `optax_health.watch`; give `observe` a part of it that holds one"
+        )
+    return found[0]
 
 
-def _check(metrics: dict[str, Any]) -> None:
+def _alive(column: list[Any] | None) -> list[Any] | None:
+    """A column that was kept from the step before, unless the step took an array of it."""
+    gone = column is None or any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in column)
+    return None if gone else column
+
+
+def _explain(trees: dict[str, Any], metrics: dict[str, Any]) -> None:
+    for name, tree in {**trees, **metrics}.items():
+        if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(tree)):
+            raise UsageError(f"`{name}` holds arrays that were donated to a step: observe what the step returned")
+
+
+def _check(metrics: dict[str, Any], axes: int) -> None:
     for name, value in metrics.items():
-        if name in (*TOTALS, *WHOLE, *LAYERS):
-            raise UsageError(f"a metric cannot be called `{name}`: the monitor's own measure is; call it something else")
-        if np.ndim(value) or not isinstance(value, jax.Array | np.ndarray | np.generic | int | float):
+        if name in _RESERVED:
+            raise UsageError(f"a metric cannot be called `{name}`, which the monitor measures itself: call it something else")
+        if np.ndim(value) != axes or not isinstance(value, jax.Array | np.ndarray | np.generic | int | float):
             what = f"an array of shape {np.shape(value)}" if np.ndim(value) else f"a {type(value).__name__}"
-            raise UsageError(f"the metric `{name}` is {what}: give one number")
+            raise UsageError(f"the metric `{name}` is {what}: give one number for each step")

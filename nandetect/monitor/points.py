@@ -20,8 +20,8 @@ def history(leaves: tuple[Leaf, ...], steps: Sequence[int], metrics: Mapping[str
     """Points from what the program measured: `vitals` are float32[T, 2 + L * K], as `measure` gives them."""
     vitals = np.where(vitals == np.float32(MISSING), np.float32(np.nan), vitals).astype(np.float32, copy=False)
     whole = {name: vitals[:, at] for at, name in enumerate(WHOLE)}
-    columns = vitals[:, len(WHOLE) :].reshape(len(steps), len(leaves), len(LAYERS))
-    layers = {name: columns[:, :, at] for at, name in enumerate(LAYERS)}
+    columns = vitals[:, len(WHOLE) :].reshape(len(steps), len(LAYERS), len(leaves))
+    layers = {name: columns[:, at] for at, name in enumerate(LAYERS)}
     totals = {name: _total(layers[name]) for name in TOTALS}
     return History(leaves=leaves, steps=np.asarray(steps, np.int64), series={**metrics, **totals, **whole}, layers=layers)
 
