@@ -1,0 +1,139 @@
+"""The exploding-gradient report as a record: which layer's gradient grew first, when and by how much. No JAX here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nandetect.history import History
+from nandetect.monitor.rules import judge
+from nandetect.monitor.rules.course import Course
+from nandetect.monitor.rules.finite import bad_gradient, broken_points
+from nandetect.records import Finding
+
+# The rules of which it is the picture, the likeliest root first.
+TOLD_BY = (
+    "init-scale",
+    "inputs-unscaled",
+    "exploding-gradient",
+    "learning-rate-high",
+    "divergence",
+    "overflow-headroom",
+    "non-finite",
+)
+# A layer has grown when its gradient is so many times what it was.
+TENFOLD = 10.0
+_USUAL = 20
+_LAYERS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """One layer's gradient: its norm at first and at its largest (float), and the step at which it was ten times what it was at first."""
+
+    layer: str
+    usual: float
+    largest: float
+    step: int | None = None
+
+    @property
+    def factor(self) -> float:
+        return self.largest / self.usual if self.usual else float("inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explosion:
+    """How the gradient exploded.
+
+    `growths` are of the kernels, from the input to the output; `first` is the one that grew first, None where the gradient was as large
+    from the first step. `steps` are the first steps of the picture's columns, and `until` the last one's last; `levels` has a row for each
+    kernel and the log10 of the largest gradient norm of each column: None where none was measured, inf where it was not finite.
+    """
+
+    growths: tuple[Growth, ...]
+    first: Growth | None
+    steps: tuple[int, ...]
+    until: int
+    levels: tuple[tuple[float | None, ...], ...]
+    broken: int | None = None
+    cause: Finding
+
+
+def explosion(history: History, findings: Sequence[Finding] | None = None, columns: int = 48) -> Explosion | None:
+    """The report of a run whose gradient exploded, None of any other. `findings` are those of `judge`, where the caller has them."""
+    with np.errstate(all="ignore"):
+        return _explosion(history, judge(history) if findings is None else findings, columns)
+
+
+def _explosion(history: History, findings: Sequence[Finding], columns: int) -> Explosion | None:
+    told = sorted((finding for finding in findings if finding.rule in TOLD_BY), key=lambda finding: TOLD_BY.index(finding.rule))
+    loud = [finding for finding in told if finding.severity != "note"]
+    course = Course(history)
+    places = _shown([kernel.leaf for kernel in course.kernels if course.trained[kernel.leaf]])
+    if not loud or not places:
+        return None
+    broken = np.flatnonzero(broken_points(course) & bad_gradient(course))
+    norms = np.asarray(course.layer("gradient")[:, places], np.float64)
+    nonfinite = np.nan_to_num(course.layer("gradient_nonfinite")[:, places]) > 0
+    norms[nonfinite] = np.inf
+    end = int(broken[0]) if broken.size else course.points
+    growths = tuple(_growth(course, place, norms[: max(end, 1), at]) for at, place in enumerate(places))
+    grown = [growth for growth in growths if growth.step is not None]
+    if not grown and loud[0].rule not in ("init-scale", "inputs-unscaled", "exploding-gradient"):
+        return None
+    # Where several grew in the same step, the one that grew most.
+    first = min(grown, key=lambda growth: (growth.step, -growth.factor), default=None)
+    rows = _window(course, first, end)
+    edges = np.unique(np.linspace(rows.start, rows.stop, min(columns, rows.stop - rows.start) + 1).astype(int))
+    return Explosion(
+        growths=growths,
+        first=first,
+        steps=tuple(int(course.steps[edge]) for edge in edges[:-1]),
+        until=int(course.steps[edges[-1] - 1]),
+        levels=tuple(tuple(_level(norms[a:b, at]) for a, b in itertools.pairwise(edges)) for at in range(len(places))),
+        broken=int(course.steps[broken[0]]) if broken.size else None,
+        cause=loud[0],
+    )
+
+
+def _shown(places: list[int]) -> list[int]:
+    """At most 16 layers, evenly over the depth."""
+    if len(places) <= _LAYERS:
+        return places
+    return [places[round(at * (len(places) - 1) / (_LAYERS - 1))] for at in range(_LAYERS)]
+
+
+def _growth(course: Course, place: int, norms: np.ndarray) -> Growth:
+    """From the steps before it grew: the median of the first ones, or the very first where it grew at once. `norms` are finite or NaN."""
+    path = course.leaves[place].path
+    known = np.flatnonzero(np.isfinite(norms) & (norms > 0))
+    if not known.size:
+        return Growth(layer=path, usual=0.0, largest=0.0)
+    values = norms[known]
+    early = values[:_USUAL]
+    usual = float(early[0] if (early > TENFOLD * early[0]).any() else np.median(early))
+    over = values > TENFOLD * usual
+    step = int(course.steps[known[int(np.argmax(over))]]) if over.any() else None
+    return Growth(layer=path, usual=usual, largest=float(values.max()), step=step)
+
+
+def _window(course: Course, first: Growth | None, end: int) -> slice:
+    """The points to draw: all, or those around the growth where that is but a small part of the run."""
+    end = min(end + 3, course.points)
+    if first is None:
+        return slice(0, end)
+    at = int(np.searchsorted(course.steps, first.step))
+    peak = int(np.nanargmax(np.where(np.isfinite(course.series("gradient")[:end]), course.series("gradient")[:end], -1)))
+    length = max(abs(peak - at), 6)
+    return slice(max(at - 3 * length, 0), min(max(peak, at) + 2 * length, end))
+
+
+def _level(norms: np.ndarray) -> float | None:
+    known = norms[~np.isnan(norms)]
+    if not known.size:
+        return None
+    largest = float(known.max())
+    return float(np.log10(max(largest, 1e-300))) if np.isfinite(largest) else float("inf")

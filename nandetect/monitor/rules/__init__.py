@@ -1,0 +1,55 @@
+"""What the history of a run says of its health: one table of rules, and which of them explains which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nandetect.history import History
+from nandetect.monitor.rules import beginning, finite, flow, losses, precision, rates, spikes, units
+from nandetect.monitor.rules.course import Course, until
+from nandetect.monitor.rules.roots import rooted
+from nandetect.records import Finding
+
+Rule = Callable[[Course], list[Finding]]
+# Those that look at the whole of a run, and those that look at it up to where it is no longer finite.
+WHOLE: tuple[Rule, ...] = (finite.non_finite, finite.skipped_steps, precision.overflow_headroom)
+SOUND: tuple[Rule, ...] = (
+    precision.underflow,
+    beginning.init_symmetry,
+    beginning.init_scale,
+    beginning.inputs_unscaled,
+    flow.exploding_gradient,
+    flow.vanishing_gradient,
+    flow.saturated_units,
+    units.frozen_parameters,
+    units.gradient_absorption,
+    units.dead_units,
+    rates.learning_rate_high,
+    rates.learning_rate_low,
+    losses.divergence,
+    losses.loss_at_chance,
+    spikes.spikes,
+)
+
+
+def judge(history: History) -> list[Finding]:
+    """The findings of a run so far: for each root cause one error or warning, what follows from it left out or a note.
+
+    Pure numpy; some 0.1 s for 10,000 points of 100 leaves. The thresholds and what they were tried on stand with each rule, the figures
+    of recall and false alarms in `benchmarks/training_health.py`.
+    """
+    if not len(history):
+        return []
+    # A sick run's numbers overflow on the way; every rule asks whether what it got is finite.
+    with np.errstate(all="ignore"):
+        return _judged(history)
+
+
+def _judged(history: History) -> list[Finding]:
+    whole = Course(history)
+    broken = np.flatnonzero(finite.broken_points(whole))
+    # What is measured of a model that is no longer finite says nothing of it.
+    sound = Course(until(history, max(int(broken[0]), 1)), broken=True) if broken.size else whole
+    return rooted([finding for rules, course in ((WHOLE, whole), (SOUND, sound)) for rule in rules for finding in rule(course)])

@@ -1,0 +1,98 @@
+"""Which leaf is what: the kernels in the order of their depth, the bias of each, and how many classes there seem to be."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nandetect.history import Leaf
+
+# Words in a path that put a layer at the beginning or at the end where numbers do not.
+_FIRST = re.compile(r"embed|stem|encoder|input|patch|wte|token|cell|rnn|lstm|gru")
+_LAST = re.compile(r"head|readout|logits|classif|final|output|lm_head|unembed|(^|[._/])(out|fc|last|proj_out)($|[._/\d])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A leaf of two axes or more: its place in the pytree's order, that of its bias where one was found, and how wide it is.
+
+    `inputs` is the fan-in; `channels` of them come from the layer before, the rest is a convolution's window. `flipped` where the outputs
+    come first, (out, in), as equinox and torch have it.
+    """
+
+    leaf: int
+    path: str
+    bias: int | None
+    inputs: int
+    outputs: int
+    channels: int
+    flipped: bool = False
+
+
+def kernels(leaves: Sequence[Leaf]) -> tuple[Kernel, ...]:
+    """All kernels, from the input to the output as far as their paths tell."""
+    places = [place for place, leaf in enumerate(leaves) if sum(size > 1 for size in leaf.shape) > 1]
+    pairs = {place: _bias(leaves, place) for place in places}
+    votes = [
+        leaves[bias].shape[0] == leaves[place].shape[0] != leaves[place].shape[-1] for place, bias in pairs.items() if bias is not None
+    ]
+    straight = [
+        leaves[bias].shape[0] == leaves[place].shape[-1] != leaves[place].shape[0] for place, bias in pairs.items() if bias is not None
+    ]
+    flipped = sum(votes) > sum(straight)
+    found = [_kernel(leaves[place], place, pairs[place], flipped) for place in places]
+    return tuple(sorted(found, key=lambda kernel: depth_key(kernel.path)))
+
+
+def depth_key(path: str) -> tuple[int, list[tuple[int, str]]]:
+    """A sorting key: numbers as numbers, what is called a head or a readout last, an embedding or a stem first."""
+    name = path.lower()
+    rank = 1 if _LAST.search(name) else -1 if _FIRST.search(name) else 0
+    return rank, [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def layer_of(path: str) -> str:
+    """The layer that a leaf belongs to: its path without the last name (`dense.kernel`), or its number in a flat dictionary (`w1`)."""
+    parent = re.sub(r"(\.[^.\[\]]+|\[\d+\])$", "", path)
+    if parent != path:
+        return parent
+    number = re.search(r"\d+$", path)
+    return number.group() if number else ""
+
+
+def is_recurrent(leaves: Sequence[Leaf], place: int) -> bool:
+    """Whether a kernel goes from a width to itself, or to its three or four gates, beside another in one layer: what a cell looks like."""
+    leaf, layer = leaves[place], layer_of(leaves[place].path)
+    beside = [other for other in leaves if len(other.shape) == 2 and layer_of(other.path) == layer]
+    return len(leaf.shape) == 2 and len(beside) > 1 and leaf.shape[1] in (leaf.shape[0], 3 * leaf.shape[0], 4 * leaf.shape[0])
+
+
+def classes(leaves: Sequence[Leaf]) -> tuple[int, ...]:
+    """How many classes there may be: widths that a layer gives and no other layer takes; 2 where that is 1."""
+    found = kernels(leaves)
+    if not found:
+        return ()
+    given, taken = {kernel.outputs for kernel in found}, {kernel.channels for kernel in found}
+    ends = {found[-1].outputs, *(given - taken)}
+    return tuple(sorted({max(width, 2) for width in ends}))
+
+
+def _bias(leaves: Sequence[Leaf], place: int) -> int | None:
+    """The vector beside a kernel that is as long as its outputs; a scale of a normalisation is none."""
+    kernel, layer = leaves[place], layer_of(leaves[place].path)
+    near = [
+        other
+        for other, leaf in enumerate(leaves)
+        if len(leaf.shape) == 1 and layer_of(leaf.path) == layer and leaf.shape[0] in (kernel.shape[-1], kernel.shape[0])
+    ]
+    named = [other for other in near if re.search(r"(^|[._/])(b|bias|offset)\d*$|_b\d*$|bias", leaves[other].path.lower())]
+    chosen = named or [other for other in near if not re.search(r"scale|gamma|norm", leaves[other].path.lower())]
+    return chosen[0] if len(chosen) == 1 else None
+
+
+def _kernel(leaf: Leaf, place: int, bias: int | None, flipped: bool) -> Kernel:
+    outer, rest = (leaf.shape[0], leaf.shape[1:]) if flipped else (leaf.shape[-1], leaf.shape[:-1])
+    channels = rest[0] if flipped else rest[-1]
+    return Kernel(leaf=place, path=leaf.path, bias=bias, inputs=math.prod(rest), outputs=outer, channels=channels, flipped=flipped)

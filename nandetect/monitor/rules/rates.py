@@ -1,0 +1,129 @@
+"""A learning rate too high or too low, from how far the updates go and how far the loss still falls along them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nandetect.findings import CODES
+from nandetect.monitor.rules.beginning import unlearned
+from nandetect.monitor.rules.course import Course, middle
+from nandetect.monitor.rules.words import times
+from nandetect.records import Finding
+
+# Updates of a tenth of the parameters' norm. Measured in healthy runs: 0.03 at most, in the first steps.
+VIOLENT = 0.1
+# Points from the beginning in which they are looked for, and how many of them there must be unless one is as large as the parameters.
+_EARLY, _SEVERAL, _TOTAL = 60, 3, 1.0
+# The loss after such updates over that of the start, at its worst or for good; and the growth of the parameters' norm.
+_WORSE, _NO_BETTER, _SWOLLEN = 3.0, 0.7, 2.0
+# Of the loss's slope what is kept to the end of a step, below which the step ends well up the other side. At rest near a minimum of a
+# noisy loss 0 to -0.45 are usual.
+_OVERSHOT = -0.6
+# All updates together over the parameters, below which a run cannot have got anywhere, and the part of the slope that each then keeps.
+TIMID, _KEPT = 0.05, 0.3
+_FALLEN = 0.85
+_ENOUGH = 100
+
+
+def learning_rate_high(course: Course) -> list[Finding]:
+    """Updates so large that the loss jumps instead of falling."""
+    if course.points < _SEVERAL and not course.broken:
+        return []
+    ratio = np.nan_to_num(course.ratio[:_EARLY])
+    several = np.sort(ratio)[-_SEVERAL:]
+    violent = (len(several) == _SEVERAL and several.min() > VIOLENT) or several.max() > _TOTAL
+    if violent and _harmed(course):
+        at = int(np.argmax(ratio > VIOLENT))
+        return [_high(course, at, float(ratio[at]), _course_of(course))]
+    kept = course.kept(course.recent)
+    if (
+        course.points >= _ENOUGH
+        and kept < _OVERSHOT
+        and course.last_loss > 0.5 * course.first_loss
+        and middle(course.ratio[course.late]) > 1e-3
+    ):
+        step = int(course.steps[course.recent.start])
+        ratio_now = float(middle(course.ratio[course.late]))
+        return [
+            _high(
+                course,
+                course.recent.start,
+                ratio_now,
+                f"each step ends where the loss rises again, {-kept:.2g} times as steeply as it fell",
+                step,
+            )
+        ]
+    return []
+
+
+def learning_rate_low(course: Course) -> list[Finding]:
+    """Updates so small that all of them together hardly move the parameters, along a loss that would fall further."""
+    if course.points < _ENOUGH or not math.isfinite(course.last_loss):
+        return []
+    ratio = float(middle(course.ratio[course.full]))
+    steps = int(course.steps[-1] - course.steps[0]) + 1
+    way, kept = ratio * steps, course.kept(slice(0, course.points))
+    if not 0 < way < TIMID or kept < _KEPT or course.last_loss < _FALLEN * course.first_loss or course.last_loss < 1e-3:
+        return []
+    return [
+        Finding(
+            rule="learning-rate-low",
+            code=CODES["learning-rate-low"],
+            severity="warning",
+            message=f"in {steps:,} steps the updates add up to {way:.1%} of the parameters at most ({ratio:.1e} a step), and the loss "
+            f"went from {course.first_loss:.3g} to {course.last_loss:.3g}",
+            cause="a learning rate too low",
+            step=int(course.steps[0]),
+            measured=ratio,
+            expected=1e-3,
+            help="raise the learning rate, ten times at first"
+            + (f": a step keeps {min(kept, 1):.0%} of the slope it began with" if kept > 0 else ""),
+        )
+    ]
+
+
+def _harmed(course: Course) -> bool:
+    """Whether the loss got much worse in the first steps or never better than at the start, and the parameters grew."""
+    if course.broken:
+        return True
+    early = course.loss[: 4 * _EARLY]
+    finite = early[np.isfinite(early)]
+    if not finite.size:
+        return False
+    # The very first loss is that of the untouched parameters; the next ones may be what the updates made of it.
+    first = min(abs(float(finite[0])), abs(course.first_loss))
+    worse = finite.max() > _WORSE * max(first, 0.1)
+    weight = course.series("weight")
+    grown = middle(weight[course.late]) > _SWOLLEN * weight[0]
+    return bool(
+        (worse and grown) or (unlearned(course) and (worse or grown)) or (worse and course.last_loss > _NO_BETTER * course.first_loss)
+    )
+
+
+def _course_of(course: Course) -> str:
+    """What the loss did, in a phrase."""
+    finite = course.loss[: 4 * _EARLY]
+    finite = finite[np.isfinite(finite)]
+    if not finite.size:
+        return "no loss was given, or none that is finite"
+    if course.broken:
+        return f"the loss went from {finite[0]:.3g} to {finite.max():.3g} and was not finite from step {int(course.steps[-1]) + 1} on"
+    return f"the loss went from {finite[0]:.3g} to {finite.max():.3g} and stands at {course.last_loss:.3g}"
+
+
+def _high(course: Course, at: int, ratio: float, seen: str, step: int | None = None) -> Finding:
+    step = int(course.steps[at]) if step is None else step
+    relative = times(ratio) if ratio >= 1 else f"{ratio:.2g} times"
+    return Finding(
+        rule="learning-rate-high",
+        code=CODES["learning-rate-high"],
+        severity="error" if unlearned(course) or ratio > VIOLENT else "warning",
+        message=f"updates are {relative} the size of the parameters (about 0.001 is usual) at step {step}; {seen}",
+        cause="a learning rate too high",
+        step=step,
+        measured=ratio,
+        expected=1e-3,
+        help="lower the learning rate ten times, or warm it up over the first few hundred steps",
+    )

@@ -1,0 +1,147 @@
+"""Steps whose gradient stands out from those around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from nandetect.findings import CODES
+from nandetect.monitor.rules.course import Course
+from nandetect.monitor.rules.words import times
+from nandetect.records import Finding
+
+# What is usual is read from so many steps before; a mean and a sigma would hide themselves after one large spike.
+WINDOW = 128
+# A spike lies so many robust deviations, and so many times, over what is usual (DETECTORS 5.3, where 6 and 2 of the plain norm found all
+# and gave no false alarm); and so many times over the 95th percentile of the window, which is where heavy tails show.
+PLAIN, PLAIN_FACTOR = 6.0, 2.4
+# The same against what is usual of a batch with that loss: half and more of the spread of ln(norm) goes with the batch's loss.
+GIVEN_LOSS, GIVEN_LOSS_FACTOR = 3.7, 2.1
+TAIL = 2.0
+# A spike is over soon: it must stand out from the steps that follow too. A gradient that grows and stays is no spike.
+_AFTER, _ABOVE_AFTER, _LEAST_AFTER = 8, 1.5, 3
+_LEAST_BEFORE = 32
+# What a spike is over the mean of the 16 steps before, at the least: a sieve, so that medians are taken at few points.
+_SIEVE = 0.3
+_TUKEY = 2.5
+# One spike is something to look at; healthy recurrent nets have up to five in a thousand steps (measured). More, or one so large, are a
+# fault.
+OFTEN, _SEVERAL, LARGE = 9e-3, 5, 10.0
+_DONE = 0.02
+
+
+def spikes(course: Course) -> list[Finding]:
+    """A finding for each spike of the gradient's norm: a note, and a warning where they are many or one is tenfold."""
+    gradient = course.series("gradient")
+    places = found(gradient, course.loss)
+    # Where next to nothing is left to learn, the gradient is small and any batch stands out.
+    counts = [not course.loss[at] < _DONE * course.first_loss for at, _ in places]
+    often = sum(counts) >= _SEVERAL and sum(counts) >= OFTEN * course.points
+    grave = [count and (often or gradient[at] > LARGE * usual) for count, (at, usual) in zip(counts, places, strict=True)]
+    return [_finding(course, at, gradient[at], usual, loud) for loud, (at, usual) in zip(grave, places, strict=True)]
+
+
+def found(norm: np.ndarray, loss: np.ndarray | None = None) -> list[tuple[int, float]]:
+    """The points at which a series of norms (float64[T]) spikes, each with the norm that was usual there.
+
+    ln(norm) is held against the 128 points before, by itself, and as a straight line in time and in the logarithm of the batch's `loss`
+    (float64[T]), fitted with outliers drawn in.
+    """
+    # An intermittent zero or a gap is no part of what is usual.
+    known = np.isfinite(norm) & (norm > 0)
+    if not known.any():
+        return []
+    if loss is not None and np.isfinite(loss[known]).mean() > 0.9:
+        known &= np.isfinite(loss)
+    kept = np.flatnonzero(known)
+    if len(kept) < _LEAST_BEFORE + _LEAST_AFTER:
+        return []
+    logs = np.log(norm[kept])
+    losses = np.log(np.abs(loss[kept]) + 1e-12) if loss is not None and np.isfinite(loss[kept]).all() else np.zeros(len(kept))
+    spiking: list[tuple[int, float]] = []
+    for points, width in _batches(_candidates(logs), (32, 64, WINDOW)):
+        over, usual = _over(logs, losses, points, width)
+        after = np.array([np.median(logs[at + 1 : at + 1 + _AFTER]) for at in points])
+        stand = over & (logs[points] - after > np.log(_ABOVE_AFTER))
+        spiking += [(int(kept[at]), float(np.exp(level))) for at, level in zip(points[stand], usual[stand], strict=True)]
+    return [one for at, one in enumerate(spiking) if at == 0 or one[0] != spiking[at - 1][0] + 1]
+
+
+def _candidates(logs: np.ndarray) -> np.ndarray:
+    """Points over the mean of those just before by less than a spike is: two spikes among 16 do not hide a third."""
+    width = 2 * _AFTER
+    padded = np.concatenate([np.full(width, logs[0]), logs])
+    sums = np.cumsum(np.concatenate([[0.0], padded]))
+    before = (sums[width:-1] - sums[:-1][: len(logs)]) / width
+    places = np.arange(len(logs))
+    return np.flatnonzero((logs > before + _SIEVE) & (places >= _LEAST_BEFORE) & (places < len(logs) - _LEAST_AFTER))
+
+
+def _batches(points: np.ndarray, widths: tuple[int, ...]) -> Iterator[tuple[np.ndarray, int]]:
+    """The points by how long a window lies before them, a few hundred at a time."""
+    for width, above in zip(widths, (*widths[1:], None), strict=True):
+        chosen = points[(points >= width) & (points < above if above else True)]
+        for start in range(0, len(chosen), 512):
+            yield chosen[start : start + 512], width
+
+
+def _over(logs: np.ndarray, losses: np.ndarray, points: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """bool[C]: the points that stand out from the `width` before; float64[C]: ln of the norm that was usual there."""
+    rows = points[:, None] + np.arange(-width, 0)
+    before, now = logs[rows], logs[points]
+    usual = np.median(before, 1)
+    plain = _stands_out(now - usual, before - usual[:, None], PLAIN, PLAIN_FACTOR)
+    lines = np.stack([np.ones(rows.shape), np.broadcast_to(np.arange(-width, 0) / width, rows.shape), losses[rows]], 2)
+    here = np.stack([np.ones(len(points)), np.zeros(len(points)), losses[points]], 1)
+    middle = losses[rows].mean(1)
+    lines[:, :, 2] -= middle[:, None]
+    here[:, 2] -= middle
+    normal = np.einsum("cwi,cwj->cij", lines, lines) + 1e-6 * np.eye(3)
+    fit, rest = _drawn_in(lines, normal, before)
+    centre = np.median(rest, 1)
+    expected = np.einsum("ci,ci->c", here, fit) + centre
+    given_loss = _stands_out(now - expected, rest - centre[:, None], GIVEN_LOSS, GIVEN_LOSS_FACTOR)
+    return plain | given_loss, np.where(plain, usual, expected)
+
+
+def _drawn_in(lines: np.ndarray, normal: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The coefficients of a least-squares fit whose outliers were drawn in to 2.5 deviations, and what it leaves of the values."""
+    inverse = np.linalg.inv(normal)
+    rest = values - np.einsum("cwi,cij,cvj,cv->cw", lines, inverse, lines, values, optimize=True)
+    spread = 1.4826 * np.median(np.abs(rest - np.median(rest, 1, keepdims=True)), 1, keepdims=True) + 1e-6
+    drawn_in = values - rest + np.clip(rest, -_TUKEY * spread, _TUKEY * spread)
+    fit = np.einsum("cij,cvj,cv->ci", inverse, lines, drawn_in, optimize=True)
+    return fit, values - np.einsum("cwi,ci->cw", lines, fit)
+
+
+def _stands_out(above: np.ndarray, rest: np.ndarray, deviations: float, factor: float) -> np.ndarray:
+    deviation = 1.4826 * np.median(np.abs(rest), 1)
+    tail = np.partition(rest, -max(rest.shape[1] // 20, 1), axis=1)[:, -max(rest.shape[1] // 20, 1)]
+    return above > np.maximum(np.maximum(deviations * deviation, TAIL * tail), np.log(factor))
+
+
+def _finding(course: Course, at: int, norm: float, usual: float, grave: bool) -> Finding:
+    step = int(course.steps[at])
+    columns = course.layer("gradient")
+    layer = None
+    if columns.shape[1]:
+        # Against what is usual of each leaf: the one that grew the most.
+        before = columns[max(at - WINDOW, 0) : at]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            growth = columns[at] / np.nanmedian(before, 0) if len(before) else columns[at]
+        weighty = np.nan_to_num(columns[at]) > 0.1 * norm
+        growth = np.where(np.isfinite(growth) & weighty, growth, 0)
+        layer = course.leaves[int(np.argmax(growth))].path if growth.any() else None
+    return Finding(
+        rule="gradient-spike",
+        code=CODES["gradient-spike"],
+        severity="warning" if grave else "note",
+        message=f"the gradient of step {step} is {times(norm / usual)} what is usual there: {norm:.3g} against {usual:.3g}",
+        cause="one batch's gradient stands far out",
+        layer=layer,
+        step=step,
+        measured=norm,
+        expected=usual,
+        help="look at that batch; clip the gradient's norm near its 90th percentile, or lower the learning rate if spikes come often",
+    )

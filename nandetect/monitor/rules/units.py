@@ -1,0 +1,217 @@
+"""Units and leaves that learn nothing: frozen, detached, dead."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nandetect.findings import CODES
+from nandetect.monitor.rules.course import Course, divided, middle
+from nandetect.monitor.rules.finite import bad_gradient
+from nandetect.monitor.rules.layers import Kernel
+from nandetect.monitor.rules.words import listed
+from nandetect.records import Finding
+
+# Points for which nothing must have moved before it is said.
+ENOUGH = 20
+# A layer most of whose units are dead is worth a warning; half of them, in a layer that learns, a note (AWS Debugger warns at a half;
+# measured: healthy ReLU networks reach 0.5 in narrow layers, and with few samples in a batch for a while).
+_MOST, _HALF = 0.75, 0.5
+# With few samples in a batch, whose ReLUs are off differs from step to step; dead units are the same ones in all.
+_STEADY = 0.03
+_WIDE = 4
+_LOOKS = 8
+# Half a unit in the last place, relative to a number: an update below it is rounded away.
+_ROUNDING = {"bfloat16": 2.0**-9, "float16": 2.0**-12}
+
+
+def frozen_parameters(course: Course) -> list[Finding]:
+    """Leaves that no gradient reaches, or whose update is nothing, while others learn."""
+    if course.points < ENOUGH:
+        return []
+    found = []
+    detached = [place for place in silent(course) if place not in behind_dead(course)]
+    if detached:
+        found.append(_frozen(course, detached, "no gradient reaches", "its gradient is exactly 0: detached from the loss", _DETACHED, 0.0))
+    update = course.layer("update")
+    still = [place for place in _never(update, course.trained) if place not in silent(course)]
+    still = still if _has_kernel(course, still) else []
+    moving = np.isfinite(update).any() and (np.nan_to_num(update) > 0).any(0)
+    if still and (moving.any() or (np.nan_to_num(course.series("gradient")) > 0).any()):
+        cause = "its gradient arrives and its update is exactly 0" if moving.any() else "every update is exactly 0"
+        found.append(_frozen(course, still, "the optimizer never moves", cause, _STILL, 0.0))
+    unmoved = [place for place in _unmoved(course) if place not in silent(course) and place not in still]
+    if unmoved:
+        found.append(_frozen(course, unmoved, "updates are computed but never change", "its updates are not applied", _UNAPPLIED, 0.0))
+    return found
+
+
+def gradient_absorption(course: Course) -> list[Finding]:
+    """Leaves in low precision that rounding keeps where they are, though they are updated."""
+    if course.points < ENOUGH:
+        return []
+    relative = divided(course.layer("update"), course.layer("weight"))
+    lost = [
+        place
+        for place in _constant(course)
+        if 0 < middle(relative[:, place]) < _ROUNDING.get(course.leaves[place].dtype, 0.0) and len(course.leaves[place].shape) > 1
+    ]
+    if not lost:
+        return []
+    ratio, dtype = float(middle(relative[:, lost])), course.leaves[lost[0]].dtype
+    return [
+        Finding(
+            rule="gradient-absorption",
+            code=CODES["gradient-absorption"],
+            severity="warning",
+            message=f"{listed([course.leaves[place].path for place in lost])} never changed in {course.points} steps: updates of "
+            f"{ratio:.1e} of its size are rounded away in {dtype}",
+            cause=f"updates smaller than what {dtype} can add",
+            layer=course.leaves[lost[0]].path,
+            step=int(course.steps[0]),
+            measured=ratio,
+            expected=_ROUNDING[dtype],
+            help="keep the parameters, or a copy that is updated, in float32; stochastic rounding, or a higher learning rate, helps too",
+        )
+    ]
+
+
+def dead_units(course: Course) -> list[Finding]:
+    """Hidden layers most of whose units get no gradient from any sample, step after step."""
+    if course.points < ENOUGH:
+        return []
+    reasons = behind_dead(course)
+    found = []
+    for kernel in course.kernels[:-1]:
+        share = idle(course, kernel)[course.late]
+        if kernel.leaf in silent(course) and kernel.leaf not in reasons:
+            continue
+        share = share[np.isfinite(share)]
+        if len(share) < _LOOKS or kernel.outputs < _WIDE:
+            continue
+        least = float(share.min())
+        steady = share.std() < _STEADY or least >= 0.95
+        if least >= _HALF and steady and not _done(course):
+            found.append((kernel, least))
+    worst = max(found, key=lambda pair: pair[1], default=None)
+    return [] if worst is None else [_dead(course, worst[0], worst[1], [kernel.path for kernel, _ in found])]
+
+
+def idle(course: Course, kernel: Kernel) -> np.ndarray:
+    """float[T]: the share of a layer's units whose gradient is exactly 0, from its bias where it has one."""
+    if kernel.bias is not None:
+        return course.layer("gradient_zero")[:, kernel.bias]
+    if kernel.flipped:
+        return np.full(course.points, np.nan)
+    return course.layer("gradient_idle")[:, kernel.leaf]
+
+
+def silent(course: Course) -> list[int]:
+    """The leaves whose gradient is exactly 0 at every recent point, while some other's is not; vectors only with a kernel beside them."""
+    gradient = course.layer("gradient")[course.recent]
+    zero = course.trained & (np.nan_to_num(gradient, nan=0.0) == 0).all(0) & np.isfinite(gradient).any(0)
+    if not zero.any() or not (np.nan_to_num(gradient) > 0).any() or np.isin(True, bad_gradient(course)[course.recent]).all():
+        return []
+    places = [int(place) for place in np.flatnonzero(zero)]
+    return places if _has_kernel(course, places) else []
+
+
+def behind_dead(course: Course) -> set[int]:
+    """Those of the silent leaves that a dead layer keeps the gradient from.
+
+    The layer after a dead one is given only zeros: its kernel's gradient is 0 and its bias's is not. Before a `stop_gradient` both are
+    0, and were so from the first step.
+    """
+    still = set(silent(course))
+    order = [kernel for kernel in course.kernels if kernel.leaf in still]
+    if not order:
+        return set()
+    last = order[-1]
+    early = np.nan_to_num(course.layer("gradient")[: course.recent.start + 1, last.leaf])
+    if (last.bias is not None and last.bias not in still) or (early > 0).any():
+        return still
+    return set()
+
+
+def _dead(course: Course, kernel: Kernel, share: float, others: list[str]) -> Finding:
+    series = idle(course, kernel)
+    begun = np.flatnonzero(np.nan_to_num(series) >= min(share, 0.99) - _STEADY)
+    step = int(course.steps[begun[0]]) if begun.size else int(course.steps[0])
+    at_start = middle(series[course.start]) >= 0.8 * share
+    cause = "dead from the start: a large negative bias, or inputs it never answers" if at_start else f"its units died around step {step}"
+    bias = course.layer("weight")[0, kernel.bias] / np.sqrt(kernel.outputs) if at_start and kernel.bias is not None else 0.0
+    if bias > 1:
+        cause = f"dead from the start: its bias is about {bias:.2g} in size"
+    count = round(share * kernel.outputs)
+    also = f" (so are {listed([path for path in others if path != kernel.path])})" if len(others) > 1 else ""
+    return Finding(
+        rule="dead-units",
+        code=CODES["dead-units"],
+        severity="note" if share < _MOST else "warning" if share < 0.99 else "error",
+        message=f"{count} of {kernel.outputs} units of `{kernel.path}` get no gradient from any sample of any recent batch{also}",
+        cause=cause,
+        layer=kernel.path,
+        step=step,
+        measured=share,
+        expected=_HALF,
+        help="set the biases to 0 and use He's initial scale; a leaky ReLU or GELU keeps a gradient"
+        if at_start
+        else "lower the learning rate or warm it up; a leaky ReLU or GELU keeps a gradient",
+    )
+
+
+_DETACHED = "look for a `stop_gradient`, a branch that is not used in the loss, or a value that left JAX (numpy, int, argmax) on its way"
+_STILL = (
+    "look for a mask or a label of the optimizer (`optax.masked`, `multi_transform`, `set_to_zero`) or a learning rate of 0; "
+    "if it is meant, do not give its gradient"
+)
+_UNAPPLIED = "check that the updated parameters are what the next step is given: `params = optax.apply_updates(params, updates)`"
+
+
+def _frozen(course: Course, places: list[int], what: str, cause: str, help: str, measured: float) -> Finding:
+    paths = [course.leaves[place].path for place in places]
+    kernel = next((course.leaves[place].path for place in places if len(course.leaves[place].shape) > 1), paths[0])
+    return Finding(
+        rule="frozen-parameters",
+        code=CODES["frozen-parameters"],
+        severity="warning",
+        message=f"{what} {listed(paths)} in {course.points} steps",
+        cause=cause,
+        layer=kernel,
+        step=int(course.steps[0]),
+        measured=measured,
+        expected="> 0",
+        help=help,
+    )
+
+
+def _has_kernel(course: Course, places: list[int]) -> bool:
+    """Whether a kernel is among the leaves, where the model has any: the bias before a normalisation may well have no gradient."""
+    kernels = {kernel.leaf for kernel in course.kernels}
+    return bool(kernels & set(places)) or not kernels
+
+
+def _never(column: np.ndarray, trained: np.ndarray) -> list[int]:
+    """The trained leaves, kernels or not, whose column was measured and 0 at every point."""
+    measured = np.isfinite(column)
+    return [int(place) for place in np.flatnonzero(trained & measured.any(0) & (np.where(measured, column, 0) == 0).all(0))]
+
+
+def _constant(course: Course) -> list[int]:
+    """The trained leaves whose norm never changed, though they were updated."""
+    weight, update = course.layer("weight")[course.full], course.layer("update")[course.full]
+    if not len(weight):
+        return []
+    same = (np.nan_to_num(weight) == np.nan_to_num(weight[0])).all(0) & (np.nan_to_num(weight[0]) > 0)
+    return [int(place) for place in np.flatnonzero(same & course.trained & (np.nan_to_num(update) > 0).all(0))]
+
+
+def _unmoved(course: Course) -> list[int]:
+    """Of those that never changed, those that updates of their size would have changed."""
+    relative = divided(course.layer("update"), course.layer("weight"))
+    rounding = {**_ROUNDING, "float32": 2.0**-22, "float64": 2.0**-22}
+    return [place for place in _constant(course) if middle(relative[:, place]) > 4 * rounding.get(course.leaves[place].dtype, 1.0)]
+
+
+def _done(course: Course) -> bool:
+    """Whether there is nothing left to learn: a gradient that is 0 because the loss is."""
+    return course.last_loss < 1e-2 * abs(course.first_loss)

@@ -1,0 +1,171 @@
+"""The exploding-gradient report as text: a small map of the gradient's size over steps and depth, what grew first, why, and what to try."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nandetect.render import page
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from nandetect.monitor.explosion import Explosion, Growth
+
+SHADES, PLAIN_SHADES = " ░▒▓█", " .-+#"
+BROKEN = "x"
+_COLOURS = ("default", "blue", "cyan", "yellow", "red")
+_NAME = 24
+# What a picture of few steps is drawn out to, and the most for one step.
+_WIDTH, _WIDEST = 40, 3
+# The least that a shade spans, in powers of ten: what differs by less than the whole range looks alike.
+_LEAST_SPAN = 1.0
+
+
+def text(report: Explosion, width: int = 100, unicode: bool = True) -> str:
+    """The report, without colour."""
+    return drawn(report, width, unicode).plain
+
+
+def show(report: Explosion, console: Console) -> None:
+    """The report on a console, coloured where it allows, in letters where its encoding has no shades."""
+
+    printed: Text = drawn(report, console.width, can_shade(console.encoding))
+    console.print(printed, soft_wrap=True)
+
+
+def can_shade(encoding: str) -> bool:
+    """Whether a stream of that encoding takes the shades."""
+    try:
+        SHADES.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def drawn(report: Explosion, width: int = 100, unicode: bool = True) -> Text:
+    """The report as styled text of at most `width` columns."""
+    from rich.text import Text
+
+    out = Text()
+    out.append(f"{report.cause.severity}: ", "bold red" if report.cause.severity == "error" else "bold yellow")
+    out.append("\n       ".join(page.wrap(headline(report), width - 7)) + "\n", "bold")
+    _map(out, report, width, unicode)
+    facts = [f"most likely {report.cause.cause}: {report.cause.message}", *_facts(report)]
+    for fact in facts:
+        out.append("   = ", "blue").append("\n     ".join(page.wrap(fact, width - 5)) + "\n")
+    if report.cause.help:
+        out.append("help: ", "bold green").append("\n      ".join(page.wrap(report.cause.help, width - 6)) + f" [{report.cause.code}]\n")
+    return out
+
+
+def headline(report: Explosion) -> str:
+    """Which layer, when, by how much."""
+    first = report.first
+    if first is None:
+        largest = max(report.growths, key=lambda growth: growth.usual)
+        return f"the gradient is too large from the first step on: {_number(largest.usual)} in `{largest.layer}`"
+    end = f", and was not finite from step {report.broken} on" if report.broken is not None else ""
+    grew = f"ten times its usual size at step {first.step}, {_times(first)} at its largest"
+    return f"the gradient of `{first.layer}` exploded first: {grew}{end}"
+
+
+def _facts(report: Explosion) -> list[str]:
+    """The layers after the first one to grow, in the order in which they grew."""
+    grown = sorted((growth for growth in report.growths if growth.step is not None), key=lambda growth: (growth.step, -growth.factor))
+    rest = [growth for growth in grown if growth is not report.first]
+    if report.first is None:
+        ends = report.growths[0], report.growths[-1]
+        return (
+            [f"at the first step: {' -> '.join(f'`{end.layer}` {_number(end.usual)}' for end in ends)}"] if len(report.growths) > 1 else []
+        )
+    first = f"`{report.first.layer}` {_number(report.first.usual)} -> {_number(report.first.largest)}"
+    if not rest:
+        return [f"from {first}; no other layer grew ten times"]
+    then = ", ".join(f"`{growth.layer}` at step {growth.step} ({_times(growth)})" for growth in rest[:3])
+    more = f", and {len(rest) - 3} more" if len(rest) > 3 else ""
+    return [f"from {first}; then {then}{more}"]
+
+
+def _map(out: Text, report: Explosion, width: int, unicode: bool) -> None:
+    """Layers down, steps across; a column is as dark as its largest gradient."""
+    names = [_short(growth.layer) for growth in report.growths]
+    left = max(len(name) for name in names) + 3
+    columns = _columns(report.levels, width - left - 1)
+    low, high = _range(report.levels)
+    shades = SHADES if unicode else PLAIN_SHADES
+    bar = "│" if unicode else "|"
+    out.append("\n" + " " * left + ("gradient norm, from the input down" if len(names) > 1 else "gradient norm") + "\n", "blue")
+    for name, row in zip(names, columns, strict=True):
+        out.append(f" {name:>{left - 3}} {bar}", "blue")
+        for level in row:
+            if level is not None and math.isinf(level):
+                out.append(BROKEN, "bold red")
+            else:
+                shade = 0 if level is None else _shade(level, low, high)
+                out.append(shades[shade], _COLOURS[shade])
+        out.append("\n")
+    corner, line = ("└", "─") if unicode else ("+", "-")
+    across = len(columns[0])
+    out.append(" " * (left - 1) + corner + line * across + "\n", "blue")
+    first, last = f"step {report.steps[0]}", str(report.until)
+    gap = max(across - len(first) - len(last), 1)
+    out.append(" " * left + first + " " * gap + last + "\n", "blue")
+    out.append(" " * left + _legend(low, high, shades, report) + "\n\n", "blue")
+
+
+def _legend(low: float, high: float, shades: str, report: Explosion) -> str:
+    """What the shades stand for."""
+    edges = [low + (high - low) * at / (len(shades) - 1) for at in range(len(shades))]
+    parts = [f"{shade} {_number(10.0**edge)}" for shade, edge in zip(shades[1:], edges[:-1], strict=True)]
+    bad = any(level is not None and math.isinf(level) for row in report.levels for level in row)
+    return "norm from  " + "  ".join(parts) + (f"  {BROKEN} not finite" if bad else "")
+
+
+def _range(rows: Sequence[Sequence[float | None]]) -> tuple[float, float]:
+    """From the least of the first column, or of all where that has none, to the largest of all, in powers of ten."""
+    levels = _known([level for row in rows for level in row])
+    if not levels:
+        return 0.0, 1.0
+    low, high = min(_known([row[0] for row in rows]) or levels), max(levels)
+    return low, max(high, low + _LEAST_SPAN)
+
+
+def _known(levels: Sequence[float | None]) -> list[float]:
+    return [level for level in levels if level is not None and math.isfinite(level)]
+
+
+def _shade(level: float, low: float, high: float) -> int:
+    """1 to 4; 0 below the range."""
+    if level < low:
+        return 0
+    return min(1 + int(4 * (level - low) / (high - low)), 4)
+
+
+def _columns(levels: Sequence[Sequence[float | None]], most: int) -> list[list[float | None]]:
+    """The rows, with columns joined by their largest where they are more than fit, and drawn wider where they are few."""
+    count = len(levels[0])
+    most = max(min(most, count), 1)
+    edges = [round(at * count / most) for at in range(most + 1)]
+    wide = max(min(_WIDEST, _WIDTH // most), 1)
+    return [[_largest(row[a:b]) for a, b in itertools.pairwise(edges) for _ in range(wide)] for row in levels]
+
+
+def _largest(levels: Sequence[float | None]) -> float | None:
+    return max((level for level in levels if level is not None), default=None)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME else "…" + name[-(_NAME - 1) :]
+
+
+def _times(growth: Growth) -> str:
+    factor = growth.factor
+    return f"{factor:,.0f} times" if factor < 1e5 else f"{factor:.1e} times" if math.isfinite(factor) else "beyond measure"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2g}" if math.isfinite(value) else "inf"
