@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 import time
 import warnings
@@ -18,6 +19,7 @@ from nandetect.judge import Accepted, bad_metrics, bad_places, top
 from nandetect.recorder import Call, Links, Pick, Recorder
 from nandetect.records import Finding, Report
 from nandetect.skips import Skips
+from nandetect.speed.compilations import Compilations, tell_of
 
 OnFind = Literal["raise", "warn"] | Callable[[Report], object]
 
@@ -55,6 +57,9 @@ class Shared:
     on_find: OnFind
     order: Iterator[int]
     may_repeat: bool
+    # Of all that is made of the same source, where a whole program is watched.
+    compilations: Compilations
+    number: int = field(default_factory=itertools.count().__next__)
     # The order of the call that was last found at fault.
     found: int = -1
     findings: list[Finding] = field(default_factory=list)
@@ -279,6 +284,10 @@ class Watch:
         self.tally.calls += len(quick.calls)
         self.tally.quick += len(quick.calls)
         self._out = quick.made[0] if quick.is_whole else quick.made
+
+
+# What looking compiles is not the step's.
+tell_of(Watch.look.__code__, None)
 
 
 def _is_metric(part: Any) -> bool:

@@ -1,0 +1,187 @@
+"""From what was measured to what is worth telling: one function a rule, `None` where it is not.
+
+The thresholds are the project's own; a measured gain below a fifth is within what a busy machine shows of two equal programs.
+"""
+
+from __future__ import annotations
+
+from nandetect.findings import CODES
+from nandetect.records import Finding, Severity
+from nandetect.speed import words
+from nandetect.speed.prices import Crossing, Donation, Jitting, Reason, Recompiling, Widening
+
+# A step must become this many times faster to be told of.
+GAIN = 1.2
+# Fewer operations than this are no step: a loop's own bookkeeping.
+OPERATIONS = 8
+# The first compilations of a function: training and evaluation, each with a smaller last batch.
+WARM = 4
+# The shares of the time that compiling again may take, below which it is not told, and above which it is a warning.
+COMPILING, MUCH_COMPILING = 0.01, 0.1
+# What is shorter than this, in seconds a step, is not told.
+SHORT = 20e-6
+# A state smaller than this, in bytes, need not be donated; nor one that is less than this share of what the step keeps alive.
+STATE, STATE_SHARE = 1e6, 0.1
+
+
+def not_jitted(seen: Jitting) -> Finding | None:
+    """A step runs operation by operation, and compiled it is more than `GAIN` times as fast."""
+    ratio = seen.seconds / seen.jitted_seconds
+    if ratio < GAIN or seen.operations < OPERATIONS or seen.seconds - seen.jitted_seconds < SHORT:
+        return None
+    slow, fast = words.rate(seen.seconds), words.rate(seen.jitted_seconds)
+    name = f"`{seen.name}`" if seen.is_function else seen.name
+    return _finding(
+        "not-jitted",
+        f"{name}{words.at(seen.where)} is not jitted: it takes {words.time(seen.seconds)} ({slow} steps/s), compiled it would take "
+        f"{words.time(seen.jitted_seconds)} ({fast} steps/s), {words.times(ratio)} as fast",
+        cause=f"{seen.operations:,} operations are run one by one",
+        measured=seen.seconds * 1e3,
+        expected=seen.jitted_seconds * 1e3,
+        help=f"{seen.name} = jax.jit({seen.name})"
+        if seen.is_function
+        else "put what a step does into a function of the state and the batch, and before the loop: step = jax.jit(step)",
+    )
+
+
+def recompiling(seen: Recompiling) -> Finding | None:
+    """A function is compiled more than `WARM` times, and not for nothing."""
+    share = seen.seconds / max(seen.of_seconds, 1e-9)
+    if seen.count <= WARM or share < COMPILING or not seen.reasons:
+        return None
+    # All at the beginning, it is a warming up, for as many sizes as there are.
+    much = share >= MUCH_COMPILING and seen.spread >= 0.5
+    told = "; ".join(map(_reason, seen.reasons[:3])) + words.more(max(len(seen.reasons) - 3, 0))
+    first = seen.reasons[0]
+    return _finding(
+        "recompiling",
+        f"`{seen.name}` was compiled {seen.count:,} times in {seen.calls:,} calls{words.at(seen.where)}: after the first, that took "
+        f"{words.time(seen.seconds)}, {share:.0%} of the time. {told}",
+        severity="warning" if much else "note",
+        cause=_cause(first),
+        layer=first.path or None,
+        measured=seen.count,
+        expected=1,
+        help=_recompiling_help(first, seen.name),
+    )
+
+
+def _cause(reason: Reason) -> str:
+    if reason.kind == "function":
+        return "a new function object each time"
+    whose = f"of `{reason.path}`" if reason.path else "of the arguments" if reason.kind == "structure" else "of JAX"
+    return f"a changing {reason.kind.removesuffix('s')} {whose}"
+
+
+def _reason(reason: Reason) -> str:
+    often = "once" if reason.count == 1 else f"{reason.count:,} times"
+    if reason.kind == "function":
+        return f"a new function object {often}"
+    if reason.kind == "settings":
+        return f"no argument changed but a setting of JAX {often}"
+    if not reason.path:
+        return f"a static field of the arguments, or how they are put together, changed {often}"
+    whose = f"`{reason.path}`{words.more(reason.others)} changed {'their' if reason.others else 'its'} {reason.kind}"
+    return f"{whose} {often}: {reason.example}"
+
+
+def _recompiling_help(reason: Reason, name: str) -> str:
+    kind, example = reason.kind, reason.example
+    root = reason.path.split("[")[0].split(".")[0]
+    if kind == "function":
+        return f"jit it once, before the loop: step = jax.jit({'step' if name == '<lambda>' else name})"
+    if kind == "shape":
+        return f"give every call the same shape: drop the last batch, or pad `{root}` to a few fixed sizes and mask what was added"
+    if kind == "dtype":
+        return f"give it one dtype: {root} = jnp.asarray({root}, jnp.{example.split('[')[0]})"
+    if kind == "weak type":
+        dtype = example.split("[")[0]
+        return f"hand it over in one way, as an array: {root} = jnp.asarray({root}, jnp.{dtype})"
+    if kind == "static value" and "function" in example:
+        return f"hand over the same function each time: make `{root}` once, before the loop"
+    if kind == "static value":
+        return f"take `{root}` out of static_argnums and static_argnames, so that its value can change without compiling"
+    if kind == "sharding":
+        return f"place it in one way before the loop: {root} = jax.device_put({root}, sharding)"
+    if kind == "structure":
+        return f"give `{root or 'the arguments'}` the same keys, lengths and static fields each time"
+    return "set what changes (jax.config, a mesh, a context such as jax.default_matmul_precision) once, before the loop"
+
+
+def x64(seen: Widening) -> Finding | None:
+    """float32 data is widened to float64 on its way, and without that the step is more than `GAIN` times as fast."""
+    ratio = seen.seconds / seen.narrow_seconds
+    if ratio < GAIN or seen.seconds - seen.narrow_seconds < SHORT:
+        return None
+    return _finding(
+        "x64",
+        f"`{seen.name}` computes in float64 though its data is float32: {seen.what} is widened{words.at(seen.where)}"
+        f"{words.more(seen.count - 1)}. A step takes {words.time(seen.seconds)}, and {words.time(seen.narrow_seconds)} without x64, "
+        f"{words.times(ratio)} as fast",
+        cause="jax_enable_x64 is on",
+        layer=seen.what.strip("`") if seen.what.startswith("`") else None,
+        measured=seen.seconds * 1e3,
+        expected=seen.narrow_seconds * 1e3,
+        help='leave jax_enable_x64 off, or keep the step in float32: jnp.asarray(x, jnp.float32) for what comes from numpy',
+    )
+
+
+def host_transfer(seen: Crossing) -> Finding | None:
+    """A step goes to the host, and without that it is more than `GAIN` times as fast."""
+    price = seen.seconds - seen.without_seconds
+    ratio = seen.seconds / max(seen.without_seconds, 1e-9)
+    if price < SHORT or ratio < GAIN:
+        return None
+    of = f"of the {words.time(seen.seconds)} of a step"
+    if seen.kind == "callback":
+        others = f", and {seen.others} more," if seen.others else ""
+        message = f"`{seen.name}` calls back to the host in every step: `{seen.what}`{words.at(seen.where)}{others} takes {words.time(price)} {of}"
+        help = "return what is wanted from the step and read it every 100 steps; or call back now and then: jax.lax.cond(step % 100 == 0, ...)"
+        cause = f"`{seen.what}` in the step"
+    elif seen.kind == "read":
+        message = (
+            f"the loop reads a result of `{seen.name}` after every step{words.at(seen.where)}: `{seen.what}` waits, "
+            f"and reading it later would save up to {words.time(price)} {of}"
+        )
+        help = "keep the arrays and read them every 100 steps: losses.append(loss), then jnp.stack(losses)"
+        cause = "the host waits for the device before it goes on"
+    else:
+        message = f"{seen.what} of `{seen.name}` goes from numpy to the device in every step, {words.megabytes(seen.size)}: {words.time(price)} {of}"
+        root = seen.what.strip("`").split("[")[0]
+        help = f"move it once, before the loop, if it does not change: {root} = jax.device_put({root}); or move the next batch while a step runs"
+        cause = "a numpy array is handed over"
+    return _finding(
+        "host-transfer",
+        message,
+        cause=cause,
+        layer=seen.what.strip("`") if seen.kind == "upload" else None,
+        measured=seen.seconds * 1e3,
+        expected=seen.without_seconds * 1e3,
+        help=help,
+    )
+
+
+def not_donated(seen: Donation) -> Finding | None:
+    """A large state is kept beside its successor."""
+    saved = seen.memory - seen.donated_memory
+    if saved < STATE or saved < STATE_SHARE * seen.memory:
+        return None
+    names = " and ".join(f"`{name}`" for name in seen.arguments)
+    is_faster = seen.seconds / seen.donated_seconds >= GAIN and seen.seconds - seen.donated_seconds >= SHORT
+    gain = f", and {words.time(seen.donated_seconds)} a step where it takes {words.time(seen.seconds)}" if is_faster else ""
+    positions = seen.positions[0] if len(seen.positions) == 1 else seen.positions
+    return _finding(
+        "not-donated",
+        f"`{seen.name}` keeps the old {names} beside the new: donated, it would need {words.megabytes(seen.donated_memory)} "
+        f"where it needs {words.megabytes(seen.memory)}{gain}",
+        severity="note",
+        cause="the state is not donated",
+        layer=seen.arguments[0],
+        measured=seen.memory / 1e6,
+        expected=seen.donated_memory / 1e6,
+        help=f"{seen.name} = jax.jit({seen.name}, donate_argnums={positions}), if nothing else uses the old state",
+    )
+
+
+def _finding(rule: str, message: str, severity: Severity = "warning", **told: object) -> Finding:
+    return Finding(rule=rule, code=CODES[rule], severity=severity, message=message, **told)  # pyright: ignore[reportArgumentType]
