@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from nandetect.health import Health, probe
     from nandetect.records import Event, Finding, Fix, Frame, Operand, Report, Source
     from nandetect.replay import locate
+    from nandetect.speed.audit import audit_speed
 
 __version__ = "0.1.0"
 
 _HOME = {
     "locate": "replay",
     "guard": "guarded",
+    "audit_speed": "speed.audit",
     "probe": "health",
     "Health": "health",
     "optax_health": "optax_health",
@@ -39,6 +41,7 @@ __all__ = [
     "Report",
     "Source",
     "UsageError",
+    "audit_speed",
     "guard",
     "locate",
     "optax_health",

@@ -23,6 +23,7 @@ import jax.experimental.pjit
 
 from nandetect import compat, eager, guarded, unjitted
 from nandetect.errors import NonFiniteError
+from nandetect.program import is_compiled
 from nandetect.records import Cost, Finding, Report
 from nandetect.speed import rules
 from nandetect.speed.compilations import Compilations, source
@@ -116,7 +117,7 @@ class Everywhere:
         for name, value in list(namespace.items()):
             if id(value) in stand_ins:
                 namespace[name] = stand_ins[id(value)]
-            elif callable(value) and guarded.is_compiled(value):
+            elif callable(value) and is_compiled(value):
                 namespace[name] = guards[id(value)] = guards.get(id(value)) or self.watched(value)
         try:
             yield

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from nandetect.errors import NonFiniteError, UsageError
-from nandetect.program import is_jitted
+from nandetect.program import is_compiled
 from nandetect.records import Cost, Finding
 from nandetect.speed import recompiled, rules
 from nandetect.speed.compilations import Compilations, source, tell_of
@@ -110,12 +110,6 @@ def watched(
     added.flush, added.cost = functools.partial(flush, shared), functools.partial(cost, shared)
     added.findings = lambda: [*shared.findings, *recompilations(shared.compilations, cost(shared).calls, _last(shared))]
     return added, shared
-
-
-def is_compiled(step: Any) -> bool:
-    """Whether calling a step again does nothing but compute: what `jax.jit` made, or equinox's and flax's own jit around it."""
-    step = getattr(step, "__func__", step.func if isinstance(step, functools.partial) else step)
-    return is_jitted(step) or (type(step).__module__.split(".")[0] in ("equinox", "flax") and "jit" in type(step).__name__.lower())
 
 
 def _check(step: Any, check_every: Any, keep: Any, on_find: Any) -> None:

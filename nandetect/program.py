@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,12 @@ class Program:
 def is_jitted(function: Any) -> bool:
     """Whether a callable is what `jax.jit` returns, so that tracing it reuses the trace that its call made."""
     return type(function).__name__ == "PjitFunction" and hasattr(function, "trace")
+
+
+def is_compiled(step: Any) -> bool:
+    """Whether calling a step again does nothing but compute: what `jax.jit` made, or equinox's and flax's own jit around it."""
+    step = getattr(step, "__func__", step.func if isinstance(step, functools.partial) else step)
+    return is_jitted(step) or (type(step).__module__.split(".")[0] in ("equinox", "flax") and "jit" in type(step).__name__.lower())
 
 
 def trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Program:

@@ -61,29 +61,23 @@ def price(memory: Memory, calls: int) -> Jitting | None:
 
 
 def repeating(keys: Sequence[int]) -> Repeating | None:
-    """The stretch of repetitions that covers most of a sequence, near its end; of those that cover as much, the shortest period."""
-    places: dict[int, list[int]] = {}
-    for at, key in enumerate(keys):
-        places.setdefault(key, []).append(at)
+    """The stretch of repetitions that covers most of a sequence; of those that cover as much, the one of the shortest period."""
     sequence, best = np.asarray(keys), None
-    for found in places.values():
-        loop = _ending(sequence, found)
-        if loop and (best is None or (loop.size * loop.times, -loop.size) > (best.size * best.times, -best.size)):
+    for size in range(1, min(_LONGEST, len(keys) // _REPEATS) + 1):
+        loop = _of_period(sequence, size)
+        if loop and (best is None or loop.size * loop.times > best.size * (best.times + 1)):
             best = loop
     return best
 
 
-def _ending(keys: np.ndarray, places: list[int]) -> Repeating | None:
-    """The shortest period of a repetition that ends where a key was seen last."""
-    end = places[-1] + 1
-    for before in itertools.islice(reversed(places[:-1]), 64):
-        size = end - 1 - before
-        times = 1
-        while (start := end - (times + 1) * size) >= 0 and np.array_equal(keys[start : start + size], keys[end - size : end]):
-            times += 1
-        if times >= _REPEATS:
-            return Repeating(end, size, times)
-    return None
+def _of_period(keys: np.ndarray, size: int) -> Repeating | None:
+    """The longest stretch in which everything comes again after `size`."""
+    breaks = np.flatnonzero(keys[size:] != keys[:-size])
+    edges = np.concatenate([[-1], breaks, [len(keys) - size]])
+    lengths = np.diff(edges) - 1
+    longest = len(lengths) - 1 - int(np.argmax(lengths[::-1]))
+    times = 1 + int(lengths[longest]) // size
+    return Repeating(int(edges[longest + 1]) + size, size, times) if times >= _REPEATS else None
 
 
 def _alternatives(step: Sequence[Operation], later: Sequence[Operation]) -> tuple[Callable[[], Any], Callable[[], Any]]:

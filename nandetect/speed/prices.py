@@ -56,7 +56,7 @@ class Recompiling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Widening:
-    """float32 data that a step computes with in float64: `what` meets float64 at `where`, `count` times in all."""
+    """float32 data that a step computes with in float64: `what`, an `argument` maybe, meets it at `where`; so do `count` arrays in all."""
 
     name: str
     what: str
@@ -64,6 +64,7 @@ class Widening:
     count: int
     seconds: float
     narrow_seconds: float
+    argument: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,12 +29,13 @@ def not_jitted(seen: Jitting) -> Finding | None:
     ratio = seen.seconds / seen.jitted_seconds
     if ratio < GAIN or seen.operations < OPERATIONS or seen.seconds - seen.jitted_seconds < SHORT:
         return None
-    slow, fast = words.rate(seen.seconds), words.rate(seen.jitted_seconds)
+    slow, fast = words.time(seen.seconds), words.time(seen.jitted_seconds)
+    if seen.is_function:
+        slow, fast = f"{slow} ({words.rate(seen.seconds)} steps/s)", f"{fast} ({words.rate(seen.jitted_seconds)} steps/s)"
     name = f"`{seen.name}`" if seen.is_function else seen.name
     return _finding(
         "not-jitted",
-        f"{name}{words.at(seen.where)} is not jitted: it takes {words.time(seen.seconds)} ({slow} steps/s), compiled it would take "
-        f"{words.time(seen.jitted_seconds)} ({fast} steps/s), {words.times(ratio)} as fast",
+        f"{name}{words.at(seen.where)} is not jitted: it takes {slow}, compiled it would take {fast}, {words.times(ratio)} as fast",
         cause=f"{seen.operations:,} operations are run one by one",
         measured=seen.seconds * 1e3,
         expected=seen.jitted_seconds * 1e3,
@@ -44,10 +45,10 @@ def not_jitted(seen: Jitting) -> Finding | None:
     )
 
 
-def recompiling(seen: Recompiling) -> Finding | None:
-    """A function is compiled more than `WARM` times, and not for nothing."""
+def recompiling(seen: Recompiling, warm: int = WARM) -> Finding | None:
+    """A function is compiled more than `warm` times, and not for nothing."""
     share = seen.seconds / max(seen.of_seconds, 1e-9)
-    if seen.count <= WARM or share < COMPILING or not seen.reasons:
+    if seen.count <= warm or share < COMPILING or not seen.reasons:
         return None
     # All at the beginning, it is a warming up, for as many sizes as there are.
     much = share >= MUCH_COMPILING and seen.spread >= 0.5
@@ -119,10 +120,10 @@ def x64(seen: Widening) -> Finding | None:
         f"{words.more(seen.count - 1)}. A step takes {words.time(seen.seconds)}, and {words.time(seen.narrow_seconds)} without x64, "
         f"{words.times(ratio)} as fast",
         cause="jax_enable_x64 is on",
-        layer=seen.what.strip("`") if seen.what.startswith("`") else None,
+        layer=seen.argument,
         measured=seen.seconds * 1e3,
         expected=seen.narrow_seconds * 1e3,
-        help='leave jax_enable_x64 off, or keep the step in float32: jnp.asarray(x, jnp.float32) for what comes from numpy',
+        help="leave jax_enable_x64 off, or keep the step in float32: jnp.asarray(x, jnp.float32) for what comes from numpy",
     )
 
 
@@ -133,32 +134,49 @@ def host_transfer(seen: Crossing) -> Finding | None:
     if price < SHORT or ratio < GAIN:
         return None
     of = f"of the {words.time(seen.seconds)} of a step"
-    if seen.kind == "callback":
-        others = f", and {seen.others} more," if seen.others else ""
-        message = f"`{seen.name}` calls back to the host in every step: `{seen.what}`{words.at(seen.where)}{others} takes {words.time(price)} {of}"
-        help = "return what is wanted from the step and read it every 100 steps; or call back now and then: jax.lax.cond(step % 100 == 0, ...)"
-        cause = f"`{seen.what}` in the step"
-    elif seen.kind == "read":
-        message = (
-            f"the loop reads a result of `{seen.name}` after every step{words.at(seen.where)}: `{seen.what}` waits, "
-            f"and reading it later would save up to {words.time(price)} {of}"
-        )
-        help = "keep the arrays and read them every 100 steps: losses.append(loss), then jnp.stack(losses)"
-        cause = "the host waits for the device before it goes on"
-    else:
-        message = f"{seen.what} of `{seen.name}` goes from numpy to the device in every step, {words.megabytes(seen.size)}: {words.time(price)} {of}"
-        root = seen.what.strip("`").split("[")[0]
-        help = f"move it once, before the loop, if it does not change: {root} = jax.device_put({root}); or move the next batch while a step runs"
-        cause = "a numpy array is handed over"
+    message, cause, help = _CROSSINGS[seen.kind](seen, words.time(price), words.time(seen.seconds))
     return _finding(
         "host-transfer",
         message,
+        # A batch has to come from the host some time.
+        severity="note" if seen.kind == "upload" else "warning",
         cause=cause,
-        layer=seen.what.strip("`") if seen.kind == "upload" else None,
+        layer=seen.what if seen.kind == "upload" else None,
         measured=seen.seconds * 1e3,
         expected=seen.without_seconds * 1e3,
         help=help,
     )
+
+
+def _callback(seen: Crossing, price: str, of: str) -> tuple[str, str, str]:
+    takes = f", and {seen.others} more, take" if seen.others else " takes"
+    return (
+        f"`{seen.name}` calls back to the host in every step: `{seen.what}`{words.at(seen.where)}{takes} {price} of {of}",
+        "a callback in the step",
+        "return what is wanted from the step and read it every 100 steps; or call back now and then: lax.cond(step % 100 == 0, ...)",
+    )
+
+
+def _read(seen: Crossing, price: str, of: str) -> tuple[str, str, str]:
+    return (
+        f"a result of `{seen.name}` is read after every step{words.at(seen.where)}: `{seen.what}` waits for it; read later, "
+        f"a step could take up to {price} less, of {of}",
+        "the host waits for the device before it goes on",
+        "keep the arrays, and read them every 100 steps: losses.append(loss), then np.asarray(jnp.stack(losses))",
+    )
+
+
+def _upload(seen: Crossing, price: str, of: str) -> tuple[str, str, str]:
+    root = seen.what.split("[")[0].split(".")[0]
+    return (
+        f"`{seen.what}`{words.more(seen.others)} of `{seen.name}`, {words.megabytes(seen.size)}, "
+        f"{'go' if seen.others else 'goes'} from numpy to the device in every step: {price} of {of}",
+        "a numpy array is handed over",
+        f"where it does not change, move it once, before the loop: {root} = jax.device_put({root}); else move the next batch while a step runs",
+    )
+
+
+_CROSSINGS = {"callback": _callback, "read": _read, "upload": _upload}
 
 
 def not_donated(seen: Donation) -> Finding | None:
