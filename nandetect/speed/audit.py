@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -36,10 +37,11 @@ def audit_speed(
     state donated (`not-donated`, by the compiler's own count of bytes). Where `also` gives the positional arguments of further calls, as
     the loop would make them, they are made in order, and what makes the step compile again is told (`recompiling`).
 
-    Compiling aside, it takes about `seconds`. What the step donates is given to it as copies; `jax.debug` prints nothing and an `io_callback`
-    is not called, but what a step that is not jitted does in Python is done at each call. `.measured` and `.expected` of the findings are
-    milliseconds a step, megabytes (10**6 bytes) for `not-donated`, and compilations for `recompiling`. Nothing is returned for what would
-    gain less than a fifth. Raises `UsageError` where the step cannot be traced with the arguments.
+    Compiling aside, it takes about `seconds`. What the step donates is given to it as copies; `jax.debug` prints nothing and an
+    `io_callback` is not called, but what a step that is not jitted does in Python is done at each call. `.measured` and `.expected` of the
+    findings are milliseconds a step, megabytes (10**6 bytes) for `not-donated`, and compilations for `recompiling`. Nothing is returned for
+    what would gain less than a fifth. Raises `UsageError` where the step cannot be traced with the arguments, or has an `io_callback` that
+    returns something, so that it cannot be called again.
     """
     if not isinstance(seconds, int | float) or not seconds > 0:
         raise UsageError(f"seconds is a time above 0, not {seconds!r}")
@@ -55,6 +57,8 @@ def judge(
     """The findings of `audit_speed` for one call, save the rules that are left out."""
     with compat.replay_settings(), compat.muted_effects():
         subject = Subject(step, args, dict(kwargs))
+        if looks.needs_host(subject.program.jaxpr):
+            raise UsageError(f"{subject.name} needs what its io_callback returns, and so cannot be called again; take that out")
         budget = seconds * _SHARE
         tests = {"not-jitted": _not_jitted, "x64": _x64, "host-transfer": _host_transfers, "not-donated": _not_donated}
         return [finding for rule, test in tests.items() if rule not in without for finding in test(subject, budget) if finding]
@@ -80,6 +84,17 @@ def _x64(subject: Subject, budget: float) -> list[Finding | None]:
     found = looks.widened(subject.program.jaxpr) if jax.config.jax_enable_x64 else []  # pyright: ignore[reportAttributeAccessIssue]
     if not found:
         return []
+    inputs = dict(zip(subject.program.jaxpr.invars, subject.program.arguments, strict=True))
+    first = next((one for one in found if one.where), found[0])
+    argument = inputs.get(first.eqn.invars[0])
+    what = f"`{argument or first.code}`" if argument or first.code else "an array"
+    wide = tuple(name for var, name in inputs.items() if var.aval.dtype == np.float64)
+    price = narrowing(subject, budget)
+    return [rules.x64(replace(price, what=what, where=first.where, count=len(found), argument=argument, wide=wide))]
+
+
+def narrowing(subject: Subject, budget: float) -> Widening:
+    """What a step takes with x64, as it is, and without."""
     step = jax.jit(lambda leaves: subject.step(*(given := jax.tree.unflatten(tree, leaves))[0], **given[1]))
     with compat.single_precision():
         leaves, tree = jax.tree.flatten(subject.with_leaves(lambda leaf: jax.device_put(variants.narrowed(leaf))))
@@ -89,14 +104,7 @@ def _x64(subject: Subject, budget: float) -> list[Finding | None]:
             return step(leaves)
 
     seconds, narrow_seconds = clock.in_turns([subject.call, narrow], budget, subject.prepare)
-    names = {var: name for var, name in zip(subject.program.jaxpr.invars, subject.program.arguments, strict=True)}
-    first = next((one for one in found if one.where), found[0])
-    name = names.get(first.eqn.invars[0])
-    what = f"`{name or first.code}`" if name or first.code else "an array"
-    price = Widening(
-        name=subject.name, what=what, where=first.where, count=len(found), seconds=seconds, narrow_seconds=narrow_seconds, argument=name
-    )
-    return [rules.x64(price)]
+    return Widening(name=subject.name, what="the data", where=None, count=1, seconds=seconds, narrow_seconds=narrow_seconds)
 
 
 def _host_transfers(subject: Subject, budget: float) -> list[Finding | None]:
@@ -119,6 +127,7 @@ def _callbacks(subject: Subject, budget: float) -> list[Finding | None]:
         without_seconds=without_seconds,
         where=first.where,
         others=len(found) - 1,
+        returns=bool(first.eqn.outvars),
     )
     return [rules.host_transfer(price)]
 
@@ -188,8 +197,8 @@ def _recompiling(step: Callable[..., Any], calls: Sequence[tuple[Any, ...]], kwa
     compilations = Compilations(Subject(step, calls[0], kwargs).name)
     with compat.replay_settings(), compat.muted_effects():
         for args in calls:
-            fresh = jax.tree.map(measure.copied, (args, kwargs))
-            jax.block_until_ready(_call(step, *fresh, compilations))
+            given, named = jax.tree.map(measure.copied, (args, kwargs))
+            jax.block_until_ready(_call(step, given, named, compilations))
     price = recompiled.price(compilations, len(calls), time.perf_counter())
     return rules.recompiling(price, _WARM) if price else None
 

@@ -74,7 +74,7 @@ _registered: list[bool] = []
 
 
 def tell_of(code: types.CodeType, tell: Tell | None) -> None:
-    """From now on, `tell(locals, seconds)` is called of each compilation that happens within a call of this code, and in no other within it.
+    """From now on, `tell(locals, seconds)` is called of each compilation within a call of this code (the innermost such code).
 
     Without a `tell`, what is compiled within it is nobody's.
     """
@@ -84,7 +84,8 @@ def tell_of(code: types.CodeType, tell: Tell | None) -> None:
     _frames[code] = tell
 
 
-def _heard(event: str, seconds: float, **details: Any) -> None:
+def _heard(event: str, duration_secs: float, **details: Any) -> None:
+    seconds = duration_secs
     if event in _STAGES:
         # Inner functions are traced within the outer ones: the longest of a kind is the whole of it.
         stages = _pending.__dict__.setdefault("stages", {})

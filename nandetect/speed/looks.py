@@ -15,6 +15,8 @@ Path = tuple[Any, ...]
 # What says no more of an element than where it goes.
 _SAME = frozenset({"convert_element_type", "copy", "copy_p", "reshape", "squeeze", "broadcast_in_dim", "sharding_constraint"})
 _ADDS = frozenset({"add", "sub", "add_any"})
+# Who writes this wants it.
+_MEANT = ("float64", "double", "longdouble")
 _CALLS = frozenset({"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoint"})
 
 
@@ -58,9 +60,14 @@ def callbacks(jaxpr: Any) -> list[Found]:
     return [found for found in every(jaxpr) if found.eqn.primitive.name in compat.CALLBACKS | compat.DEBUG]
 
 
+def needs_host(jaxpr: Any) -> bool:
+    """Whether an `io_callback` returns something: it has an effect, and cannot be done without."""
+    return any(found.eqn.primitive.name == "io_callback" and found.eqn.outvars for found in every(jaxpr))
+
+
 def widened(jaxpr: Any) -> list[Found]:
-    """Where float32, or less, that came from outside becomes float64. What the program only widens to narrow again is its own business."""
-    return [found for found in every(jaxpr) if _widens(found.eqn)]
+    """Where arrays of float32, or less, become float64 without a word of it on the line."""
+    return [found for found in every(jaxpr) if _widens(found.eqn) and not any(word in found.code for word in _MEANT)]
 
 
 def _widens(eqn: Any) -> bool:
@@ -101,7 +108,6 @@ def _take(free: list[Any], wanted: Any) -> bool:
 def _updated(jaxpr: Any) -> set[Any]:
     """The inputs of which some output is the sum of it and something else."""
     made = {var: eqn for eqn in jaxpr.eqns for var in eqn.outvars}
-    inputs = set(jaxpr.invars)
 
     def origin(var: Any) -> Any:
         while not isinstance(var, compat.Literal) and var in made and made[var].primitive.name in _SAME:
@@ -109,23 +115,18 @@ def _updated(jaxpr: Any) -> set[Any]:
         return var
 
     found = set()
-    for out in jaxpr.outvars:
-        out = origin(out)
+    for out in map(origin, jaxpr.outvars):
         eqn = None if isinstance(out, compat.Literal) else made.get(out)
-        if eqn is None:
-            continue
-        if eqn.primitive.name in _ADDS:
-            terms = [origin(term) for term in eqn.invars]
-            found |= {
-                term for term in terms if not isinstance(term, compat.Literal) and term in inputs and term.aval.shape == out.aval.shape
-            }
-        elif eqn.primitive.name in _CALLS:
+        if eqn is not None and eqn.primitive.name in _ADDS:
+            found |= {term for term in map(origin, eqn.invars) if not isinstance(term, compat.Literal) and _size(term) == _size(out)}
+        elif eqn is not None and eqn.primitive.name in _CALLS:
             # An update that is jitted by itself.
-            for _, inner in compat.sub_jaxprs(eqn)[:1]:
-                inner = compat.open_jaxpr(inner)[0]
-                inside = _updated(inner)
-                outer = {var: origin(given) for var, given in zip(inner.invars, eqn.invars, strict=False)}
-                found |= {
-                    given for var, given in outer.items() if var in inside and not isinstance(given, compat.Literal) and given in inputs
-                }
-    return found
+            inner = compat.open_jaxpr(compat.sub_jaxprs(eqn)[0][1])[0]
+            inside = _updated(inner)
+            given = [origin(given) for var, given in zip(inner.invars, eqn.invars, strict=False) if var in inside]
+            found |= {var for var in given if not isinstance(var, compat.Literal)}
+    return found & set(jaxpr.invars)
+
+
+def _size(var: Any) -> Any:
+    return getattr(var.aval, "shape", None)

@@ -56,7 +56,10 @@ class Recompiling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Widening:
-    """float32 data that a step computes with in float64: `what`, an `argument` maybe, meets it at `where`; so do `count` arrays in all."""
+    """float32 data that a step computes with in float64: `what`, an `argument` maybe, meets it at `where`; so do `count` arrays in all.
+
+    The arguments `wide` are float64 themselves.
+    """
 
     name: str
     what: str
@@ -65,13 +68,15 @@ class Widening:
     seconds: float
     narrow_seconds: float
     argument: str | None = None
+    wide: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crossing:
     """What makes a step go to the host: a callback in the program, a number that the loop reads, or arguments that lie on the host.
 
-    `without_seconds` is the step without it. Of a number that is read, that is the most that reading it later can save.
+    `without_seconds` is the step without it. Of a number that is read, that is the most that reading it later can save. `size` are the
+    bytes of arguments; `returns` says of a callback that the step needs what it returns. There are `others` like it.
     """
 
     kind: Literal["callback", "read", "upload"]
@@ -82,6 +87,7 @@ class Crossing:
     where: Where = None
     size: int = 0
     others: int = 0
+    returns: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,16 +114,22 @@ def x64(seen: Widening) -> Finding | None:
     ratio = seen.seconds / seen.narrow_seconds
     if ratio < GAIN or seen.seconds - seen.narrow_seconds < SHORT:
         return None
+    wide, root = "", ""
+    if seen.wide:
+        root = seen.wide[0].split("[")[0].split(".")[0]
+        wide = f", where `{seen.wide[0]}`{words.more(len(seen.wide) - 1)} {'is' if len(seen.wide) == 1 else 'are'} float64"
     return _finding(
         "x64",
         f"`{seen.name}` computes in float64 though its data is float32: {seen.what} is widened{words.at(seen.where)}"
-        f"{words.more(seen.count - 1)}. A step takes {words.time(seen.seconds)}, and {words.time(seen.narrow_seconds)} without x64, "
+        f"{words.more(seen.count - 1)}{wide}. A step takes {words.time(seen.seconds)}, and {words.time(seen.narrow_seconds)} without x64, "
         f"{words.times(ratio)} as fast",
         cause="jax_enable_x64 is on",
         layer=seen.argument,
         measured=seen.seconds * 1e3,
         expected=seen.narrow_seconds * 1e3,
-        help="leave jax_enable_x64 off, or keep the step in float32: jnp.asarray(x, jnp.float32) for what comes from numpy",
+        help=f"leave jax_enable_x64 off, or make `{root}` float32: {root} = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), {root})"
+        if root
+        else "leave jax_enable_x64 off, or keep to float32: np.float32(...) for what comes from numpy, dtype=jnp.float32 for what is made",
     )
 
 
@@ -133,7 +139,6 @@ def host_transfer(seen: Crossing) -> Finding | None:
     ratio = seen.seconds / max(seen.without_seconds, 1e-9)
     if price < SHORT or ratio < GAIN:
         return None
-    of = f"of the {words.time(seen.seconds)} of a step"
     message, cause, help = _CROSSINGS[seen.kind](seen, words.time(price), words.time(seen.seconds))
     return _finding(
         "host-transfer",
@@ -153,7 +158,9 @@ def _callback(seen: Crossing, price: str, of: str) -> tuple[str, str, str]:
     return (
         f"`{seen.name}` calls back to the host in every step: `{seen.what}`{words.at(seen.where)}{takes} {price} of {of}",
         "a callback in the step",
-        "return what is wanted from the step and read it every 100 steps; or call back now and then: lax.cond(step % 100 == 0, ...)",
+        "compute it in the step, with jax.numpy; or once, before the loop, and hand it over"
+        if seen.returns
+        else "return what is wanted from the step and read it every 100 steps; or call back now and then: lax.cond(step % 100 == 0, ...)",
     )
 
 
@@ -172,7 +179,7 @@ def _upload(seen: Crossing, price: str, of: str) -> tuple[str, str, str]:
         f"`{seen.what}`{words.more(seen.others)} of `{seen.name}`, {words.megabytes(seen.size)}, "
         f"{'go' if seen.others else 'goes'} from numpy to the device in every step: {price} of {of}",
         "a numpy array is handed over",
-        f"where it does not change, move it once, before the loop: {root} = jax.device_put({root}); else move the next batch while a step runs",
+        f"what does not change is moved once, before the loop: {root} = jax.device_put({root}); else move the next one while a step runs",
     )
 
 

@@ -52,7 +52,7 @@ class Change:
 
 
 def signature(step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signature:
-    """The parts of one call, by the pytree paths of its arguments; under the empty path, how they are put together (a static field, say)."""
+    """The parts of one call, by the pytree paths of its arguments; under the empty path, how they are put together."""
     positions, names = compat.static_arguments(step)
     positions = {at % len(args) if at < 0 else at for at in positions if -len(args) <= at < len(args)}
     # Another library's own jit makes everything static that is no array.

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nandetect import compat, measure
+from nandetect import compat, measure, provenance
 from nandetect.program import Program, argument_name, is_jitted
 from nandetect.program import trace as traced
 from nandetect.records import Frame
@@ -22,7 +22,7 @@ class Subject:
         self.step, self.args, self.kwargs = step, args, kwargs
         self.program: Program = traced(step, args, kwargs)
         file, line, self.name = source(step)
-        self.where = Frame(file=file, line=line) if file else None
+        self.where = Frame(file=file, line=line) if file and not provenance.is_own(file) else None
         self.may_donate = not is_jitted(step) or compat.may_donate(step)
         self._given = args, kwargs
 
