@@ -65,7 +65,7 @@ def command(
     train_view.show(result, to_stderr=json == "-")
     if json:
         documents.write(documents.document("train", result.findings, train_view.body(settings, result)), json)
-    raise typer.Exit(1 if result.findings else 0)
+    raise typer.Exit(1 if result.failed else 0)
 
 
 def _widths(text: str) -> tuple[int, ...]:

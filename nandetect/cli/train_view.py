@@ -56,11 +56,11 @@ def summary(result: Result) -> list[str]:
         lines.append(f"accuracy {result.accuracy:.1%} on {train}, {result.held_out_accuracy:.1%} on {held_out}")
     if result.overfit:
         lines.append(f"every training sample right in epoch {result.overfit.epoch}, after {result.overfit.seconds:.2f} s")
-    elif not result.findings:
+    elif not result.failed:
         lines.append("no epoch yet in which every training sample was right")
     for finding in result.findings:
         if finding.report is None:
-            lines += [f"error: {finding.message}", f"help: {finding.help}"]
+            lines += [f"{finding.severity}: {finding.message}", f"help: {finding.help}"]
     return lines
 
 

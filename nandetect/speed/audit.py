@@ -95,15 +95,22 @@ def _x64(subject: Subject, budget: float) -> list[Finding | None]:
 
 def narrowing(subject: Subject, budget: float) -> Widening:
     """What a step takes with x64, as it is, and without."""
-    step = jax.jit(lambda leaves: subject.step(*(given := jax.tree.unflatten(tree, leaves))[0], **given[1]))
+    leaves, tree = jax.tree.flatten((subject.args, subject.kwargs))
     with compat.single_precision():
-        leaves, tree = jax.tree.flatten(subject.with_leaves(lambda leaf: jax.device_put(variants.narrowed(leaf))))
+        arrays = {at: jax.device_put(variants.narrowed(leaf)) for at, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray)}
 
-    def narrow() -> Any:
-        with compat.single_precision():
-            return step(leaves)
+    @jax.jit
+    def step(arrays: dict[int, Any]) -> Any:
+        given = [arrays.get(at, leaf) for at, leaf in enumerate(leaves)]
+        args, kwargs = jax.tree.unflatten(tree, given)
+        out = jax.tree.leaves(subject.step(*args, **kwargs))
+        # What the step changes in its arguments (flax's nnx does) is a result too.
+        return out + [new for new, old in zip(jax.tree.leaves((args, kwargs)), given, strict=False) if new is not old]
 
-    seconds, narrow_seconds = clock.in_turns([subject.call, narrow], budget, subject.prepare)
+    # Of a step that is not jitted, this is told apart from that.
+    wide = jax.jit(variants.plain(subject.program))
+    as_it_is = subject.call if is_compiled(subject.step) else lambda: wide(*subject.program.args)
+    seconds, narrow_seconds = clock.in_turns([as_it_is, lambda: step(arrays)], budget, subject.prepare, {1: compat.single_precision})
     return Widening(name=subject.name, what="the data", where=None, count=1, seconds=seconds, narrow_seconds=narrow_seconds)
 
 

@@ -14,6 +14,7 @@ from nandetect import findings
 from nandetect.errors import NonFiniteError
 from nandetect.guarded import guard
 from nandetect.records import Finding, Report
+from nandetect.train import pace
 from nandetect.train.ledger import Ledger
 from nandetect.train.prepare import Ready, batches, prepare
 from nandetect.train.settings import Result, Settings, Snapshot
@@ -70,7 +71,10 @@ def _run(ready: Ready, settings: Settings, notice: Notice, watched: bool) -> Res
             step.flush()
     except NonFiniteError as error:
         stopped, report = "non-finite", dataclasses.replace(error.report, label=f"loss {ready.loss} · {ready.dtype}", called_at=None)
-    return _result(ready, params, ledger, stopped, report)
+    result = _result(ready, params, ledger, stopped, report)
+    if stopped == "finished" and not result.findings:
+        result = dataclasses.replace(result, findings=pace.findings(settings, ready, params, state))
+    return result
 
 
 def _result(

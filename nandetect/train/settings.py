@@ -114,3 +114,8 @@ class Result:
     held_out_accuracy: float | None
     overfit: Reached | None
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a fault was found, and not only what could be better."""
+        return any(finding.severity == "error" for finding in self.findings)
