@@ -20,14 +20,19 @@ from typing import Any
 
 import jax
 import jax.experimental.pjit
+import numpy as np
 
 from nandetect import compat, eager, guarded, unjitted
 from nandetect.errors import NonFiniteError
 from nandetect.program import is_compiled
 from nandetect.records import Cost, Finding, Report
-from nandetect.speed import rules
+from nandetect.speed import audit, rules
 from nandetect.speed.compilations import Compilations, source
 from nandetect.watch import SHARE, Shared, working
+
+# A compiled function is called again at the end where it was called often, and neither a call nor compiling it takes longer, in seconds,
+# than this; and for how long.
+_CALLS, _CALLING, _COMPILING, _SECONDS = 20, 0.1, 3.0, 1.0
 
 SPELLINGS = ((jax, "jit"), (jax, "pmap"), (jax.experimental.pjit, "pjit"))
 
@@ -145,7 +150,23 @@ class Everywhere:
         calls = guarded.cost(busiest).calls if busiest else 0
         read = self.memory.reads.price(busiest.compilations.name, calls) if busiest else None
         found = [rules.host_transfer(read) if read else None, self._not_jitted(calls)]
-        return [finding for finding in found if finding]
+        return [*(finding for finding in found if finding), *(self._judged(busiest) if busiest else [])]
+
+    def _judged(self, shared: Shared) -> list[Finding]:
+        """What the busiest compiled function could do without, seen in its program and measured on the arguments of a call after its last."""
+        first = next(iter(shared.compilations.all), None)
+        watch = next((watch for watch in shared.watches if watch.tally.calls >= _CALLS), None)
+        if watch is None or first is None or first.seconds > _COMPILING or watch.call_seconds > _CALLING:
+            return []
+        with working, compat.outside_of_traces():
+            try:
+                call = watch.next_call()
+                # That a batch comes from the host is as it should be.
+                call = jax.tree.map(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf, call)
+                return audit.judge(shared.step, *call, _SECONDS, without=("not-jitted",)) if call else []
+            # As below.
+            except Exception:
+                return []
 
     def _not_jitted(self, calls: int) -> Finding | None:
         with working, compat.outside_of_traces():

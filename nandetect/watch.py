@@ -130,6 +130,8 @@ class Watch:
         self._accepted: Accepted = set()
         self._told: Accepted = set()
         self._skips = Skips()
+        # The last call that was looked at; what it returned is `_out`.
+        self._latest: Call | None = None
         # When the last look was, how long it took with keeping the state after it, and the time from call to call, as last seen.
         self._looked, self._look_seconds, self._call_seconds = now, 0.0, 1.0
         self._start_seconds = 0.0
@@ -194,6 +196,21 @@ class Watch:
         self._accepted, self._told = set(), set()
         self.recorder.excuse(frozenset())
 
+    def next_call(self) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """The arguments of one more call: the state that the last one returned, and what else it was given. None where that is not known."""
+        call, links = self._latest, self.recorder.habits.links
+        if call is None:
+            return None
+        made = top(self._out, call.is_whole) if call.tree is None else recorder.flatten(self._out)[0]
+        if call.links is None and links is not None and links.size == len(call.kept):
+            call = replace(call, links=links, kept=links.of_kept(call.kept))
+        return call.arguments(made)
+
+    @property
+    def call_seconds(self) -> float:
+        """From call to call, as last seen."""
+        return self._call_seconds
+
     def look(self) -> None:
         """Look at what was made since the last look; where something is not finite, find the first call that made it and tell."""
         self._slow_down()
@@ -218,6 +235,7 @@ class Watch:
             if bad or suspicious:
                 self._replay(count_skips=suspicious)
         finally:
+            self._latest = window.calls[-1]
             self.recorder.restart()
             self.recorder.excuse(frozenset(at for at, _ in self._accepted | self._told))
 
