@@ -153,7 +153,7 @@ class Everywhere:
         return [*(finding for finding in found if finding), *(self._judged(busiest) if busiest else [])]
 
     def _judged(self, shared: Shared) -> list[Finding]:
-        """What the busiest compiled function could do without, seen in its program and measured on the arguments of a call after its last."""
+        """What a compiled function could do without, seen in its program and measured on the arguments of a call after its last."""
         first = next(iter(shared.compilations.all), None)
         watch = next((watch for watch in shared.watches if watch.tally.calls >= _CALLS), None)
         if watch is None or first is None or first.seconds > _COMPILING or watch.call_seconds > _CALLING:

@@ -197,7 +197,7 @@ class Watch:
         self.recorder.excuse(frozenset())
 
     def next_call(self) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """The arguments of one more call: the state that the last one returned, and what else it was given. None where that is not known."""
+        """The arguments of one more call: the state that the last one returned, and what else it was given. None before any look."""
         call, links = self._latest, self.recorder.habits.links
         if call is None:
             return None

@@ -14,7 +14,7 @@ import jax
 from jax.core import Tracer
 
 from nandetect import provenance
-from nandetect.speed.signature import Change, Signature, changes, signature
+from nandetect.speed.signature import Change, Signature, changes, distance, signature
 
 _STAGES = ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/jaxpr_to_mlir_module_duration")
 _COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -57,7 +57,7 @@ class Compilations:
             return  # a call within the tracing of another, which is compiled as part of that
         new = signature(step, args, kwargs)
         with self._lock:
-            nearest = min((changes(old, new) for old in reversed(self._signatures)), key=len, default=())
+            nearest = min((changes(old, new) for old in reversed(self._signatures)), key=distance, default=())
             is_new = self._last not in (None, number)
             self._last = number
             if len(self._signatures) < _KEPT and (nearest or not self._signatures):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from nandetect.program import argument_name
 
 Kind = Literal["shape", "dtype", "weak type", "sharding", "static value", "structure"]
 _LONGEST = 40
+_TOLD = ("shape", "dtype", "weak", "sharding")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,11 @@ def changes(before: Signature, after: Signature) -> tuple[Change, ...]:
     changed = [Change(path=path, kind=_kind(path, old, new), before=old, after=new) for path, old, new in pairs if old != new]
     # Where the parts tell what changed, the whole tells nothing more.
     return tuple([change for change in changed if change.path] or changed)
+
+
+def distance(changed: Sequence[Change]) -> int:
+    """How far two signatures are apart: a change of both shape and dtype counts twice."""
+    return sum(max(1, sum(getattr(one.before, name, None) != getattr(one.after, name, None) for name in _TOLD)) for one in changed)
 
 
 def _kind(path: str, old: Part | None, new: Part | None) -> Kind:
