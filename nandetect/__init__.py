@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nandetect.monitor.monitor import Monitor
     from nandetect.records import Event, Finding, Fix, Frame, Operand, Report, Source
     from nandetect.replay import locate
+    from nandetect.speed.audit import audit_speed
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,7 @@ _HOME = {
     "audit_init": "audit",
     "locate": "replay",
     "guard": "guarded",
+    "audit_speed": "speed.audit",
     "probe": "health",
     "Health": "health",
     "optax_health": "optax_health",
@@ -45,6 +47,7 @@ __all__ = [
     "Source",
     "UsageError",
     "audit_init",
+    "audit_speed",
     "guard",
     "locate",
     "optax_health",

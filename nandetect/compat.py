@@ -229,12 +229,21 @@ def true_backward_lines() -> Iterator[None]:
 
 
 def double_precision() -> contextlib.AbstractContextManager[Any]:
-    """A context in which float64 is float64. JAX 0.8 moved it."""
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(True)
+    """A context in which float64 is float64."""
+    return _x64(True)
+
+
+def single_precision() -> contextlib.AbstractContextManager[Any]:
+    """A context in which nothing that is made has 64 bits."""
+    return _x64(False)
+
+
+def _x64(on: bool) -> contextlib.AbstractContextManager[Any]:
+    if hasattr(jax, "enable_x64"):  # JAX 0.8 moved it
+        return jax.enable_x64(on)
     from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
 
-    return enable_x64(True)
+    return enable_x64(on)
 
 
 @contextlib.contextmanager

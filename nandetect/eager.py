@@ -15,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ from jax.core import Tracer
 from nandetect import compat, finite
 from nandetect.program import Program, is_jitted
 from nandetect.records import Event, Report
+from nandetect.speed.reads import Reads
 from nandetect.watch import working
 
 # Operations that are remembered, and bytes of what they gave.
@@ -49,6 +51,7 @@ class Operation:
     results: tuple[Any, ...]
     place: Any
     size: int
+    when: float
 
 
 class Memory:
@@ -66,6 +69,11 @@ class Memory:
         self._told: set[int] = set()
         self._looked = time.perf_counter()
         self._look_seconds = 0.0
+        self.reads = Reads()
+
+    def latest(self, count: int) -> list[Operation]:
+        """The last operations, that many at most."""
+        return list(islice(reversed(self._operations), count))[::-1]
 
     def primitive(self, primitive: Any, operands: Sequence[Any], params: dict[str, Any], out: Any) -> None:
         """An operation ran by itself."""
@@ -87,7 +95,7 @@ class Memory:
             return
         self.seen += 1
         size = sum(result.size * 4 for result in results if isinstance(result, jax.Array))
-        operation = Operation(run, operands, results, compat.here(), size)
+        operation = Operation(run, operands, results, compat.here(), size, time.perf_counter())
         self._operations.append(operation)
         self._fresh.append(operation)
         self._bytes += size
@@ -119,7 +127,18 @@ class Memory:
 
     def read(self, number: Any) -> None:
         """The program reads a number, to print it or to go by it: a NaN is a symptom, held or not."""
-        if not working.now and number.size == 1 and finite.can_be_bad(number) and _nans([number]):
+        if working.now or number.is_deleted():
+            return
+        began = time.perf_counter()
+        number.block_until_ready()
+        ready = time.perf_counter()
+        try:
+            self._judge(number)
+        finally:
+            self.reads.enter(began, ready - began, time.perf_counter() - ready)
+
+    def _judge(self, number: Any) -> None:
+        if number.size == 1 and finite.can_be_bad(number) and _nans([number]):
             if any(number is result for operation in self._operations for result in operation.results):
                 self._find([number])
             else:
@@ -154,7 +173,7 @@ class Memory:
 
         slice_ = [operation for operation in self._operations if id(operation) in needed]
         with compat.replay_settings(), compat.muted_effects():
-            return diagnose(_program(slice_, bad))
+            return diagnose(program(slice_, bad))
 
 
 def _unlocated(error: Exception) -> Report:
@@ -182,7 +201,7 @@ def _held(fresh: Sequence[Operation], every: Iterable[Operation]) -> list[Any]:
     return held
 
 
-def _program(operations: list[Operation], symptoms: list[Any]) -> Program:
+def program(operations: Sequence[Operation], symptoms: list[Any]) -> Program:
     """The operations as a traced program of what they were given from outside."""
     inside = {id(result) for operation in operations for result in operation.results}
     given: dict[int, Any] = {}

@@ -13,17 +13,26 @@ import time
 import types
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import jax
 import jax.experimental.pjit
+import numpy as np
 
-from nandetect import eager, guarded
+from nandetect import compat, eager, guarded, unjitted
 from nandetect.errors import NonFiniteError
+from nandetect.program import is_compiled
 from nandetect.records import Cost, Finding, Report
+from nandetect.speed import audit, rules
+from nandetect.speed.compilations import Compilations, source
 from nandetect.watch import SHARE, Shared, working
+
+# A compiled function is called again at the end where it was called often, and neither a call nor compiling it takes longer, in seconds,
+# than this; and for how long.
+_CALLS, _CALLING, _COMPILING, _SECONDS = 20, 0.1, 3.0, 1.0
 
 SPELLINGS = ((jax, "jit"), (jax, "pmap"), (jax.experimental.pjit, "pjit"))
 
@@ -44,12 +53,16 @@ class Everywhere:
         self._gone = Cost()
         self._gone_functions = 0
         self._findings: list[Finding] = []
+        # Of all functions made of one piece of source: jitted anew in a loop, they are many that are compiled once each.
+        self._compilations: dict[tuple[str, int, str], Compilations] = {}
         self._lock = threading.RLock()
         self._gathered: list[tuple[bool, int, Report]] | None = None
 
     def watched(self, function: Callable[..., Any]) -> Any:
         """A compiled function, guarded."""
-        step, shared = guarded.watched(function, self._check_every, None, "raise", self._order)
+        place = source(function)
+        compilations = self._compilations.setdefault(place, Compilations(place[2]))
+        step, shared = guarded.watched(function, self._check_every, None, "raise", self._order, compilations)
         # A weak reference: the function that it belongs to is what keeps it.
         shared.on_find = functools.partial(self._found, weakref.ref(shared))
         self._shared[id(shared)] = shared
@@ -109,7 +122,7 @@ class Everywhere:
         for name, value in list(namespace.items()):
             if id(value) in stand_ins:
                 namespace[name] = stand_ins[id(value)]
-            elif callable(value) and guarded.is_compiled(value):
+            elif callable(value) and is_compiled(value):
                 namespace[name] = guards[id(value)] = guards.get(id(value)) or self.watched(value)
         try:
             yield
@@ -121,7 +134,49 @@ class Everywhere:
 
     def findings(self) -> list[Finding]:
         """All that was found, also what is no fault by itself."""
-        return [*self._findings, *(finding for shared in self._all() for finding in shared.findings)]
+        now = time.perf_counter()
+        calls = Counter({id(compilations): compilations.calls for compilations in self._compilations.values()})
+        for shared in self._all():
+            calls[id(shared.compilations)] += guarded.cost(shared).calls
+        slow = [finding for one in self._compilations.values() for finding in guarded.recompilations(one, calls[id(one)], now)]
+        return [*self._findings, *(finding for shared in self._all() for finding in shared.findings), *slow]
+
+    def slow(self) -> list[Finding]:
+        """What costs the loop time by the way it is written: a step that is not jitted, a result that is read after every step.
+
+        Asked at the end, since it is measured: what is not jitted is run again, some tenths of a second.
+        """
+        busiest = max(self._all(), key=lambda shared: guarded.cost(shared).calls, default=None)
+        calls = guarded.cost(busiest).calls if busiest else 0
+        read = self.memory.reads.price(busiest.compilations.name, calls) if busiest else None
+        found = [rules.host_transfer(read) if read else None, self._not_jitted(calls)]
+        return [*(finding for finding in found if finding), *(self._judged(busiest) if busiest else [])]
+
+    def _judged(self, shared: Shared) -> list[Finding]:
+        """What a compiled function could do without, seen in its program and measured on the arguments of a call after its last."""
+        first = next(iter(shared.compilations.all), None)
+        watch = next((watch for watch in shared.watches if watch.tally.calls >= _CALLS), None)
+        if watch is None or first is None or first.seconds > _COMPILING or watch.call_seconds > _CALLING:
+            return []
+        with working, compat.outside_of_traces():
+            try:
+                call = watch.next_call()
+                # That a batch comes from the host is as it should be.
+                call = jax.tree.map(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf, call)
+                return audit.judge(shared.step, *call, _SECONDS, without=("not-jitted",)) if call else []
+            # As below.
+            except Exception:
+                return []
+
+    def _not_jitted(self, calls: int) -> Finding | None:
+        with working, compat.outside_of_traces():
+            try:
+                with compat.replay_settings(), compat.muted_effects():
+                    price = unjitted.price(self.memory, calls)
+            # The operations are the user's: that they cannot be run again is no reason to fail where nothing is wrong.
+            except Exception:
+                return None
+        return rules.not_jitted(price) if price else None
 
     def cost(self) -> Cost:
         """What watching everything cost; `calls` are those of compiled functions."""
@@ -144,7 +199,9 @@ class Everywhere:
                 watch.look()
         except NonFiniteError:
             pass  # told already, and here there is nobody to catch it
-        self._gone = added([self._gone, guarded.cost(shared)])
+        cost = guarded.cost(shared)
+        self._gone = added([self._gone, cost])
+        shared.compilations.calls += cost.calls
         self._gone_functions += bool(shared.watches)
         self._findings += shared.findings
         # It may live on for a while, in a cycle with its watches, and is not to be counted twice.

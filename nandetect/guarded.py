@@ -7,18 +7,21 @@ calls; whatever is not quick is in `watch`.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import itertools
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from nandetect.errors import NonFiniteError, UsageError
-from nandetect.program import is_jitted
+from nandetect.program import is_compiled
 from nandetect.records import Cost, Finding
-from nandetect.watch import OnFind, Shared, Watch, quick_seconds
+from nandetect.speed import recompiled, rules
+from nandetect.speed.compilations import Compilations, source, tell_of
+from nandetect.watch import OnFind, Shared, Watch, quick_seconds, working
 
 
 class Guarded(Protocol):
@@ -35,7 +38,7 @@ class Guarded(Protocol):
         ...
 
     def findings(self) -> list[Finding]:
-        """What was found so far: faults, and steps that were skipped too often."""
+        """What was found so far: faults, steps that were skipped too often, and a step that is compiled again and again."""
         ...
 
 
@@ -63,11 +66,20 @@ def guard(step: Callable[..., Any], *, check_every: int | None = None, keep: int
 
 
 def watched(
-    step: Callable[..., Any], check_every: int | None, keep: int | None, on_find: OnFind, order: Iterator[int] | None = None
+    step: Callable[..., Any],
+    check_every: int | None,
+    keep: int | None,
+    on_find: OnFind,
+    order: Iterator[int] | None = None,
+    compiled_so_far: Compilations | None = None,
 ) -> tuple[Guarded, Shared]:
-    """The guarded step, and what its threads share. `order` numbers the calls of several functions as they come."""
+    """The guarded step, and what its threads share. `order` numbers the calls of several functions as they come.
+
+    `compiled_so_far` are the compilations of other functions made of the same source.
+    """
     compiled = is_compiled(step)
-    shared = Shared(step, check_every if compiled else 1, keep, on_find, order or itertools.count(), compiled)
+    compilations = compiled_so_far or Compilations(source(step)[2])
+    shared = Shared(step, check_every if compiled else 1, keep, on_find, order or itertools.count(), compiled, compilations)
     here, order = _Here(), shared.order
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -89,20 +101,15 @@ def watched(
             watch.look()
         return out
 
+    tell_of(guarded.__code__, _compiled)
     for name in dir(step):
         if not name.startswith("_"):
             setattr(guarded, name, getattr(step, name))
     functools.update_wrapper(guarded, step, updated=())
     added: Any = guarded
     added.flush, added.cost = functools.partial(flush, shared), functools.partial(cost, shared)
-    added.findings = lambda: list(shared.findings)
+    added.findings = lambda: [*shared.findings, *recompilations(shared.compilations, cost(shared).calls, _last(shared))]
     return added, shared
-
-
-def is_compiled(step: Any) -> bool:
-    """Whether calling a step again does nothing but compute: what `jax.jit` made, or equinox's and flax's own jit around it."""
-    step = getattr(step, "__func__", step.func if isinstance(step, functools.partial) else step)
-    return is_jitted(step) or (type(step).__module__.split(".")[0] in ("equinox", "flax") and "jit" in type(step).__name__.lower())
 
 
 def _check(step: Any, check_every: Any, keep: Any, on_find: Any) -> None:
@@ -158,6 +165,27 @@ def cost(shared: Shared) -> Cost:
         most_bytes=max([kept, *(tally.most for tally in tallies)]),
         bound_bytes=shared.bound,
     )
+
+
+def recompilations(compilations: Compilations, calls: int, now: float) -> list[Finding]:
+    """The finding that a step is compiled again and again, where it is."""
+    price = recompiled.price(compilations, calls, now)
+    finding = rules.recompiling(price) if price else None
+    return [finding] if finding else []
+
+
+def _compiled(called: Mapping[str, Any], seconds: float) -> None:
+    """A guarded call, whose locals these are, has compiled its step."""
+    shared: Shared = called["shared"]
+    if shared.may_repeat and not working.now:
+        # JAX calls this in the midst of compiling: what an unusual argument raises here must not stop the program.
+        with contextlib.suppress(Exception):
+            shared.compilations.enter(shared.step, shared.number, called["args"], called["kwargs"], seconds)
+
+
+def _last(shared: Shared) -> float:
+    """When the step was called last, as far as is known."""
+    return max([0.0, *(tally.last for tally in (*shared.past, *(watch.tally for watch in shared.watches)))])
 
 
 def _at_exit(shared: Shared) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,12 @@ class Program:
 def is_jitted(function: Any) -> bool:
     """Whether a callable is what `jax.jit` returns, so that tracing it reuses the trace that its call made."""
     return type(function).__name__ == "PjitFunction" and hasattr(function, "trace")
+
+
+def is_compiled(step: Any) -> bool:
+    """Whether calling a step again does nothing but compute: what `jax.jit` made, or equinox's and flax's own jit around it."""
+    step = getattr(step, "__func__", step.func if isinstance(step, functools.partial) else step)
+    return is_jitted(step) or (type(step).__module__.split(".")[0] in ("equinox", "flax") and "jit" in type(step).__name__.lower())
 
 
 def trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Program:
@@ -109,7 +116,7 @@ def _plain(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
         changed = {at: new for at, new in enumerate(jax.tree.leaves((given, named))[: len(values)]) if new is not values[at]}
         returned = [(path, leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(result)[0] if _is_array(leaf)]
         names[:] = [keystr(path) or "result" for path, _ in returned]
-        names.extend(_argument_name(function, paths[at]) for at, new in changed.items() if _is_array(new))
+        names.extend(argument_name(function, paths[at]) for at, new in changed.items() if _is_array(new))
         return [leaf for _, leaf in returned] + [new for new in changed.values() if _is_array(new)]
 
     def attempt(dynamic: list[int]) -> Any:
@@ -139,7 +146,7 @@ def _plain(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
         jaxpr=jaxpr,
         consts=consts,
         args=[_array(leaves[at], var.aval.dtype) for at, var in zip(dynamic, jaxpr.invars, strict=True)],
-        arguments=tuple(_argument_name(function, paths[at]) for at in dynamic),
+        arguments=tuple(argument_name(function, paths[at]) for at in dynamic),
         results=tuple(names),
         call=call,
         retrace=lambda: attempt(dynamic),
@@ -178,7 +185,8 @@ def _argument_names(jaxpr: Any, tree: Any) -> tuple[str, ...]:
     return _paths(tree)
 
 
-def _argument_name(function: Any, path: tuple[Any, ...]) -> str:
+def argument_name(function: Any, path: tuple[Any, ...]) -> str:
+    """The leaf at a pytree path of `(args, kwargs)` as its author would write it: `params['dense']['w']`."""
     position, rest = path[:2], path[2:]
     key = getattr(position[1], "idx", getattr(position[1], "key", None))
     if isinstance(key, int):

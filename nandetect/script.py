@@ -129,6 +129,8 @@ def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report
             ran.cost = _with_share(watched.cost(), ran.seconds, watched.memory.seconds)
             ran.functions, ran.operations = watched.functions, watched.memory.seen
             ran.findings = [finding for finding in watched.findings() if finding.report not in told]
+            if not told and ran.code >= 0:
+                ran.findings += watched.slow()
         ran.findings = [*map(findings.non_finite, told), *ran.findings]
     ran.is_child = os.getpid() != parent
     return ran

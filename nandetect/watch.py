@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 import time
 import warnings
@@ -18,6 +19,7 @@ from nandetect.judge import Accepted, bad_metrics, bad_places, top
 from nandetect.recorder import Call, Links, Pick, Recorder
 from nandetect.records import Finding, Report
 from nandetect.skips import Skips
+from nandetect.speed.compilations import Compilations, tell_of
 
 OnFind = Literal["raise", "warn"] | Callable[[Report], object]
 
@@ -55,6 +57,9 @@ class Shared:
     on_find: OnFind
     order: Iterator[int]
     may_repeat: bool
+    # Of all that is made of the same source, where a whole program is watched.
+    compilations: Compilations
+    number: int = field(default_factory=itertools.count().__next__)
     # The order of the call that was last found at fault.
     found: int = -1
     findings: list[Finding] = field(default_factory=list)
@@ -125,6 +130,8 @@ class Watch:
         self._accepted: Accepted = set()
         self._told: Accepted = set()
         self._skips = Skips()
+        # The last call that was looked at; what it returned is `_out`.
+        self._latest: Call | None = None
         # When the last look was, how long it took with keeping the state after it, and the time from call to call, as last seen.
         self._looked, self._look_seconds, self._call_seconds = now, 0.0, 1.0
         self._start_seconds = 0.0
@@ -189,6 +196,21 @@ class Watch:
         self._accepted, self._told = set(), set()
         self.recorder.excuse(frozenset())
 
+    def next_call(self) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """The arguments of one more call: the state that the last one returned, and what else it was given. None before any look."""
+        call, links = self._latest, self.recorder.habits.links
+        if call is None:
+            return None
+        made = top(self._out, call.is_whole) if call.tree is None else recorder.flatten(self._out)[0]
+        if call.links is None and links is not None and links.size == len(call.kept):
+            call = replace(call, links=links, kept=links.of_kept(call.kept))
+        return call.arguments(made)
+
+    @property
+    def call_seconds(self) -> float:
+        """From call to call, as last seen."""
+        return self._call_seconds
+
     def look(self) -> None:
         """Look at what was made since the last look; where something is not finite, find the first call that made it and tell."""
         self._slow_down()
@@ -213,6 +235,7 @@ class Watch:
             if bad or suspicious:
                 self._replay(count_skips=suspicious)
         finally:
+            self._latest = window.calls[-1]
             self.recorder.restart()
             self.recorder.excuse(frozenset(at for at, _ in self._accepted | self._told))
 
@@ -279,6 +302,10 @@ class Watch:
         self.tally.calls += len(quick.calls)
         self.tally.quick += len(quick.calls)
         self._out = quick.made[0] if quick.is_whole else quick.made
+
+
+# What looking compiles is not the step's.
+tell_of(Watch.look.__code__, None)
 
 
 def _is_metric(part: Any) -> bool:

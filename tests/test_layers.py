@@ -31,9 +31,11 @@ finite
 recorder
 replay judge
 rewind skips
+speed/
 watch
 guarded health
 optax_health eager doctor data/ asserts
+unjitted
 everywhere
 script
 logbook/

@@ -17,7 +17,7 @@ from nandetect.guarded import guard
 from nandetect.monitor import layout
 from nandetect.monitor.rules import judge
 from nandetect.records import Finding, Report
-from nandetect.train import toll
+from nandetect.train import pace, toll
 from nandetect.train.judging import Judging
 from nandetect.train.ledger import Ledger
 from nandetect.train.prepare import Ready, batches, prepare
@@ -87,8 +87,10 @@ def _run(ready: Ready, settings: Settings, audience: Audience | None, watched: b
         stopped, report = "non-finite", dataclasses.replace(error.report, label=f"loss {ready.loss} · {ready.dtype}", called_at=None)
         ledger.settle(after_report=True)
     result = _result(ready, params, ledger, stopped, report)
-    cost = toll.quietly(ready, settings, ledger) if stopped == "finished" and toll.is_due(ready, ledger, start) else None
-    return dataclasses.replace(result, toll=cost, findings=(*start, *result.findings))
+    done = stopped == "finished" and not result.failed
+    slow = pace.findings(settings, ready, params, state) if done else ()
+    cost = toll.quietly(ready, settings, ledger) if done and toll.is_due(ready, ledger, start) else None
+    return dataclasses.replace(result, toll=cost, findings=(*start, *result.findings, *slow))
 
 
 def _result(

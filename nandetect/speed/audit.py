@@ -1,0 +1,221 @@
+"""`audit_speed`: a step is called a few times, and otherwise, to see what of its time it need not take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from nandetect import compat, measure
+from nandetect.errors import UsageError
+from nandetect.program import is_compiled, is_jitted
+from nandetect.records import Finding
+from nandetect.speed import clock, looks, recompiled, rules, variants
+from nandetect.speed.compilations import Compilations, tell_of
+from nandetect.speed.prices import Crossing, Donation, Jitting, Widening
+from nandetect.speed.subject import Subject
+
+# Measuring one thing may take this share of the whole time.
+_SHARE = 0.25
+# Arguments on the host that are smaller than this in all, in bytes, take no time that could be measured.
+_UPLOAD = 1 << 16
+# Where somebody says which calls a loop makes, the first two compilations are expected: training, and a smaller last batch.
+_WARM = 2
+
+
+def audit_speed(
+    step: Callable[..., Any], *args: Any, also: Sequence[tuple[Any, ...]] = (), seconds: float = 2.0, **kwargs: Any
+) -> list[Finding]:
+    """What of a step's time or memory is lost by the way it is written, each with its price, measured on these arguments.
+
+    The step, jitted or not, is called with the arguments a few times, and so is what it is compared with: compiled (`not-jitted`), without
+    x64 where float32 data is widened (`x64`), without its callbacks and with its numpy arguments on the device (`host-transfer`), with its
+    state donated (`not-donated`, by the compiler's own count of bytes). Where `also` gives the positional arguments of further calls, as
+    the loop would make them, they are made in order, and what makes the step compile again is told (`recompiling`).
+
+    Compiling aside, it takes about `seconds`. What the step donates is given to it as copies; `jax.debug` prints nothing and an
+    `io_callback` is not called, but what a step that is not jitted does in Python is done at each call. `.measured` and `.expected` of the
+    findings are milliseconds a step, megabytes (10**6 bytes) for `not-donated`, and compilations for `recompiling`. Nothing is returned for
+    what would gain less than a fifth. Raises `UsageError` where the step cannot be traced with the arguments, or has an `io_callback` that
+    returns something, so that it cannot be called again.
+    """
+    if not isinstance(seconds, int | float) or not seconds > 0:
+        raise UsageError(f"seconds is a time above 0, not {seconds!r}")
+    if not all(isinstance(call, tuple) for call in also):
+        raise UsageError("also is a list of the positional arguments of further calls, each a tuple: also=[(params, batch), ...]")
+    found = [_recompiling(step, [args, *also], kwargs)] if also else []
+    return [finding for finding in [*judge(step, args, kwargs, seconds), *found] if finding]
+
+
+def judge(
+    step: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], seconds: float, without: Sequence[str] = ()
+) -> list[Finding]:
+    """The findings of `audit_speed` for one call, save the rules that are left out."""
+    with compat.replay_settings(), compat.muted_effects():
+        subject = Subject(step, args, dict(kwargs))
+        if looks.needs_host(subject.program.jaxpr):
+            raise UsageError(f"{subject.name} needs what its io_callback returns, and so cannot be called again; take that out")
+        budget = seconds * _SHARE
+        tests = {"not-jitted": _not_jitted, "x64": _x64, "host-transfer": _host_transfers, "not-donated": _not_donated}
+        return [finding for rule, test in tests.items() if rule not in without for finding in test(subject, budget) if finding]
+
+
+def _not_jitted(subject: Subject, budget: float) -> list[Finding | None]:
+    if is_compiled(subject.step):
+        return []
+    jitted = jax.jit(variants.plain(subject.program))
+    seconds, jitted_seconds = clock.in_turns([subject.call, lambda: jitted(*subject.program.args)], budget, subject.prepare)
+    price = Jitting(
+        name=subject.name,
+        operations=looks.operations(subject.program.jaxpr),
+        seconds=seconds,
+        jitted_seconds=jitted_seconds,
+        where=subject.where,
+        is_function=subject.name.isidentifier(),
+    )
+    return [rules.not_jitted(price)]
+
+
+def _x64(subject: Subject, budget: float) -> list[Finding | None]:
+    found = looks.widened(subject.program.jaxpr) if jax.config.jax_enable_x64 else []  # pyright: ignore[reportAttributeAccessIssue]
+    if not found:
+        return []
+    inputs = dict(zip(subject.program.jaxpr.invars, subject.program.arguments, strict=True))
+    first = next((one for one in found if one.where), found[0])
+    argument = inputs.get(first.eqn.invars[0])
+    what = f"`{argument or first.code}`" if argument or first.code else "an array"
+    wide = tuple(name for var, name in inputs.items() if var.aval.dtype == np.float64)
+    price = narrowing(subject, budget)
+    return [rules.x64(replace(price, what=what, where=first.where, count=len(found), argument=argument, wide=wide))]
+
+
+def narrowing(subject: Subject, budget: float) -> Widening:
+    """What a step takes with x64, as it is, and without."""
+    leaves, tree = jax.tree.flatten((subject.args, subject.kwargs))
+    with compat.single_precision():
+        arrays = {at: jax.device_put(variants.narrowed(leaf)) for at, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray)}
+
+    @jax.jit
+    def step(arrays: dict[int, Any]) -> Any:
+        given = [arrays.get(at, leaf) for at, leaf in enumerate(leaves)]
+        args, kwargs = jax.tree.unflatten(tree, given)
+        out = jax.tree.leaves(subject.step(*args, **kwargs))
+        # What the step changes in its arguments (flax's nnx does) is a result too.
+        return out + [new for new, old in zip(jax.tree.leaves((args, kwargs)), given, strict=False) if new is not old]
+
+    # Of a step that is not jitted, this is told apart from that.
+    wide = jax.jit(variants.plain(subject.program))
+    as_it_is = subject.call if is_compiled(subject.step) else lambda: wide(*subject.program.args)
+    seconds, narrow_seconds = clock.in_turns([as_it_is, lambda: step(arrays)], budget, subject.prepare, {1: compat.single_precision})
+    return Widening(name=subject.name, what="the data", where=None, count=1, seconds=seconds, narrow_seconds=narrow_seconds)
+
+
+def _host_transfers(subject: Subject, budget: float) -> list[Finding | None]:
+    return [*_callbacks(subject, budget), *_uploads(subject, budget)]
+
+
+def _callbacks(subject: Subject, budget: float) -> list[Finding | None]:
+    found = looks.callbacks(subject.program.jaxpr)
+    if not found or not is_compiled(subject.step):
+        return []
+    quiet = jax.jit(variants.quiet(subject.program))
+    calls = [subject.call_and_wait, lambda: quiet(*subject.program.args)]
+    seconds, without_seconds = clock.in_turns(calls, budget, subject.prepare)
+    first = found[0]
+    price = Crossing(
+        kind="callback",
+        name=subject.name,
+        what=first.code or first.eqn.primitive.name,
+        seconds=seconds,
+        without_seconds=without_seconds,
+        where=first.where,
+        others=len(found) - 1,
+        returns=bool(first.eqn.outvars),
+    )
+    return [rules.host_transfer(price)]
+
+
+def _uploads(subject: Subject, budget: float) -> list[Finding | None]:
+    host = [(name, leaf) for name, leaf in subject.leaves if isinstance(leaf, np.ndarray)]
+    size = sum(leaf.nbytes for _, leaf in host)
+    if size < _UPLOAD or not is_compiled(subject.step):
+        return []
+    there = Subject(subject.step, *subject.with_leaves(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf))
+
+    def prepare() -> None:
+        subject.prepare()
+        there.prepare()
+
+    seconds, without_seconds = clock.in_turns([subject.call, there.call], budget, prepare)
+    name = max(host, key=lambda one: one[1].nbytes)[0]
+    price = Crossing(
+        kind="upload",
+        name=subject.name,
+        what=name,
+        seconds=seconds,
+        without_seconds=without_seconds,
+        size=size,
+        others=len(host) - 1,
+    )
+    return [rules.host_transfer(price)]
+
+
+def _not_donated(subject: Subject, budget: float) -> list[Finding | None]:
+    if not is_jitted(subject.step) or compat.may_donate(subject.step):
+        return []
+    groups, program = subject.groups, subject.program
+    chosen = [groups[number] for number in looks.state(program.jaxpr, [places for _, _, places in groups])]
+    places = [at for _, _, group in chosen for at in group]
+    size = sum(program.args[at].nbytes for at in places)
+    if size < rules.STATE:
+        return []
+    flat = variants.plain(program)
+    plain, donating = jax.jit(flat), variants.donating(flat, places)
+    memory, donated_memory = variants.memory(plain, program.args), variants.memory(donating, program.args)
+    if memory is None or donated_memory is None:
+        return []
+    copies: list[Any] = []
+
+    def prepare() -> None:
+        copies[:] = program.args
+        for at in places:
+            copies[at] = jax.device_put(program.args[at], may_alias=False)
+
+    seconds, donated_seconds = clock.in_turns([lambda: plain(*copies), lambda: donating(*copies)], budget, prepare)
+    price = Donation(
+        name=subject.name,
+        arguments=tuple(name for _, name, _ in chosen),
+        positions=tuple(number for number, _, _ in chosen),
+        size=size,
+        memory=memory,
+        donated_memory=donated_memory,
+        seconds=seconds,
+        donated_seconds=donated_seconds,
+    )
+    return [rules.not_donated(price)]
+
+
+def _recompiling(step: Callable[..., Any], calls: Sequence[tuple[Any, ...]], kwargs: dict[str, Any]) -> Finding | None:
+    """Make the calls of a loop, in order, and see what is compiled."""
+    compilations = Compilations(Subject(step, calls[0], kwargs).name)
+    with compat.replay_settings(), compat.muted_effects():
+        for args in calls:
+            given, named = jax.tree.map(measure.copied, (args, kwargs))
+            jax.block_until_ready(_call(step, given, named, compilations))
+    price = recompiled.price(compilations, len(calls), time.perf_counter())
+    return rules.recompiling(price, _WARM) if price else None
+
+
+def _call(step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], compilations: Compilations) -> Any:
+    return step(*args, **kwargs)
+
+
+def _compiled(called: Mapping[str, Any], seconds: float) -> None:
+    called["compilations"].enter(called["step"], 0, called["args"], called["kwargs"], seconds)
+
+
+tell_of(_call.__code__, _compiled)

@@ -1,0 +1,109 @@
+"""Every compilation of a watched step, with what it was compiled for. JAX tells of each when it ends; between two, this costs nothing."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+from jax.core import Tracer
+
+from nandetect import provenance
+from nandetect.speed.signature import Change, Signature, changes, distance, signature
+
+_STAGES = ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/jaxpr_to_mlir_module_duration")
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+# How many signatures of one function are kept to compare with; the rest are counted.
+_KEPT = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compilation:
+    """One compilation: when it ended, its seconds (tracing, lowering and compiling), and what was another than in the nearest one before.
+
+    `new_function` where the same arguments had been compiled for already, for another function object of the same source.
+    """
+
+    ended: float
+    seconds: float
+    changed: tuple[Change, ...] = ()
+    new_function: bool = False
+
+
+@dataclass(slots=True)
+class Compilations:
+    """Those of one function of the source, in order; `called_at` is the user's line that called for the last of them.
+
+    `calls` are those of function objects that are gone.
+    """
+
+    name: str
+    all: list[Compilation] = field(default_factory=list)
+    called_at: provenance.Place | None = None
+    calls: int = 0
+    _signatures: list[Signature] = field(default_factory=list)
+    _last: int | None = None
+    _lock: Any = field(default_factory=threading.Lock)
+
+    def enter(self, step: Any, number: int, args: tuple[Any, ...], kwargs: dict[str, Any], seconds: float) -> None:
+        """One more, of a call with these arguments. `number` tells the functions apart that are made of the same source."""
+        now = time.perf_counter()
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs))):
+            return  # a call within the tracing of another, which is compiled as part of that
+        new = signature(step, args, kwargs)
+        with self._lock:
+            nearest = min((changes(old, new) for old in reversed(self._signatures)), key=distance, default=())
+            is_new = self._last not in (None, number)
+            self._last = number
+            if len(self._signatures) < _KEPT and (nearest or not self._signatures):
+                self._signatures.append(new)
+            new_function = is_new and not nearest
+            self.all.append(Compilation(ended=now, seconds=seconds, changed=nearest, new_function=new_function))
+            self.called_at = provenance.caller()
+
+
+Tell = Callable[[Mapping[str, Any], float], None]
+_frames: dict[types.CodeType, Tell | None] = {}
+_pending = threading.local()
+_registered: list[bool] = []
+
+
+def tell_of(code: types.CodeType, tell: Tell | None) -> None:
+    """From now on, `tell(locals, seconds)` is called of each compilation within a call of this code (the innermost such code).
+
+    Without a `tell`, what is compiled within it is nobody's.
+    """
+    if not _registered:
+        _registered.append(True)
+        jax.monitoring.register_event_duration_secs_listener(_heard)
+    _frames[code] = tell
+
+
+def _heard(event: str, duration_secs: float, **details: Any) -> None:
+    seconds = duration_secs
+    if event in _STAGES:
+        # Inner functions are traced within the outer ones: the longest of a kind is the whole of it.
+        stages = _pending.__dict__.setdefault("stages", {})
+        stages[event] = max(seconds, stages.get(event, 0.0))
+    elif event == _COMPILED:
+        seconds += sum(_pending.__dict__.pop("stages", {}).values())
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code not in _frames:
+            frame = frame.f_back
+        tell = _frames[frame.f_code] if frame is not None else None
+        if frame is not None and tell is not None:
+            tell(frame.f_locals, seconds)
+
+
+def source(function: Any) -> tuple[str, int, str]:
+    """What functions made of the same piece of source have in common: file, line and name."""
+    while hasattr(function, "__wrapped__") or hasattr(function, "func"):
+        function = getattr(function, "__wrapped__", None) or function.func
+    code = getattr(function, "__code__", None)
+    name = getattr(function, "__name__", type(function).__name__)
+    return (code.co_filename, code.co_firstlineno, name) if code is not None else ("", id(function), name)

@@ -1,0 +1,67 @@
+"""The same step otherwise: without its callbacks, in float32 throughout, with its state donated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nandetect import compat
+from nandetect.program import Program
+
+Flat = Callable[..., list[Any]]
+
+
+def plain(program: Program) -> Flat:
+    """The step as a function of its flat arguments, to be compiled."""
+    return compat.as_function(program.jaxpr, program.consts)
+
+
+def quiet(program: Program) -> Flat:
+    """The step with zeros for what its callbacks return."""
+    return compat.as_function(compat.rewritten(program.jaxpr, _without_callback), program.consts)
+
+
+def _without_callback(eqn: Any) -> Any:
+    if eqn.primitive.name in compat.DEBUG or (eqn.primitive.name in compat.CALLBACKS and not eqn.outvars):
+        return None
+    if eqn.primitive.name not in compat.CALLBACKS:
+        return eqn
+    shapes = [(var.aval.shape, var.aval.dtype) for var in eqn.outvars]
+
+    # A barrier: the compiler must not compute with the zeros ahead of time.
+    @jax.jit
+    def stand_in(*operands: Any) -> Any:
+        return jax.lax.optimization_barrier([jnp.zeros(shape, dtype) for shape, dtype in shapes])
+
+    operands = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]
+    (call,) = compat.open_jaxpr(jax.make_jaxpr(stand_in)(*operands))[0].eqns
+    return eqn.replace(primitive=call.primitive, params=call.params, effects=call.effects)
+
+
+def narrowed(leaf: Any) -> Any:
+    """An argument as it would be without x64, on the host: 64-bit numbers in 32 bits."""
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+        return leaf
+    array = np.asarray(leaf)
+    narrow = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32, "complex128": np.complex64}.get(str(array.dtype))
+    return leaf if narrow is None else array.astype(narrow)
+
+
+def donating(flat: Flat, places: Sequence[int]) -> Any:
+    """The step, to be compiled with these of its flat arguments donated."""
+    return jax.jit(flat, donate_argnums=tuple(places))
+
+
+def memory(jitted: Any, args: Sequence[Any]) -> int | None:
+    """The bytes that a compiled step needs: what goes in, what comes out and what lies between. None where the backend does not say."""
+    try:
+        stats = jitted.lower(*args).compile().memory_analysis()
+    except (NotImplementedError, RuntimeError):
+        return None
+    if stats is None:
+        return None
+    return stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes - stats.alias_size_in_bytes

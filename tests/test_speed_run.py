@@ -1,0 +1,228 @@
+"""`nandetect run` and `nandetect train` say what a program loses by the way it is written, and a sound program is left in peace."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from importlib import resources
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jsonschema
+import numpy as np
+import pytest
+
+import nandetect
+from nandetect import cli, everywhere
+from nandetect.train import Settings, run
+from nandetect.unjitted import Repeating, repeating
+
+MODEL = """
+    import jax, jax.numpy as jnp
+
+    def loss(params, x, y):
+        for w, b in params[:-1]:
+            x = jax.nn.relu(x @ w + b)
+        w, b = params[-1]
+        return -jnp.mean(jnp.sum(y * jax.nn.log_softmax(x @ w + b), -1))
+
+    def step(params, x, y):
+        value, grads = jax.value_and_grad(loss)(params, x, y)
+        return jax.tree.map(lambda p, g: p - 0.1 * g, params, grads), value
+
+    params = [(jnp.ones((16, 8)) / 16, jnp.zeros(8)), (jnp.ones((8, 4)) / 8, jnp.zeros(4))]
+    x, y = jnp.ones((10, 16)), jnp.ones((10, 4)) / 4
+"""
+UNJITTED = """
+    for _ in range(30):
+        params, value = step(params, x, y)  # <-- here
+    print("done")
+"""
+
+
+def started(folder: Path, program: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """A program of this text, run under nandetect."""
+    (folder / "train.py").write_text(program)
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(nandetect.__file__).parents[1])}
+    command = [sys.executable, "-m", "nandetect", "run", *options, "train.py"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_a_program_that_is_not_jitted_is_told_what_jit_would_give(tmp_path):
+    text = textwrap.dedent(MODEL) + textwrap.dedent(UNJITTED)
+    done = started(tmp_path, text, "--json", "out.json")
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    line = next(number for number, line in enumerate(text.splitlines(), 1) if line.endswith("# <-- here"))
+    first, help, last = done.stderr.splitlines()
+    assert first.startswith(f"warning: `step` at train.py:{line} is not jitted: it takes ")
+    assert help == "  help: step = jax.jit(step)"
+    assert last.startswith("nandetect: nothing non-finite; ")
+    document = json.loads((tmp_path / "out.json").read_text())
+    jsonschema.validate(document, json.loads(resources.files("nandetect.render").joinpath("schema.json").read_text()))
+    (finding,) = document["findings"]
+    assert (finding["rule"], finding["severity"], document["run"]["exit_code"]) == ("not-jitted", "warning", 0)
+    assert finding["measured"] > 1.2 * finding["expected"]
+
+
+def told(program) -> list[str]:
+    """What is found in a program that runs here, while everything is watched."""
+    with everywhere.watching(lambda report: None) as watched:
+        kept = program()
+        watched.flush()
+        found = [*watched.findings(), *watched.slow()]
+        del kept
+    return [finding.rule for finding in found]
+
+
+def sgd(w, x):
+    return w - 1e-3 * jax.grad(lambda w: jnp.mean((x @ w) ** 2))(w)
+
+
+def jitted_with_the_loss_read_now_and_then():
+    step, w = jax.jit(sgd), jnp.ones(8)
+    for number in range(200):
+        w = step(w, np.ones((10 if number % 20 else 7, 8), np.float32))
+        if number % 100 == 0:
+            print(float(w[0]))
+    return w
+
+
+def jitted_with_a_rate_that_changes():
+    step, w = jax.jit(lambda w, x, rate: w - rate * jnp.mean(x)), jnp.ones(8)
+    for number in range(50):
+        w = step(w, jnp.ones(8), 0.1 / (number + 1))
+    return w
+
+
+def jitted_with_some_bookkeeping():
+    step, w, total = jax.jit(sgd), jnp.ones(8), jnp.zeros(())
+    for _ in range(50):
+        w = step(w, jnp.ones((10, 8)))
+        total = 0.9 * total + 0.1 * w[0]
+    return w, total
+
+
+def evaluated_on_sets_of_several_sizes():
+    step, score, w = jax.jit(sgd), jax.jit(lambda w, x: jnp.mean(x @ w)), jnp.ones(8)
+    for _ in range(20):
+        w = step(w, jnp.ones((10, 8)))
+        for size in (100, 50, 25):
+            score(w, jnp.ones((size, 8)))
+    return w
+
+
+def a_few_numbers_by_hand():
+    return jnp.linalg.norm(jnp.sin(jnp.arange(10.0)) @ jnp.ones((10, 3)))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        jitted_with_the_loss_read_now_and_then,
+        jitted_with_a_rate_that_changes,
+        jitted_with_some_bookkeeping,
+        evaluated_on_sets_of_several_sizes,
+        a_few_numbers_by_hand,
+    ],
+)
+def test_a_sound_program_is_told_nothing(program):
+    assert told(program) == []
+
+
+def test_an_update_that_is_not_jitted_beside_a_gradient_that_is():
+    def program():
+        slope = jax.jit(jax.grad(lambda params, x: jnp.mean((x @ params["w"] + params["b"]) ** 2)))
+        params = {"w": jnp.ones((8, 3)), "b": jnp.zeros(3)}
+        momentum = jax.tree.map(jnp.zeros_like, params)
+        for _ in range(40):
+            grads = slope(params, jnp.ones((10, 8)))
+            momentum = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, momentum, grads)
+            params = jax.tree.map(lambda p, m: p - 1e-3 * m, params, momentum)
+        return params
+
+    assert told(program) == ["not-jitted"]
+
+
+def test_a_callback_and_a_wide_computation_are_seen_in_the_compiled_program(x64):
+    @jax.jit
+    def step(w, x):
+        jax.debug.callback(lambda value: None, w[0, 0])
+        return w - 1e-6 * jnp.mean(jnp.tanh(x @ w) @ w)
+
+    def program():
+        w = jnp.ones((300, 300), jnp.float64)
+        for _ in range(30):
+            w = step(w, jnp.ones((200, 300), jnp.float32))
+        return w
+
+    with everywhere.watching(lambda report: None) as watched:
+        step = jax.jit(step.__wrapped__)
+        kept = program()
+        watched.flush()
+        found = {finding.rule: finding for finding in watched.slow()}
+        del kept
+    assert found["x64"].layer == "x"
+    assert set(found) <= {"x64", "host-transfer"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ([1, 2, 3] * 5, Repeating(15, 3, 5)),
+        ([9, 8, 7] + [1, 2, 3] * 5 + [6, 5], Repeating(18, 3, 5)),
+        # The same two operations for each of three leaves, in each of four steps.
+        ([5, *([1, 2] * 3), 7] * 4, Repeating(32, 8, 4)),
+        ([1, 2, 3, 4, 5, 6], None),
+        ([1, 2, 1, 2], None),
+        ([], None),
+    ],
+)
+def test_the_step_of_a_loop_is_the_shortest_stretch_that_comes_again(keys, expected):
+    assert repeating(keys) == expected
+
+
+def test_train_without_jit_says_what_jit_would_give():
+    result = run(Settings(samples=40, steps=30, jit=False))
+    (finding,) = result.findings
+    assert (finding.rule, finding.help, result.failed) == ("not-jitted", "leave --no-jit out", False)
+    assert finding.message.startswith("`step` is not jitted: it takes ")
+    assert finding.measured > 2 * finding.expected
+
+
+def test_train_says_what_float64_costs(monkeypatch, capsys):
+    options = ["--x64", "--hidden", "500,300", "--batch-size", "200", "--steps", "5"]
+    monkeypatch.setattr("sys.argv", ["nandetect", "train", *options])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert (left.value.code or 0) == 0
+    *_, said, help = capsys.readouterr().out.splitlines()
+    assert said.startswith("warning: `step` computes in float64 though its data is float32: the data is widened. A step takes ")
+    assert help == "help: leave --x64 out"
+
+
+def test_train_names_the_callback_of_a_model(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        textwrap.dedent(
+            """
+            import time
+            import jax
+            import jax.numpy as jnp
+
+            def init(key, sizes):
+                return jax.random.normal(key, (sizes[0], sizes[-1])) * 1e-3
+
+            def apply(params, inputs):
+                jax.debug.callback(lambda value: None, params[0, 0])
+                return inputs @ params
+            """
+        )
+    )
+    result = run(Settings(model=str(tmp_path / "mine.py"), samples=40, steps=20))
+    (finding,) = result.findings
+    assert finding.rule == "host-transfer"
+    assert "`jax.debug.callback(lambda value: None, params[0, 0])` at " in finding.message
+    assert "mine.py:10 takes " in finding.message
