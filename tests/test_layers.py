@@ -32,10 +32,11 @@ replay judge
 rewind skips
 watch
 guarded health
-optax_health eager doctor data/ asserts
+eager doctor data/ asserts
 everywhere
 script
 monitor/
+optax_health
 train/
 race/
 subject

@@ -16,7 +16,7 @@ from nandetect.errors import UsageError
 from nandetect.history import History
 from nandetect.monitor import traced
 from nandetect.monitor.layout import Layout
-from nandetect.monitor.measure import Given, Vitals, full, light, together
+from nandetect.monitor.measure import Given, found, full, light, together
 from nandetect.monitor.reading import Reader, Row, Sink
 from nandetect.monitor.rules import judge
 from nandetect.monitor.vitals import LAYERS, TOTALS, WHOLE, is_full
@@ -53,7 +53,7 @@ class Monitor:
         `params`, `grads` and `updates` (what is added to the parameters) are pytrees of the same leaves, `loss` and the other metrics
         scalars; any of them may be left out. A metric `step` is the number of the step, counted from 0; else the calls are counted.
         `opt_state` is the state of an optimizer that `optax_health.watch` wraps, and stands for the three trees; stacked by a `scan` of
-        T steps, it comes with metrics of shape [T].
+        T steps (as `optax_health.vitals`), it comes with metrics of shape [T].
 
         Outside of compiled functions nothing waits for the device: what is small is computed there and read later, of most steps only the
         gradients' norms (see `vitals.is_full`). Inside, everything is measured each time, or as outside where a traced `step` is given,
@@ -126,7 +126,7 @@ class Monitor:
     def _observe_state(self, opt_state: Any, metrics: dict[str, Any], step: Any, trees: tuple[Any, ...]) -> None:
         if any(tree is not None for tree in trees):
             raise UsageError("give either `opt_state`, which has seen the gradients and the updates, or the trees themselves")
-        vitals = _vitals(opt_state)
+        vitals = found(opt_state)
         _check(metrics, np.ndim(vitals.step))
         step = vitals.step if step is None else step
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((vitals, metrics, step))):
@@ -158,17 +158,6 @@ def _full(columns: dict[str, Any], metrics: list[Any], leaves: int) -> jax.Array
 @jax.jit
 def _copied(numbers: Any, metrics: list[Any], step: Any) -> tuple[jax.Array, jax.Array]:
     return together(metrics, numbers), jnp.asarray(step) + 0
-
-
-def _vitals(opt_state: Any) -> Vitals:
-    own = getattr(opt_state, "vitals", None)
-    nodes = [own] if isinstance(own, Vitals) else jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, Vitals))
-    found = [node for node in nodes if isinstance(node, Vitals)]
-    if len(found) != 1:
-        raise UsageError(
-            f"the optimizer state holds {len(found)} states of `optax_health.watch`; give `observe` a part of it that holds one"
-        )
-    return found[0]
 
 
 def _is_alive(column: list[Any]) -> bool:
