@@ -1,4 +1,4 @@
-"""An optax transformation that passes updates on as they are and keeps in its state how healthy they were.
+"""optax transformations that pass updates on as they are and keep in their state how healthy they were.
 
 optax itself is not imported: it takes any pair of `init` and `update`.
 """
@@ -15,6 +15,9 @@ from jax.core import Tracer
 
 from nandetect.errors import UsageError
 from nandetect.health import Health
+from nandetect.monitor import layout, measure
+from nandetect.monitor.measure import Given, Vitals
+from nandetect.monitor.vitals import LAYERS, MISSING, WHOLE, is_full
 
 if TYPE_CHECKING:
     import optax
@@ -62,6 +65,41 @@ def read(opt_state: Any) -> UpdatesHealth:
     if len(found) != 1:
         raise UsageError(f"the optimizer state holds {len(found)} states of `watch_updates`; give `read` a part of it that holds one")
     return found[0]
+
+
+class Watched(NamedTuple):
+    """The state of an optimizer that is watched: its own, and the vitals of its last step."""
+
+    inner: Any
+    vitals: Vitals
+
+
+def watch(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """The same optimizer, whose state also holds the vitals of its last step, for `nd.Monitor().observe(opt_state=...)`.
+
+    They are measured where the update is, inside `jit` and `scan` alike and without a callback: the gradients as they come in, the
+    parameters, where `update` is given them, and what is added to them. Of which steps everything is measured says `vitals.is_full`.
+    A `scan` that returns `vitals(opt_state)` stacks them, and `observe` takes them so.
+    """
+
+    def init(params: Any) -> Watched:
+        leaves = layout.of(params)
+        nothing = jnp.full(len(WHOLE) + len(LAYERS) * len(leaves), MISSING, jnp.float32)
+        return Watched(optimizer.init(params), Vitals(nothing, jnp.array(-1, jnp.int32), leaves))
+
+    def update(updates: Any, state: Watched, params: Any = None, **extra_args: Any) -> tuple[Any, Watched]:
+        new, inner = optimizer.update(updates, state.inner, params, **extra_args)
+        step, leaves = _next(state.vitals.step), state.vitals.leaves
+        columns = (layout.column(leaves, tree) for tree in (updates, params, new))
+        given = [Given(grad=grad, param=param, update=added) for grad, param, added in zip(*columns, strict=True)]
+        return new, Watched(inner, Vitals(measure.sometimes(given, is_full(step)), step, leaves))
+
+    return cast("optax.GradientTransformationExtraArgs", _Pair(init, update))
+
+
+def vitals(opt_state: Any) -> Vitals:
+    """The vitals in the state of an optimizer, however deep they lie. Raises `UsageError` where it holds none, or more than one."""
+    return measure.found(opt_state)
 
 
 def _init(params: Any) -> UpdatesHealth:

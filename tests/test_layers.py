@@ -34,12 +34,13 @@ rewind skips
 speed/
 watch
 guarded health
-optax_health eager doctor data/ asserts
+eager doctor data/ asserts
 unjitted
 everywhere
 script
 logbook/
 monitor/ audit/
+optax_health
 train/
 race/
 subject audit_target

@@ -37,6 +37,12 @@ def of(tree: Any) -> tuple[Leaf, ...]:
     return tuple(Leaf(path=path, shape=tuple(leaf.shape), dtype=str(leaf.dtype)) for path, leaf in named(tree) if is_inexact(leaf))
 
 
+def column(leaves: Sequence[Leaf], tree: Any) -> list[Any]:
+    """The arrays of a tree in the order of the leaves, None where it has none."""
+    arrays = dict(named(tree))
+    return [arrays.get(leaf.path) for leaf in leaves]
+
+
 class Layout:
     """The leaves of one model, as the first trees have them, and where they stand in any tree of it."""
 

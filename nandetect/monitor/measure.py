@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from nandetect.errors import UsageError
 from nandetect.history import Leaf
 from nandetect.monitor.vitals import LAYERS, LEAST, MISSING, WHOLE
 
@@ -50,6 +51,16 @@ class Given(NamedTuple):
     new: Any = None
     old: Any = None
     last: Any = None
+
+
+def found(opt_state: Any) -> Vitals:
+    """The vitals in the state of an optimizer. Raises `UsageError` where it holds none, or more than one."""
+    own = getattr(opt_state, "vitals", opt_state)
+    nodes = [own] if isinstance(own, Vitals) else jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, Vitals))
+    every = [node for node in nodes if isinstance(node, Vitals)]
+    if len(every) != 1:
+        raise UsageError(f"`opt_state` holds {len(every)} states of `optax_health.watch`: give a part of it that holds one")
+    return every[0]
 
 
 def light(leaves: Sequence[Given]) -> jax.Array:

@@ -16,7 +16,7 @@ from nandetect.errors import UsageError
 from nandetect.history import History
 from nandetect.monitor import traced
 from nandetect.monitor.layout import Layout
-from nandetect.monitor.measure import Given, Vitals, full, light, together
+from nandetect.monitor.measure import Given, found, full, light, together
 from nandetect.monitor.reading import Reader, Row, Sink
 from nandetect.monitor.rules import judge
 from nandetect.monitor.vitals import LAYERS, TOTALS, WHOLE, is_full
@@ -37,8 +37,8 @@ class Monitor:
         self._reader = Reader()
         self._layout = Layout()
         self._steps = itertools.count()
-        # The step observed last, and of it the updates and the parameters, where the next one is measured in full.
-        self._last: tuple[int, list[Any] | None, list[Any] | None] = (-1, None, None)
+        # The step observed last, and what the next one needs of it where everything is measured of that.
+        self._last: tuple[int, dict[str, list[Any] | None]] = (-1, {})
 
     @property
     def sinks(self) -> list[Sink]:
@@ -53,7 +53,7 @@ class Monitor:
         `params`, `grads` and `updates` (what is added to the parameters) are pytrees of the same leaves, `loss` and the other metrics
         scalars; any of them may be left out. A metric `step` is the number of the step, counted from 0; else the calls are counted.
         `opt_state` is the state of an optimizer that `optax_health.watch` wraps, and stands for the three trees; stacked by a `scan` of
-        T steps, it comes with metrics of shape [T].
+        T steps (as `optax_health.vitals`), it comes with metrics of shape [T].
 
         Outside of compiled functions nothing waits for the device: what is small is computed there and read later, of most steps only the
         gradients' norms (see `vitals.is_full`). Inside, everything is measured each time, or as outside where a traced `step` is given,
@@ -69,12 +69,13 @@ class Monitor:
             return
         _check(metrics, 0)
         trees = {name: tree for name, tree in zip(_TREES, (params, grads, updates), strict=True) if tree is not None}
-        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((trees, metrics, step))):
+        # One that is traced makes all of them so; of most steps only the gradients are looked at.
+        seen = [*metrics.values(), step, *jax.tree.leaves(grads if grads is not None else trees)]
+        if any(isinstance(leaf, Tracer) for leaf in seen):
             numbers = traced.measured(self._given(trees), None if step is None else is_full(step))
             traced.send(self._arrived, self._layout.leaves, metrics, numbers, step)
-            return
-        number = next(self._steps) if step is None else int(step)
-        self._observe_here(trees, metrics, number)
+        else:
+            self._observe_here(trees, metrics, next(self._steps) if step is None else int(step))
 
     def history(self) -> History:
         """The run so far, also what has not been read yet. Waits for the device."""
@@ -96,32 +97,36 @@ class Monitor:
         if not self._layout.leaves:
             for name, tree in trees.items():
                 self._layout.column(name, tree)
-        all_of_it = self._reader.wants_all(number)
-        wanted = trees if all_of_it or is_full(number + 1) else {name: trees[name] for name in ("grads",) if name in trees}
-        columns = {name: self._layout.column(name, tree) for name, tree in wanted.items()}
-        last, before, old = self._last
-        follows = last == number - 1
-        self._last = (number, columns.get("updates"), columns.get("params")) if is_full(number + 1) else (number, None, None)
-        if all_of_it:
-            kept = {"before": before, "last": None if "updates" in trees else old}
-            columns |= {name: column for name, column in kept.items() if column and follows and _is_alive(column)}
-        else:
-            columns = {name: column for name, column in columns.items() if name == "grads"}
         here = {name: value for name, value in metrics.items() if not isinstance(value, jax.Array)}
         there = {name: value for name, value in metrics.items() if name not in here}
+        last, self._last = self._last, (number, {})
+        all_of_it, next_in_full = self._reader.wants_all(number), is_full(number + 1)
+        wanted = _TREES if all_of_it or next_in_full else ("grads",)
+        columns = {name: self._layout.column(name, tree) for name, tree in trees.items() if name in wanted}
+        if next_in_full:
+            self._last = number, {"before": columns.get("updates"), "last": None if "updates" in columns else columns.get("params")}
+        if all_of_it and last[0] == number - 1:
+            columns |= {name: column for name, column in last[1].items() if column and _is_alive(column)}
         try:
-            numbers = _program(columns, list(there.values()), leaves=len(self._layout.leaves), all_of_it=all_of_it)
+            if all_of_it:
+                numbers = _full(columns, list(there.values()), leaves=len(self._layout.leaves))
+            else:
+                numbers = _light(columns.get("grads") or [None] * len(self._layout.leaves), list(there.values()))
         except RuntimeError as error:
             _explain(trees, metrics)
             raise error
-        if next(iter(numbers.devices())).platform != "cpu":
+        if not self._is_on_host:
             numbers.copy_to_host_async()
         self._reader.enter(Row(number, self._layout.leaves, tuple(there), numbers, here))
+
+    @functools.cached_property
+    def _is_on_host(self) -> bool:
+        return jax.default_backend() == "cpu"
 
     def _observe_state(self, opt_state: Any, metrics: dict[str, Any], step: Any, trees: tuple[Any, ...]) -> None:
         if any(tree is not None for tree in trees):
             raise UsageError("give either `opt_state`, which has seen the gradients and the updates, or the trees themselves")
-        vitals = _vitals(opt_state)
+        vitals = found(opt_state)
         _check(metrics, np.ndim(vitals.step))
         step = vitals.step if step is None else step
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((vitals, metrics, step))):
@@ -138,28 +143,21 @@ class Monitor:
         self._reader.leave(row)
 
 
-@functools.partial(jax.jit, static_argnames=("leaves", "all_of_it"))
-def _program(columns: dict[str, Any], metrics: list[Any], leaves: int, all_of_it: bool) -> jax.Array:
-    """The metrics and the vitals of a step in one vector."""
+@jax.jit
+def _light(grads: list[Any], metrics: list[Any]) -> jax.Array:
+    return together(metrics, light([Given(grad=grad) for grad in grads]))
+
+
+@functools.partial(jax.jit, static_argnames=("leaves",))
+def _full(columns: dict[str, Any], metrics: list[Any], leaves: int) -> jax.Array:
     names = {"params": "param", "grads": "grad", "updates": "update", "before": "before", "last": "last"}
-    given = [Given(**{names[name]: column[at] for name, column in columns.items() if column}) for at in range(leaves)]
-    return together(metrics, full(given) if all_of_it else light(given))
+    given = [Given(**{names[name]: column[at] for name, column in columns.items()}) for at in range(leaves)]
+    return together(metrics, full(given))
 
 
 @jax.jit
 def _copied(numbers: Any, metrics: list[Any], step: Any) -> tuple[jax.Array, jax.Array]:
     return together(metrics, numbers), jnp.asarray(step) + 0
-
-
-def _vitals(opt_state: Any) -> Vitals:
-    own = getattr(opt_state, "vitals", None)
-    nodes = [own] if isinstance(own, Vitals) else jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, Vitals))
-    found = [node for node in nodes if isinstance(node, Vitals)]
-    if len(found) != 1:
-        raise UsageError(
-            f"the optimizer state holds {len(found)} states of `optax_health.watch`; give `observe` a part of it that holds one"
-        )
-    return found[0]
 
 
 def _is_alive(column: list[Any]) -> bool:

@@ -19,6 +19,8 @@ from nandetect.monitor.vitals import LAYERS, LEAST, MISSING, WHOLE, is_full
 _PART, _TICK = 64, 0.1
 # After a row that was not finite, everything is measured of so many steps.
 _ALERT = 20
+# What a light measure says.
+_LIGHT = ("gradient", "gradient_nonfinite")
 Sink = Callable[[History], object]
 
 
@@ -107,38 +109,40 @@ def _is_ready(row: Row) -> bool:
 
 
 def _kind(row: Row) -> Any:
-    return row.leaves, row.names, tuple(row.here)
+    return row.leaves, row.names, tuple(row.here), row.numbers.ndim
 
 
 def _part(rows: list[Row]) -> History:
     """Rows of one kind as a part of the history, in the order of their steps."""
-    first, names = rows[0], rows[0].names
-    numbers = [np.atleast_2d(row.numbers) for row in rows]
-    steps = np.concatenate([np.atleast_1d(np.asarray(row.steps)) for row in rows]).astype(np.int64)
-    metrics = {name: np.concatenate([one[:, at] for one in numbers]) for at, name in enumerate(names)}
+    first, count = rows[0], len(rows[0].names)
+    lengths = [1 if row.numbers.ndim == 1 else len(row.numbers) for row in rows]
+    steps = np.concatenate([np.atleast_1d(row.steps) for row in rows]).astype(np.int64)
+    numbers = _vitals([row.numbers for row in rows], count, len(first.leaves))
+    metrics = {name: numbers[:, at] for at, name in enumerate(first.names)}
     for name in first.here:
-        metrics[name] = np.concatenate([np.broadcast_to(row.here[name], len(one)) for row, one in zip(rows, numbers, strict=True)])
-    # A metric that was given is never NaN: that stands for one that was not.
-    metrics = {
-        name: np.where(np.isnan(column) | (column == MISSING), np.inf, column).astype(np.float32) for name, column in metrics.items()
-    }
-    vitals = np.concatenate([_vitals(one[:, len(names) :], len(first.leaves)) for one in numbers])
+        metrics[name] = np.concatenate([np.broadcast_to(row.here[name], length) for row, length in zip(rows, lengths, strict=True)])
     order = np.argsort(steps, kind="stable")
-    return history(first.leaves, steps[order], {name: _given(column[order]) for name, column in metrics.items()}, vitals[order])
+    metrics = {name: _given(column[order]) for name, column in metrics.items()}
+    return history(first.leaves, steps[order], metrics, numbers[order, count:])
+
+
+def _vitals(rows: list[np.ndarray], metrics: int, leaves: int) -> np.ndarray:
+    """All rows below one another, what a light measure gave in the places that it has in a full one."""
+    width = metrics + len(WHOLE) + len(LAYERS) * leaves
+    if all(row.shape[-1] == width for row in rows):
+        return np.concatenate([np.atleast_2d(row) for row in rows])
+    whole = np.full((len(rows), width), MISSING, np.float32)
+    is_light = np.array([row.shape[-1] != width for row in rows])
+    light = np.stack([row for row in rows if row.shape[-1] != width])
+    if not is_light.all():
+        whole[~is_light] = np.stack([row for row in rows if row.shape[-1] == width])
+    squares, places = light[:, metrics:], [metrics + len(WHOLE) + list(LAYERS).index(name) * leaves for name in _LIGHT]
+    whole[is_light, :metrics] = light[:, :metrics]
+    whole[is_light, places[0] : places[0] + leaves] = np.where(squares > LEAST, np.sqrt(np.abs(squares)), MISSING)
+    whole[is_light, places[1] : places[1] + leaves] = np.where(squares != MISSING, squares == -1, MISSING)
+    return whole
 
 
 def _given(metric: np.ndarray) -> np.ndarray:
     """A metric that was given and is not a number is infinite in a history: NaN stands there for what was not given."""
     return np.where(np.isnan(metric) | (metric == MISSING), np.inf, metric).astype(np.float32)
-
-
-def _vitals(numbers: np.ndarray, leaves: int) -> np.ndarray:
-    """Those of a light measure in the places that they have in a full one."""
-    if not leaves or numbers.shape[1] != leaves:
-        return numbers
-    vitals = np.full((len(numbers), len(WHOLE) + len(LAYERS) * leaves), MISSING, np.float32)
-    columns = vitals[:, len(WHOLE) :].reshape(len(numbers), len(LAYERS), leaves)
-    names, given = list(LAYERS), numbers != MISSING
-    columns[:, names.index("gradient")] = np.where(numbers > LEAST, np.sqrt(np.abs(numbers)), MISSING)
-    columns[:, names.index("gradient_nonfinite")] = np.where(given, numbers == -1, MISSING)
-    return vitals

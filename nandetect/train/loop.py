@@ -73,6 +73,9 @@ def _run(ready: Ready, settings: Settings, audience: Audience | None, watched: b
                     break
                 full = ledger.wants_all()
                 before, last = last, params
+                if settings.jit and not ledger.entered:
+                    # Both programs of the step are compiled at the beginning, and none in the middle of a run.
+                    ready.step(params, state, inputs, targets, params, False)
                 # Of the steps between, a guard need not keep what they do not read.
                 params, state, metrics = step(params, state, inputs, targets, before if full else params, full)
                 if ledger.enter(metrics["vitals"]) and audience and judging and (snapshot := ledger.snapshot()):
