@@ -75,7 +75,7 @@ def audit(
         told += batch.of_inputs(measured, signals, paths)
         if chance and value is not None and classes:
             told += batch.of_loss(value, classes, run.batch if run else 1, told)
-        told += batch.of_units(measured, signals, paths)
+        told += batch.of_units(measured, signals, paths, told)
         told += batch.of_travel(measured, signals, paths, told)
     if any(one.rule == "inputs-unscaled" for one in told):
         told = [telling.with_inputs_first(one) for one in told]

@@ -17,8 +17,9 @@ from nandetect.records import Finding
 _SCALED = (1e-4, 25.0)
 # Over chance (ln C), DETECTORS 5.2: He's weights on standardised inputs begin at up to 2 times that.
 _LOSS_NOTED, _LOSS_WARNED = 1.5, 3.0
-# The share of dead or saturated units that is told (DETECTORS 5.7), on so many values of each at least.
-_IDLE, _NEARLY_ALL = 0.5, 0.9
+# The share of saturated and of dead units that is told, on so many values of each at least. DETECTORS 5.7 has a half for both; the thirtieth
+# layer of 64 units from He's weights has that many dead ones by chance.
+_SATURATED, _DEAD, _NEARLY_ALL = 0.5, 0.7, 0.9
 _SAMPLES, _FEWEST_SAMPLES = 256, 32
 # Factors from one end of a chain of layers to the other (of second moments) that are noted and warned of, and the gain of a healthy layer.
 # The defaults of flax lose a factor of 2 in each layer before a ReLU, those of torch and equinox 6, and train well up to some depth.
@@ -78,29 +79,51 @@ def of_loss(loss: float, classes: int, batch: int, before: Sequence[Finding]) ->
     )
 
 
-def of_units(reading: Reading, signals: Mapping[Key, Signal], paths: Sequence[str]) -> Iterator[Finding]:
-    """Layers of which most units are dead or saturated on the whole batch."""
+def of_units(
+    reading: Reading, signals: Mapping[Key, Signal], paths: Sequence[str], before: Sequence[Finding]
+) -> Iterator[Finding]:
+    """Layers of which most units are dead or saturated on the whole batch: the first ones, not those that they starve."""
+    causes = {one.layer: one for one in before if one.rule in ("init-scale", "init-symmetry")}
+    starved: set[Key] = {key for key, site in reading.sites.items() if paths[site.leaf] in causes and _is_symmetry(causes[paths[site.leaf]])}
     for key, signal in signals.items():
         site = reading.sites[key]
-        enough = (signal.idle > _IDLE and signal.seen >= _SAMPLES) or (signal.idle > _NEARLY_ALL and signal.seen >= _FEWEST_SAMPLES)
-        if not enough:
-            continue
-        follows, path = reading.follows(site), paths[site.leaf]
         dead = any(event == "relu" for _, event in site.acts.values())
-        yield finding(
-            "dead-units" if dead else "saturated-units",
+        most = signal.idle > (_DEAD if dead else _SATURATED) and signal.seen >= _SAMPLES
+        nearly_all = signal.idle > _NEARLY_ALL and signal.seen >= _FEWEST_SAMPLES
+        if not (most or nearly_all) or starved & {key, *site.upstream}:
+            continue
+        path = paths[site.leaf]
+        if dead:
+            starved.add(key)
+        yield _idle(path, signal, dead, reading.follows(site), causes[path].cause if path in causes else "")
+
+
+def _is_symmetry(one: Finding) -> bool:
+    return one.rule == "init-symmetry"
+
+
+def _idle(path: str, signal: Signal, dead: bool, follows: str, cause: str) -> Finding:
+    if dead:
+        return finding(
+            "dead-units",
             "warning",
-            f"{signal.idle:.0%} of the units behind `{path}` are 0 for each of {signal.seen:,} values"
-            if dead
-            else f"{signal.idle:.0%} of the values behind `{path}` lie where `{follows}` is flat",
-            cause="a bias or a mean of the inputs that keeps the products below 0"
-            if dead
-            else "products far too large for the nonlinearity",
+            f"{signal.idle:.0%} of the units behind `{path}` are 0 for each of {signal.seen:,} values",
+            cause=cause or "biases, or a mean of the inputs, that keep the products below 0",
             layer=path,
             measured=signal.idle,
             expected=0.0,
-            help="centre the inputs and start the biases at 0" if dead else "scale the inputs and the weights before it down",
+            help="start the biases at 0 and centre the inputs: a unit that is 0 for every sample has no gradient",
         )
+    return finding(
+        "saturated-units",
+        "warning",
+        f"{signal.idle:.0%} of the values behind `{path}` lie where `{follows}` is flat",
+        cause=cause or "products far too large for the nonlinearity",
+        layer=path,
+        measured=signal.idle,
+        expected=0.0,
+        help="bring the inputs and the weights before it to their scale",
+    )
 
 
 def of_travel(

@@ -11,7 +11,7 @@ from nandetect.audit.parameters import Parameter
 from nandetect.audit.pattern import Pattern, pattern
 from nandetect.audit.reading import Key, Reading, Site
 from nandetect.audit.scale import fits
-from nandetect.audit.schemes import GPT2, Fans, Surroundings, is_window, readings
+from nandetect.audit.schemes import GPT2, Fans, Follows, Surroundings, is_window, readings
 from nandetect.audit.spread import Spread, spread
 
 # The names of last layers, where no program says which one is last.
@@ -60,7 +60,7 @@ def kernels(parameters: Sequence[Parameter], reading: Reading | None) -> list[Ke
         repeated = tuple(sorted({count for pattern_, count in blocks.items() if pattern_.match(kernel.parameter.path)}))
         layers = _stacks([one.parameter for one in found], kernel.parameter)
         around = Surroundings(
-            follows=reading.follows(kernel.sites[0]) if reading and kernel.sites else "",
+            follows=_follows(kernel, reading),
             is_last=len(found) > 1 and _is_last(kernel, reading, last),
             blocks=tuple(sorted({*repeated, *layers})),
             zeros=zeros,
@@ -95,6 +95,12 @@ def _kernel(parameter: Parameter, reading: Reading | None, stacks: set[int]) -> 
         around=Surroundings(),
         sites=sites,
     )
+
+
+def _follows(kernel: Kernel, reading: Reading | None) -> Follows:
+    """What follows a kernel, by the first of its sites that says more than that its product is used."""
+    found = [reading.follows(site) for site in kernel.sites] if reading else []
+    return next((one for one in found if one not in ("output", "kernel", "other")), found[0] if found else "")
 
 
 def _fans(site: Site, parameter: Parameter) -> list[Fans]:

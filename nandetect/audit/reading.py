@@ -218,15 +218,14 @@ def activated(step: Step, event: str) -> list[Label]:
 
 def _nested(step: Step) -> list[Label]:
     """What no rule is for: entered where it carries one jaxpr over its operands; else taken for a nonlinearity."""
-    known = ACTIVATIONS.get(str(step.eqn.params.get("name", "")))
-    if known and any(label.pending for label in step.ins):
-        step.reading.has_logarithm |= known == "softplus" or "log" in step.eqn.params["name"]
-        return activated(step, known)
     found = compat.sub_jaxprs(step.eqn)
-    if len(found) == 1:
-        jaxpr, consts = compat.open_jaxpr(found[0][1])
-        if len(jaxpr.invars) == len(step.ins) and len(jaxpr.outvars) == len(step.eqn.outvars):
-            return _walk(step.reading, jaxpr, [_constant(c, step.data) for c in consts], step.ins, step.key, step.data)
+    inner = compat.open_jaxpr(found[0][1]) if len(found) == 1 else None
+    name = str(step.eqn.params.get("name") or getattr(getattr(inner and inner[0], "debug_info", None), "func_name", ""))
+    if name in ACTIVATIONS and any(label.pending for label in step.ins):
+        step.reading.has_logarithm |= "log" in name or name == "softplus"
+        return activated(step, ACTIVATIONS[name])
+    if inner and len(inner[0].invars) == len(step.ins) and len(inner[0].outvars) == len(step.eqn.outvars):
+        return _walk(step.reading, inner[0], [_constant(c, step.data) for c in inner[1]], step.ins, step.key, step.data)
     return activated(step, "other")
 
 
