@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 
 import jax
@@ -113,7 +114,7 @@ def test_square_kernels_cannot_tell_two_mistakes_apart_so_both_are_named():
 
 def test_what_explains_more_of_the_kernels_is_the_cause():
     sizes = (64, 128, 40, 10)
-    params = {f"w{at}": normal((m, n), 2 / (m * n) ** 0.5) for at, (m, n) in enumerate(zip(sizes, sizes[1:], strict=False))}
+    params = {f"w{at}": normal((m, n), 2 / (m * n) ** 0.5) for at, (m, n) in enumerate(itertools.pairwise(sizes))}
     assert [finding.cause for finding in nd.audit_init(params)] == ["`2/sqrt(m*n)`"] * 3
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.machinery import SourceFileLoader
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +11,7 @@ import nandetect as nd
 from nandetect import model_file
 from nandetect.audit import audit
 
-MLP = SourceFileLoader("bundled_mlp", str(model_file.load("mlp").file)).load_module()
+BUNDLED = model_file.load("mlp")
 X = jnp.asarray(np.random.default_rng(0).normal(size=(256, 64)), jnp.float32)
 LABELS = jnp.arange(256) % 10
 IMAGES = jnp.asarray(np.random.default_rng(1).normal(size=(16, 8, 8, 3)), jnp.float32)
@@ -100,7 +98,10 @@ def test_a_model_that_can_be_called_needs_no_apply():
 def test_equinox_keeps_its_outputs_first():
     eqx = pytest.importorskip("equinox")
     model = eqx.nn.MLP(64, 10, 32, 2, key=jax.random.key(0))
-    apply = lambda model, x: jax.vmap(model)(x)
+
+    def apply(model, x):
+        return jax.vmap(model)(x)
+
     assert kernels(model) == {"layers[0].weight": (64, 32, ""), "layers[1].weight": (32, 32, ""), "layers[2].weight": (32, 10, "")}
     assert kernels(eqx.filter(model, eqx.is_array)) == kernels(model)
     assert kernels(model, apply, X)["layers[0].weight"] == (64, 32, "relu")
@@ -112,7 +113,10 @@ def test_equinox_keeps_its_outputs_first():
 def test_an_ensemble_under_vmap_has_the_fans_of_one_member():
     eqx = pytest.importorskip("equinox")
     ensemble = eqx.filter_vmap(lambda key: eqx.nn.MLP(64, 10, 32, 1, key=key))(jax.random.split(jax.random.key(0), 5))
-    apply = lambda model, x: eqx.filter_vmap(lambda member: jax.vmap(member)(x))(model)
+
+    def apply(model, x):
+        return eqx.filter_vmap(lambda member: jax.vmap(member)(x))(model)
+
     assert {path: fans[0] for path, fans in kernels(ensemble, apply, X).items()} == {"layers[0].weight": 64, "layers[1].weight": 32}
     healthy(ensemble, apply, X)
 
@@ -122,7 +126,9 @@ def test_the_cells_of_equinox_are_drawn_by_the_size_of_their_state():
     cell = eqx.nn.GRUCell(64, 32, key=jax.random.key(0))
 
     def apply(cell, x):
-        step = lambda h, x: (cell(x, h), None)
+        def step(h, x):
+            return (cell(x, h), None)
+
         return jax.lax.scan(step, jnp.zeros(32), x)[0]
 
     healthy(cell, apply, X)
@@ -151,7 +157,9 @@ def test_a_scan_over_stacked_layers_and_a_transposed_kernel():
     params = {"layers": {"w": jnp.float32(stack), "b": jnp.zeros((5, 64))}, "out": jnp.float32(last)}
 
     def apply(params, x):
-        body = lambda h, layer: (jnp.where((z := h @ layer["w"] + layer["b"]) > 0, z, 0), None)
+        def body(h, layer):
+            return (jnp.where((z := h @ layer["w"] + layer["b"]) > 0, z, 0), None)
+
         return jnp.einsum("bi,oi->bo", jax.checkpoint(lambda x: jax.lax.scan(body, x, params["layers"])[0])(x), params["out"])
 
     assert kernels(params, apply, X) == {"layers.w": (64, 64, "relu"), "out": (64, 10, "output")}
@@ -159,20 +167,27 @@ def test_a_scan_over_stacked_layers_and_a_transposed_kernel():
 
 
 def test_low_rank_adapters_start_at_zero():
-    draw = lambda m, n: jnp.asarray(np.random.default_rng(m + n).normal(size=(m, n)) * m**-0.5, jnp.float32)
+    def draw(m, n):
+        return jnp.asarray(np.random.default_rng(m + n).normal(size=(m, n)) * m**-0.5, jnp.float32)
+
     params = {"w": draw(64, 64), "a": draw(64, 4), "b": jnp.zeros((4, 64)), "out": jnp.zeros((64, 10))}
-    apply = lambda p, x: jax.nn.gelu(x @ p["w"] + x @ p["a"] @ p["b"]) @ p["out"]
+
+    def apply(p, x):
+        return jax.nn.gelu(x @ p["w"] + x @ p["a"] @ p["b"]) @ p["out"]
+
     assert nd.audit_init(params, apply, X) == []
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("scheme", ["he", "glorot"])
 def test_the_bundled_model_drawn_rightly(scheme, seed):
-    params = MLP.init(jax.random.key(seed), (64, 128, 40, 10), scheme)
-    healthy(params, MLP.apply, X, lambda params: entropy(MLP.apply(params, X)))
+    params = BUNDLED.init(jax.random.key(seed), (64, 128, 40, 10), scheme)
+    healthy(params, BUNDLED.apply, X, lambda params: entropy(BUNDLED.apply(params, X)))
 
 
-@pytest.mark.parametrize(("module", "follows"), [("relu", "relu"), ("gelu", "gelu"), ("silu", "silu"), ("tanh", "tanh"), ("softplus", "softplus")])
+@pytest.mark.parametrize(
+    ("module", "follows"), [("relu", "relu"), ("gelu", "gelu"), ("silu", "silu"), ("tanh", "tanh"), ("softplus", "softplus")]
+)
 def test_a_nonlinearity_is_known_by_its_name_and_by_what_it_does(module, follows):
     by_hand = {
         "relu": lambda x: jnp.maximum(x, 0),
@@ -184,4 +199,3 @@ def test_a_nonlinearity_is_known_by_its_name_and_by_what_it_does(module, follows
     params = {"a": jnp.ones((64, 32)), "b": jnp.ones((32, 10))}
     for function in (getattr(jax.nn, module), by_hand):
         assert kernels(params, lambda p, x, f=function: f(x @ p["a"]) @ p["b"], X)["a"] == (64, 32, follows)
-

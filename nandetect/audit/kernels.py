@@ -43,8 +43,8 @@ class Kernel:
 
 
 def kernels(parameters: Sequence[Parameter], reading: Reading | None) -> list[Kernel]:
-    """The kernels among the parameters: with a program, those that it contracts with a signal and does not look up; without, the leaves of two
-    axes or more that are neither embeddings nor, by their names, the biases and scales of stacked layers."""
+    """The kernels among the parameters: with a program, those that it contracts with a signal and does not look up; without, the leaves of
+    two axes or more that are neither embeddings nor, by their names, the biases and scales of stacked layers."""
     stacks = {one.shape[0] for one in parameters if len(one.shape) > 2 and not is_window(one.shape, one.stores_outputs_first)}
     found = [kernel for kernel in (_kernel(one, reading, stacks) for one in parameters) if kernel is not None]
     if reading is not None:
@@ -99,8 +99,9 @@ def _kernel(parameter: Parameter, reading: Reading | None, stacks: set[int]) -> 
 
 def _follows(kernel: Kernel, reading: Reading | None) -> Follows:
     """What follows a kernel, by the first of its sites that says more than that its product is used."""
-    found = [reading.follows(site) for site in kernel.sites] if reading else []
-    return next((one for one in found if one not in ("output", "kernel", "other")), found[0] if found else "")
+    found: list[Follows] = [reading.follows(site) for site in kernel.sites] if reading else []
+    telling: list[Follows] = [one for one in found if one not in ("output", "kernel", "other")]
+    return (telling or found or [""])[0]
 
 
 def _fans(site: Site, parameter: Parameter) -> list[Fans]:

@@ -23,10 +23,10 @@ Atoms = tuple[tuple[tuple[int, int], ...], ...]
 
 # The functions of jax.nn that are jitted or have a derivative of their own, by the name that the jaxpr gives them.
 ACTIVATIONS = {
-    "relu": "relu", "relu6": "relu", "leaky_relu": "leaky_relu", "silu": "silu", "swish": "silu", "gelu": "gelu", "elu": "elu", "celu": "elu",
-    "selu": "selu", "softplus": "softplus", "logaddexp": "softplus", "hard_tanh": "tanh", "tanh": "tanh", "sigmoid": "sigmoid", "mish": "silu",
-    "hard_sigmoid": "sigmoid", "hard_silu": "silu", "log_sigmoid": "softplus", "softmax": "softmax", "_softmax": "softmax",
-    "log_softmax": "softmax", "squareplus": "softplus", "soft_sign": "tanh",
+    "relu": "relu", "relu6": "relu", "leaky_relu": "leaky_relu", "silu": "silu", "swish": "silu", "gelu": "gelu", "elu": "elu",
+    "celu": "elu", "selu": "selu", "softplus": "softplus", "logaddexp": "softplus", "hard_tanh": "tanh", "tanh": "tanh",
+    "sigmoid": "sigmoid", "mish": "silu", "hard_sigmoid": "sigmoid", "hard_silu": "silu", "log_sigmoid": "softplus",
+    "softmax": "softmax", "_softmax": "softmax", "log_softmax": "softmax", "squareplus": "softplus", "soft_sign": "tanh",
 }  # fmt: skip
 
 
@@ -35,9 +35,9 @@ class Label:
     """What is known of a value.
 
     `leaf` and `atoms`: it is that parameter, its axes moved. `is_data`: it depends on the inputs. `pending`: it is the product of these
-    sites but for what is linear, `normed` that and a normalisation. `after`: it is their product behind a nonlinearity. `over`: a statistic of it. `compared`: a mask made
-    of it. `upstream`: every site that it depends on. `constant` is a number that was written in the program. `is_changed`: the parameter was
-    multiplied by something computed, so that it acts with another scale than it has.
+    sites but for what is linear, `normed` that and a normalisation. `after`: it is their product behind a nonlinearity. `over`: a statistic
+    of it. `compared`: a mask made of it. `upstream`: every site that it depends on. `constant` is a number that was written in the program.
+    `is_changed`: the parameter was multiplied by something computed, so that it acts with another scale than it has.
     """
 
     leaf: int | None = None
@@ -64,7 +64,8 @@ class Site:
     """One equation in which a parameter meets an activation: its fans, and the events that followed in the order of the program.
 
     `key` is the equation's place (numbers of the enclosing equations, and its own). `units` is the axis of the product along which its
-    outputs lie, `signal` the number of the operand that is no parameter, `branched` whether several axes are its outputs. `acts` are the places of the activations that its product went into, each with the operand's number there.
+    outputs lie, `signal` the number of the operand that is no parameter, `branched` whether several axes are its outputs. `acts` are the
+    places of the activations that its product went into, each with the operand's number there.
     """
 
     key: Key
@@ -201,7 +202,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def merged(ins: Sequence[Label], **changes: Any) -> Label:
     """What is known of a value made of these, whatever made it."""
-    union = {name: frozenset().union(*(getattr(label, name) for label in ins)) for name in _SETS}
+    union: dict[str, Any] = {name: frozenset().union(*(getattr(label, name) for label in ins)) for name in _SETS}
     return replace(Label(is_data=any(label.is_data for label in ins), **union), **changes)
 
 
