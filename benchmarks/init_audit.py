@@ -104,11 +104,18 @@ def programmed(kernel: jax.Array, follows: str) -> list[nd.Finding]:
     """The findings on a kernel whose product goes into a nonlinearity, as a program says."""
     if kernel.ndim == 2:
         inputs = jax.random.normal(jax.random.key(1), (8, kernel.shape[0]))
-        product = lambda kernel, x: x @ kernel
+
+        def product(kernel, x):
+            return x @ kernel
     else:
         inputs = jax.random.normal(jax.random.key(1), (2, 8, 8, kernel.shape[2]))
-        product = lambda kernel, x: jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    apply = lambda params, x: FOLLOWS[follows](product(params["w"], x.astype(kernel.dtype)))
+
+        def product(kernel, x):
+            return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def apply(params, x):
+        return FOLLOWS[follows](product(params["w"], x.astype(kernel.dtype)))
+
     return nd.audit_init({"w": kernel}, apply, inputs)
 
 
@@ -157,7 +164,9 @@ def mistakes(count: int) -> None:
             print(f"{name:28}{shape!s:>18}{ratio:>8.3g}   {shown:36}{beside[0]:>5}/{beside[1]}/{beside[2]} of {beside[3]}")
             sums = [total + one for total, one in zip(sums, (*(alone if by_shape else (0, 0, 0, 0)), *beside), strict=True)]
     for title, (found, right, only, of) in (("from the shape", sums[:4]), ("with a program", sums[4:])):
-        print(f"{title}: {found / of:.1%} found, of those {right / max(found, 1):.1%} with the right cause, {only / max(found, 1):.1%} alone")
+        print(
+            f"{title}: {found / of:.1%} found, of those {right / max(found, 1):.1%} with the right cause, {only / max(found, 1):.1%} alone"
+        )
 
 
 def _shares(found: list[list[nd.Finding]], cause: str) -> tuple[int, int, int, int]:

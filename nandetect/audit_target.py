@@ -1,4 +1,5 @@
-"""From what a person names on the command line to what is audited: a model file, or a function that returns parameters and what goes with them."""
+"""From what a person names on the command line to what is audited: a model file, or a function that returns parameters and what goes with
+them."""
 
 from __future__ import annotations
 

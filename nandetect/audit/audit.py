@@ -32,11 +32,12 @@ def audit_init(
 ) -> list[Finding]:
     """What is wrong with freshly drawn parameters, as findings; none where nothing is.
 
-    `params` is any pytree of floating arrays: dicts, flax (linen's variables, an nnx module), equinox modules, haiku's parameters. Alone, the
-    kernels (leaves of two or more axes) are held against the schemes with fans read off their shapes: (in, out), (*window, in, out), and what
-    stacks and attention make of those; (out, in, *window) for equinox. With `apply(params, inputs)` and `inputs`, a batch, the fans and what
-    follows each kernel are read off the program, and the signal is followed through it. With `loss(params)`, one floating number for a batch
-    that it holds, the gradient is followed back and the loss is held against ln C. `params` may itself be callable in place of `apply`.
+    `params` is any pytree of floating arrays: dicts, flax (linen's variables, an nnx module), equinox modules, haiku's parameters. Alone,
+    the kernels (leaves of two or more axes) are held against the schemes with fans read off their shapes: (in, out), (*window, in, out),
+    and what stacks and attention make of those; (out, in, *window) for equinox. With `apply(params, inputs)` and `inputs`, a batch, the
+    fans and what follows each kernel are read off the program, and the signal is followed through it. With `loss(params)`, one floating
+    number for a batch that it holds, the gradient is followed back and the loss is held against ln C. `params` may itself be callable in
+    place of `apply`.
 
     A scale is wrong where it is more than 4 standard errors, and more than a factor of 1.25 in the variance, from that of every scheme
     that would be right there (He et al. 2015, LeCun et al. 1998, Glorot and Bengio 2010, and what `audit.schemes` lists with its sources).
@@ -75,7 +76,7 @@ def audit(
         told += batch.of_inputs(measured, signals, paths)
         if chance and value is not None and classes:
             told += batch.of_loss(value, classes, run.batch if run else 1, told)
-        told += batch.of_units(measured, signals, paths)
+        told += batch.of_units(measured, signals, paths, told)
         told += batch.of_travel(measured, signals, paths, told)
     if any(one.rule == "inputs-unscaled" for one in told):
         told = [telling.with_inputs_first(one) for one in told]
@@ -91,7 +92,8 @@ def audit(
 
 @dataclass(frozen=True, slots=True)
 class _Program:
-    """A traced function of the parameters: `classes` is the last axis of the one array that it returns, `batch` the product of the others."""
+    """A traced function of the parameters: `classes` is the last axis of the one array that it returns, `batch` the product of the
+    others."""
 
     jaxpr: Any
     consts: list[Any]
@@ -112,9 +114,8 @@ def _traced(function: Callable[[Any], Any], given: Parameters, name: str, inputs
     # The user's code runs here, and may fail in any way.
     except Exception as error:
         why = " ".join(str(error).split("\n\n")[0].split())
-        raise UsageError(
-            f"{name} could not be traced on these parameters{' and inputs' if inputs is not None else ''}: {type(error).__name__}: {why}"
-        ) from error
+        given_to = "parameters and inputs" if inputs is not None else "parameters"
+        raise UsageError(f"{name} could not be traced on these {given_to}: {type(error).__name__}: {why}") from error
     if name == "loss" and (not shapes or shapes[0].shape != () or not jnp.issubdtype(shapes[0].dtype, jnp.floating)):
         kinds = ", ".join(f"{one.dtype}{list(one.shape)}" for one in shapes[:3]) or "no array"
         raise UsageError(f"loss(params) should return one floating number; it returns {kinds}")

@@ -1,8 +1,9 @@
-"""What one batch shows: inputs that were never scaled, the loss against chance, units that start dead or saturated, and how signal and gradient
-travel through the layers."""
+"""What one batch shows: inputs that were never scaled, the loss against chance, units that start dead or saturated, and how signal and
+gradient travel through the layers."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +18,9 @@ from nandetect.records import Finding
 _SCALED = (1e-4, 25.0)
 # Over chance (ln C), DETECTORS 5.2: He's weights on standardised inputs begin at up to 2 times that.
 _LOSS_NOTED, _LOSS_WARNED = 1.5, 3.0
-# The share of dead or saturated units that is told (DETECTORS 5.7), on so many values of each at least.
-_IDLE, _NEARLY_ALL = 0.5, 0.9
+# The share of saturated and of dead units that is told, on so many values of each at least. DETECTORS 5.7 has a half for both; the
+# thirtieth layer of 64 units from He's weights has that many dead ones by chance.
+_SATURATED, _DEAD, _NEARLY_ALL = 0.5, 0.7, 0.9
 _SAMPLES, _FEWEST_SAMPLES = 256, 32
 # Factors from one end of a chain of layers to the other (of second moments) that are noted and warned of, and the gain of a healthy layer.
 # The defaults of flax lose a factor of 2 in each layer before a ReLU, those of torch and equinox 6, and train well up to some depth.
@@ -78,29 +80,51 @@ def of_loss(loss: float, classes: int, batch: int, before: Sequence[Finding]) ->
     )
 
 
-def of_units(reading: Reading, signals: Mapping[Key, Signal], paths: Sequence[str]) -> Iterator[Finding]:
-    """Layers of which most units are dead or saturated on the whole batch."""
+def of_units(reading: Reading, signals: Mapping[Key, Signal], paths: Sequence[str], before: Sequence[Finding]) -> Iterator[Finding]:
+    """Layers of which most units are dead or saturated on the whole batch: the first ones, not those that they starve."""
+    causes = {one.layer: one for one in before if one.rule in ("init-scale", "init-symmetry")}
+    starved: set[Key] = {
+        key for key, site in reading.sites.items() if paths[site.leaf] in causes and _is_symmetry(causes[paths[site.leaf]])
+    }
     for key, signal in signals.items():
         site = reading.sites[key]
-        enough = (signal.idle > _IDLE and signal.seen >= _SAMPLES) or (signal.idle > _NEARLY_ALL and signal.seen >= _FEWEST_SAMPLES)
-        if not enough:
-            continue
-        follows, path = reading.follows(site), paths[site.leaf]
         dead = any(event == "relu" for _, event in site.acts.values())
-        yield finding(
-            "dead-units" if dead else "saturated-units",
+        most = signal.idle > (_DEAD if dead else _SATURATED) and signal.seen >= _SAMPLES
+        nearly_all = signal.idle > _NEARLY_ALL and signal.seen >= _FEWEST_SAMPLES
+        if not (most or nearly_all) or starved & {key, *site.upstream}:
+            continue
+        path = paths[site.leaf]
+        if dead:
+            starved.add(key)
+        yield _idle(path, signal, dead, reading.follows(site), causes[path].cause if path in causes else "")
+
+
+def _is_symmetry(one: Finding) -> bool:
+    return one.rule == "init-symmetry"
+
+
+def _idle(path: str, signal: Signal, dead: bool, follows: str, cause: str) -> Finding:
+    if dead:
+        return finding(
+            "dead-units",
             "warning",
-            f"{signal.idle:.0%} of the units behind `{path}` are 0 for each of {signal.seen:,} values"
-            if dead
-            else f"{signal.idle:.0%} of the values behind `{path}` lie where `{follows}` is flat",
-            cause="a bias or a mean of the inputs that keeps the products below 0"
-            if dead
-            else "products far too large for the nonlinearity",
+            f"{signal.idle:.0%} of the units behind `{path}` are 0 for each of {signal.seen:,} values",
+            cause=cause or "biases, or a mean of the inputs, that keep the products below 0",
             layer=path,
             measured=signal.idle,
             expected=0.0,
-            help="centre the inputs and start the biases at 0" if dead else "scale the inputs and the weights before it down",
+            help="start the biases at 0 and centre the inputs: a unit that is 0 for every sample has no gradient",
         )
+    return finding(
+        "saturated-units",
+        "warning",
+        f"{signal.idle:.0%} of the values behind `{path}` lie where `{follows}` is flat",
+        cause=cause or "products far too large for the nonlinearity",
+        layer=path,
+        measured=signal.idle,
+        expected=0.0,
+        help="bring the inputs and the weights before it to their scale",
+    )
 
 
 def of_travel(
@@ -132,19 +156,19 @@ def _travelled(moments: Sequence[float], names: Sequence[str], cause: str, what:
     if min(moments) <= 0:
         return
     drift = moments[-1] / moments[0]
-    gain = statistics.median(later / earlier for earlier, later in zip(moments, moments[1:], strict=False))
+    gain = statistics.median(later / earlier for earlier, later in itertools.pairwise(moments))
     size = max(drift, 1 / drift)
     if size < _NOTED or _GAIN[0] <= gain <= _GAIN[1]:
         return
     grows = drift > 1
     rule = "signal-drift" if what == "signal" else "exploding-gradient" if grows else "vanishing-gradient"
-    times = math.sqrt(size)
+    times, changes = math.sqrt(size), "grows" if grows else "shrinks"
     yield finding(
         rule,
         "warning" if size >= _WARNED else "note",
-        f"before the first step the {what} {'grows' if grows else 'shrinks'} by a factor of {times:,.3g} from `{names[0]}` to `{names[-1]}`, "
+        f"before the first step the {what} {changes} by a factor of {times:,.3g} from `{names[0]}` to `{names[-1]}`, "
         f"{math.sqrt(gain):.2f} times in each of {len(moments) - 1} layers",
-        cause=cause or f"a {what} that {'grows' if grows else 'shrinks'} in every layer",
+        cause=cause or f"a {what} that {changes} in every layer",
         layer=names[-1],
         measured=math.sqrt(drift),
         expected=1.0,

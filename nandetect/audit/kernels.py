@@ -11,7 +11,7 @@ from nandetect.audit.parameters import Parameter
 from nandetect.audit.pattern import Pattern, pattern
 from nandetect.audit.reading import Key, Reading, Site
 from nandetect.audit.scale import fits
-from nandetect.audit.schemes import GPT2, Fans, Surroundings, is_window, readings
+from nandetect.audit.schemes import GPT2, Fans, Follows, Surroundings, is_window, readings
 from nandetect.audit.spread import Spread, spread
 
 # The names of last layers, where no program says which one is last.
@@ -43,8 +43,8 @@ class Kernel:
 
 
 def kernels(parameters: Sequence[Parameter], reading: Reading | None) -> list[Kernel]:
-    """The kernels among the parameters: with a program, those that it contracts with a signal and does not look up; without, the leaves of two
-    axes or more that are neither embeddings nor, by their names, the biases and scales of stacked layers."""
+    """The kernels among the parameters: with a program, those that it contracts with a signal and does not look up; without, the leaves of
+    two axes or more that are neither embeddings nor, by their names, the biases and scales of stacked layers."""
     stacks = {one.shape[0] for one in parameters if len(one.shape) > 2 and not is_window(one.shape, one.stores_outputs_first)}
     found = [kernel for kernel in (_kernel(one, reading, stacks) for one in parameters) if kernel is not None]
     if reading is not None:
@@ -60,7 +60,7 @@ def kernels(parameters: Sequence[Parameter], reading: Reading | None) -> list[Ke
         repeated = tuple(sorted({count for pattern_, count in blocks.items() if pattern_.match(kernel.parameter.path)}))
         layers = _stacks([one.parameter for one in found], kernel.parameter)
         around = Surroundings(
-            follows=reading.follows(kernel.sites[0]) if reading and kernel.sites else "",
+            follows=_follows(kernel, reading),
             is_last=len(found) > 1 and _is_last(kernel, reading, last),
             blocks=tuple(sorted({*repeated, *layers})),
             zeros=zeros,
@@ -95,6 +95,13 @@ def _kernel(parameter: Parameter, reading: Reading | None, stacks: set[int]) -> 
         around=Surroundings(),
         sites=sites,
     )
+
+
+def _follows(kernel: Kernel, reading: Reading | None) -> Follows:
+    """What follows a kernel, by the first of its sites that says more than that its product is used."""
+    found: list[Follows] = [reading.follows(site) for site in kernel.sites] if reading else []
+    telling: list[Follows] = [one for one in found if one not in ("output", "kernel", "other")]
+    return (telling or found or [""])[0]
 
 
 def _fans(site: Site, parameter: Parameter) -> list[Fans]:

@@ -6,6 +6,7 @@ A mistake's variance is a function of the kernel's fans, as a scheme's is. Its t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +28,11 @@ class Mistake:
     forms: frozenset[Form] = ANY
     rank: int = 1
     applies: Callable[[Fans], bool] = lambda f: True
+
+    @property
+    def has_no_fans(self) -> bool:
+        """Whether it is one scale for every kernel, so that it does not say which scheme was meant."""
+        return not {"m", "n"} & set(re.findall(r"[a-z]+", self.formula))
 
 
 _HE = "jax.random.normal(key, (m, n)) * jnp.sqrt(2 / m)"

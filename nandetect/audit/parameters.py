@@ -47,7 +47,8 @@ class Parameter:
 
     @property
     def stores_outputs_first(self) -> bool:
-        """Whether it is an attribute called `weight`, which equinox keeps as (out, in, *window); everyone else writes (*window, in, out)."""
+        """Whether it is an attribute called `weight`, which equinox keeps as (out, in, *window); everyone else writes (*window, in,
+        out)."""
         return self.owned and self.name.startswith("weight")
 
     @property
@@ -113,8 +114,7 @@ def written(path: Sequence[Any]) -> str:
 def _without_value(path: Sequence[Any]) -> Sequence[Any]:
     """Without the `.value` or `.raw_value` behind which flax's nnx keeps an array."""
     last = path[-1] if path else None
-    boxed = isinstance(last, jax.tree_util.GetAttrKey) and last.name in ("value", "raw_value", "_value")
-    return path[:-1] if boxed and len(path) > 1 else path
+    return path[:-1] if len(path) > 1 and getattr(last, "name", "") in ("value", "raw_value", "_value") else path
 
 
 def _owned(path: Sequence[Any]) -> bool:

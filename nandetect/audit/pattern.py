@@ -41,7 +41,8 @@ def pattern(array: np.ndarray, outputs_first: bool = False) -> Pattern:
     gain = None if sparse else _orthogonal_gain(matrix)
     if array.size > _LARGEST:
         return Pattern(gain=gain, sparse=sparse)
-    for axis, units in (("output", matrix.T), ("input", matrix)):
+    both: tuple[tuple[Literal["output", "input"], np.ndarray], ...] = (("output", matrix.T), ("input", matrix))
+    for axis, units in both:
         repeated, counted = _repeated(units)
         if repeated:
             return Pattern(repeated=repeated, units=counted, axis=axis, gain=gain, sparse=sparse)

@@ -23,10 +23,10 @@ Atoms = tuple[tuple[tuple[int, int], ...], ...]
 
 # The functions of jax.nn that are jitted or have a derivative of their own, by the name that the jaxpr gives them.
 ACTIVATIONS = {
-    "relu": "relu", "relu6": "relu", "leaky_relu": "leaky_relu", "silu": "silu", "swish": "silu", "gelu": "gelu", "elu": "elu", "celu": "elu",
-    "selu": "selu", "softplus": "softplus", "logaddexp": "softplus", "hard_tanh": "tanh", "tanh": "tanh", "sigmoid": "sigmoid", "mish": "silu",
-    "hard_sigmoid": "sigmoid", "hard_silu": "silu", "log_sigmoid": "softplus", "softmax": "softmax", "_softmax": "softmax",
-    "log_softmax": "softmax", "squareplus": "softplus", "soft_sign": "tanh",
+    "relu": "relu", "relu6": "relu", "leaky_relu": "leaky_relu", "silu": "silu", "swish": "silu", "gelu": "gelu", "elu": "elu",
+    "celu": "elu", "selu": "selu", "softplus": "softplus", "logaddexp": "softplus", "hard_tanh": "tanh", "tanh": "tanh",
+    "sigmoid": "sigmoid", "mish": "silu", "hard_sigmoid": "sigmoid", "hard_silu": "silu", "log_sigmoid": "softplus",
+    "softmax": "softmax", "_softmax": "softmax", "log_softmax": "softmax", "squareplus": "softplus", "soft_sign": "tanh",
 }  # fmt: skip
 
 
@@ -35,9 +35,9 @@ class Label:
     """What is known of a value.
 
     `leaf` and `atoms`: it is that parameter, its axes moved. `is_data`: it depends on the inputs. `pending`: it is the product of these
-    sites but for what is linear, `normed` that and a normalisation. `after`: it is their product behind a nonlinearity. `over`: a statistic of it. `compared`: a mask made
-    of it. `upstream`: every site that it depends on. `constant` is a number that was written in the program. `is_changed`: the parameter was
-    multiplied by something computed, so that it acts with another scale than it has.
+    sites but for what is linear, `normed` that and a normalisation. `after`: it is their product behind a nonlinearity. `over`: a statistic
+    of it. `compared`: a mask made of it. `upstream`: every site that it depends on. `constant` is a number that was written in the program.
+    `is_changed`: the parameter was multiplied by something computed, so that it acts with another scale than it has.
     """
 
     leaf: int | None = None
@@ -64,7 +64,8 @@ class Site:
     """One equation in which a parameter meets an activation: its fans, and the events that followed in the order of the program.
 
     `key` is the equation's place (numbers of the enclosing equations, and its own). `units` is the axis of the product along which its
-    outputs lie, `signal` the number of the operand that is no parameter, `branched` whether several axes are its outputs. `acts` are the places of the activations that its product went into, each with the operand's number there.
+    outputs lie, `signal` the number of the operand that is no parameter, `branched` whether several axes are its outputs. `acts` are the
+    places of the activations that its product went into, each with the operand's number there.
     """
 
     key: Key
@@ -201,7 +202,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def merged(ins: Sequence[Label], **changes: Any) -> Label:
     """What is known of a value made of these, whatever made it."""
-    union = {name: frozenset().union(*(getattr(label, name) for label in ins)) for name in _SETS}
+    union: dict[str, Any] = {name: frozenset().union(*(getattr(label, name) for label in ins)) for name in _SETS}
     return replace(Label(is_data=any(label.is_data for label in ins), **union), **changes)
 
 
@@ -218,15 +219,14 @@ def activated(step: Step, event: str) -> list[Label]:
 
 def _nested(step: Step) -> list[Label]:
     """What no rule is for: entered where it carries one jaxpr over its operands; else taken for a nonlinearity."""
-    known = ACTIVATIONS.get(str(step.eqn.params.get("name", "")))
-    if known and any(label.pending for label in step.ins):
-        step.reading.has_logarithm |= known == "softplus" or "log" in step.eqn.params["name"]
-        return activated(step, known)
     found = compat.sub_jaxprs(step.eqn)
-    if len(found) == 1:
-        jaxpr, consts = compat.open_jaxpr(found[0][1])
-        if len(jaxpr.invars) == len(step.ins) and len(jaxpr.outvars) == len(step.eqn.outvars):
-            return _walk(step.reading, jaxpr, [_constant(c, step.data) for c in consts], step.ins, step.key, step.data)
+    inner = compat.open_jaxpr(found[0][1]) if len(found) == 1 else None
+    name = str(step.eqn.params.get("name") or getattr(getattr(inner and inner[0], "debug_info", None), "func_name", ""))
+    if name in ACTIVATIONS and any(label.pending for label in step.ins):
+        step.reading.has_logarithm |= "log" in name or name == "softplus"
+        return activated(step, ACTIVATIONS[name])
+    if inner and len(inner[0].invars) == len(step.ins) and len(inner[0].outvars) == len(step.eqn.outvars):
+        return _walk(step.reading, inner[0], [_constant(c, step.data) for c in inner[1]], step.ins, step.key, step.data)
     return activated(step, "other")
 
 

@@ -10,8 +10,8 @@ from nandetect.audit.reading import NONE, Atoms, Label, Site, Step, activated, m
 
 
 @rule(
-    "convert_element_type", "copy", "copy_p", "neg", "reduce_precision", "sharding_constraint", "optimization_barrier", "stop_gradient", "real",
-    "pvary", "pcast", "psum", "psum_invariant", "all_gather", "mesh_cast", "reshard",
+    "convert_element_type", "copy", "copy_p", "neg", "reduce_precision", "sharding_constraint", "optimization_barrier", "stop_gradient",
+    "real", "pvary", "pcast", "psum", "psum_invariant", "all_gather", "mesh_cast", "reshard",
 )  # fmt: skip
 def _same(step: Step) -> list[Label]:
     if len(step.ins) == len(step.eqn.outvars):

@@ -61,8 +61,16 @@ def judge(spread: Spread, fans: Sequence[Fans], around: Surroundings) -> Verdict
         found = sharp
     one = found[0][1] if found else fans[0]
     causes = [mistake for _, which, mistake in found if which == one]
-    wants = {"He": HE, "LeCun": LECUN, "Glorot": GLOROT}[causes[0].wants] if causes else HE
-    return Verdict(fans=one, wants=HE if around.follows in _RECTIFIED else wants, causes=_once(causes))
+    return Verdict(fans=one, wants=_wanted(causes[0] if causes else None, around), causes=_once(causes))
+
+
+def _wanted(cause: Mistake | None, around: Surroundings) -> Scheme:
+    """The scheme that was meant: the one that a mistake is a mistake for, unless what follows says better."""
+    if around.follows in _RECTIFIED:
+        return HE
+    if cause is None or cause.has_no_fans:
+        return LECUN if around.follows in ("tanh", "sigmoid", "selu") else HE
+    return {"He": HE, "LeCun": LECUN, "Glorot": GLOROT}[cause.wants]
 
 
 def fits(spread: Spread, scheme: Scheme, fans: Fans) -> bool:
@@ -80,10 +88,10 @@ def _is_ruled_out(spread: Spread, variance: float) -> bool:
 
 
 def _is_sharper(spread: Spread, mistake: float, scheme: float) -> bool:
-    """Whether where the distribution ends speaks for a mistake and against a scheme that is close to it."""
-    if spread.resolution == 0:
-        return False
-    return _distance(spread, mistake) <= 4 * spread.resolution and _distance(spread, scheme) > 6 * spread.resolution
+    """Whether the weights speak for a mistake and against a scheme that is close to it."""
+    error = spread.resolution or math.sqrt(max(spread.kurtosis - 1, 0.5) / spread.count)
+    far = 6 * error if spread.resolution else max(6 * error, math.log(1.1))
+    return _distance(spread, mistake) <= 3 * error and _distance(spread, scheme) > far
 
 
 def _distance(spread: Spread, variance: float) -> float:

@@ -19,7 +19,8 @@ ANY: frozenset[Form] = frozenset({"normal", "uniform", "truncated"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fans:
-    """A kernel's fan-in and fan-out, its window left in both; `window` is the number of positions of a convolution's window, 1 for a matrix.
+    """A kernel's fan-in and fan-out, its window left in both; `window` is the number of positions of a convolution's window, 1 for a
+    matrix.
 
     `shape` is the kernel's, `why` says how the fans were told, in words that end a sentence; empty where they were read off the program.
     """
@@ -34,7 +35,8 @@ class Fans:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What the rest of the model says of a kernel: `blocks` are the numbers of repeated blocks that it may be one of, `zeros` how many
-    kernels are zero, `is_recurrent` whether its name says that it is a cell's, `is_last` whether no other kernel comes after it, `normalised` whether the model has normalisation layers."""
+    kernels are zero, `is_recurrent` whether its name says that it is a cell's, `is_last` whether no other kernel comes after it,
+    `normalised` whether the model has normalisation layers."""
 
     follows: Follows = ""
     is_last: bool = False
@@ -75,48 +77,68 @@ TORCH = Scheme(
     formula="sqrt(1 / (3 * m))",
     variance=lambda f: 1 / (3 * f.fan_in),
     forms=frozenset({"uniform"}),
-    exact=True, source="the default of torch and equinox",
+    exact=True,
+    source="the default of torch and equinox",
 )
 HAIKU = Scheme(
     name="haiku's default",
     formula="0.88 * sqrt(1 / m)",
     variance=lambda f: CUT / f.fan_in,
     forms=frozenset({"truncated"}),
-    exact=True, source="the default of haiku, not corrected for what it cuts off",
+    exact=True,
+    source="the default of haiku, not corrected for what it cuts off",
 )
 BERT = Scheme(
-    name="BERT's 0.02", formula="0.88 * 0.02", variance=lambda f: CUT * 0.02**2, forms=frozenset({"truncated"}), exact=True, source="Devlin et al. 2018"
+    name="BERT's 0.02",
+    formula="0.88 * 0.02",
+    variance=lambda f: CUT * 0.02**2,
+    forms=frozenset({"truncated"}),
+    exact=True,
+    source="Devlin et al. 2018",
 )
 GPT2 = Scheme(
     name="GPT-2's 0.02",
     formula="0.02",
     variance=lambda f: 0.02**2,
     forms=frozenset({"normal", "truncated"}),
-    exact=True, source="Radford et al. 2019",
+    exact=True,
+    source="Radford et al. 2019",
 )
-MUP_READOUT = Scheme(name="muP's readout", formula="1 / m", variance=lambda f: 1 / f.fan_in**2, exact=True, source="Yang et al. 2022, arXiv 2203.03466")
-TANH_GAIN = Scheme(name="LeCun with tanh's gain", formula="5/3 * sqrt(1 / m)", variance=lambda f: 25 / 9 / f.fan_in, exact=True, source="torch's gains")
+MUP_READOUT = Scheme(
+    name="muP's readout", formula="1 / m", variance=lambda f: 1 / f.fan_in**2, exact=True, source="Yang et al. 2022, arXiv 2203.03466"
+)
+TANH_GAIN = Scheme(
+    name="LeCun with tanh's gain", formula="5/3 * sqrt(1 / m)", variance=lambda f: 25 / 9 / f.fan_in, exact=True, source="torch's gains"
+)
 SIGMOID_GAIN = Scheme(
     name="Glorot with sigmoid's gain",
     formula="4 * sqrt(2 / (m + n))",
     variance=lambda f: 32 / (f.fan_in + f.fan_out),
-    exact=True, source="Glorot and Bengio 2010",
+    exact=True,
+    source="Glorot and Bengio 2010",
 )
 SIREN = Scheme(
-    name="SIREN", formula="sqrt(2 / m) / 30", variance=lambda f: 2 / f.fan_in / 900, forms=frozenset({"uniform"}), exact=True, source="arXiv 2006.09661"
+    name="SIREN",
+    formula="sqrt(2 / m) / 30",
+    variance=lambda f: 2 / f.fan_in / 900,
+    forms=frozenset({"uniform"}),
+    exact=True,
+    source="arXiv 2006.09661",
 )
 SIREN_FIRST = Scheme(
     name="SIREN's first layer",
     formula="sqrt(1 / 3) / m",
     variance=lambda f: 1 / 3 / f.fan_in**2,
     forms=frozenset({"uniform"}),
-    exact=True, source="arXiv 2006.09661",
+    exact=True,
+    source="arXiv 2006.09661",
 )
 T5_QUERY = Scheme(
     name="T5's query",
     formula="sqrt(1 / (m * n))",
     variance=lambda f: 1 / (f.fan_in * max(f.shape[-1] if f.shape else 1, 1)),
-    exact=True, source="Raffel et al. 2019",
+    exact=True,
+    source="Raffel et al. 2019",
 )
 _SMALL = (0.01, 0.001)
 # The widest window of a convolution: a longer axis counts layers or heads.
@@ -158,7 +180,9 @@ def _fixed(deviation: float) -> Scheme:
 def _of_cell(gates: int) -> Scheme:
     """torch's and equinox's cells draw everything by the size of their state, which a kernel has once for each gate."""
     source = "the cells of torch and equinox"
-    return replace(TORCH, name="torch's cell", variance=lambda f: gates / (3 * f.fan_out), formula=f"sqrt({gates} / (3 * n))", source=source)
+    return replace(
+        TORCH, name="torch's cell", variance=lambda f: gates / (3 * f.fan_out), formula=f"sqrt({gates} / (3 * n))", source=source
+    )
 
 
 def _tolerated(scheme: Scheme) -> Scheme:
@@ -203,8 +227,8 @@ def is_window(shape: tuple[int, ...], outputs_first: bool = False) -> bool:
 def readings(shape: tuple[int, ...], outputs_first: bool = False, may_be_stack: bool = False) -> tuple[Fans, ...]:
     """The fans that a shape alone allows, the most usual first.
 
-    A matrix is (in, out), a convolution (*window, in, out); with `outputs_first`, (out, in) and (out, in, *window). A leading axis may count
-    stacked layers or an ensemble's members, and an attention's kernel is (in, heads, size) or (heads, size, out). What looks like a
+    A matrix is (in, out), a convolution (*window, in, out); with `outputs_first`, (out, in) and (out, in, *window). A leading axis may
+    count stacked layers or an ensemble's members, and an attention's kernel is (in, heads, size) or (heads, size, out). What looks like a
     convolution is one, unless it `may_be_stack`.
     """
     one = _outputs_first if outputs_first else _inputs_first

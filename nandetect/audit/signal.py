@@ -1,7 +1,7 @@
 """How large the signal is at every kernel's product, and the gradient there, on one batch: the program run once with taps in it.
 
-At each site `q` is the mean of the product's squares, and `g` the sum over the outputs of the squares of the loss's derivative by them: with
-weights of variance 2/fan_in between ReLUs (He et al. 2015, eq. 10 and 14), or 1/fan_in without, neither changes from layer to layer.
+At each site `q` is the mean of the product's squares, and `g` the sum over the outputs of the squares of the loss's derivative by them:
+with weights of variance 2/fan_in between ReLUs (He et al. 2015, eq. 10 and 14), or 1/fan_in without, neither changes from layer to layer.
 """
 
 from __future__ import annotations

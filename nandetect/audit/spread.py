@@ -39,7 +39,8 @@ IDEALS: dict[Form, Ideal] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
     """What `count` weights show. `second` is mean(w^2), of the nonzero mean too; `zeros` and `tiny` are shares, `tiny` those below the
-    smallest normal number of the dtype, `grain` is the distance from 1 to its next number; `forms` are the distributions that they could have been drawn from, none where it is none of ours."""
+    smallest normal number of the dtype, `grain` is the distance from 1 to its next number; `forms` are the distributions that they could
+    have been drawn from, none where it is none of ours."""
 
     count: int
     mean: float
@@ -140,7 +141,7 @@ def _forms(count: int, second: float, kurtosis: float, peak: float) -> frozenset
         "truncated": -count * (math.log(peak / 2 * math.sqrt(2 * math.pi) * math.erf(math.sqrt(2))) + 2 * second / peak**2),
     }
     best = max(likelihoods.values())
-    close = (form for form, likelihood in likelihoods.items() if likelihood >= best - 5)
+    close: list[Form] = [form for form, likelihood in likelihoods.items() if likelihood >= best - 5]
     return frozenset(form for form in close if _has_fourth_moment(IDEALS[form], count, kurtosis))
 
 

@@ -97,7 +97,7 @@ def _off(kernel: Kernel, verdict: Verdict, path: str) -> Finding:
     where = f"`{path}` {list(kernel.parameter.shape)}{f' before {before}' if before else ''}"
     what = f"std is `{first.formula}`: {_short(std)}" if first else f"std is {_short(std)}"
     default = _is_default(kernel, verdict)
-    wrote = f"; you probably wrote {_wrote(first)}" if first else "; no mistake that is known here gives it"
+    wrote = f"; you probably wrote {_wrote(first, verdict.wants.name)}" if first else "; no mistake that is known here gives it"
     if default and verdict.fits:
         wrote = f"; {verdict.fits.source}"
     causes = " or ".join(mistake.cause for mistake in verdict.causes[: 1 if default else None])
@@ -121,15 +121,9 @@ def _short(x: float) -> str:
     return f"{x:.4f}" if 0.001 <= x < 1 else f"{x:.3g}"
 
 
-def _wrote(mistake: Mistake) -> str:
-    if mistake.formula == "1":
-        return f"no scale where `{_meant(mistake)}` was meant"
-    return f"`{mistake.formula.replace(' ', '')}` for `{_meant(mistake)}`"
-
-
-def _meant(mistake: Mistake) -> str:
-    """The standard deviation that was meant, in m inputs and n outputs."""
-    return {"He": "sqrt(2/m)", "LeCun": "sqrt(1/m)", "Glorot": "sqrt(2/(m+n))"}[mistake.wants]
+def _wrote(mistake: Mistake, wanted: str) -> str:
+    meant = {"He": "sqrt(2/m)", "LeCun": "sqrt(1/m)", "Glorot": "sqrt(2/(m+n))"}[wanted if mistake.has_no_fans else mistake.wants]
+    return f"no scale where `{meant}` was meant" if mistake.formula == "1" else f"`{mistake.formula.replace(' ', '')}` for `{meant}`"
 
 
 def with_numbers(formula: str, fans: Fans) -> str:

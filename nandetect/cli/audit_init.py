@@ -21,8 +21,8 @@ def command(
 ) -> None:
     """Hold a model's initial weights against the schemes, and see how signal and gradient travel through it at the start.
 
-    A function returns the parameters (a pytree, a flax or equinox model), or a tuple (params, apply, inputs) with apply(params, inputs), or one
-    with loss(params) as a fourth; it takes nothing, or a key. Exits 1 where there is an error or a warning.
+    A function returns the parameters (a pytree, a flax or equinox model), or a tuple (params, apply, inputs) with apply(params, inputs), or
+    one with loss(params) as a fourth; it takes nothing, or a key. Exits 1 where there is an error or a warning.
     """
     from nandetect.cli import audit_init_view
     from nandetect.render import json as documents
