@@ -192,7 +192,6 @@ def screen(monkeypatch, cost: float) -> tuple[live.Screen, Callable[[float], Non
     clock = SimpleNamespace(now=0.0)
     drawn: list[Any] = []
     monkeypatch.setattr(time, "monotonic", lambda: clock.now)
-    monkeypatch.setattr(time, "thread_time", lambda: clock.now)
 
     def pass_by(seconds: float) -> None:
         clock.now += seconds
@@ -204,8 +203,8 @@ def screen(monkeypatch, cost: float) -> tuple[live.Screen, Callable[[float], Non
     return live.Screen(SimpleNamespace(console=SimpleNamespace(size=(80, 24)), update=update)), pass_by, drawn  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize(("cost", "most"), [(0.0, 100), (0.001, 100), (0.01, 20), (0.1, 2)])
-def test_drawing_takes_a_tenth_of_a_second_a_frame_at_most_and_a_fiftieth_of_the_time(monkeypatch, cost, most):
+@pytest.mark.parametrize(("cost", "most"), [(0.0, 100), (0.001, 100), (0.01, 15), (0.1, 2)])
+def test_drawing_takes_a_tenth_of_a_second_a_frame_at_most_and_a_small_share_of_the_time(monkeypatch, cost, most):
     shown, pass_by, drawn = screen(monkeypatch, cost)
     for _ in range(1000):
         shown.draw(lambda width, height: (width, height))  # pyright: ignore[reportArgumentType]
