@@ -158,6 +158,14 @@ def test_a_series_that_is_not_finite_is_said_to_be_so():
     assert "loss not finite" in frame(seen, NOW, [], 80, 24, **TOLD).plain
 
 
+def test_a_loss_that_reaches_zero_is_drawn_on_a_logarithmic_axis_and_the_last_measured_value_is_told():
+    loss, update = np.array([4.0, 1.0, 1e-3, -0.0]), np.array([0.5, 0.25, 0.125, np.nan])
+    seen = History(steps=np.arange(4), series=floats({"loss": loss, "update": update}))
+    lines = frame(seen, NOW, [], 80, 14, **TOLD).plain.split("\n")
+    assert lines[3].split() == ["loss", "0", "(log", "scale)", "update", "0.125"]
+    assert lines[4].split()[0] == "4" and lines[13].split()[0] == "0.001"
+
+
 def test_the_map_is_coloured_from_cold_to_hot():
     console = Console(force_terminal=True, color_system="256", width=80)
     with console.capture() as held:

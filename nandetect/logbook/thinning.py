@@ -14,7 +14,7 @@ _A_BUCKET = 4
 
 
 def thin(history: History, points: int) -> History:
-    """At most `points` points of the history: of each of some equal stretches the extremes of loss and gradient.
+    """At most `points` points of the history: of each of some stretches of equally many steps the extremes of loss and gradient.
 
     The point at which a leaf's gradient is largest is kept too, for as many leaves as half of the points reach, those first whose peak
     stands out most.
@@ -23,7 +23,7 @@ def thin(history: History, points: int) -> History:
         return history
     kept = set(_peaks(history, points // 2))
     orders = _orders(history)
-    for stretch in np.array_split(np.arange(len(history)), max((points - len(kept)) // _A_BUCKET, 1)):
+    for stretch in _stretches(history.steps, max((points - len(kept)) // _A_BUCKET, 1)):
         kept |= {int(stretch[array[stretch].argmax()]) for array in orders}
     return take(history, np.array(sorted(kept)[:points] if points < _A_BUCKET else sorted(kept)))
 
@@ -35,6 +35,14 @@ def sparsest(spans: Sequence[tuple[int, int]], now: int) -> int:
     """
     ages = [(spans[at + 1][1] - spans[at][0]) / max(now - spans[at][0], 1) for at in range(1, len(spans) - 2)]
     return 1 + int(np.argmin(ages))
+
+
+def _stretches(steps: np.ndarray, count: int) -> list[np.ndarray]:
+    """The points by the part of the run that they lie in; a part without any is left out."""
+    least = int(steps.min())
+    parts = (steps - least) * count // (int(steps.max()) - least + 1)
+    order = np.argsort(parts, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(parts[order])) + 1)
 
 
 def _orders(history: History) -> tuple[np.ndarray, ...]:
