@@ -1,4 +1,8 @@
-"""What the live view takes of the speed: `nandetect train` in a terminal of 120 by 40, with the view and with plain lines, in turns."""
+"""What the live view takes of a training's time, on a terminal of 120 by 40, with curves and a map of eight layers to draw.
+
+Each run is a process of its own. Its loop is that of `nandetect train`, which calls the view between two steps: the time inside those
+calls, over the time of the run, is the most that the view can cost. The speed beside that of plain lines, in turns, says what it did cost.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +15,26 @@ import struct
 import sys
 import tempfile
 import termios
+import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from measure import ratios, spread
 
-# A step of some 1.5 ms on two CPU cores.
-TRAIN = ("train", "--hidden", "256,128", "--batch-size", "256", "--no-record")
+LEAVES = 8
+SIZE = (120, 40)
 
 
-def steps_per_second(seconds: float, *options: str) -> float:
-    """Of one run, in a process and on a terminal of its own."""
+def measured(seconds: float, how: str) -> dict[str, Any]:
+    """Of one run on a terminal of its own, `view` or `plain`."""
     with tempfile.TemporaryDirectory() as directory:
-        result = Path(directory) / "result.json"
-        command = [sys.executable, "-m", "nandetect", *TRAIN, "--time-limit", f"{seconds}s", "--json", str(result), *options]
+        out = Path(directory) / "out.json"
         process, terminal = pty.fork()
         if process == 0:
-            os.execve(command[0], command, {**os.environ, "TERM": "xterm-256color"})
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+            environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(SIZE[0]), "LINES": str(SIZE[1])}
+            os.execve(sys.executable, [sys.executable, __file__, "--inside", how, str(out), "--seconds", str(seconds)], environment)
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", SIZE[1], SIZE[0], 0, 0))
         while True:
             try:
                 if not os.read(terminal, 65536):
@@ -36,22 +43,59 @@ def steps_per_second(seconds: float, *options: str) -> float:
                 break
         os.close(terminal)
         os.waitpid(process, 0)
-        return json.loads(result.read_text())["train"]["steps_per_second"]
+        return json.loads(out.read_text())
+
+
+def inside(how: str, out: str, seconds: float) -> None:
+    """The run itself; the step takes some 1.5 ms on two CPU cores."""
+    from nandetect.cli import train_live
+    from nandetect.history import History, Leaf
+    from nandetect.train import Settings, run
+
+    settings = Settings(hidden=(256, 128), batch_size=256, time_limit=seconds)
+    leaves = tuple(Leaf(path=f"layers[{at}].kernel", shape=(8, 8), dtype="float32") for at in range(LEAVES))
+    spent, frames, told = [0.0], [0], [0]
+    with train_live.view(settings, wanted=how == "view") as view:
+
+        def notice(snapshot: Any) -> None:
+            steps = np.arange(told[0], snapshot.step + 1)
+            told[0] = snapshot.step + 1
+            loss = np.full(len(steps), snapshot.loss, np.float32)
+            norms = np.exp(np.random.default_rng(0).normal(size=(len(steps), LEAVES))).astype(np.float32)
+            series = {"loss": loss, "accuracy": np.full_like(loss, snapshot.accuracy), "gradient": loss}
+            part = History(leaves=leaves, steps=steps, series=series, layers={"gradient": norms})
+            began = time.perf_counter()
+            view.chunk(part)
+            view.notice(snapshot)
+            spent[0] += time.perf_counter() - began
+            frames[0] += 1
+
+        result = run(settings, notice)
+    share = spent[0] / result.seconds if result.seconds else 0.0
+    Path(out).write_text(json.dumps({"rate": result.steps_per_second, "share": share, "calls": frames[0]}))
+
+
+def rates(runs: list[dict[str, Any]]) -> list[float]:
+    return [run["rate"] for run in runs]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--inside", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    view, plain, again = [], [], []
+    if asked.inside:
+        inside(*asked.inside, asked.seconds)
+        return
+    plain, view, again = [], [], []
     for _ in range(asked.rounds):
-        plain.append(steps_per_second(asked.seconds, "--no-live"))
-        view.append(steps_per_second(asked.seconds))
-        again.append(steps_per_second(asked.seconds, "--no-live"))
-    print(f"a step takes {spread([1000 / rate for rate in plain], ' ms')} with plain lines")
-    print(f"speed with the live view over plain lines: {spread(ratios(view, plain))}")
-    print(f"plain lines over themselves:               {spread(ratios(again, plain))}")
+        for kind, into in (("plain", plain), ("view", view), ("plain", again)):
+            into.append(measured(asked.seconds, kind))
+    print(f"a step takes {spread([1000 / one for one in rates(plain)], ' ms')} with plain lines")
+    print(f"the time inside the view, over that of the run: {spread([100 * run['share'] for run in view], ' %')}")
+    print(f"speed with the live view over plain lines: {spread(ratios(rates(view), rates(plain)))}")
+    print(f"plain lines over themselves:               {spread(ratios(rates(again), rates(plain)))}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,11 @@ def leaves(count: int) -> tuple[Leaf, ...]:
     return tuple(Leaf(path=f"layers[{at // 2}].{'wb'[at % 2]}", shape=shapes[at % 2], dtype="float32") for at in range(count))
 
 
-def made(steps: int, kept: tuple[Leaf, ...]):
-    """A function that gives the points of a made-up run from one step to another: noise, with one spike each of loss, total and a leaf."""
+def made(steps: int, kept: tuple[Leaf, ...], every: int = 1) -> Callable[[int, int], History]:
+    """A function that gives the points of a made-up run from one step to another: noise, with one spike each of loss, total and a leaf.
+
+    Of the layers all but the gradient's norm are measured in every so many steps only.
+    """
     noise = np.random.default_rng(0).lognormal(size=4096).astype(np.float32)
     wide = np.random.default_rng(1).lognormal(size=(4096, len(kept))).astype(np.float32)
 
@@ -64,6 +68,8 @@ def made(steps: int, kept: tuple[Leaf, ...]):
         at = np.arange(start, end)
         series = {name: noise[(at * (3 + place)) % 4096] for place, name in enumerate(SERIES)}
         layers = {name: wide[(at * (5 + place)) % 4096] for place, name in enumerate(LAYERS)}
+        for name in LAYERS[1:]:
+            layers[name][at % every != 0] = np.nan
         series["loss"][at == steps // 3] = 1e6
         series["gradient"][at == steps // 5] = 1e7
         layers["gradient"][at == steps // 7, -1] = 1e8
@@ -74,9 +80,9 @@ def made(steps: int, kept: tuple[Leaf, ...]):
 
 def size(steps: int) -> None:
     print(f"size after {steps:,} steps, every one given")
-    for count in (6, 100):
+    for count, every in ((6, 1), (100, 1), (100, 50)):
         kept = leaves(count)
-        source = made(steps, kept)
+        source = made(steps, kept, every)
         with tempfile.TemporaryDirectory() as directory:
             book = Logbook(directory, kept, {"model": "mlp"})
             assert book.path is not None
@@ -94,8 +100,9 @@ def size(steps: int) -> None:
         history = run.history
         spikes = (history.series["loss"].max(), history.series["gradient"].max(), history.layers["gradient"].max())
         print(
-            f"  {count:>3} leaves: {run.entry.size / 1e6:.1f} MB at the end, {largest / 1e6:.1f} MB at most, {len(history):,} points; "
-            f"read in {seen:.2f} s; {took / steps * 1e6:.1f} us of CPU a step; spikes kept: {spikes == (1e6, 1e7, 1e8)}"
+            f"  {count:>3} leaves, all of them measured in 1 of {every} steps: {run.entry.size / 1e6:.1f} MB at the end, "
+            f"{largest / 1e6:.1f} MB at most, {len(history):,} points; read in {seen:.2f} s; {took / steps * 1e6:.1f} us of CPU a step; "
+            f"spikes kept: {spikes == (1e6, 1e7, 1e8)}"
         )
 
 

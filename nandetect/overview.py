@@ -18,7 +18,7 @@ ZERO, NOT_FINITE = -1.0, -2.0
 class Curve:
     """A series in columns of equal numbers of steps, as shares of the way from `bottom` to `top`; None where a column has no value.
 
-    `low` and `high` are the extremes of a column. `latest` is the value itself, NaN where it was not finite.
+    `low` and `high` are the extremes of a column. `latest` is the value itself: the last that was measured.
     """
 
     low: tuple[float | None, ...]
@@ -52,7 +52,10 @@ def curve(history: History, name: str, columns: int, limits: tuple[float, float]
     values = np.asarray(values, np.float64)
     finite = values[np.isfinite(values)]
     bottom, top = limits or (float(finite.min()), float(finite.max()))
-    log = limits is None and bottom > 0 and top > _LOG_FROM * bottom
+    # What is 0 lies on the floor of a logarithmic axis.
+    least = float(finite[finite > 0].min(initial=np.inf))
+    log = limits is None and bottom >= 0 and _LOG_FROM * least < top
+    bottom = least if log else bottom
     heights = _shares(values, bottom, top, log)
     cuts = _cuts(history.steps, columns)
     return Curve(
@@ -60,7 +63,8 @@ def curve(history: History, name: str, columns: int, limits: tuple[float, float]
         high=_numbers(_extreme(np.fmax, np.where(np.isfinite(values), heights, np.nan), cuts, columns)),
         bottom=bottom,
         top=top,
-        latest=float(values[-1]),
+        # A loss that is NaN was NaN; of the others it says that nothing was measured at that step.
+        latest=float(values[-1] if name == "loss" else finite[-1]),
         log=log,
     )
 

@@ -18,7 +18,7 @@ import nandetect as nd
 from nandetect.errors import UsageError
 from nandetect.findings import non_finite
 from nandetect.history import History
-from nandetect.logbook import Logbook, entries, find, prune, read
+from nandetect.logbook import Logbook, entries, find, prune, read, thin
 from nandetect.records import Finding
 
 SPIKE = Finding(rule="gradient-spike", code="ND303", severity="warning", message="it jumped", layer="dense.kernel", step=7, measured=3.5)
@@ -184,6 +184,22 @@ def test_what_a_disk_that_is_full_could_not_take_is_written_when_it_can(tmp_path
     assert said.startswith(reason.replace("\\'", "'").replace("['", '["')) and said.count("could not") == 1
 
 
+def test_what_is_measured_now_and_then_takes_little_room_and_outlives_the_thinning(tmp_path):
+    steps = np.arange(20_000)
+    now_and_then = np.where(steps[:, None] % 100 == 99, steps[:, None] + np.zeros(2), np.nan).astype(np.float32)
+    often = np.ones((len(steps), 2), np.float32)
+    sizes = {}
+    for name, weight in (("rare", now_and_then), ("dense", np.ones_like(often))):
+        history = History(leaves=LEAVES, steps=steps, layers={"gradient": often, "weight": weight, "update": weight, "weight_max": weight})
+        path = recorded(tmp_path / f"{name}.sqlite", history)
+        sizes[name] = path.stat().st_size
+        if name == "rare":
+            np.testing.assert_array_equal(read(path).history.layers["weight"], weight)
+    assert sizes["rare"] < sizes["dense"] / 2
+    thinned = thin(replace(history, layers={"gradient": often, "weight": now_and_then}), 400)
+    assert (~np.isnan(thinned.layers["weight"][:, 0])).sum() >= 80
+
+
 def test_where_nothing_can_be_written_there_is_one_warning_and_the_run_goes_on(tmp_path):
     (tmp_path / "file").touch()
     said: list[str] = []
@@ -233,12 +249,14 @@ def test_whether_a_run_of_another_machine_goes_on_is_not_known(tmp_path, monkeyp
 
 def test_the_leaves_may_come_with_the_first_points_that_have_them(tmp_path):
     with Logbook(tmp_path) as book:
-        book.append(History(steps=np.arange(2), series={"loss": np.ones(2, np.float32)}))
+        without = History(steps=np.arange(1), series={"loss": np.ones(1, np.float32)}, layers={"gradient": np.zeros((1, 0), np.float32)})
+        book.append(without)
         book.flush()
-        book.append(piece(2, 4))
+        book.append(piece(1, 3))
+        book.append(replace(without, steps=np.array([3])))
     history = read(book.path).history
     assert (history.leaves, list(history.steps)) == (LEAVES, [0, 1, 2, 3])
-    np.testing.assert_array_equal(history.layers["gradient"], [[np.nan] * 2, [np.nan] * 2, [2, 2.5], [3, 3.5]])
+    np.testing.assert_array_equal(history.layers["gradient"], [[np.nan] * 2, [1, 1.5], [2, 2.5], [np.nan] * 2])
 
 
 def test_points_that_do_not_fit_the_leaves_are_refused(tmp_path):

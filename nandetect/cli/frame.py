@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -205,7 +204,8 @@ def _end_of(name: str, width: int) -> str:
 
 def number(value: float) -> str:
     """Three digits, in at most eight characters."""
-    return "nan" if math.isnan(value) else f"{value:.3g}"
+    # Nobody wants to read -0.
+    return f"{value + 0.0:.3g}"
 
 
 def _share(value: float) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Between plain lines, where nobody watches a live one.
 _SECONDS_A_LINE = 2.0
 # Between frames of a screen; more where drawing one would take a larger share of the time than this.
-_SECONDS_A_FRAME, _SHARE = 0.1, 0.02
+_SECONDS_A_FRAME, _SHARE = 0.1, 0.015
 
 Frame = Callable[[int, int], "Text"]
 
@@ -80,12 +80,13 @@ class Screen:
 
     def draw(self, frame: Frame) -> None:
         """Draw the frame of this width and height, unless the last one was drawn a moment ago."""
-        if time.monotonic() < self._next:
+        began = time.monotonic()
+        if began < self._next:
             return
-        began = time.thread_time()
         width, height = self._live.console.size
         self._live.update(frame(width, height), refresh=True)
-        self._next = time.monotonic() + max(_SECONDS_A_FRAME, (time.thread_time() - began) / _SHARE)
+        drawn = time.monotonic()
+        self._next = max(began + _SECONDS_A_FRAME, drawn + (drawn - began) / _SHARE)
 
 
 @contextmanager

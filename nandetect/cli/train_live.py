@@ -108,7 +108,7 @@ class Picture(Audience):
         from nandetect.logbook import join, thin
 
         pieces = list(self._pieces)
-        leaves = pieces[-1].leaves if pieces else ()
+        leaves = next((piece.leaves for piece in reversed(pieces) if piece.leaves), ())
         whole = join(pieces, leaves)
         if len(whole) > 2 * _POINTS:
             whole = thin(whole, _POINTS)

@@ -18,7 +18,7 @@ _SHARE = 64
 # Fewer full rows than this are never thinned: the first, the last, and two between.
 _FEWEST = 4
 
-_COLUMNS = ", ".join(Packed._fields)
+_COLUMNS, _MARKS = ", ".join(Packed._fields), ", ".join("?" * len(Packed._fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def every(connection: sqlite3.Connection, leaves: tuple[Leaf, ...]) -> History:
 
 def _insert(connection: sqlite3.Connection, piece: History) -> _Row:
     packed = pack(piece)
-    written = connection.execute(f"INSERT INTO chunk ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", packed)
+    written = connection.execute(f"INSERT INTO chunk ({_COLUMNS}) VALUES ({_MARKS})", packed)
     assert written.lastrowid is not None
     return _Row(written.lastrowid, packed.first, packed.last, len(packed.steps) + len(packed.numbers))
 

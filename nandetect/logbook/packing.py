@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,11 +13,16 @@ from nandetect.history import History, Leaf
 
 
 class Packed(NamedTuple):
-    """A piece of a history as a row of the file: `numbers` are little-endian float32, the series first, then the layers."""
+    """A piece of a history as a row of the file.
+
+    `numbers` holds the series and then the layers: for each one bit a point that says whether anything was measured there, padded to whole
+    bytes, and little-endian float32 of the points where it was. Most of what a monitor measures it measures now and then only.
+    """
 
     first: int
     last: int
     points: int
+    width: int
     series: str
     layers: str
     steps: bytes
@@ -30,36 +36,50 @@ def pack(piece: History) -> Packed:
         first=int(piece.steps[0]),
         last=int(piece.steps[-1]),
         points=len(piece),
+        width=len(piece.leaves),
         series=json.dumps(list(piece.series)),
         layers=json.dumps(list(piece.layers)),
         steps=np.asarray(piece.steps, "<i8").tobytes(),
-        numbers=b"".join(np.asarray(array, "<f4").tobytes() for array in arrays),
+        numbers=b"".join(_measured(np.asarray(array, "<f4")) for array in arrays),
     )
+
+
+def _measured(array: np.ndarray) -> bytes:
+    there = ~np.isnan(array.reshape(len(array), -1)).all(axis=1)
+    return np.packbits(there).tobytes() + array[there].tobytes()
 
 
 def unpack(packed: Packed, leaves: tuple[Leaf, ...]) -> History:
     """What `pack` was given."""
-    points, width = packed.points, len(leaves)
-    series, layers = json.loads(packed.series), json.loads(packed.layers)
-    numbers = np.frombuffer(packed.numbers, "<f4")
-    whole, each = numbers[: len(series) * points], numbers[len(series) * points :]
+    points, at = packed.points, 0
+    bits = (points + 7) // 8
+
+    def next_array(*width: int) -> np.ndarray:
+        nonlocal at
+        there = np.unpackbits(np.frombuffer(packed.numbers, np.uint8, bits, at), count=points).astype(bool)
+        shape = (int(there.sum()), *width)
+        array = np.full((points, *width), np.nan, np.float32)
+        array[there] = np.frombuffer(packed.numbers, "<f4", math.prod(shape), at + bits).reshape(shape)
+        at += bits + 4 * math.prod(shape)
+        return array
+
     return History(
         leaves=leaves,
         steps=np.frombuffer(packed.steps, "<i8"),
-        series=dict(zip(series, whole.reshape(len(series), points), strict=True)),
-        layers=dict(zip(layers, each.reshape(len(layers), points, width), strict=True)),
+        series={name: next_array() for name in json.loads(packed.series)},
+        layers={name: next_array(packed.width) for name in json.loads(packed.layers)},
     )
 
 
 def join(pieces: Sequence[History], leaves: tuple[Leaf, ...]) -> History:
-    """The pieces as one; NaN where a piece lacks what another has."""
+    """The pieces as one; NaN where a piece lacks what another has, and all layers where it has no leaves."""
     if not pieces:
         return History(leaves=leaves)
     return History(
         leaves=leaves,
         steps=np.concatenate([piece.steps for piece in pieces]),
         series=_joined([piece.series for piece in pieces], [(len(piece),) for piece in pieces]),
-        layers=_joined([piece.layers for piece in pieces], [(len(piece), len(leaves)) for piece in pieces]),
+        layers=_joined([piece.layers if piece.leaves else {} for piece in pieces], [(len(piece), len(leaves)) for piece in pieces]),
     )
 
 

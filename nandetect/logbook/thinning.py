@@ -9,12 +9,12 @@ import numpy as np
 from nandetect.history import History
 from nandetect.logbook.packing import take
 
-# A span of steps is told by its highest and its lowest loss and by its largest gradient.
-_A_BUCKET = 3
+# A span of steps is told by its highest and its lowest loss, its largest gradient, and the point of which most was measured.
+_A_BUCKET = 4
 
 
 def thin(history: History, points: int) -> History:
-    """At most `points` points of the history: of each of some equal stretches the extremes of loss and gradient.
+    """At most `points` points of the history: of each of some stretches of equally many steps the extremes of loss and gradient.
 
     The point at which a leaf's gradient is largest is kept too, for as many leaves as half of the points reach, those first whose peak
     stands out most.
@@ -22,9 +22,9 @@ def thin(history: History, points: int) -> History:
     if len(history) <= points:
         return history
     kept = set(_peaks(history, points // 2))
-    high, low, gradient = _orders(history)
-    for stretch in np.array_split(np.arange(len(history)), max((points - len(kept)) // _A_BUCKET, 1)):
-        kept |= {int(stretch[array[stretch].argmax()]) for array in (high, low, gradient)}
+    orders = _orders(history)
+    for stretch in _stretches(history.steps, max((points - len(kept)) // _A_BUCKET, 1)):
+        kept |= {int(stretch[array[stretch].argmax()]) for array in orders}
     return take(history, np.array(sorted(kept)[:points] if points < _A_BUCKET else sorted(kept)))
 
 
@@ -37,10 +37,22 @@ def sparsest(spans: Sequence[tuple[int, int]], now: int) -> int:
     return 1 + int(np.argmin(ages))
 
 
-def _orders(history: History) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Three arrays whose largest elements are what is to be kept; a loss that is not finite comes before all others."""
+def _stretches(steps: np.ndarray, count: int) -> list[np.ndarray]:
+    """The points by the part of the run that they lie in; a part without any is left out."""
+    least = int(steps.min())
+    parts = (steps - least) * count // (int(steps.max()) - least + 1)
+    order = np.argsort(parts, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(parts[order])) + 1)
+
+
+def _orders(history: History) -> tuple[np.ndarray, ...]:
+    """Arrays whose largest elements are what is to be kept; a loss that is not finite comes before all others."""
     loss, gradient = (np.asarray(history.series.get(name, np.zeros(len(history))), np.float64) for name in ("loss", "gradient"))
-    return np.nan_to_num(loss, nan=np.inf, posinf=np.inf), np.nan_to_num(-loss, nan=-np.inf), np.nan_to_num(gradient, nan=-np.inf)
+    measured = np.zeros(len(history))
+    for values in history.layers.values():
+        measured += ~np.isnan(values).all(axis=1)
+    high, low = np.nan_to_num(loss, nan=np.inf, posinf=np.inf), np.nan_to_num(-loss, nan=-np.inf)
+    return high, low, np.nan_to_num(gradient, nan=-np.inf), measured
 
 
 def _peaks(history: History, most: int) -> list[int]:

@@ -91,7 +91,7 @@ class Logbook:
                 self._leaves = chunk.leaves
                 self._facts["leaves"] = _plain_leaves(chunk.leaves)
             wide = {name: array.shape for name, array in chunk.layers.items() if array.shape != (len(chunk), len(self._leaves))}
-            if wide:
+            if chunk.leaves and wide:
                 raise ValueError(
                     f"the record has {len(self._leaves)} leaves, a chunk of {len(chunk)} points has layers of the shapes {wide}"
                 )
