@@ -24,6 +24,8 @@ def show(run: Run) -> None:
     """Print the run."""
     from rich.console import Console
 
+    from nandetect.monitor import explosion
+    from nandetect.render import explosion as explosion_report
     from nandetect.render.curves import can_draw_braille
 
     console = Console()
@@ -33,7 +35,10 @@ def show(run: Run) -> None:
             console.print(line, soft_wrap=True)
         else:
             console.file.write(line.plain + "\n")
-    findings_view.show(run.findings, console)
+    exploded = explosion.explosion(run.history, run.findings) if explosion.exploded(run.findings) else None
+    if exploded:
+        explosion_report.show(exploded, console)
+    findings_view.show((one for one in run.findings if exploded is None or one != exploded.cause), console)
     console.file.flush()
 
 

@@ -30,9 +30,14 @@ def show(result: Result, told: Sequence[Finding], kept: Path | None, to_stderr: 
     """The reports, the summary, what else was found but was not `told` before, and where the run is kept."""
     from rich.console import Console
 
+    from nandetect.render import explosion
+
     console = Console(stderr=to_stderr)
     new = [finding for finding in result.findings if finding not in told]
     findings_view.show([finding for finding in new if finding.report], console)
+    if result.explosion:
+        explosion.show(result.explosion, console)
+        new = [finding for finding in new if finding != result.explosion.cause]
     lines = [*summary(result), *findings_view.lines(finding for finding in new if not finding.report)]
     if kept:
         lines.append(f"`nandetect show {kept.stem}` prints this again, with the curves")

@@ -27,6 +27,7 @@ TOLD_BY = (
 # A layer has grown when its gradient is so many times what it was.
 TENFOLD = 10.0
 _USUAL = 20
+_LOUD = ("learning-rate-high", "divergence")
 _LAYERS = 16
 
 
@@ -60,6 +61,11 @@ class Explosion:
     levels: tuple[tuple[float | None, ...], ...]
     broken: int | None = None
     cause: Finding
+
+
+def exploded(findings: Sequence[Finding]) -> bool:
+    """Whether these findings are of a gradient that exploded, so that there is something to draw."""
+    return any(one.rule == "exploding-gradient" or (one.rule in _LOUD and one.severity != "note") for one in findings)
 
 
 def explosion(history: History, findings: Sequence[Finding] | None = None, columns: int = 48) -> Explosion | None:
@@ -125,7 +131,7 @@ def _window(course: Course, first: Growth | None, end: int) -> slice:
     end = min(end + 3, course.points)
     if first is None:
         return slice(0, end)
-    at = int(np.searchsorted(course.steps, first.step))
+    at = int(np.searchsorted(course.steps, first.step or 0))
     peak = int(np.nanargmax(np.where(np.isfinite(course.series("gradient")[:end]), course.series("gradient")[:end], -1)))
     length = max(abs(peak - at), 6)
     return slice(max(at - 3 * length, 0), min(max(peak, at) + 2 * length, end))

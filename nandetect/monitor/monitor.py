@@ -15,6 +15,7 @@ from jax.core import Tracer
 from nandetect.errors import UsageError
 from nandetect.history import History
 from nandetect.monitor import traced
+from nandetect.monitor.kept import Kept
 from nandetect.monitor.layout import Layout
 from nandetect.monitor.measure import Given, found, full, light, together
 from nandetect.monitor.reading import Reader, Row, Sink
@@ -29,12 +30,14 @@ _RESERVED = frozenset((*TOTALS, *WHOLE, *LAYERS))
 class Monitor:
     """Watches the health of one model's training.
 
-    `directory` is where to keep the run's record; without one nothing is written. Threads may share a monitor.
+    `directory` is where to keep the run's record, which `nandetect show` reads, also while it is written; without one nothing is. Threads
+    may share a monitor.
     """
 
     def __init__(self, directory: str | Path | None = None):
-        self.directory = directory
         self._reader = Reader()
+        if directory is not None:
+            self._reader.sinks.append(Kept(directory, self._reader.history, self.history))
         self._layout = Layout()
         self._steps = itertools.count()
         # The step observed last, and what the next one needs of it where everything is measured of that.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SHADES, PLAIN_SHADES = " ░▒▓█", " .-+#"
 BROKEN = "x"
 _COLOURS = ("default", "blue", "cyan", "yellow", "red")
-_NAME = 24
+_NAME, _PAGE = 24, 100
 # What a picture of few steps is drawn out to, and the most for one step.
 _WIDTH, _WIDEST = 40, 3
 # The least that a shade spans, in powers of ten: what differs by less than the whole range looks alike.
@@ -33,7 +33,8 @@ def text(report: Explosion, width: int = 100, unicode: bool = True) -> str:
 def show(report: Explosion, console: Console) -> None:
     """The report on a console, coloured where it allows, in letters where its encoding has no shades."""
 
-    printed: Text = drawn(report, console.width, can_shade(console.encoding))
+    width = min(console.width, _PAGE) if console.is_terminal else _PAGE
+    printed: Text = drawn(report, width, can_shade(console.encoding))
     console.print(printed, soft_wrap=True)
 
 

@@ -15,10 +15,11 @@ from nandetect.audience import Audience
 from nandetect.errors import NonFiniteError
 from nandetect.guarded import guard
 from nandetect.monitor import layout
+from nandetect.monitor.explosion import exploded, explosion
+from nandetect.monitor.judging import Judging
 from nandetect.monitor.rules import judge
 from nandetect.records import Finding, Report
 from nandetect.train import pace, toll
-from nandetect.train.judging import Judging
 from nandetect.train.ledger import Ledger
 from nandetect.train.prepare import Ready, batches, prepare
 from nandetect.train.settings import Result, Settings
@@ -61,7 +62,9 @@ def configured(**flags: bool) -> Iterator[None]:
 def _run(ready: Ready, settings: Settings, audience: Audience | None, watched: bool, start: tuple[Finding, ...]) -> Result:
     step: Any = guard(ready.step, check_every=_LOOK) if watched else ready.step
     ledger = Ledger(ready.steps_per_epoch, ready.batch_size, layout.of(ready.params), *([audience.chunk] if audience else []))
-    judging = Judging(ledger.history, audience) if audience else None
+    # What the audit said is not said again; where a value was not finite, the guard knows better or the loss says it.
+    known = {"non-finite", *(finding.rule for finding in start)}
+    judging = Judging(ledger.history, audience.found, known) if audience else None
     params = last = ready.params
     state = ready.state
     stopped: Literal["finished", "interrupted", "non-finite"] = "finished"
@@ -89,7 +92,7 @@ def _run(ready: Ready, settings: Settings, audience: Audience | None, watched: b
     except NonFiniteError as error:
         stopped, report = "non-finite", dataclasses.replace(error.report, label=f"loss {ready.loss} · {ready.dtype}", called_at=None)
         ledger.settle(after_report=True)
-    result = _result(ready, params, ledger, stopped, report)
+    result = _result(ready, params, ledger, stopped, report, known)
     done = stopped == "finished" and not result.failed
     slow = pace.findings(settings, ready, params, state) if done else ()
     cost = toll.quietly(ready, settings, ledger) if done and toll.is_due(ready, ledger, start) else None
@@ -97,12 +100,18 @@ def _run(ready: Ready, settings: Settings, audience: Audience | None, watched: b
 
 
 def _result(
-    ready: Ready, params: Any, ledger: Ledger, stopped: Literal["finished", "interrupted", "non-finite"], report: Report | None
+    ready: Ready,
+    params: Any,
+    ledger: Ledger,
+    stopped: Literal["finished", "interrupted", "non-finite"],
+    report: Report | None,
+    known: set[str],
 ) -> Result:
     # A fault is found a little late; what came after it does not count.
     sound = ledger.entered if report is None or report.step is None else report.step
     last = ledger.snapshot(sound - 1)
-    judged = report is None and ledger.entered > 0
+    finished = report is None and ledger.entered > 0
+    judged = judge(ledger.history())
     return Result(
         stopped=stopped,
         data=ready.data.name,
@@ -120,17 +129,12 @@ def _result(
         steps_per_second=ledger.steps_per_second,
         loss=last.loss if last else None,
         gradient_norm=last.gradient_norm if last else None,
-        accuracy=accuracy(ready.model.apply, params, ready.data.train, ready.dtype) if judged else None,
-        held_out_accuracy=accuracy(ready.model.apply, params, ready.data.held_out, ready.dtype) if judged else None,
+        accuracy=accuracy(ready.model.apply, params, ready.data.train, ready.dtype) if finished else None,
+        held_out_accuracy=accuracy(ready.model.apply, params, ready.data.held_out, ready.dtype) if finished else None,
         overfit=ledger.overfit,
-        findings=_findings(report, params, ledger),
+        explosion=explosion(ledger.history(), judged) if exploded(judged) else None,
+        findings=(*_not_finite(report, params, ledger), *(one for one in judged if one.severity != "note" and one.rule not in known)),
     )
-
-
-def _findings(report: Report | None, params: Any, ledger: Ledger) -> tuple[Finding, ...]:
-    """What was not finite, and what else ails the run."""
-    judged = [finding for finding in judge(ledger.history()) if finding.severity != "note" and finding.rule != "non-finite"]
-    return (*_not_finite(report, params, ledger), *judged)
 
 
 def _not_finite(report: Report | None, params: Any, ledger: Ledger) -> tuple[Finding, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nandetect.errors import UsageError
+from nandetect.monitor.explosion import Explosion
 from nandetect.records import Finding
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -109,7 +110,7 @@ class Result:
 
     A run that a non-finite value stopped counts the sound steps before it, `loss` and `gradient_norm` are those of the last of them, and
     it has no `accuracy`; else that of the final parameters. The findings before the first step stand first in `findings`; `toll` is what a
-    wrong initial scale cost, where that could be told.
+    wrong initial scale cost, where that could be told, `explosion` how the gradient exploded, where it did.
     """
 
     stopped: Literal["finished", "interrupted", "non-finite"]
@@ -132,6 +133,7 @@ class Result:
     held_out_accuracy: float | None
     overfit: Reached | None
     toll: Toll | None = None
+    explosion: Explosion | None = None
     findings: tuple[Finding, ...] = ()
 
     @property

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from nandetect.audience import Audience
 from nandetect.history import History
 from nandetect.monitor.rules import judge
+from nandetect.records import Finding
 
 # Seconds between two judgements, and the share of the time that they may take.
 _SECONDS, _SHARE = 1.0, 0.01
 
 
 class Judging:
-    """Judges a run now and then, and tells what is new."""
+    """Judges a run now and then, and tells `found` what is new: errors and warnings, the rules in `known` left out."""
 
-    def __init__(self, history: Callable[[], History], audience: Audience):
-        self._history, self._audience = history, audience
+    def __init__(self, history: Callable[[], History], found: Callable[[list[Finding]], object], known: Iterable[str] = ()):
+        self._history, self._found, self._known = history, found, frozenset(known)
         self._told: set[tuple[str, str | None]] = set()
         self._next = time.perf_counter() + _SECONDS
 
@@ -26,9 +26,10 @@ class Judging:
         began = time.perf_counter()
         if began < self._next:
             return
-        new = [one for one in judge(self._history()) if one.severity != "note" and (one.rule, one.layer) not in self._told]
+        loud = [one for one in judge(self._history()) if one.severity != "note" and one.rule not in self._known]
+        new = [one for one in loud if (one.rule, one.layer) not in self._told]
         self._told |= {(one.rule, one.layer) for one in new}
         if new:
-            self._audience.found(new)
+            self._found(new)
         ended = time.perf_counter()
         self._next = ended + max(_SECONDS, (ended - began) / _SHARE)
