@@ -32,7 +32,7 @@ from nandetect.train.step import make_step
 
 # (sizes, samples): in `deep` every layer does about what one of `middle` does.
 KINDS = {
-    "middle": ((64, 512, 256, 10), 256),
+    "middle": ((64, 512, 256, 10), 384),
     "deep": ((64, *(320,) * 49, 10), 256),
     "short": ((64, 32, 32, 10), 16),
 }

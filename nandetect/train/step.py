@@ -47,9 +47,8 @@ def make_step(apply: Callable[..., Any], loss: Callable[..., Any], optimizer: Op
         new, state = optimizer.update(params, state, grads)
         if full is not None:
             # A loss that is not finite is a fault in one place, which is not this.
-            metrics["vitals"] = together(
-                [jnp.where(jnp.isfinite(value), value, MISSING), correct], _vitals(full, grads, params, new, before)
-            )
+            known = jnp.where(jnp.isfinite(value), value.astype(jnp.float32), MISSING)
+            metrics["vitals"] = together([known, correct], _vitals(full, grads, params, new, before))
         return Stepped(new, state, metrics)
 
     return step
