@@ -28,11 +28,13 @@ from nandetect.program import is_compiled
 from nandetect.records import Cost, Finding, Report
 from nandetect.speed import audit, rules
 from nandetect.speed.compilations import Compilations, source
-from nandetect.watch import SHARE, Shared, working
+from nandetect.watch import SHARE, Shared, Watch, working
 
 # A compiled function is called again at the end where it was called often, and neither a call nor compiling it takes longer, in seconds,
 # than this; and for how long.
 _CALLS, _CALLING, _COMPILING, _SECONDS = 20, 0.1, 3.0, 1.0
+# Bytes of a call that may be kept for that.
+_KEPT = 2**26
 
 SPELLINGS = ((jax, "jit"), (jax, "pmap"), (jax.experimental.pjit, "pjit"))
 
@@ -54,6 +56,7 @@ class Everywhere:
         self._gone_functions = 0
         self._findings: list[Finding] = []
         # Of all functions made of one piece of source: jitted anew in a loop, they are many that are compiled once each.
+        self._kept: list[tuple[Shared, Watch]] = []
         self._compilations: dict[tuple[str, int, str], Compilations] = {}
         self._lock = threading.RLock()
         self._gathered: list[tuple[bool, int, Report]] | None = None
@@ -134,36 +137,44 @@ class Everywhere:
 
     def findings(self) -> list[Finding]:
         """All that was found, also what is no fault by itself."""
-        now = time.perf_counter()
-        calls = Counter({id(compilations): compilations.calls for compilations in self._compilations.values()})
-        for shared in self._all():
-            calls[id(shared.compilations)] += guarded.cost(shared).calls
+        now, calls = time.perf_counter(), self._calls()
         slow = [finding for one in self._compilations.values() for finding in guarded.recompilations(one, calls[id(one)], now)]
         return [*self._findings, *(finding for shared in self._all() for finding in shared.findings), *slow]
 
+    def _calls(self) -> Counter[int]:
+        """How often the functions made of one piece of source were called, by the id of their compilations."""
+        calls = Counter({id(compilations): compilations.calls for compilations in self._compilations.values()})
+        for shared in self._all():
+            calls[id(shared.compilations)] += guarded.cost(shared).calls
+        return calls
+
     def slow(self) -> list[Finding]:
-        """What costs the loop time by the way it is written: a step that is not jitted, a result that is read after every step.
+        """What costs the loop time by the way it is written: a step that is not jitted, a result that is read after every step, and what
+        the function that was called most could do without.
 
-        Asked at the end, since it is measured: what is not jitted is run again, some tenths of a second.
+        Asked at the end, since it is measured: what the loop does is done again, for some tenths of a second.
         """
-        busiest = max(self._all(), key=lambda shared: guarded.cost(shared).calls, default=None)
-        calls = guarded.cost(busiest).calls if busiest else 0
-        read = self.memory.reads.price(busiest.compilations.name, calls) if busiest else None
-        found = [rules.host_transfer(read) if read else None, self._not_jitted(calls)]
-        return [*(finding for finding in found if finding), *(self._judged(busiest) if busiest else [])]
+        calls = self._calls()
+        busiest = max(self._compilations.values(), key=lambda one: calls[id(one)], default=None)
+        count = calls[id(busiest)]
+        read = self.memory.reads.price(busiest.name, count) if busiest else None
+        found = [rules.host_transfer(read) if read else None, self._not_jitted(count)]
+        watches = [(shared, watch) for shared in self._all() for watch in shared.watches] + self._kept
+        of_busiest = [one for one in watches if one[0].compilations is busiest]
+        judged = self._judged(*max(of_busiest, key=lambda one: one[1].tally.calls)) if of_busiest else []
+        return [*(finding for finding in found if finding), *judged]
 
-    def _judged(self, shared: Shared) -> list[Finding]:
+    def _judged(self, shared: Shared, watch: Watch) -> list[Finding]:
         """What a compiled function could do without, seen in its program and measured on the arguments of a call after its last."""
         first = next(iter(shared.compilations.all), None)
-        watch = next((watch for watch in shared.watches if watch.tally.calls >= _CALLS), None)
-        if watch is None or first is None or first.seconds > _COMPILING or watch.call_seconds > _CALLING:
+        if first is None or watch.tally.calls < _CALLS or first.seconds > _COMPILING or watch.call_seconds > _CALLING:
             return []
         with working, compat.outside_of_traces():
             try:
-                call = watch.next_call()
+                args, kwargs = watch.next_call() or ((), {})
                 # That a batch comes from the host is as it should be.
-                call = jax.tree.map(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf, call)
-                return audit.judge(shared.step, *call, _SECONDS, without=("not-jitted",)) if call else []
+                args, kwargs = jax.tree.map(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf, (args, kwargs))
+                return audit.judge(shared.step, args, kwargs, _SECONDS, without=("not-jitted",))
             # As below.
             except Exception:
                 return []
@@ -202,6 +213,10 @@ class Everywhere:
         cost = guarded.cost(shared)
         self._gone = added([self._gone, cost])
         shared.compilations.calls += cost.calls
+        # Of functions that are gone, the one that was called most is kept with its last call, where that is small.
+        watch = max(shared.watches, key=lambda watch: watch.tally.calls, default=None)
+        if watch is not None and watch.tally.calls > max([0, *(kept.tally.calls for _, kept in self._kept)]) and watch.last_bytes < _KEPT:
+            self._kept = [(shared, watch)]
         self._gone_functions += bool(shared.watches)
         self._findings += shared.findings
         # It may live on for a while, in a cycle with its watches, and is not to be counted twice.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import itertools
 import statistics
@@ -26,6 +27,7 @@ from nandetect.watch import working
 # The operations that are looked at, the most of one step (more would take long to compile), and how often a step must come again.
 _LATEST, _LONGEST, _REPEATS = 6_000, 1_000, 3
 _SECONDS = 0.3
+_BLOCKS = (ast.For, ast.While, ast.FunctionDef, ast.AsyncFunctionDef)
 _TRIES = 200
 
 
@@ -48,15 +50,17 @@ def price(memory: Memory, calls: int) -> Jitting | None:
     step = operations[loop.end - 2 * loop.size : loop.end - loop.size]
     jitted, again = _alternatives(step, operations[loop.end - loop.size :])
     jitted_seconds, again_seconds = clock.in_turns([jitted, again], _SECONDS)
-    seconds = again_seconds if calls >= loop.times else max(_seconds(operations, loop), again_seconds)
+    beside = calls >= loop.times
+    seconds = again_seconds if beside else max(_seconds(operations, loop), again_seconds)
     where, name = _named(step)
     return Jitting(
-        name=name or "what the loop does",
+        name=name or ("what the loop does beside its compiled functions" if beside else "what the loop does"),
         operations=loop.size,
         seconds=seconds,
         jitted_seconds=jitted_seconds,
         where=where,
         is_function=name is not None,
+        of_seconds=_whole_seconds(operations, loop) if beside else None,
     )
 
 
@@ -100,6 +104,12 @@ def _seconds(operations: Sequence[Operation], loop: Repeating) -> float:
     return statistics.median(took) - loop.size * _watching_seconds()
 
 
+def _whole_seconds(operations: Sequence[Operation], loop: Repeating) -> float:
+    """The median time from step to step, without watching it."""
+    when = [operation.when for operation in operations[loop.end - loop.size * (loop.times - 1) - 1 : loop.end : loop.size]]
+    return statistics.median(later - earlier for earlier, later in itertools.pairwise(when)) - loop.size * _watching_seconds()
+
+
 @functools.cache
 def _watching_seconds() -> float:
     """What remembering one operation takes."""
@@ -121,22 +131,37 @@ class _not_working:
 
 
 def _named(step: Sequence[Operation]) -> tuple[Frame | None, str | None]:
-    """The user's line that all operations of a step have in common, and the function that it calls, where it is one."""
-    stacks = [_frames(operation) for operation in step]
-    stacks = [stack for stack in stacks if stack]
+    """The line of the loop, and the function that it calls there, where one function is all of a step."""
+    stacks = [stack for stack in map(_frames, step) if stack]
     if not stacks:
         return None, None
-    lines = [[(frame.file, frame.line, frame.function) for frame in stack] for stack in stacks]
-    common = [at for at, line in enumerate(lines[0]) if all(line in other for other in lines)]
-    if not common:
-        return stacks[0][-1], None
-    where = stacks[0][common[0]]
-    inner = {other[other.index(lines[0][common[0]]) - 1][2] if other.index(lines[0][common[0]]) else None for other in lines}
-    name = inner.pop() if len(inner) == 1 else None
-    return where, name if name and name.isidentifier() else None
+    # The innermost line that all operations stand under, counted from outside.
+    depth = 0
+    while all(len(stack) > depth and _line(stack[depth]) == _line(stacks[0][depth]) for stack in stacks):
+        depth += 1
+    inner = [stack[depth] for stack in stacks if len(stack) > depth]
+    names = {frame.function.split(".")[-1] for frame in inner}
+    if depth and len(names) == 1 and len(inner) == len(stacks) and not all(map(_is_in_loop, inner)):
+        (name,) = names
+        return stacks[0][depth - 1], name if name.isidentifier() else None
+    return (inner or [stacks[0][depth - 1]])[0], None
+
+
+def _line(frame: Frame) -> tuple[str, int, str]:
+    return frame.file, frame.line, frame.function
+
+
+def _is_in_loop(frame: Frame) -> bool:
+    """Whether a line stands in a loop of the function that it is in."""
+    if frame.function.endswith("<lambda>"):
+        return False
+    tree = provenance.parsed(frame.file)
+    around = [node for node in ast.walk(tree) if isinstance(node, _BLOCKS) and node.lineno <= frame.line <= (node.end_lineno or 0)]
+    innermost = max(around, key=lambda node: node.lineno, default=None)
+    return isinstance(innermost, ast.For | ast.While)
 
 
 def _frames(operation: Operation) -> list[Frame]:
-    """The user's frames of an operation, innermost first."""
+    """The user's frames of an operation, outermost first."""
     frames = compat.user_frames(SimpleNamespace(source_info=operation.place))
-    return [frame for frame in frames if provenance.is_users(frame.file) and not provenance.is_own(frame.file)]
+    return [frame for frame in reversed(frames) if provenance.is_users(frame.file) and not provenance.is_own(frame.file)]

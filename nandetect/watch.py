@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from nandetect import compat, findings, memory, provenance, recorder
 from nandetect.errors import NonFiniteError, NonFiniteWarning
@@ -205,6 +206,12 @@ class Watch:
         if call.links is None and links is not None and links.size == len(call.kept):
             call = replace(call, links=links, kept=links.of_kept(call.kept))
         return call.arguments(made)
+
+    @property
+    def last_bytes(self) -> int:
+        """What `next_call` needs."""
+        leaves = recorder.flatten((self._out, self._latest.kept if self._latest else ()))[0]
+        return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, jax.Array | np.ndarray))
 
     @property
     def call_seconds(self) -> float:

@@ -16,7 +16,7 @@ from nandetect.audit.mistakes import FOR_RELU, MISTAKES
 from nandetect.audit.schemes import Fans, readings
 from nandetect.audit.spread import spread
 
-SHAPES = ((16, 16), (64, 10), (128, 40), (40, 128), (3, 3, 16, 32))
+SHAPES = ((16, 16), (64, 10), (40, 128), (3, 3, 16, 32))
 CORRECT = {
     "he normal": initializers.he_normal(),
     "he uniform": initializers.he_uniform(),

@@ -63,7 +63,7 @@ def audit(
     program = run or lossy
     found = kernels(given.all, program.reading if program else None)
     verdicts = agreed([_verdict(kernel) for kernel in found])
-    signals, value = _measured(lossy or run, given) if program else ({}, None)
+    signals, value, unseen = _measured(lossy or run, given) if program else ({}, None, "")
     measured = (lossy or run).reading if program else None  # pyright: ignore[reportOptionalMemberAccess]
 
     told: list[Finding] = []
@@ -86,6 +86,7 @@ def audit(
         findings=tuple(telling.folded(told)),
         loss=value,
         chance=chance,
+        unseen=unseen,
         parameters=sum(parameter.size for parameter in given.all),
     )
 
@@ -137,11 +138,16 @@ def _verdict(kernel: Kernel) -> Verdict | None:
     return judge(scaled(kernel), fans, kernel.around)
 
 
-def _measured(program: _Program | None, given: Parameters) -> tuple[dict[Key, Signal], float | None]:
+def _measured(program: _Program | None, given: Parameters) -> tuple[dict[Key, Signal], float | None, str]:
+    """The signals, the loss, and why there are none where the program cannot be run with taps in it: the kernels are judged anyway."""
     assert program is not None
     is_loss = program.classes is None and not program.jaxpr.outvars[0].aval.shape
-    outs, signals = signal.measure(program.jaxpr, program.consts, given.leaves(), program.reading, is_loss)
-    return signals, float(np.asarray(outs[0])) if is_loss else None
+    try:
+        outs, signals = signal.measure(program.jaxpr, program.consts, given.leaves(), program.reading, is_loss)
+    # Any program at all is run here; what is special in it must not keep a training from starting.
+    except Exception as error:
+        return {}, None, f"the signal could not be followed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return signals, float(np.asarray(outs[0])) if is_loss else None, ""
 
 
 def _by_leaf(program: Reading | None, signals: dict[Key, Signal]) -> dict[int, Signal]:

@@ -33,10 +33,13 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """The kernels in the order of the program (of the pytree where there is none), the findings, and the loss at the start beside ln C."""
+    """The kernels in the order of the program (of the pytree where there is none), the findings, and the loss at the start beside ln C.
+
+    `unseen` says why the signal could not be followed, where it could not."""
 
     layers: tuple[Layer, ...] = ()
     findings: tuple[Finding, ...] = ()
     loss: float | None = None
     chance: float | None = None
     parameters: int = 0
+    unseen: str = ""

@@ -125,10 +125,10 @@ def agreed(verdicts: Sequence[Verdict | None]) -> list[Verdict | None]:
 
     A cause that only one kernel allows gives way to one that two or more share.
     """
-    shared = Counter(cause for verdict in verdicts if verdict and verdict.is_off for cause in {mistake.cause for mistake in verdict.causes})
+    shared = Counter(cause for verdict in verdicts if verdict for cause in {mistake.cause for mistake in verdict.causes})
 
     def settled(verdict: Verdict | None) -> Verdict | None:
-        if verdict is None or not verdict.is_off or not verdict.causes:
+        if verdict is None or not verdict.causes:
             return verdict
         most = max(shared[mistake.cause] for mistake in verdict.causes)
         if most < 2:

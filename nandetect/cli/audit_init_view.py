@@ -35,6 +35,8 @@ def lines(name: str, audit: Audit) -> Iterator[str]:
         yield ""
         beside = f", and guessing costs {audit.chance:.3g}" if audit.chance is not None else ""
         yield f"loss before the first step {audit.loss:.4g}{beside}"
+    if audit.unseen:
+        yield f"not looked at: {audit.unseen}"
     if audit.findings:
         yield ""
         yield from findings_view.lines(audit.findings)

@@ -86,7 +86,7 @@ def _x64(subject: Subject, budget: float) -> list[Finding | None]:
         return []
     inputs = dict(zip(subject.program.jaxpr.invars, subject.program.arguments, strict=True))
     first = next((one for one in found if one.where), found[0])
-    argument = inputs.get(first.eqn.invars[0])
+    argument = inputs.get(looks.narrow_operand(first.eqn))
     what = f"`{argument or first.code}`" if argument or first.code else "an array"
     wide = tuple(name for var, name in inputs.items() if var.aval.dtype == np.float64)
     price = narrowing(subject, budget)

@@ -70,12 +70,16 @@ def widened(jaxpr: Any) -> list[Found]:
     return [found for found in every(jaxpr) if _widens(found.eqn) and not any(word in found.code for word in _MEANT)]
 
 
+def narrow_operand(eqn: Any) -> Any:
+    """The first array of float32, or less, that an equation takes; None without one."""
+    arrays = [atom for atom in eqn.invars if not isinstance(atom, compat.Literal) and getattr(atom.aval, "size", 0) > 1]
+    return next((atom for atom in arrays if jnp.issubdtype(atom.aval.dtype, jnp.floating) and atom.aval.dtype.itemsize <= 4), None)
+
+
 def _widens(eqn: Any) -> bool:
-    if eqn.primitive.name != "convert_element_type" or not hasattr(eqn.invars[0], "aval") or isinstance(eqn.invars[0], compat.Literal):
-        return False
-    before, after = eqn.invars[0].aval, eqn.outvars[0].aval
-    narrow = jnp.issubdtype(before.dtype, jnp.floating) and before.dtype.itemsize <= 4
-    return narrow and after.dtype == jnp.float64 and before.size > 1
+    # A product of matrices takes them as they are: not only a conversion widens.
+    wide = any(getattr(var.aval, "dtype", None) == jnp.float64 for var in eqn.outvars)
+    return wide and narrow_operand(eqn) is not None and not compat.sub_jaxprs(eqn) and not compat.is_opaque(eqn)
 
 
 def state(jaxpr: Any, groups: Sequence[Sequence[int]]) -> list[int]:

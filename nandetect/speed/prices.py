@@ -13,7 +13,10 @@ Where = Frame | Place | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Jitting:
-    """A step of `operations` that run one by one, and the same compiled. `name` is the function's, where there is one to jit."""
+    """A step of `operations` that run one by one, and the same compiled. `name` is the function's, where there is one to jit.
+
+    Of what a loop does beside the compiled functions that it calls, `of_seconds` is the whole step.
+    """
 
     name: str
     operations: int
@@ -21,6 +24,7 @@ class Jitting:
     jitted_seconds: float
     where: Where = None
     is_function: bool = True
+    of_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from nandetect.speed.prices import Crossing, Donation, Jitting, Reason, Recompil
 
 # A step must become this many times faster to be told of.
 GAIN = 1.2
-# Fewer operations than this are no step: a loop's own bookkeeping.
-OPERATIONS = 8
+# Fewer operations than this are no step; beside a step that is compiled, they are a loop's bookkeeping.
+OPERATIONS, BESIDE = 8, 16
 # The first compilations of a function: training and evaluation, each with a smaller last batch.
 WARM = 4
 # The shares of the time that compiling again may take, below which it is not told, and above which it is a warning.
@@ -27,7 +27,10 @@ STATE, STATE_SHARE = 1e6, 0.1
 def not_jitted(seen: Jitting) -> Finding | None:
     """A step runs operation by operation, and compiled it is more than `GAIN` times as fast."""
     ratio = seen.seconds / seen.jitted_seconds
-    if ratio < GAIN or seen.operations < OPERATIONS or seen.seconds - seen.jitted_seconds < SHORT:
+    gain, beside = seen.seconds - seen.jitted_seconds, seen.of_seconds is not None
+    if ratio < GAIN or gain < SHORT or seen.operations < (BESIDE if beside else OPERATIONS):
+        return None
+    if seen.of_seconds is not None and seen.of_seconds < GAIN * (seen.of_seconds - gain):
         return None
     slow, fast = words.time(seen.seconds), words.time(seen.jitted_seconds)
     if seen.is_function:
@@ -36,6 +39,7 @@ def not_jitted(seen: Jitting) -> Finding | None:
     return _finding(
         "not-jitted",
         f"{name}{words.at(seen.where)} is not jitted: it takes {slow}, compiled it would take {fast}, {words.times(ratio)} as fast",
+        severity="note" if beside else "warning",
         cause=f"{seen.operations:,} operations are run one by one",
         measured=seen.seconds * 1e3,
         expected=seen.jitted_seconds * 1e3,

@@ -32,8 +32,8 @@ Step = Callable[..., Stepped]
 def make_step(apply: Callable[..., Any], loss: Callable[..., Any], optimizer: Optimizer) -> Step:
     """The step over a mini-batch: loss, gradient, update.
 
-    With `full` (static; True or False) its metrics hold a row of vitals, a full measure of them or a light one, after the loss and the
-    number of samples that were right. `before` are the parameters that the step before began with; they are read by a full measure only.
+    Its metrics are the loss, the number of samples that were right and the gradient's norm; with `full` (static; True or False) the loss,
+    and a row of vitals, a full measure of them or a light one, after the loss and that number. `before` are the parameters that the step before began with; they are read by a full measure only.
     """
 
     def step(params: Any, state: Any, inputs: Any, labels: Any, before: Any = None, full: bool | None = None) -> Stepped:
@@ -43,12 +43,13 @@ def make_step(apply: Callable[..., Any], loss: Callable[..., Any], optimizer: Op
 
         (value, logits), grads = jax.value_and_grad(objective, has_aux=True)(params)
         correct = jnp.sum(jnp.argmax(logits, -1) == jnp.argmax(labels, -1))
-        metrics = {"loss": value, "correct": correct, "gradient_norm": global_norm(grads)}
         new, state = optimizer.update(params, state, grads)
-        if full is not None:
+        if full is None:
+            metrics = {"loss": value, "correct": correct, "gradient_norm": global_norm(grads)}
+        else:
             # A loss that is not finite is a fault in one place, which is not this.
             known = jnp.where(jnp.isfinite(value), value.astype(jnp.float32), MISSING)
-            metrics["vitals"] = together([known, correct], _vitals(full, grads, params, new, before))
+            metrics = {"loss": value, "vitals": together([known, correct], _vitals(full, grads, params, new, before))}
         return Stepped(new, state, metrics)
 
     return step

@@ -16,6 +16,8 @@ from nandetect.monitor.rules.layers import Kernel
 # Points at the beginning of a run from which its start is read, and the most at its end that count as recent.
 _START = 10
 _RECENT = 400
+# Steps over which a slope that is kept is told from noise: of three or four the sum may be anything.
+_PAIRS = 8
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -112,7 +114,7 @@ class Course:
         before, along = self.series("along_before")[rows], self.series("along")[rows - 1]
         both = np.isfinite(before) & np.isfinite(along)
         total = along[both].sum()
-        return float(before[both].sum() / total) if both.sum() > 2 and total else math.nan
+        return float(before[both].sum() / total) if both.sum() >= _PAIRS and total else math.nan
 
     def input_scale(self, kernel: Kernel, window: slice) -> float:
         """The root mean square of what a layer is given, from its gradients alone.

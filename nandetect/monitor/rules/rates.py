@@ -37,24 +37,10 @@ def learning_rate_high(course: Course) -> list[Finding]:
     if violent and _harmed(course):
         at = int(np.argmax(ratio > VIOLENT))
         return [_high(course, at, float(ratio[at]), _course_of(course))]
-    kept = course.kept(course.recent)
-    if (
-        course.points >= _ENOUGH
-        and kept < _OVERSHOT
-        and course.last_loss > 0.5 * course.first_loss
-        and middle(course.ratio[course.late]) > 1e-3
-    ):
-        step = int(course.steps[course.recent.start])
-        ratio_now = float(middle(course.ratio[course.late]))
-        return [
-            _high(
-                course,
-                course.recent.start,
-                ratio_now,
-                f"each step ends where the loss rises again, {-kept:.2g} times as steeply as it fell",
-                step,
-            )
-        ]
+    half = slice(course.points // 2, course.points)
+    kept, now = course.kept(half), float(middle(course.ratio[course.late]))
+    if course.points >= _ENOUGH and kept < _OVERSHOT and course.last_loss > 0.5 * course.first_loss and now > 1e-3:
+        return [_high(course, half.start, now, f"each step ends where the loss rises again, {-kept:.2g} times as steeply as it fell")]
     return []
 
 
@@ -113,8 +99,8 @@ def _course_of(course: Course) -> str:
     return f"the loss went from {finite[0]:.3g} to {finite.max():.3g} and stands at {course.last_loss:.3g}"
 
 
-def _high(course: Course, at: int, ratio: float, seen: str, step: int | None = None) -> Finding:
-    step = int(course.steps[at]) if step is None else step
+def _high(course: Course, at: int, ratio: float, seen: str) -> Finding:
+    step = int(course.steps[at])
     relative = times(ratio) if ratio >= 1 else f"{ratio:.2g} times"
     return Finding(
         rule="learning-rate-high",
