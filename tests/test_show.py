@@ -91,7 +91,7 @@ gradient by layer  0.0326 ░▒▓█ 8
             dense.bias 0000000000000000000000000000000000000000000000000000000000000000000         0
                        step 0                                                          127
 
-warning: it jumped
+warning: it jumped [ND303]
 help: clip it
 """
 
@@ -122,7 +122,7 @@ def test_a_report_is_printed_as_it_was_and_the_exit_code_is_that_of_the_run(monk
     run(findings=[non_finite(report), SPIKE])
     assert show(monkeypatch, "a-run") == 1
     out = capsys.readouterr().out
-    assert out.endswith(f"\n\n{report}\n\nwarning: it jumped\nhelp: clip it\n")
+    assert out.endswith(f"\n\n{report}\n\nwarning: it jumped [ND303]\nhelp: clip it\n")
 
 
 def test_without_a_name_the_kept_runs_are_listed(monkeypatch, capsys, kept):
@@ -212,7 +212,8 @@ def test_in_a_narrow_encoding_the_picture_is_ascii():
 
 
 def test_train_keeps_its_run_and_show_prints_its_summary(monkeypatch, capsys, kept, tmp_path):
-    monkeypatch.setattr("sys.argv", ["nandetect", "train", "--samples", "40", "--steps", "50", "--tensorboard", str(tmp_path / "board")])
+    sound = ["--samples", "40", "--steps", "50", "--inputs", "standard", "--init", "he"]
+    monkeypatch.setattr("sys.argv", ["nandetect", "train", *sound, "--tensorboard", str(tmp_path / "board")])
     with pytest.raises(SystemExit):
         cli.main()
     *summary, hint = capsys.readouterr().out.splitlines()
@@ -244,6 +245,6 @@ def test_a_record_that_cannot_be_written_costs_one_line(monkeypatch, tmp_path, c
         cli.main()
     out, err = capsys.readouterr()
     assert left.value.code in (0, None)
-    assert out.startswith("trained for 5 steps")
+    assert "\ntrained for 5 steps" in out
     (warning,) = [line for line in err.splitlines() if not line.startswith("step ")]
     assert warning == f"nandetect: the run is not recorded: {tmp_path}/file cannot be written (File exists)"

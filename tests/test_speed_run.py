@@ -185,7 +185,7 @@ def test_the_step_of_a_loop_is_the_shortest_stretch_that_comes_again(keys, expec
 
 
 def test_train_without_jit_says_what_jit_would_give():
-    result = run(Settings(samples=40, hidden=(), inputs="unit", steps=5, jit=False))
+    result = run(Settings(samples=40, hidden=(), inputs="unit", steps=5, jit=False, audit=False))
     (finding,) = result.findings
     assert (finding.rule, finding.help, result.failed) == ("not-jitted", "leave --no-jit out", False)
     assert finding.message.startswith("`step` is not jitted: it takes ")
@@ -198,9 +198,9 @@ def test_train_says_what_float64_costs(monkeypatch, capsys):
     with pytest.raises(SystemExit) as left:
         cli.main()
     assert (left.value.code or 0) == 0
-    *_, said, help = capsys.readouterr().out.splitlines()
-    assert said.startswith("warning: `step` computes in float64 though its data is float32: the data is widened. A step takes ")
-    assert help == "help: leave --x64 out"
+    told = " ".join(capsys.readouterr().out.split())
+    assert " warning: `step` computes in float64 though its data is float32: the data is widened. A step takes " in told
+    assert " help: leave --x64 out " in told
 
 
 def test_train_names_the_callback_of_a_model(tmp_path):
@@ -221,7 +221,6 @@ def test_train_names_the_callback_of_a_model(tmp_path):
         )
     )
     result = run(Settings(model=str(tmp_path / "mine.py"), samples=40, steps=20))
-    (finding,) = result.findings
-    assert finding.rule == "host-transfer"
+    (finding,) = [finding for finding in result.findings if finding.rule == "host-transfer"]
     assert "`jax.debug.callback(lambda value: None, params[0, 0])` at " in finding.message
     assert "mine.py:10 takes " in finding.message

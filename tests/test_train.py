@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from nandetect import cli, model_file
+from nandetect.audience import Audience
 from nandetect.data import Part
 from nandetect.errors import UsageError
 from nandetect.train import OPTIMIZERS, Settings, run
@@ -43,8 +44,8 @@ def line_of(text: str) -> int:
 
 
 def faults(result):
-    """What a run found that is a fault: how the weights were drawn is a warning."""
-    return tuple(finding for finding in result.findings if finding.severity == "error")
+    """What a run found that was not finite; how the weights were drawn and the inputs scaled is told beside it."""
+    return tuple(finding for finding in result.findings if finding.rule == "non-finite")
 
 
 def found(**settings):
@@ -107,11 +108,12 @@ def test_where_jaxs_own_check_is_on_the_report_takes_its_place(flag):
 
 
 def test_an_interrupted_run_tells_what_was_done():
-    def interrupt(snapshot):
-        if snapshot.step > 0:
-            raise KeyboardInterrupt
+    class Impatient(Audience):
+        def notice(self, snapshot):
+            if snapshot.step > 0:
+                raise KeyboardInterrupt
 
-    result = run(Settings(hidden=(), time_limit=60.0), interrupt)
+    result = run(Settings(hidden=(), time_limit=60.0), Impatient())
     assert (result.stopped, faults(result)) == ("interrupted", ())
     assert result.steps > 1
     assert 0 < result.held_out_accuracy < 1
@@ -294,6 +296,6 @@ def test_it_trains_outside_the_checkout_with_the_model_inside_the_package(monkey
     code = "from nandetect.cli import main; main()"
     arguments = ["train", "--loss", "xlogy", "--debug-nans", "--no-audit", "--json", "-"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=300)
-    finding = json.loads(done.stdout)["findings"][-1]
+    (finding,) = [one for one in json.loads(done.stdout)["findings"] if one["rule"] == "non-finite"]
     source = finding["event"]["source"]
     assert (source["file"], source["line"]) == (str(tmp_path / "nandetect/_models/mlp.py"), line_of("jnp.sum(xlogy(labels, probs)"))

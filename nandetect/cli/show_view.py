@@ -35,6 +35,8 @@ def show(run: Run) -> None:
             console.print(line, soft_wrap=True)
         else:
             console.file.write(line.plain + "\n")
+    if run.findings:
+        console.file.write("\n")
     exploded = explosion.explosion(run.history, run.findings) if explosion.exploded(run.findings) else None
     if exploded:
         explosion_report.show(exploded, console)

@@ -93,7 +93,7 @@ def _run(ready: Ready, settings: Settings, audience: Audience | None, watched: b
         stopped, report = "non-finite", dataclasses.replace(error.report, label=f"loss {ready.loss} · {ready.dtype}", called_at=None)
         ledger.settle(after_report=True)
     result = _result(ready, params, ledger, stopped, report, known)
-    done = stopped == "finished" and not result.failed
+    done = stopped == "finished" and all(finding.rule != "non-finite" for finding in result.findings)
     slow = pace.findings(settings, ready, params, state) if done else ()
     cost = toll.quietly(ready, settings, ledger) if done and toll.is_due(ready, ledger, start) else None
     return dataclasses.replace(result, toll=cost, findings=(*start, *result.findings, *slow))

@@ -33,7 +33,8 @@ def make_step(apply: Callable[..., Any], loss: Callable[..., Any], optimizer: Op
     """The step over a mini-batch: loss, gradient, update.
 
     Its metrics are the loss, the number of samples that were right and the gradient's norm; with `full` (static; True or False) the loss,
-    and a row of vitals, a full measure of them or a light one, after the loss and that number. `before` are the parameters that the step before began with; they are read by a full measure only.
+    and a row of vitals, a full measure of them or a light one, after the loss and that number. `before` are the parameters that the step
+    before began with; they are read by a full measure only.
     """
 
     def step(params: Any, state: Any, inputs: Any, labels: Any, before: Any = None, full: bool | None = None) -> Stepped:
