@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental import checkify
-from measure import ratios, seconds, spread
+from measure import ratios, seconds, settle_allocator, spread
 from transformer import forward_failure
 
 import nandetect as nd
@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(KINDS), action="append")
     parser.add_argument("--tool", choices=TOOLS, action="append", help="beside plain and plain again; all where none is named")
     options = parser.parse_args()
+    settle_allocator()
     for name in options.only or KINDS:
         kind = KINDS[name]()
         tools, cost = trainers(kind)

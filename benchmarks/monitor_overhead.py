@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from measure import ratios, spread
+from measure import ratios, settle_allocator, spread
 
 import nandetect as nd
 from nandetect import model_file
@@ -106,6 +106,7 @@ def main() -> None:
         train(steps)
         return clock() - began
 
+    settle_allocator()
     for name in options.only or KINDS:
         tools = loops(*KINDS[name])
         for train in tools.values():

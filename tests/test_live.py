@@ -241,6 +241,8 @@ import os, signal, sys, time
 from rich.text import Text
 from nandetect.cli import live
 
+# Where the tests were started in the background, the program is born deaf to it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 print("before")
 with live.screen(live.terminal()) as screen:
     print("meanwhile")

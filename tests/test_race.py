@@ -407,8 +407,12 @@ def test_without_matplotlib_a_plot_is_refused_before_the_race(monkeypatch, tmp_p
 
 
 def test_a_race_of_a_thing_against_itself_has_no_winner():
-    result = run(Settings(entrants=("mlp", "mlp"), seeds=6, time_limit=2.0))
-    assert result.winner is None
+    def race():
+        return run(Settings(entrants=("mlp", "mlp"), seeds=6, time_limit=2.0))
+
+    result = race()
+    # The test of significance is wrong in one race of twenty, and on a busy machine the clock's noise may go along with it; not twice.
+    assert result.winner is None or race().winner is None
     assert [one.target.epoch for one in result.standings[0].runs] == [one.target.epoch for one in result.standings[1].runs]
 
 
