@@ -19,7 +19,8 @@ from nandetect import cli, model_file
 from nandetect.audience import Audience
 from nandetect.data import Part
 from nandetect.errors import UsageError
-from nandetect.train import OPTIMIZERS, Settings, run
+from nandetect.history import History
+from nandetect.train import OPTIMIZERS, Settings, ledger, run
 from nandetect.train.prepare import batches, prepare
 from nandetect.train.step import accuracy, global_norm
 
@@ -117,6 +118,13 @@ def test_an_interrupted_run_tells_what_was_done():
     assert (result.stopped, faults(result)) == ("interrupted", ())
     assert result.steps > 1
     assert 0 < result.held_out_accuracy < 1
+
+
+@pytest.mark.parametrize(("nonfinite", "told"), [(0.0, "0.0"), (1.0, "nan")])
+def test_a_gradient_too_small_to_be_measured_is_0_and_one_that_is_not_finite_is_not(nonfinite, told):
+    layers = {"gradient_nonfinite": np.array([[0.0, nonfinite]], np.float32)}
+    part = History(steps=np.arange(1), series={"gradient": np.array([np.nan], np.float32)}, layers=layers)
+    assert str(ledger._norm(part, 0)) == told
 
 
 def test_a_time_limit_ends_a_run():

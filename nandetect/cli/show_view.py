@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +85,9 @@ def _stands(run: Run) -> list[str]:
     history = run.history
     if not len(history):
         return ["no point of it has been written yet"]
-    told = [f"{name} {number(float(history.series[name][-1]))}" for name in ("loss", "accuracy", "gradient") if name in history.series]
+    latest = {name: float(history.series[name][-1]) for name in ("loss", "accuracy", "gradient") if name in history.series}
+    # NaN stands for what was not measured.
+    told = [f"{name} {number(value)}" for name, value in latest.items() if not math.isnan(value)]
     return [f"step {int(history.steps[-1]):,}: {', '.join(told)}"] if told else []
 
 

@@ -142,4 +142,4 @@ def progress(settings: Settings, now: Snapshot | None, elapsed: float) -> Progre
 def line(now: Snapshot) -> str:
     """A run at one step, in one line."""
     rate = f"  {now.steps_per_second:,.0f} steps/s" if now.steps_per_second else ""
-    return f"step {now.step}  loss {now.loss:.4g}  accuracy {now.accuracy:.1%}{rate}  gradient {now.gradient_norm:.3g}"
+    return f"step {now.step}  loss {now.loss + 0.0:.4g}  accuracy {now.accuracy:.1%}{rate}  gradient {now.gradient_norm:.3g}"

@@ -53,7 +53,7 @@ def summary(result: Result) -> list[str]:
         + (f"; compiling and the first step took {result.compile_seconds:.1f} s more" if result.compile_seconds is not None else "")
     ]
     if result.loss is not None:
-        lines.append(f"loss {result.loss:.4g}  gradient {result.gradient_norm:.3g}  ({result.loss_name} loss, {result.dtype})")
+        lines.append(f"loss {result.loss + 0.0:.4g}  gradient {result.gradient_norm:.3g}  ({result.loss_name} loss, {result.dtype})")
     if result.accuracy is not None:
         train, held_out = f"{result.train_samples:,} training samples", f"{result.held_out_samples:,} held out"
         lines.append(f"accuracy {result.accuracy:.1%} on {train}, {result.held_out_accuracy:.1%} on {held_out}")

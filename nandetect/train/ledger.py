@@ -111,7 +111,14 @@ class Ledger:
                     epoch=(step + 1) / self._steps_per_epoch,
                     loss=float(part.series["loss"][at]),
                     accuracy=int(part.series["correct"][at]) / self._batch_size,
-                    gradient_norm=float(part.series["gradient"][at]),
+                    gradient_norm=_norm(part, int(at)),
                     steps_per_second=self.steps_per_second,
                 )
         return None
+
+
+def _norm(part: History, at: int) -> float:
+    """The gradient's norm at a point: 0 where it was too small to be measured, NaN where the gradient was not finite."""
+    norm = float(part.series["gradient"][at])
+    is_broken = bool((np.nan_to_num(part.layers["gradient_nonfinite"][at]) > 0).any())
+    return norm if is_broken or np.isfinite(norm) else 0.0
