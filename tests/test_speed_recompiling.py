@@ -145,9 +145,14 @@ def test_an_argument_that_cannot_be_read_stops_nothing():
     assert [finding.rule for finding in step.findings()] == ["recompiling"]
 
 
+# With JAX 0.7, Python crashes when it ends if a function that equinox has jitted is gone by then; also without nandetect.
+KEPT = []
+
+
 def test_the_filtered_jit_of_equinox():
     eqx = pytest.importorskip("equinox")
-    step = nd.guard(eqx.filter_jit(lambda x, rate: x * rate))
+    KEPT.append(eqx.filter_jit(lambda x, rate: x * rate))
+    step = nd.guard(KEPT[0])
     for number in range(6):
         step(jnp.ones(3), number + 0.5)
     (finding,) = step.findings()
