@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.experimental
@@ -24,6 +25,25 @@ def runs_kept_aside(tmp_path_factory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+_KEPT: list[Any] = []
+
+
+@pytest.fixture
+def equinox(monkeypatch) -> Any:
+    """equinox, whose jitted functions live on: with JAX before 0.7.2 one that is gone at the end crashes Python, nandetect or not."""
+    module = pytest.importorskip("equinox")
+    jit = module.filter_jit
+
+    def kept(*function: Any, **settings: Any) -> Any:
+        if not function:
+            return lambda function: kept(function, **settings)
+        _KEPT.append(jit(*function, **settings))
+        return _KEPT[-1]
+
+    monkeypatch.setattr(module, "filter_jit", kept)
+    return module
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_locate_frameworks import equinox
 
 import nandetect as nd
 
@@ -52,8 +51,8 @@ def test_nnx_changes_its_model_in_place():
     assert (report.step, report.origin.primitive, report.origin.phase) == (FAULT, "div", "backward")
 
 
-def test_equinox_filter_jit_that_donates_everything():
-    eqx, optax = equinox(), pytest.importorskip("optax")
+def test_equinox_filter_jit_that_donates_everything(equinox):
+    eqx, optax = equinox, pytest.importorskip("optax")
     optimizer = optax.adam(0.01)
 
     @eqx.filter_jit(donate="all-except-first")

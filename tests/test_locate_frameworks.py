@@ -7,13 +7,6 @@ import jax.numpy as jnp
 import pytest
 
 
-def equinox():
-    """equinox, where Python survives it: with JAX before 0.7.2 a local `filter_jit` alone aborts the interpreter at its exit."""
-    if jax.__version_info__ < (0, 7, 2):
-        pytest.skip("equinox's filter_jit with JAX before 0.7.2 aborts Python at exit, also without nandetect")
-    return pytest.importorskip("equinox")
-
-
 def test_linen_scope_is_the_path_of_the_module(find, xs):
     nn = pytest.importorskip("flax.linen")
 
@@ -71,8 +64,8 @@ def test_nnx_training_step_with_an_optimizer_as_argument(find, xs):
     assert find(step, model, optimizer, xs).origin.phase == "forward"
 
 
-def test_equinox_filter_jit_with_a_module_and_a_flag(find, xs):
-    eqx = equinox()
+def test_equinox_filter_jit_with_a_module_and_a_flag(find, xs, equinox):
+    eqx = equinox
 
     @eqx.filter_jit
     def f(model, x, flag):
@@ -82,8 +75,8 @@ def test_equinox_filter_jit_with_a_module_and_a_flag(find, xs):
     assert find(f, model, xs, True).origin.primitive == "log"
 
 
-def test_equinox_gradient_is_backward(find, xs):
-    eqx = equinox()
+def test_equinox_gradient_is_backward(find, xs, equinox):
+    eqx = equinox
 
     @eqx.filter_jit
     def step(model, x):

@@ -7,7 +7,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import nandetect as nd
 from nandetect import everywhere
@@ -145,14 +144,8 @@ def test_an_argument_that_cannot_be_read_stops_nothing():
     assert [finding.rule for finding in step.findings()] == ["recompiling"]
 
 
-# With JAX 0.7, Python crashes when it ends if a function that equinox has jitted is gone by then; also without nandetect.
-KEPT = []
-
-
-def test_the_filtered_jit_of_equinox():
-    eqx = pytest.importorskip("equinox")
-    KEPT.append(eqx.filter_jit(lambda x, rate: x * rate))
-    step = nd.guard(KEPT[0])
+def test_the_filtered_jit_of_equinox(equinox):
+    step = nd.guard(equinox.filter_jit(lambda x, rate: x * rate))
     for number in range(6):
         step(jnp.ones(3), number + 0.5)
     (finding,) = step.findings()
