@@ -95,9 +95,7 @@ def _measured(arrays: list[Any]) -> Health:
 
 def _look(x: Any) -> tuple[Any, Any, Any]:
     """The NaNs, the infinities and the largest finite magnitude of one array."""
-    # Eight-bit and four-bit floats lack half the operations; all of them fit into float32.
-    if not jnp.iscomplexobj(x) and x.dtype.itemsize < 4:
-        x = lax.convert_element_type(x, jnp.float32)
+    x = measure.widened(x)
     nan, finite = jnp.isnan(x), jnp.isfinite(x)
     largest = jnp.max(jnp.abs(x), initial=0, where=finite)
     return _count(nan), _count(~(nan | finite)), jnp.minimum(largest, LARGEST).astype(jnp.float32)

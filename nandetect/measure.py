@@ -19,6 +19,12 @@ def is_inexact(aval: Any) -> bool:
     return dtype is not None and bool(jnp.issubdtype(dtype, np.inexact))
 
 
+def widened(x: Any) -> Any:
+    """A floating or complex array in 32 bits at least: eight-bit and four-bit floats lack half the operations and promote to nothing."""
+    narrow = x.dtype.itemsize < 4
+    return jax.lax.convert_element_type(x, jnp.float32) if narrow else jnp.asarray(x)
+
+
 def host(value: Any) -> np.ndarray:
     """A value as a numpy array; on the CPU without a copy. Four-bit and other types that numpy cannot test are widened."""
     array = np.asarray(value)

@@ -29,7 +29,7 @@ def row(**given):
     return {name: None if number == np.float32(MISSING) else float(number) for name, number in zip((*WHOLE, *LAYERS), numbers, strict=True)}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "complex64"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float8_e4m3fn", "complex64"])
 def test_what_is_measured_is_what_numpy_measures(dtype):
     rng = np.random.default_rng(0)
     grad, param, update, before = (jnp.asarray(rng.normal(size=(6, 5)), dtype) for _ in range(4))

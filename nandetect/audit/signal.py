@@ -18,6 +18,7 @@ from jax import lax
 
 from nandetect import compat
 from nandetect.audit.reading import Key, Reading
+from nandetect.measure import widened
 
 # Beyond it the derivative of tanh is below 2e-4, and that of the logistic function below 7e-3.
 SATURATED = 5.0
@@ -82,7 +83,7 @@ def measure(
             return outs[0], (outs, told)
 
         grads, (outs, told) = jax.grad(value, has_aux=True)(zeros)
-        return outs, told, {key: jnp.sum(jnp.square(_wide(grad))) for key, grad in grads.items()}
+        return outs, told, {key: jnp.sum(jnp.square(widened(grad))) for key, grad in grads.items()}
 
     outs, told, backward = jax.jit(derived if differentiate else plain)(list(args))
     found = {
@@ -99,11 +100,7 @@ def measure(
 
 
 def _moment(x: Any) -> Any:
-    return jnp.mean(jnp.square(_wide(x)))
-
-
-def _wide(x: Any) -> Any:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.mean(jnp.square(widened(x)))
 
 
 def _walk(taps: _Taps, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], path: Key) -> list[Any]:

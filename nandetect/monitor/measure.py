@@ -17,6 +17,7 @@ from jax import lax
 
 from nandetect.errors import UsageError
 from nandetect.history import Leaf
+from nandetect.measure import widened
 from nandetect.monitor.vitals import LAYERS, LEAST, MISSING, WHOLE
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -176,16 +177,16 @@ def _update(update: Any, param: Any) -> dict[str, Any]:
 
 
 def _minus(one: Any, other: Any) -> Any:
-    return None if one is None or other is None else _wide(one) - _wide(other)
+    return None if one is None or other is None else widened(one) - widened(other)
 
 
 def _dot(one: Any, other: Any) -> Any:
     """The change of the loss along a step: of a complex leaf the real part of the product, as JAX defines the gradient."""
-    return None if one is None or other is None else jnp.sum(jnp.real(_wide(one) * _wide(other)))
+    return None if one is None or other is None else jnp.sum(jnp.real(widened(one) * widened(other)))
 
 
 def _square(leaf: Any) -> Any:
-    wide = _wide(leaf)
+    wide = widened(leaf)
     total = jnp.sum(jnp.square(jnp.real(wide)) + jnp.square(jnp.imag(wide)) if jnp.iscomplexobj(wide) else wide * wide)
     # In float32 only a square too large for it is infinite; a narrower number must itself have been.
     bad = jnp.isnan(total) if leaf.dtype.itemsize >= 4 else ~jnp.isfinite(total)
@@ -201,12 +202,7 @@ def _is_finite(real: Any) -> Any:
 
 
 def _magnitude(leaf: Any) -> Any:
-    return jnp.abs(_wide(leaf))
-
-
-def _wide(leaf: Any) -> Any:
-    """In float32 at least."""
-    return lax.convert_element_type(leaf, jnp.promote_types(leaf.dtype, jnp.float32)) if leaf.dtype.itemsize < 4 else jnp.asarray(leaf)
+    return jnp.abs(widened(leaf))
 
 
 def _share(mask: Any) -> Any:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nandetect.data import Part
+from nandetect.measure import widened
 from nandetect.monitor import measure
 from nandetect.monitor.measure import Given, together
 from nandetect.monitor.vitals import MISSING
@@ -64,7 +65,7 @@ def _vitals(full: bool, *trees: Any) -> jax.Array:
 
 def global_norm(grads: Any) -> jax.Array:
     """The length of the whole gradient, in float32 at least. A finite gradient's is finite: measuring must not be what overflows."""
-    leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in jax.tree.leaves(grads)]
+    leaves = [widened(leaf) for leaf in jax.tree.leaves(grads)]
     norm = jnp.sqrt(sum(jnp.sum(leaf * leaf) for leaf in leaves))
     return jnp.minimum(norm, jnp.finfo(norm.dtype).max)
 
