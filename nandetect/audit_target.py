@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from nandetect import model_file, target
 from nandetect.audit import Audit, audit
+from nandetect.audit.parameters import is_floating
 from nandetect.errors import UsageError
 from nandetect.train import Settings
 from nandetect.train.prepare import prepare
@@ -91,5 +91,4 @@ def _given(name: str, made: Any) -> Subject:
 
 
 def _has_arrays(thing: Any) -> bool:
-    leaves = jax.tree.leaves(thing)
-    return any(hasattr(leaf, "dtype") and hasattr(leaf, "shape") and jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
+    return any(map(is_floating, jax.tree.leaves(thing)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from nandetect.records import Finding, Report
+from typing import Any
+
+from nandetect.records import Finding, Report, Severity
 
 # The number of each rule, by which it is looked up; a rule's name and number never change.
 CODES = {
@@ -34,16 +36,24 @@ CODES = {
 }
 
 
+# A skipped step is no fault until so many came running, or so large a share of at least `SKIPS_ENOUGH` steps (DETECTORS 5.12).
+SKIPS_RUNNING, SKIPS_SHARE, SKIPS_ENOUGH = 3, 0.01, 100
+
+
+def finding(rule: str, severity: Severity, message: str, **fields: Any) -> Finding:
+    """A finding with the number of its rule."""
+    return Finding(rule=rule, code=CODES[rule], severity=severity, message=message, **fields)
+
+
 def non_finite(report: Report) -> Finding:
     """A located fault as a finding."""
     origin = report.origin
     made = f"`{origin.argument}` arrived as" if origin.argument else f"`{origin.primitive}` made"
     where = f" of step {report.step}" if report.step is not None else ""
-    return Finding(
-        rule="non-finite",
-        code=CODES["non-finite"],
-        severity="error",
-        message=f"{made} {origin.value} in the {origin.phase} pass{where}",
+    return finding(
+        "non-finite",
+        "error",
+        f"{made} {origin.value} in the {origin.phase} pass{where}",
         cause=origin.reason,
         step=report.step,
         report=report,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,3 +39,51 @@ class History:
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    @property
+    def point_bytes(self) -> int:
+        """The bytes of one point."""
+        return 8 + 4 * (len(self.series) + len(self.layers) * len(self.leaves))
+
+
+def take(history: History, points: np.ndarray | slice) -> History:
+    """The history at some of its points."""
+    return History(
+        leaves=history.leaves,
+        steps=history.steps[points],
+        series={name: array[points] for name, array in history.series.items()},
+        layers={name: array[points] for name, array in history.layers.items()},
+    )
+
+
+def join(pieces: Sequence[History], leaves: tuple[Leaf, ...] | None = None) -> History:
+    """Consecutive pieces of one run as one; NaN where a piece lacks what another has, and all layers where it has none of the leaves.
+
+    `leaves` left out are those of the last piece that has some.
+    """
+    if leaves is None:
+        leaves = next((piece.leaves for piece in reversed(pieces) if piece.leaves), ())
+    if len(pieces) == 1 and pieces[0].leaves == leaves != ():
+        return pieces[0]
+    if not pieces:
+        return History(leaves=leaves)
+    layers = [piece.layers if piece.leaves else {} for piece in pieces]
+    return History(
+        leaves=leaves,
+        steps=np.concatenate([piece.steps for piece in pieces]),
+        series=_joined([piece.series for piece in pieces], [(len(piece),) for piece in pieces]),
+        layers=_joined(layers, [(len(piece), len(leaves)) for piece in pieces]),
+    )
+
+
+def _joined(given: Sequence[Mapping[str, np.ndarray]], shapes: Sequence[tuple[int, ...]]) -> dict[str, np.ndarray]:
+    names = dict.fromkeys(name for one in given for name in one)
+    return {
+        name: np.concatenate(
+            [
+                np.asarray(one[name], np.float32) if name in one else np.full(shape, np.nan, np.float32)
+                for one, shape in zip(given, shapes, strict=True)
+            ]
+        )
+        for name in names
+    }

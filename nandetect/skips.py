@@ -14,12 +14,10 @@ import jax
 import numpy as np
 
 from nandetect import finite
+from nandetect.findings import SKIPS_ENOUGH, SKIPS_RUNNING, SKIPS_SHARE, finding
 from nandetect.recorder import Habits
 from nandetect.records import Finding, Report
 
-RUNNING = 3
-SHARE = 0.01
-_ENOUGH = 100
 # The fields of optax's ApplyIfFiniteState.
 _COUNTERS = ("notfinite_count", "total_notfinite")
 
@@ -53,23 +51,22 @@ class Skips:
 
     def finding(self, calls: int) -> Finding | None:
         """A finding, once, when they have become too many of `calls` steps."""
-        often = calls >= _ENOUGH and len(self.steps) > SHARE * calls
-        if self._told or not (often or self._longest > RUNNING):
+        often = calls >= SKIPS_ENOUGH and len(self.steps) > SKIPS_SHARE * calls
+        if self._told or not (often or self._longest > SKIPS_RUNNING):
             return None
         self._told = True
         running = f", {self._longest} of them running" if self._longest > 1 else ""
         made = ""
         if self._report is not None and (source := self._report.origin.source) is not None:
             made = f": `{self._report.origin.primitive}` at {source.file}:{source.line} made {self._report.origin.value}"
-        return Finding(
-            rule="skipped-steps",
-            code="ND012",
-            severity="warning",
-            message=f"{len(self.steps)} of {calls} steps changed nothing{running}, the first at step {self.steps[0]}{made}",
+        return finding(
+            "skipped-steps",
+            "warning",
+            f"{len(self.steps)} of {calls} steps changed nothing{running}, the first at step {self.steps[0]}{made}",
             cause="an update that was not finite was thrown away",
             step=self.steps[0],
             measured=len(self.steps) / max(calls, 1),
-            expected=SHARE,
+            expected=SKIPS_SHARE,
             help="a skipped step costs its time and teaches nothing; mend what makes it, or start with a lower loss scale",
             report=self._report,
         )

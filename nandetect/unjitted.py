@@ -7,7 +7,8 @@ import functools
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -122,12 +123,13 @@ def _watching_seconds() -> float:
     return (time.perf_counter() - began) / _TRIES
 
 
-class _not_working:
-    def __enter__(self) -> None:
-        self.before, working.now = working.now, False
-
-    def __exit__(self, *error: object) -> None:
-        working.now = self.before
+@contextmanager
+def _not_working() -> Iterator[None]:
+    before, working.now = working.now, False
+    try:
+        yield
+    finally:
+        working.now = before
 
 
 def _named(step: Sequence[Operation]) -> tuple[Frame | None, str | None]:

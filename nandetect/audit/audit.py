@@ -55,16 +55,15 @@ def audit(
     if apply is None and inputs is not None:
         if not callable(params):
             raise UsageError("audit_init was given inputs and no apply(params, inputs) to put them through")
-        apply = lambda model, x: model(x)  # noqa: E731
+        apply = _called
     if apply is not None and inputs is None and loss is None:
         raise UsageError("audit_init was given apply and no inputs: give a batch of them, or leave both out")
     run = _traced(lambda params: apply(params, inputs), given, "apply", inputs) if apply is not None and inputs is not None else None
     lossy = _traced(loss, given, "loss", None) if loss is not None else None
-    program = run or lossy
+    program, measured = run or lossy, lossy or run
     found = kernels(given.all, program.reading if program else None)
     verdicts = agreed([_verdict(kernel) for kernel in found])
-    signals, value, unseen = _measured(lossy or run, given) if program else ({}, None, "")
-    measured = (lossy or run).reading if program else None  # pyright: ignore[reportOptionalMemberAccess]
+    signals, value, unseen = _measured(measured, given) if measured else ({}, None, "")
 
     told: list[Finding] = []
     for kernel, verdict in zip(found, verdicts, strict=True):
@@ -73,14 +72,14 @@ def audit(
     classes = run.classes if run else None
     chance = math.log(classes) if classes and lossy and lossy.reading.has_logarithm else None
     if measured:
-        told += batch.of_inputs(measured, signals, paths)
+        told += batch.of_inputs(measured.reading, signals, paths)
         if chance and value is not None and classes:
             told += batch.of_loss(value, classes, run.batch if run else 1, told)
-        told += batch.of_units(measured, signals, paths, told)
-        told += batch.of_travel(measured, signals, paths, told)
+        told += batch.of_units(measured.reading, signals, paths, told)
+        told += batch.of_travel(measured.reading, signals, paths, told)
     if any(one.rule == "inputs-unscaled" for one in told):
         told = [telling.with_inputs_first(one) for one in told]
-    rows = _by_leaf(measured, signals)
+    rows = _by_leaf(measured.reading, signals) if measured else {}
     return Audit(
         layers=tuple(_layer(kernel, verdict, rows.get(kernel.parameter.number)) for kernel, verdict in zip(found, verdicts, strict=True)),
         findings=tuple(telling.folded(told)),
@@ -91,6 +90,10 @@ def audit(
     )
 
 
+def _called(model: Any, inputs: Any) -> Any:
+    return model(inputs)
+
+
 @dataclass(frozen=True, slots=True)
 class _Program:
     """A traced function of the parameters: `classes` is the last axis of the one array that it returns, `batch` the product of the
@@ -98,7 +101,6 @@ class _Program:
 
     jaxpr: Any
     consts: list[Any]
-    inputs: list[Any]
     reading: Reading
     classes: int | None
     batch: int
@@ -124,7 +126,7 @@ def _traced(function: Callable[[Any], Any], given: Parameters, name: str, inputs
     seen = reading.read(jaxpr, consts, range(len(given.all)), constants_are_data=True)
     whole = [one.shape for one in shapes if len(one.shape) > 1]
     classes = whole[0][-1] if len(whole) == 1 and whole[0][-1] > 1 else None
-    return _Program(jaxpr, consts, [], seen, classes, math.prod(whole[0][:-1]) if whole else 1)
+    return _Program(jaxpr, consts, seen, classes, math.prod(whole[0][:-1]) if whole else 1)
 
 
 def _verdict(kernel: Kernel) -> Verdict | None:
@@ -134,13 +136,11 @@ def _verdict(kernel: Kernel) -> Verdict | None:
     gain = kernel.pattern.gain
     if gain is not None and _GAINS[0] <= gain * abs(kernel.sites[0].factor if kernel.sites else 1.0) <= _GAINS[1]:
         return None
-    fans = kernel.fans
-    return judge(scaled(kernel), fans, kernel.around)
+    return judge(scaled(kernel), kernel.fans, kernel.around)
 
 
-def _measured(program: _Program | None, given: Parameters) -> tuple[dict[Key, Signal], float | None, str]:
+def _measured(program: _Program, given: Parameters) -> tuple[dict[Key, Signal], float | None, str]:
     """The signals, the loss, and why there are none where the program cannot be run with taps in it: the kernels are judged anyway."""
-    assert program is not None
     is_loss = program.classes is None and not program.jaxpr.outvars[0].aval.shape
     try:
         outs, signals = signal.measure(program.jaxpr, program.consts, given.leaves(), program.reading, is_loss)
@@ -150,12 +150,11 @@ def _measured(program: _Program | None, given: Parameters) -> tuple[dict[Key, Si
     return signals, float(np.asarray(outs[0])) if is_loss else None, ""
 
 
-def _by_leaf(program: Reading | None, signals: dict[Key, Signal]) -> dict[int, Signal]:
+def _by_leaf(reading: Reading, signals: dict[Key, Signal]) -> dict[int, Signal]:
     """The signal at the first site of each parameter."""
     rows: dict[int, Signal] = {}
     for key, one in signals.items():
-        assert program is not None
-        rows.setdefault(program.sites[key].leaf, one)
+        rows.setdefault(reading.sites[key].leaf, one)
     return rows
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from nandetect.audit.kernels import chain
 from nandetect.audit.reading import Key, Reading
 from nandetect.audit.signal import Signal
-from nandetect.audit.telling import finding
+from nandetect.findings import finding
 from nandetect.records import Finding
 
 # Mean squares of inputs between these are taken for scaled: 0..1 gives some 0.1 to 0.5, standardised ones 1, and a heavy tail a few.
@@ -52,8 +52,8 @@ def of_loss(loss: float, classes: int, batch: int, before: Sequence[Finding]) ->
     """The loss at the start beside that of guessing, ln C."""
     chance = math.log(classes)
     because = next((one.cause for one in before if one.severity != "note"), "")
+    message = f"the loss is {loss:.3g} before the first step, where guessing among {classes} classes costs ln {classes} = {chance:.3g}"
     if not math.isfinite(loss):
-        message = f"the loss is {loss} before the first step, where guessing among {classes} classes costs ln {classes} = {chance:.3g}"
         yield finding("loss-at-start", "error", message, cause=because or "a loss that overflows", measured=loss, expected=chance)
         return
     ratio = loss / chance
@@ -72,7 +72,7 @@ def of_loss(loss: float, classes: int, batch: int, before: Sequence[Finding]) ->
     yield finding(
         "loss-at-start",
         severity,
-        f"the loss is {loss:.3g} before the first step, where guessing among {classes} classes costs ln {classes} = {chance:.3g}",
+        message,
         cause=cause,
         measured=loss,
         expected=chance,

@@ -40,7 +40,10 @@ _LECUN = "jax.random.normal(key, (m, n)) * jnp.sqrt(1 / m)"
 _GLOROT = "jax.random.normal(key, (m, n)) * jnp.sqrt(2 / (m + n))"
 _UNIFORM: frozenset[Form] = frozenset({"uniform"})
 _TRUNCATED: frozenset[Form] = frozenset({"truncated"})
-_NOT_SQUARE = lambda f: f.fan_in != f.fan_out  # noqa: E731
+
+
+def _not_square(f: Fans) -> bool:
+    return f.fan_in != f.fan_out
 
 
 def _spatial(f: Fans) -> bool:
@@ -110,7 +113,7 @@ MISTAKES = (
         variance=lambda f: 2 / f.fan_out,
         wrote="jax.random.normal(key, (n, m)).T * jnp.sqrt(2 / n)",
         meant=_HE,
-        applies=_NOT_SQUARE,
+        applies=_not_square,
     ),
     Mistake(
         cause="fan-out for fan-in, or swapped axes",
@@ -119,7 +122,7 @@ MISTAKES = (
         wrote="jax.random.normal(key, (n, m)).T * jnp.sqrt(1 / n)",
         meant=_LECUN,
         wants="LeCun",
-        applies=_NOT_SQUARE,
+        applies=_not_square,
     ),
     Mistake(
         cause="swapped axes",

@@ -18,6 +18,11 @@ _VECTORS = re.compile(r"^(b|bias\w*|b_?\d+|beta|gamma|scale\w*|offset|shift|mean
 _EMBEDDINGS = re.compile(r"(^|[._\[\]'])(\w*embed\w*|emb|wte|wpe|pos\w*|tokens?|codebook|lookup|cls_?token)($|[._\[\]'])", re.IGNORECASE)
 
 
+def is_floating(leaf: Any) -> bool:
+    """Whether a leaf is an array that may be a parameter."""
+    return hasattr(leaf, "dtype") and hasattr(leaf, "shape") and bool(jnp.issubdtype(leaf.dtype, jnp.floating))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
     """One floating array of the parameters. `number` counts the floating leaves in pytree order; `owned` says that an object's attribute
@@ -79,10 +84,7 @@ def of(params: Any) -> Parameters:
     """Every floating array in a pytree. Raises `UsageError` where there is none."""
     flat, tree = jax.tree_util.tree_flatten_with_path(params)
     leaves = [leaf for _, leaf in flat]
-    found = []
-    for at, (path, leaf) in enumerate(flat):
-        if hasattr(leaf, "dtype") and hasattr(leaf, "shape") and jnp.issubdtype(leaf.dtype, jnp.floating):
-            found.append((at, path, leaf))
+    found = [(at, path, leaf) for at, (path, leaf) in enumerate(flat) if is_floating(leaf)]
     if not found:
         raise UsageError(f"audit_init wants parameters, a pytree with floating arrays in it; {type(params).__name__} has none")
     places = [at for at, _, _ in found]

@@ -11,19 +11,14 @@ from nandetect.audit.kernels import Kernel, scaled
 from nandetect.audit.mistakes import Mistake
 from nandetect.audit.scale import Verdict
 from nandetect.audit.schemes import Fans
-from nandetect.findings import CODES
-from nandetect.records import Finding, Severity
+from nandetect.findings import finding
+from nandetect.records import Finding
 
 # The share of weights below the smallest normal number of a 16-bit dtype from which they are said to have sunk there.
 SUNK = 0.1
 # How a library draws where nobody says otherwise: harmless in a shallow net, and not the person's own choice.
 _DEFAULTS = {"LeCun": ("truncated", "kernel"), "haiku's default": ("truncated", "w"), "torch's default": ("uniform", "weight")}
 _RECTIFIERS = {"relu": "ReLU", "leaky_relu": "leaky ReLU"}
-
-
-def finding(rule: str, severity: Severity, message: str, **fields: object) -> Finding:
-    """A finding with the number of its rule."""
-    return Finding(rule=rule, code=CODES[rule], severity=severity, message=message, **fields)  # pyright: ignore[reportArgumentType]
 
 
 def of_pattern(kernel: Kernel, kernels: Sequence[Kernel]) -> Iterator[Finding]:

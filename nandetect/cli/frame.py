@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nandetect.render import plot
+from nandetect.render import page, plot
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -162,7 +162,7 @@ def _map(history: History, rows: int, width: int, braille: bool) -> list[Text]:
 def _row(drawn: Map, at: int, braille: bool) -> Text:
     from rich.text import Text
 
-    line = Text(f"{_end_of(drawn.names[at], _NAME):>{_NAME}} ")
+    line = Text(f"{page.end_of(drawn.names[at], _NAME):>{_NAME}} ")
     for colour, levels in itertools.groupby(drawn.levels[at], _colour):
         line.append("".join(plot.shade(level, braille) for level in levels), colour)
     line.append(f"{number(drawn.latest[at]):>{_LATEST + 1}}", "dim")
@@ -195,11 +195,6 @@ def _findings(findings: Sequence[Finding], width: int, most: int) -> list[Text]:
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
-
-
-def _end_of(name: str, width: int) -> str:
-    """A path is told apart by its end."""
-    return name if len(name) <= width else "…" + name[1 - width :]
 
 
 def number(value: float) -> str:

@@ -11,7 +11,6 @@ from nandetect.render import curves
 from nandetect.render.page import wrap
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.text import Text
 
     from nandetect.race.result import Result
@@ -37,22 +36,13 @@ def show(result: Result, to_stderr: bool) -> None:
     from nandetect.render import terminal
 
     console = Console(stderr=to_stderr)
-    width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
-    for line in lines(result, width, curves.can_draw_braille(console.encoding)):
-        _write(line, console)
+    for line in lines(result, terminal.width(console), curves.can_draw_braille(console.encoding)):
+        terminal.write(line, console)
     for finding in result.findings:
         console.file.write(f"\n{finding.severity}: {finding.message}\n")
         if finding.report:
             terminal.show(finding.report, console)
     console.file.flush()
-
-
-def _write(line: Text, console: Console) -> None:
-    """Coloured on a terminal that wants it; else plain, whatever width the console believes in."""
-    if console.is_terminal and not console.no_color:
-        console.print(line, soft_wrap=True)
-    else:
-        console.file.write(line.plain + "\n")
 
 
 def lines(result: Result, width: int = _WIDTH, braille: bool = True) -> Iterator[Text]:

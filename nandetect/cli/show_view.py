@@ -27,15 +27,12 @@ def show(run: Run) -> None:
 
     from nandetect.monitor import explosion
     from nandetect.render import explosion as explosion_report
+    from nandetect.render import terminal
     from nandetect.render.curves import can_draw_braille
 
     console = Console()
-    width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
-    for line in lines(run, width, can_draw_braille(console.encoding)):
-        if console.is_terminal and not console.no_color:
-            console.print(line, soft_wrap=True)
-        else:
-            console.file.write(line.plain + "\n")
+    for line in lines(run, terminal.width(console), can_draw_braille(console.encoding)):
+        terminal.write(line, console)
     if run.findings:
         console.file.write("\n")
     exploded = explosion.explosion(run.history, run.findings) if explosion.exploded(run.findings) else None

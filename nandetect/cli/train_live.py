@@ -105,11 +105,11 @@ class Picture(Audience):
         )
 
     def _history(self) -> History:
-        from nandetect.logbook import join, thin
+        from nandetect.history import join
+        from nandetect.logbook import thin
 
         pieces = list(self._pieces)
-        leaves = next((piece.leaves for piece in reversed(pieces) if piece.leaves), ())
-        whole = join(pieces, leaves)
+        whole = join(pieces)
         if len(whole) > 2 * _POINTS:
             whole = thin(whole, _POINTS)
         self._pieces[: len(pieces)] = [whole] if len(whole) else []

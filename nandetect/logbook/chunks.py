@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nandetect.history import History, Leaf
-from nandetect.logbook.packing import Packed, join, pack, take, unpack
+from nandetect.history import History, Leaf, join, take
+from nandetect.logbook.packing import Packed, pack, unpack
 from nandetect.logbook.thinning import sparsest, thin
 
 # Bytes of rows; the file is a little larger, and what is being written lies beside it for a while.
@@ -61,8 +61,7 @@ class Chunks:
             self._merge(connection, sparsest([(row.first, row.last) for row in self.full], self.full[-1].last), points)
 
     def _points(self, piece: History) -> int:
-        a_point = 8 + 4 * (len(piece.series) + len(piece.layers) * len(self.leaves))
-        return max(min(_POINTS, self.budget // _SHARE // a_point), 2)
+        return max(min(_POINTS, self.budget // _SHARE // piece.point_bytes), 2)
 
     def _merge(self, connection: sqlite3.Connection, at: int, points: int) -> None:
         """Make one row of two."""

@@ -1,10 +1,9 @@
-"""Pieces of a history: joined, cut, and as the bytes that the file holds."""
+"""Pieces of a history as the bytes that the file holds."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -69,38 +68,3 @@ def unpack(packed: Packed, leaves: tuple[Leaf, ...]) -> History:
         series={name: next_array() for name in json.loads(packed.series)},
         layers={name: next_array(packed.width) for name in json.loads(packed.layers)},
     )
-
-
-def join(pieces: Sequence[History], leaves: tuple[Leaf, ...]) -> History:
-    """The pieces as one; NaN where a piece lacks what another has, and all layers where it has no leaves."""
-    if not pieces:
-        return History(leaves=leaves)
-    return History(
-        leaves=leaves,
-        steps=np.concatenate([piece.steps for piece in pieces]),
-        series=_joined([piece.series for piece in pieces], [(len(piece),) for piece in pieces]),
-        layers=_joined([piece.layers if piece.leaves else {} for piece in pieces], [(len(piece), len(leaves)) for piece in pieces]),
-    )
-
-
-def take(history: History, points: np.ndarray | slice) -> History:
-    """The history at some of its points."""
-    return History(
-        leaves=history.leaves,
-        steps=history.steps[points],
-        series={name: array[points] for name, array in history.series.items()},
-        layers={name: array[points] for name, array in history.layers.items()},
-    )
-
-
-def _joined(given: Sequence[Mapping[str, np.ndarray]], shapes: Sequence[tuple[int, ...]]) -> dict[str, np.ndarray]:
-    names = dict.fromkeys(name for one in given for name in one)
-    return {
-        name: np.concatenate(
-            [
-                np.asarray(one[name], np.float32) if name in one else np.full(shape, np.nan, np.float32)
-                for one, shape in zip(given, shapes, strict=True)
-            ]
-        )
-        for name in names
-    }

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nandetect.history import History
-from nandetect.logbook.packing import take
+from nandetect.history import History, take
 
 # A span of steps is told by its highest and its lowest loss, its largest gradient, and the point of which most was measured.
 _A_BUCKET = 4

@@ -18,10 +18,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nandetect.history import History, Leaf
+from nandetect.history import History, Leaf, join
 from nandetect.logbook import store
 from nandetect.logbook.chunks import BUDGET, Chunks
-from nandetect.logbook.packing import join
 from nandetect.logbook.process import this_process
 from nandetect.logbook.reader import SUFFIX
 from nandetect.logbook.shelf import name_of
@@ -180,9 +179,9 @@ class Logbook:
         return True
 
     def _bounded(self, waiting: list[History]) -> list[History]:
-        a_point = 4 * (len(waiting[-1].series) + len(waiting[-1].layers) * len(self._leaves)) + 8 if waiting else 0
-        points = sum(map(len, waiting))
-        return waiting if points * a_point <= _MOST_BYTES else [thin(join(waiting, self._leaves), points // 2)]
+        if sum(len(piece) * piece.point_bytes for piece in waiting) <= _MOST_BYTES:
+            return waiting
+        return [thin(join(waiting, self._leaves), sum(map(len, waiting)) // 2)]
 
     def _fail(self, message: str) -> None:
         if not self._failed:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from nandetect.history import History, Leaf
+from nandetect.history import History, Leaf, join, take
 from nandetect.monitor.vitals import LAYERS, MISSING, TOTALS, WHOLE
 
 # The most that a history may take, and the points at its beginning that are always kept.
@@ -34,30 +34,6 @@ def _total(norms: np.ndarray) -> np.ndarray:
     return np.where(measured.any(axis=1), total, np.nan).astype(np.float32)
 
 
-def joined(parts: Sequence[History]) -> History:
-    """Consecutive parts of one run as one history; what a part does not have is NaN there."""
-    if len(parts) == 1:
-        return parts[0]
-    leaves = next((part.leaves for part in reversed(parts) if part.leaves), ())
-    names = dict.fromkeys(name for part in parts for name in part.series)
-    series = {name: np.concatenate([part.series.get(name, _nothing(len(part))) for part in parts]) for name in names}
-    layers = {
-        name: np.concatenate([part.layers[name] if part.leaves else _nothing(len(part), len(leaves)) for part in parts]) for name in LAYERS
-    }
-    return History(leaves=leaves, steps=np.concatenate([part.steps for part in parts]), series=series, layers=layers)
-
-
-def _nothing(*shape: int) -> np.ndarray:
-    return np.full(shape, np.nan, np.float32)
-
-
-def at(history: History, points: np.ndarray) -> History:
-    """Some points of a history."""
-    series = {name: column[points] for name, column in history.series.items()}
-    layers = {name: column[points] for name, column in history.layers.items()}
-    return History(leaves=history.leaves, steps=history.steps[points], series=series, layers=layers)
-
-
 def thinned(history: History) -> History:
     """The later half of a history as it is, and of the earlier half the points that say most.
 
@@ -66,7 +42,7 @@ def thinned(history: History) -> History:
     """
     middle = len(history) // 2
     keep = set(range(min(_FIRST, middle))) | set(range(middle, len(history)))
-    bad, full = _is_bad(history), np.asarray(~np.isnan(history.layers["weight"]).all(axis=1))
+    bad, full = _is_bad(history), np.asarray(~np.isnan(_layer(history, "weight")).all(axis=1))
     curves = [history.series[name] for name in ("gradient", "loss") if name in history.series]
     for start in range(_FIRST, middle, _BUCKET):
         rows = np.arange(start, min(start + _BUCKET, middle))
@@ -76,13 +52,17 @@ def thinned(history: History) -> History:
             known = rows[np.isfinite(curve[rows])]
             if len(known):
                 keep.update((int(known[curve[known].argmin()]), int(known[curve[known].argmax()])))
-    return at(history, np.array(sorted(keep), np.int64))
+    return take(history, np.array(sorted(keep), np.int64))
 
 
 def _is_bad(history: History) -> np.ndarray:
-    layers = history.layers
-    bad = np.asarray(((layers["gradient_nonfinite"] > 0) | (layers["weight_nonfinite"] > 0)).any(axis=1))
+    bad = np.asarray(((_layer(history, "gradient_nonfinite") > 0) | (_layer(history, "weight_nonfinite") > 0)).any(axis=1))
     return bad | np.isinf(history.series["loss"]) if "loss" in history.series else bad
+
+
+def _layer(history: History, name: str) -> np.ndarray:
+    """A column of all leaves; of none where only metrics were given."""
+    return history.layers.get(name, np.zeros((len(history), 0), np.float32))
 
 
 class Points:
@@ -96,13 +76,12 @@ class Points:
         """Add what was read."""
         self._parts.append(part)
         points = sum(map(len, self._parts))
-        each = 4 * (len(part.leaves) * len(LAYERS) + len(part.series)) + 8
-        if points > max(self._most_bytes // each, 4 * _FIRST):
-            self._parts = [thinned(joined(self._parts))]
+        if points > max(self._most_bytes // part.point_bytes, 4 * _FIRST):
+            self._parts = [thinned(join(self._parts))]
 
     def history(self) -> History:
         """All of it."""
         if not self._parts:
             return History(layers={name: np.zeros((0, 0), np.float32) for name in LAYERS})
-        self._parts = [joined(self._parts)]
+        self._parts = [join(self._parts)]
         return self._parts[0]

@@ -127,11 +127,10 @@ def _faults(racing: Sequence[Entrant], lanes: Sequence[Sequence[Lane]]) -> list[
         assert fault is not None
         report = locate(failed[0].ready.step, *fault.arguments)
         if report is None:
-            told = Finding(
-                rule="non-finite",
-                code="ND001",
-                severity="error",
-                message=f"a result was not finite at step {fault.step}; run again, the same step was sound",
+            told = findings.finding(
+                "non-finite",
+                "error",
+                f"a result was not finite at step {fault.step}; run again, the same step was sound",
                 step=fault.step,
             )
         else:

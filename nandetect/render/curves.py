@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nandetect.render import page
+
 HEIGHT = 12
 _LEFT = 6
 # Every so many columns a curve shows its letter, so that it can be told from the others without colour.
@@ -33,11 +35,7 @@ def letter(curve: int) -> str:
 
 def can_draw_braille(encoding: str) -> bool:
     """Whether a stream of that encoding takes braille."""
-    try:
-        chr(_BRAILLE).encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+    return page.can_write(chr(_BRAILLE), encoding)
 
 
 def picture(times: Sequence[float], curves: Sequence[Sequence[float | None]], width: int, braille: bool = True) -> list[Row]:

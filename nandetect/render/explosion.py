@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nandetect.render import page
+from nandetect.render import page, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SHADES, PLAIN_SHADES = " ░▒▓█", " .-+#"
 BROKEN = "x"
 _COLOURS = ("default", "blue", "cyan", "yellow", "red")
-_NAME, _PAGE = 24, 100
+_NAME = 24
 # What a picture of few steps is drawn out to, and the most for one step.
 _WIDTH, _WIDEST = 40, 3
 # The least that a shade spans, in powers of ten: what differs by less than the whole range looks alike.
@@ -33,18 +33,8 @@ def text(report: Explosion, width: int = 100, unicode: bool = True) -> str:
 def show(report: Explosion, console: Console) -> None:
     """The report on a console, coloured where it allows, in letters where its encoding has no shades."""
 
-    width = min(console.width, _PAGE) if console.is_terminal else _PAGE
-    printed: Text = drawn(report, width, can_shade(console.encoding))
+    printed: Text = drawn(report, terminal.width(console), page.can_write(SHADES, console.encoding))
     console.print(printed, soft_wrap=True)
-
-
-def can_shade(encoding: str) -> bool:
-    """Whether a stream of that encoding takes the shades."""
-    try:
-        SHADES.encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
 
 
 def drawn(report: Explosion, width: int = 100, unicode: bool = True) -> Text:
@@ -93,7 +83,7 @@ def _facts(report: Explosion) -> list[str]:
 
 def _map(out: Text, report: Explosion, width: int, unicode: bool) -> None:
     """Layers down, steps across; a column is as dark as its largest gradient."""
-    names = [_short(growth.layer) for growth in report.growths]
+    names = [page.end_of(growth.layer, _NAME) for growth in report.growths]
     left = max(len(name) for name in names) + 3
     columns = _columns(report.levels, width - left - 1)
     low, high = _range(report.levels)
@@ -157,10 +147,6 @@ def _columns(levels: Sequence[Sequence[float | None]], most: int) -> list[list[f
 
 def _largest(levels: Sequence[float | None]) -> float | None:
     return max((level for level in levels if level is not None), default=None)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _NAME else "…" + name[-(_NAME - 1) :]
 
 
 def _times(growth: Growth) -> str:

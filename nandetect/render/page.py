@@ -41,6 +41,20 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char == HARD_SPACE else " " if char.isspace() else "\ufffd" for char in text)
 
 
+def can_write(text: str, encoding: str) -> bool:
+    """Whether a stream of that encoding takes the text."""
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def end_of(name: str, width: int) -> str:
+    """The name in that many characters at most: a path is told apart by its end."""
+    return name if len(name) <= width else "…" + name[1 - width :]
+
+
 def wrap(text: str, width: int) -> list[str]:
     """The text broken at spaces into pieces of at most `width` cells; a longer word stands alone, whole."""
     pieces = [""]

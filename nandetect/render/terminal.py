@@ -10,6 +10,7 @@ from nandetect.render import layout
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.text import Text
 
 WIDTH = 100
 _WIDEST = 120
@@ -23,6 +24,19 @@ _COLOURS = {
     "after": "green",
     "dim": "dim",
 }
+
+
+def width(console: Console, most: int = WIDTH) -> int:
+    """How wide to write: as wide as a terminal is, and no wider than a page; a page, where nobody looks on."""
+    return min(console.width, most) if console.is_terminal else WIDTH
+
+
+def write(line: Text, console: Console) -> None:
+    """A line, coloured on a terminal that wants it; else plain, whatever width the console believes in."""
+    if console.is_terminal and not console.no_color:
+        console.print(line, soft_wrap=True)
+    else:
+        console.file.write(line.plain + "\n")
 
 
 def text(report: Report, width: int = WIDTH) -> str:
@@ -55,6 +69,5 @@ def show(report: Report, console: Console) -> None:
     if console.is_terminal and not console.no_color:
         console.print(rich_report(report))
         return
-    width = min(console.width, _WIDEST) if console.is_terminal else WIDTH
-    console.file.write(text(report, width) + "\n")
+    console.file.write(text(report, width(console, _WIDEST)) + "\n")
     console.file.flush()

@@ -174,8 +174,8 @@ def _not_donated(subject: Subject, budget: float) -> list[Finding | None]:
     if size < rules.STATE:
         return []
     flat = variants.plain(program)
-    plain, donating = jax.jit(flat), variants.donating(flat, places)
-    memory, donated_memory = variants.memory(plain, program.args), variants.memory(donating, program.args)
+    plain, donating = (variants.compiled(jitted, program.args) for jitted in (jax.jit(flat), variants.donating(flat, places)))
+    memory, donated_memory = variants.memory(plain), variants.memory(donating)
     if memory is None or donated_memory is None:
         return []
     copies: list[Any] = []

@@ -5,8 +5,8 @@ The thresholds are the project's own; a measured gain below a fifth is within wh
 
 from __future__ import annotations
 
-from nandetect.findings import CODES
-from nandetect.records import Finding, Severity
+from nandetect.findings import finding
+from nandetect.records import Finding
 from nandetect.speed import words
 from nandetect.speed.prices import Crossing, Donation, Jitting, Reason, Recompiling, Widening
 
@@ -36,10 +36,10 @@ def not_jitted(seen: Jitting) -> Finding | None:
     if seen.is_function:
         slow, fast = f"{slow} ({words.rate(seen.seconds)} steps/s)", f"{fast} ({words.rate(seen.jitted_seconds)} steps/s)"
     name = f"`{seen.name}`" if seen.is_function else seen.name
-    return _finding(
+    return finding(
         "not-jitted",
+        "note" if beside else "warning",
         f"{name}{words.at(seen.where)} is not jitted: it takes {slow}, compiled it would take {fast}, {words.times(ratio)} as fast",
-        severity="note" if beside else "warning",
         cause=f"{seen.operations:,} operations are run one by one",
         measured=seen.seconds * 1e3,
         expected=seen.jitted_seconds * 1e3,
@@ -58,11 +58,11 @@ def recompiling(seen: Recompiling, warm: int = WARM) -> Finding | None:
     much = share >= MUCH_COMPILING and seen.spread >= 0.5
     told = "; ".join(map(_reason, seen.reasons[:3])) + words.more(max(len(seen.reasons) - 3, 0))
     first = seen.reasons[0]
-    return _finding(
+    return finding(
         "recompiling",
+        "warning" if much else "note",
         f"`{seen.name}` was compiled {seen.count:,} times in {seen.calls:,} calls{words.at(seen.where)}: after the first, that took "
         f"{words.time(seen.seconds)}, {share:.0%} of the time. {told}",
-        severity="warning" if much else "note",
         cause=_cause(first),
         layer=first.path or None,
         measured=seen.count,
@@ -122,8 +122,9 @@ def x64(seen: Widening) -> Finding | None:
     if seen.wide:
         root = seen.wide[0].split("[")[0].split(".")[0]
         wide = f", where `{seen.wide[0]}`{words.more(len(seen.wide) - 1)} {'is' if len(seen.wide) == 1 else 'are'} float64"
-    return _finding(
+    return finding(
         "x64",
+        "warning",
         f"`{seen.name}` computes in float64 though its data is float32: {seen.what} is widened{words.at(seen.where)}"
         f"{words.more(seen.count - 1)}{wide}. A step takes {words.time(seen.seconds)}, and {words.time(seen.narrow_seconds)} without x64, "
         f"{words.times(ratio)} as fast",
@@ -144,11 +145,11 @@ def host_transfer(seen: Crossing) -> Finding | None:
     if price < SHORT or ratio < GAIN:
         return None
     message, cause, help = _CROSSINGS[seen.kind](seen, words.time(price), words.time(seen.seconds))
-    return _finding(
+    return finding(
         "host-transfer",
-        message,
         # A batch has to come from the host some time.
-        severity="note" if seen.kind == "upload" else "warning",
+        "note" if seen.kind == "upload" else "warning",
+        message,
         cause=cause,
         layer=seen.what if seen.kind == "upload" else None,
         measured=seen.seconds * 1e3,
@@ -199,18 +200,14 @@ def not_donated(seen: Donation) -> Finding | None:
     is_faster = seen.seconds / seen.donated_seconds >= GAIN and seen.seconds - seen.donated_seconds >= SHORT
     gain = f", and {words.time(seen.donated_seconds)} a step where it takes {words.time(seen.seconds)}" if is_faster else ""
     positions = seen.positions[0] if len(seen.positions) == 1 else seen.positions
-    return _finding(
+    return finding(
         "not-donated",
+        "note",
         f"`{seen.name}` keeps the old {names} beside the new: donated, it would need {words.megabytes(seen.donated_memory)} "
         f"where it needs {words.megabytes(seen.memory)}{gain}",
-        severity="note",
         cause="the state is not donated",
         layer=seen.arguments[0],
         measured=seen.memory / 1e6,
         expected=seen.donated_memory / 1e6,
         help=f"{seen.name} = jax.jit({seen.name}, donate_argnums={positions}), if nothing else uses the old state",
     )
-
-
-def _finding(rule: str, message: str, severity: Severity = "warning", **told: object) -> Finding:
-    return Finding(rule=rule, code=CODES[rule], severity=severity, message=message, **told)  # pyright: ignore[reportArgumentType]

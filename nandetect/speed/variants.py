@@ -56,10 +56,16 @@ def donating(flat: Flat, places: Sequence[int]) -> Any:
     return jax.jit(flat, donate_argnums=tuple(places))
 
 
-def memory(jitted: Any, args: Sequence[Any]) -> int | None:
+def compiled(jitted: Any, args: Sequence[Any]) -> Any:
+    """The step compiled for arguments like these, to be called with such."""
+    return jitted.lower(*args).compile()
+
+
+def memory(program: Any) -> int | None:
     """The bytes that a compiled step needs: what goes in, what comes out and what lies between. None where the backend does not say."""
     try:
-        stats = jitted.lower(*args).compile().memory_analysis()
+        stats = program.memory_analysis()
+    # Backends that keep no account raise, each in its own way.
     except (NotImplementedError, RuntimeError):
         return None
     if stats is None:

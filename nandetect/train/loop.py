@@ -150,4 +150,4 @@ def _not_finite(report: Report | None, params: Any, ledger: Ledger) -> tuple[Fin
 
 def _unguarded(message: str, step: int) -> Finding:
     help = "run it again with --debug-nans to see which operation made it"
-    return Finding(rule="non-finite", code="ND001", severity="error", message=message, step=step, help=help)
+    return findings.finding("non-finite", "error", message, step=step, help=help)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nandetect.history import History
+from nandetect.history import History, take
 from nandetect.monitor.rules import beginning, finite, flow, losses, precision, rates, spikes, units
-from nandetect.monitor.rules.course import Course, until
+from nandetect.monitor.rules.course import Course
 from nandetect.monitor.rules.roots import rooted
 from nandetect.records import Finding
 
@@ -51,5 +51,5 @@ def _judged(history: History) -> list[Finding]:
     whole = Course(history)
     broken = np.flatnonzero(finite.broken_points(whole))
     # What is measured of a model that is no longer finite says nothing of it.
-    sound = Course(until(history, max(int(broken[0]), 1)), broken=True) if broken.size else whole
+    sound = Course(take(history, slice(max(int(broken[0]), 1))), broken=True) if broken.size else whole
     return rooted([finding for rules, course in ((WHOLE, whole), (SOUND, sound)) for rule in rules for finding in rule(course)])

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from nandetect.findings import CODES
+from nandetect.findings import finding
 from nandetect.monitor.rules.course import Course, middle
 from nandetect.monitor.rules.layers import Kernel, is_recurrent, layer_of
 from nandetect.monitor.rules.units import silent
@@ -33,11 +33,10 @@ def inputs_unscaled(course: Course) -> list[Finding]:
         return []
     scale, kernel = found
     return [
-        Finding(
-            rule="inputs-unscaled",
-            code=CODES["inputs-unscaled"],
-            severity="error" if unlearned(course) else "warning",
-            message=f"`{kernel.path}` is given inputs of size {scale:.3g} (root mean square, by its gradients), not about 1",
+        finding(
+            "inputs-unscaled",
+            "error" if unlearned(course) else "warning",
+            f"`{kernel.path}` is given inputs of size {scale:.3g} (root mean square, by its gradients), not about 1",
             cause="inputs that were never scaled",
             layer=kernel.path,
             step=int(course.steps[0]),
@@ -66,15 +65,15 @@ def init_symmetry(course: Course) -> list[Finding]:
     """Kernels that are all zero and stay so: every unit of a layer gets the same gradient, or none."""
     weight = course.layer("weight")
     zero = [kernel for kernel in course.kernels if course.points and weight[0, kernel.leaf] == 0 and course.trained[kernel.leaf]]
-    stuck = [kernel for kernel in zero if kernel.leaf in silent(course)]
+    quiet = silent(course)
+    stuck = [kernel for kernel in zero if kernel.leaf in quiet]
     if len(zero) < 2 or not stuck:
         return []
     return [
-        Finding(
-            rule="init-symmetry",
-            code=CODES["init-symmetry"],
-            severity="error",
-            message=f"{listed([kernel.path for kernel in zero])} start at zero and get no gradient",
+        finding(
+            "init-symmetry",
+            "error",
+            f"{listed([kernel.path for kernel in zero])} start at zero and get no gradient",
             cause="weights that all start at zero",
             layer=zero[0].path,
             step=int(course.steps[0]),
@@ -153,11 +152,10 @@ def _scale(course: Course, kernels: list[Kernel], scales: dict[Kernel, float], h
     worst = pick(kernels, key=lambda kernel: scales[kernel])
     std, he = scales[worst] / math.sqrt(worst.inputs), math.sqrt(2 / worst.inputs)
     factor = max(std / he, he / std)
-    return Finding(
-        rule="init-scale",
-        code=CODES["init-scale"],
-        severity="error" if unlearned(course) else "warning",
-        message=f"`{worst.path}` starts with a standard deviation of {std:.3g}, {times(factor)} {how} for He's {he:.3g}, and {seen}",
+    return finding(
+        "init-scale",
+        "error" if unlearned(course) else "warning",
+        f"`{worst.path}` starts with a standard deviation of {std:.3g}, {times(factor)} {how} for He's {he:.3g}, and {seen}",
         cause=f"initial weights {how}",
         layer=worst.path,
         step=int(course.steps[0]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import warnings
@@ -131,13 +130,6 @@ class Course:
         """The root mean square of a kernel's weights times the root of its fan-in: 1 is LeCun's initial scale, 1.41 He's."""
         norm = middle(self.layer("weight")[window, kernel.leaf])
         return norm / math.sqrt(self.leaves[kernel.leaf].size) * math.sqrt(kernel.inputs)
-
-
-def until(history: History, points: int) -> History:
-    """The first points of a history."""
-    series = {name: column[:points] for name, column in history.series.items()}
-    layers = {name: column[:points] for name, column in history.layers.items()}
-    return dataclasses.replace(history, steps=history.steps[:points], series=series, layers=layers)
 
 
 def divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from nandetect.findings import CODES
+from nandetect.findings import SKIPS_ENOUGH, SKIPS_RUNNING, SKIPS_SHARE, finding
 from nandetect.monitor.rules.course import Course
 from nandetect.monitor.rules.words import listed
 from nandetect.records import Finding
 
-# DETECTORS 5.12; `nandetect.skips` counts the same for a guarded step.
-RUNNING = 3
-SHARE = 0.01
-_ENOUGH = 100
 # A dynamic loss scale starts too large and is halved until nothing overflows: so many skipped steps at the very start are its way to begin.
 _CALIBRATING = 20
 _CLEAN_AFTER = 30
@@ -35,11 +31,10 @@ def non_finite(course: Course) -> list[Finding]:
     halves = {leaf.dtype for place, leaf in enumerate(course.leaves) if place in bad or not bad} & {"float16"}
     subject = f"the loss and the gradient{where}" if loss_too and bad else what if loss_too else f"the gradient{where}"
     return [
-        Finding(
-            rule="non-finite",
-            code=CODES["non-finite"],
-            severity="error",
-            message=f"{subject} {'are' if loss_too and bad else 'is'} not finite from step {step} on",
+        finding(
+            "non-finite",
+            "error",
+            f"{subject} {'are' if loss_too and bad else 'is'} not finite from step {step} on",
             cause="a value beyond 65504, the largest of float16" if halves else f"step {step} computed a value that is not finite",
             layer=names[0] if bad and len(bad) < course.trained.sum() else None,
             step=step,
@@ -55,23 +50,22 @@ def skipped_steps(course: Course) -> list[Finding]:
     skipped = skipped_points(course)
     spoilt = _without_calibration(skipped)
     count, longest = int(spoilt.sum()), _longest(spoilt)
-    often = course.points >= _ENOUGH and count > SHARE * course.points
-    if not count or not (often or longest > RUNNING):
+    often = course.points >= SKIPS_ENOUGH and count > SKIPS_SHARE * course.points
+    if not count or not (often or longest > SKIPS_RUNNING):
         return []
     step = int(course.steps[int(np.argmax(spoilt))])
     share = count / course.points
     running = f", {longest} of them running" if longest > 1 else ""
     half = any(leaf.dtype == "float16" for leaf in course.leaves)
     return [
-        Finding(
-            rule="skipped-steps",
-            code=CODES["skipped-steps"],
-            severity="error" if share > 0.5 else "warning",
-            message=f"{count} of {course.points} steps changed nothing{running}, the first at step {step}: their gradient was not finite",
+        finding(
+            "skipped-steps",
+            "error" if share > 0.5 else "warning",
+            f"{count} of {course.points} steps changed nothing{running}, the first at step {step}: their gradient was not finite",
             cause="a gradient that overflows float16 is thrown away" if half else "a gradient that is not finite is thrown away",
             step=step,
             measured=share,
-            expected=SHARE,
+            expected=SKIPS_SHARE,
             help="a skipped step costs its time and teaches nothing; find what makes it with `nd.guard`, or start with a lower loss scale",
         )
     ]

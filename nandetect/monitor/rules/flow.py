@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from nandetect.findings import CODES
+from nandetect.findings import finding
 from nandetect.monitor.rules.beginning import EXPLODING, elasticity, faded, loud, sources, unlearned
 from nandetect.monitor.rules.course import Course, middle
 from nandetect.monitor.rules.layers import is_recurrent
@@ -64,11 +64,10 @@ def vanishing_gradient(course: Course) -> list[Finding]:
         layers = len(course.kernels)
         rate = factor ** (1 / max(layers - 1, 1))
         return [
-            Finding(
-                rule="vanishing-gradient",
-                code=CODES["vanishing-gradient"],
-                severity="error" if stuck else "warning",
-                message=f"the gradient of `{course.leaves[where].path}` is, against its weights, {times(factor)} smaller than the last "
+            finding(
+                "vanishing-gradient",
+                "error" if stuck else "warning",
+                f"the gradient of `{course.leaves[where].path}` is, against its weights, {times(factor)} smaller than the last "
                 f"layer: it falls {rate:.2g} times a layer over {layers} layers",
                 cause="a gradient that shrinks from layer to layer: saturating activations, or weights too small",
                 layer=course.leaves[where].path,
@@ -93,11 +92,10 @@ def saturated_units(course: Course) -> list[Finding]:
         # What comes out is about 1 however much goes in: the activation is bounded, and at its bound.
         if math.isfinite(drive) and drive > _SATURATED and heard < 1.05 and kernel in sources(course):
             return [
-                Finding(
-                    rule="saturated-units",
-                    code=CODES["saturated-units"],
-                    severity="warning",
-                    message=f"the units of `{kernel.path}` are driven to about ±{drive:.3g}, where a sigmoid or tanh is flat",
+                finding(
+                    "saturated-units",
+                    "warning",
+                    f"the units of `{kernel.path}` are driven to about ±{drive:.3g}, where a sigmoid or tanh is flat",
                     cause="inputs or weights so large that the activations saturate",
                     layer=kernel.path,
                     step=int(course.steps[0]),
@@ -190,11 +188,10 @@ def _exploding(course: Course, place: int | None, at: int, size: float, why: str
     )
     where = f"the gradient of `{layer}`" if layer else "the gradient"
     of = float(np.nan_to_num(course.layer("gradient")[at, place], nan=size)) if place is not None else size
-    return Finding(
-        rule="exploding-gradient",
-        code=CODES["exploding-gradient"],
-        severity="error" if unlearned(course) else "warning",
-        message=f"{where} is {of:.3g} at step {int(course.steps[at])}: {why}",
+    return finding(
+        "exploding-gradient",
+        "error" if unlearned(course) else "warning",
+        f"{where} is {of:.3g} at step {int(course.steps[at])}: {why}",
         cause=cause,
         layer=layer,
         step=int(course.steps[at]),
@@ -209,11 +206,10 @@ def _exploding(course: Course, place: int | None, at: int, size: float, why: str
 def _faded(course: Course) -> Finding:
     place = next(kernel.leaf for kernel in course.kernels if course.trained[kernel.leaf])
     size = float(middle(course.layer("gradient")[:, place]))
-    return Finding(
-        rule="vanishing-gradient",
-        code=CODES["vanishing-gradient"],
-        severity="error",
-        message=f"the gradient of every layer but the last is next to nothing: {size:.2g} in `{course.leaves[place].path}`",
+    return finding(
+        "vanishing-gradient",
+        "error",
+        f"the gradient of every layer but the last is next to nothing: {size:.2g} in `{course.leaves[place].path}`",
         cause="the signal fades on its way through the layers",
         layer=course.leaves[place].path,
         step=int(course.steps[0]),

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from nandetect.findings import CODES
+from nandetect.findings import finding
 from nandetect.monitor.rules.course import Course, middle
 from nandetect.monitor.rules.words import times
 from nandetect.records import Finding
@@ -42,11 +42,10 @@ def divergence(course: Course) -> list[Finding]:
     risen = lowest + int(np.argmax(stretches[lowest:] > best + abs(best)))
     step = int(course.steps[np.flatnonzero(np.isfinite(course.loss))[min(risen * len(loss) // len(stretches), len(loss) - 1)]])
     return [
-        Finding(
-            rule="divergence",
-            code=CODES["divergence"],
-            severity="error",
-            message=f"the loss rose from {best:.3g} to {now:.3g} from about step {step} on: {times(now / max(abs(best), 1e-12))} its best",
+        finding(
+            "divergence",
+            "error",
+            f"the loss rose from {best:.3g} to {now:.3g} from about step {step} on: {times(now / max(abs(best), 1e-12))} its best",
             cause="training that became unstable",
             step=step,
             measured=now,
@@ -70,11 +69,10 @@ def loss_at_chance(course: Course) -> list[Finding]:
     # The share of a step's slope that outlives the batch: with labels at random, none.
     cause = _MEANINGLESS if math.isfinite(kept) and nothing_common else _EITHER
     return [
-        Finding(
-            rule="loss-at-chance",
-            code=CODES["loss-at-chance"],
-            severity="warning",
-            message=f"after {course.points:,} steps the loss is {course.last_loss:.3g}, what a guess among {classes} classes costs "
+        finding(
+            "loss-at-chance",
+            "warning",
+            f"after {course.points:,} steps the loss is {course.last_loss:.3g}, what a guess among {classes} classes costs "
             f"(ln {classes} = {course.chance:.3g})",
             cause=cause,
             step=int(course.steps[0]),

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from nandetect.findings import CODES
+from nandetect.findings import finding
 from nandetect.monitor.rules.course import Course, middle
 from nandetect.monitor.rules.finite import bad_gradient, bad_loss
 from nandetect.records import Finding
@@ -39,11 +39,10 @@ def overflow_headroom(course: Course) -> list[Finding]:
     leaf = course.leaves[place]
     bits = max(math.log2(largest / value), 0.0)
     return [
-        Finding(
-            rule="overflow-headroom",
-            code=CODES["overflow-headroom"],
-            severity="error" if bad_gradient(course).any() or bad_loss(course).any() else "warning",
-            message=f"the {what} of `{leaf.path}` reached {value:.3g} at step {int(course.steps[at])}, "
+        finding(
+            "overflow-headroom",
+            "error" if bad_gradient(course).any() or bad_loss(course).any() else "warning",
+            f"the {what} of `{leaf.path}` reached {value:.3g} at step {int(course.steps[at])}, "
             f"{bits:.1f} bits below the largest {leaf.dtype}",
             cause=f"values near the largest of {leaf.dtype}, {largest:.5g}",
             layer=leaf.path,
@@ -66,11 +65,10 @@ def _beyond(course: Course) -> list[Finding]:
     at = int(np.argmax(bad.any(1)))
     leaf = course.leaves[half[int(np.argmax(bad[at]))]]
     return [
-        Finding(
-            rule="overflow-headroom",
-            code=CODES["overflow-headroom"],
-            severity="error",
-            message=f"the gradient of `{leaf.path}` is beyond 65504, the largest float16, at step {int(course.steps[at])}",
+        finding(
+            "overflow-headroom",
+            "error",
+            f"the gradient of `{leaf.path}` is beyond 65504, the largest float16, at step {int(course.steps[at])}",
             cause="overflow in float16",
             layer=leaf.path,
             step=int(course.steps[at]),
@@ -101,11 +99,10 @@ def underflow(course: Course) -> list[Finding]:
     share, worst = max(found, key=lambda pair: pair[0])
     dtype = course.leaves[worst.leaf].dtype
     return [
-        Finding(
-            rule="underflow",
-            code=CODES["underflow"],
-            severity="warning",
-            message=f"{share:.0%} of the gradient of `{worst.path}` is 0 or below the smallest normal {dtype}",
+        finding(
+            "underflow",
+            "warning",
+            f"{share:.0%} of the gradient of `{worst.path}` is 0 or below the smallest normal {dtype}",
             cause=f"gradients too small for {dtype}",
             layer=worst.path,
             step=int(course.steps[0]),

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from nandetect.findings import CODES
+from nandetect.findings import finding
 from nandetect.monitor.rules.beginning import unlearned
 from nandetect.monitor.rules.course import Course, middle
 from nandetect.monitor.rules.words import times
@@ -54,11 +54,10 @@ def learning_rate_low(course: Course) -> list[Finding]:
     if not 0 < way < TIMID or kept < _KEPT or course.last_loss < _FALLEN * course.first_loss or course.last_loss < 1e-3:
         return []
     return [
-        Finding(
-            rule="learning-rate-low",
-            code=CODES["learning-rate-low"],
-            severity="warning",
-            message=f"in {steps:,} steps the updates add up to {way:.1%} of the parameters at most ({ratio:.1e} a step), and the loss "
+        finding(
+            "learning-rate-low",
+            "warning",
+            f"in {steps:,} steps the updates add up to {way:.1%} of the parameters at most ({ratio:.1e} a step), and the loss "
             f"went from {course.first_loss:.3g} to {course.last_loss:.3g}",
             cause="a learning rate too low",
             step=int(course.steps[0]),
@@ -102,11 +101,10 @@ def _course_of(course: Course) -> str:
 def _high(course: Course, at: int, ratio: float, seen: str) -> Finding:
     step = int(course.steps[at])
     relative = times(ratio) if ratio >= 1 else f"{ratio:.2g} times"
-    return Finding(
-        rule="learning-rate-high",
-        code=CODES["learning-rate-high"],
-        severity="error" if unlearned(course) or ratio > VIOLENT else "warning",
-        message=f"updates are {relative} the size of the parameters (about 0.001 is usual) at step {step}; {seen}",
+    return finding(
+        "learning-rate-high",
+        "error" if unlearned(course) or ratio > VIOLENT else "warning",
+        f"updates are {relative} the size of the parameters (about 0.001 is usual) at step {step}; {seen}",
         cause="a learning rate too high",
         step=step,
         measured=ratio,

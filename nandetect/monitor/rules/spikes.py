@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nandetect.findings import CODES
+from nandetect.findings import finding
 from nandetect.monitor.rules.course import Course
 from nandetect.monitor.rules.words import times
 from nandetect.records import Finding
@@ -133,11 +133,10 @@ def _finding(course: Course, at: int, norm: float, usual: float, grave: bool) ->
         weighty = np.nan_to_num(columns[at]) > 0.1 * norm
         growth = np.where(np.isfinite(growth) & weighty, growth, 0)
         layer = course.leaves[int(np.argmax(growth))].path if growth.any() else None
-    return Finding(
-        rule="gradient-spike",
-        code=CODES["gradient-spike"],
-        severity="warning" if grave else "note",
-        message=f"the gradient of step {step} is {times(norm / usual)} what is usual there: {norm:.3g} against {usual:.3g}",
+    return finding(
+        "gradient-spike",
+        "warning" if grave else "note",
+        f"the gradient of step {step} is {times(norm / usual)} what is usual there: {norm:.3g} against {usual:.3g}",
         cause="one batch's gradient stands far out",
         layer=layer,
         step=step,

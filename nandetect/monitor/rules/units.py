@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nandetect.findings import CODES
+from nandetect.findings import finding
 from nandetect.monitor.rules.course import Course, divided, middle
 from nandetect.monitor.rules.finite import bad_gradient
 from nandetect.monitor.rules.layers import Kernel
@@ -29,17 +29,18 @@ def frozen_parameters(course: Course) -> list[Finding]:
     if course.points < ENOUGH:
         return []
     found = []
-    detached = [place for place in silent(course) if place not in behind_dead(course)]
+    quiet, dead = silent(course), behind_dead(course)
+    detached = [place for place in quiet if place not in dead]
     if detached:
         found.append(_frozen(course, detached, "no gradient reaches", "its gradient is exactly 0: detached from the loss", _DETACHED, 0.0))
     update = course.layer("update")
-    still = [place for place in _never(update, course.trained) if place not in silent(course)]
+    still = [place for place in _never(update, course.trained) if place not in quiet]
     still = still if _has_kernel(course, still) else []
     moving = np.isfinite(update).any() and (np.nan_to_num(update) > 0).any(0)
     if still and (moving.any() or (np.nan_to_num(course.series("gradient")) > 0).any()):
         cause = "its gradient arrives and its update is exactly 0" if moving.any() else "every update is exactly 0"
         found.append(_frozen(course, still, "the optimizer never moves", cause, _STILL, 0.0))
-    unmoved = [place for place in _unmoved(course) if place not in silent(course) and place not in still]
+    unmoved = [place for place in _unmoved(course) if place not in quiet and place not in still]
     if unmoved:
         found.append(_frozen(course, unmoved, "updates are computed but never change", "its updates are not applied", _UNAPPLIED, 0.0))
     return found
@@ -59,11 +60,10 @@ def gradient_absorption(course: Course) -> list[Finding]:
         return []
     ratio, dtype = float(middle(relative[:, lost])), course.leaves[lost[0]].dtype
     return [
-        Finding(
-            rule="gradient-absorption",
-            code=CODES["gradient-absorption"],
-            severity="warning",
-            message=f"{listed([course.leaves[place].path for place in lost])} never changed in {course.points} steps: updates of "
+        finding(
+            "gradient-absorption",
+            "warning",
+            f"{listed([course.leaves[place].path for place in lost])} never changed in {course.points} steps: updates of "
             f"{ratio:.1e} of its size are rounded away in {dtype}",
             cause=f"updates smaller than what {dtype} can add",
             layer=course.leaves[lost[0]].path,
@@ -79,11 +79,11 @@ def dead_units(course: Course) -> list[Finding]:
     """Hidden layers most of whose units get no gradient from any sample, step after step."""
     if course.points < ENOUGH:
         return []
-    reasons = behind_dead(course)
+    quiet, reasons = silent(course), behind_dead(course)
     found = []
     for kernel in course.kernels[:-1]:
         share = idle(course, kernel)[course.late]
-        if kernel.leaf in silent(course) and kernel.leaf not in reasons:
+        if kernel.leaf in quiet and kernel.leaf not in reasons:
             continue
         share = share[np.isfinite(share)]
         if len(share) < _LOOKS or kernel.outputs < _WIDE:
@@ -143,11 +143,10 @@ def _dead(course: Course, kernel: Kernel, share: float, others: list[str]) -> Fi
         cause = f"dead from the start: its bias is about {bias:.2g} in size"
     count = round(share * kernel.outputs)
     also = f" (so are {listed([path for path in others if path != kernel.path])})" if len(others) > 1 else ""
-    return Finding(
-        rule="dead-units",
-        code=CODES["dead-units"],
-        severity="note" if share < _MOST else "warning" if share < 0.99 else "error",
-        message=f"{count} of {kernel.outputs} units of `{kernel.path}` get no gradient from any sample of any recent batch{also}",
+    return finding(
+        "dead-units",
+        "note" if share < _MOST else "warning" if share < 0.99 else "error",
+        f"{count} of {kernel.outputs} units of `{kernel.path}` get no gradient from any sample of any recent batch{also}",
         cause=cause,
         layer=kernel.path,
         step=step,
@@ -170,11 +169,10 @@ _UNAPPLIED = "check that the updated parameters are what the next step is given:
 def _frozen(course: Course, places: list[int], what: str, cause: str, help: str, measured: float) -> Finding:
     paths = [course.leaves[place].path for place in places]
     kernel = next((course.leaves[place].path for place in places if len(course.leaves[place].shape) > 1), paths[0])
-    return Finding(
-        rule="frozen-parameters",
-        code=CODES["frozen-parameters"],
-        severity="warning",
-        message=f"{what} {listed(paths)} in {course.points} steps",
+    return finding(
+        "frozen-parameters",
+        "warning",
+        f"{what} {listed(paths)} in {course.points} steps",
         cause=cause,
         layer=kernel,
         step=int(course.steps[0]),
