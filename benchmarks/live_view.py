@@ -1,4 +1,4 @@
-"""What the live view takes of a training's time, on a terminal of 120 by 40, with curves and a map of eight layers to draw.
+"""What the live view takes of a training's time, on a terminal of 120 by 40, with curves and a map of eight leaves to draw.
 
 Each run is a process of its own. Its loop is that of `nandetect train`, which calls the view between two steps: the time inside those
 calls, over the time of the run, is the most that the view can cost. The speed beside that of plain lines, in turns, says what it did cost.
@@ -19,10 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from measure import ratios, spread
 
-LEAVES = 8
 SIZE = (120, 40)
 
 
@@ -48,31 +46,30 @@ def measured(seconds: float, how: str) -> dict[str, Any]:
 
 def inside(how: str, out: str, seconds: float) -> None:
     """The run itself; the step takes some 1.5 ms on two CPU cores."""
+    from nandetect.audience import Audience
     from nandetect.cli import train_live
-    from nandetect.history import History, Leaf
     from nandetect.train import Settings, run
 
-    settings = Settings(hidden=(256, 128), batch_size=256, time_limit=seconds)
-    leaves = tuple(Leaf(path=f"layers[{at}].kernel", shape=(8, 8), dtype="float32") for at in range(LEAVES))
-    spent, frames, told = [0.0], [0], [0]
-    with train_live.view(settings, wanted=how == "view") as view:
+    settings = Settings(hidden=(256, 128, 64), batch_size=256, time_limit=seconds)
+    spent = [0.0]
 
-        def notice(snapshot: Any) -> None:
-            steps = np.arange(told[0], snapshot.step + 1)
-            told[0] = snapshot.step + 1
-            loss = np.full(len(steps), snapshot.loss, np.float32)
-            norms = np.exp(np.random.default_rng(0).normal(size=(len(steps), LEAVES))).astype(np.float32)
-            series = {"loss": loss, "accuracy": np.full_like(loss, snapshot.accuracy), "gradient": loss}
-            part = History(leaves=leaves, steps=steps, series=series, layers={"gradient": norms})
+    class Timed(Audience):
+        """The view, with the time inside of it."""
+
+        def chunk(self, history: Any) -> None:
             began = time.perf_counter()
-            view.chunk(part)
+            view.chunk(history)
+            spent[0] += time.perf_counter() - began
+
+        def notice(self, snapshot: Any) -> None:
+            began = time.perf_counter()
             view.notice(snapshot)
             spent[0] += time.perf_counter() - began
-            frames[0] += 1
 
-        result = run(settings, notice)
+    with train_live.view(settings, wanted=how == "view") as view:
+        result = run(settings, Timed())
     share = spent[0] / result.seconds if result.seconds else 0.0
-    Path(out).write_text(json.dumps({"rate": result.steps_per_second, "share": share, "calls": frames[0]}))
+    Path(out).write_text(json.dumps({"rate": result.steps_per_second, "share": share}))
 
 
 def rates(runs: list[dict[str, Any]]) -> list[float]:
