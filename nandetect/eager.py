@@ -65,7 +65,8 @@ class Memory:
         self._tell, self._made_elsewhere = tell, made_elsewhere
         self._operations: deque[Operation] = deque()
         self._bytes = 0
-        self._fresh: list[Operation] = []
+        # How many of the last operations have not been looked at.
+        self._fresh = 0
         self._told: set[int] = set()
         self._looked = time.perf_counter()
         self._look_seconds = 0.0
@@ -97,7 +98,7 @@ class Memory:
         size = sum(result.size * 4 for result in results if isinstance(result, jax.Array))
         operation = Operation(run, operands, results, compat.here(), size, time.perf_counter())
         self._operations.append(operation)
-        self._fresh.append(operation)
+        self._fresh += 1
         self._bytes += size
         while self._bytes > _BYTES or len(self._operations) > _OPERATIONS:
             self._bytes -= self._operations.popleft().size
@@ -109,15 +110,19 @@ class Memory:
     def forget(self) -> None:
         """Start anew."""
         self._operations.clear()
-        self._fresh.clear()
+        self._fresh = 0
         self._bytes = 0
 
     def look(self) -> None:
         """Look at the results that the program still holds. Tells of the first NaN that an operation made."""
         began = time.perf_counter()
-        fresh, self._fresh = self._fresh, []
-        held = _held(fresh, self._operations)
-        del fresh
+        # Of those that are forgotten by now nothing is looked at: they could not be run again.
+        held = _held(self.latest(self._fresh), self._operations)
+        self._fresh = 0
+        waits = time.perf_counter()
+        jax.block_until_ready(held)
+        # What the program would have waited for anyway is no part of what a look takes.
+        began += time.perf_counter() - waits
         bad = _nans(held)
         self._looked = time.perf_counter()
         self._look_seconds = self._looked - began

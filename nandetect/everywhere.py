@@ -33,6 +33,9 @@ from nandetect.watch import SHARE, Shared, Watch, working
 # A compiled function is called again at the end where it was called often, and neither a call nor compiling it takes longer, in seconds,
 # than this; and for how long.
 _CALLS, _CALLING, _COMPILING, _SECONDS = 20, 0.1, 3.0, 1.0
+# Most programs' states could be donated. What that would save is asked where compiling the step twice for it takes no more of the
+# program's time than this.
+_DONATION_SHARE = 0.01
 # Bytes of a call that may be kept for that.
 _KEPT = 2**26
 
@@ -148,11 +151,12 @@ class Everywhere:
             calls[id(shared.compilations)] += guarded.cost(shared).calls
         return calls
 
-    def slow(self) -> list[Finding]:
+    def slow(self, seconds: float) -> list[Finding]:
         """What costs the loop time by the way it is written: a step that is not jitted, a result that is read after every step, and what
         the function that was called most could do without.
 
-        Asked at the end, since it is measured: what the loop does is done again, for some tenths of a second.
+        Asked at the end of a program that took so many seconds, since it is measured: where there is something to tell, what the loop does
+        is done again, for some tenths of a second.
         """
         calls = self._calls()
         busiest = max(self._compilations.values(), key=lambda one: calls[id(one)], default=None)
@@ -161,20 +165,22 @@ class Everywhere:
         found = [rules.host_transfer(read) if read else None, self._not_jitted(count)]
         watches = [(shared, watch) for shared in self._all() for watch in shared.watches] + self._kept
         of_busiest = [one for one in watches if one[0].compilations is busiest]
-        judged = self._judged(*max(of_busiest, key=lambda one: one[1].tally.calls)) if of_busiest else []
+        judged = self._judged(*max(of_busiest, key=lambda one: one[1].tally.calls), seconds) if of_busiest else []
         return [*(finding for finding in found if finding), *judged]
 
-    def _judged(self, shared: Shared, watch: Watch) -> list[Finding]:
+    def _judged(self, shared: Shared, watch: Watch, seconds: float) -> list[Finding]:
         """What a compiled function could do without, seen in its program and measured on the arguments of a call after its last."""
         first = next(iter(shared.compilations.all), None)
         if first is None or watch.tally.calls < _CALLS or first.seconds > _COMPILING or watch.call_seconds > _CALLING:
             return []
+        may_ask = 2 * first.seconds + _SECONDS * audit.SHARE <= _DONATION_SHARE * seconds
+        without = ("not-jitted",) if may_ask else ("not-jitted", "not-donated")
         with working, compat.outside_of_traces():
             try:
                 args, kwargs = watch.next_call() or ((), {})
                 # That a batch comes from the host is as it should be.
                 args, kwargs = jax.tree.map(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf, (args, kwargs))
-                return audit.judge(shared.step, args, kwargs, _SECONDS, without=("not-jitted",))
+                return audit.judge(shared.step, args, kwargs, _SECONDS, without)
             # As below.
             except Exception:
                 return []

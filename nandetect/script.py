@@ -130,7 +130,7 @@ def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report
             ran.functions, ran.operations = watched.functions, watched.memory.seen
             ran.findings = [finding for finding in watched.findings() if finding.report not in told]
             if not told and ran.code >= 0:
-                ran.findings += watched.slow()
+                ran.findings += watched.slow(ran.seconds)
         ran.findings = [*map(findings.non_finite, told), *ran.findings]
     ran.is_child = os.getpid() != parent
     return ran

@@ -22,7 +22,7 @@ from nandetect.eager import Memory, Operation, program
 from nandetect.records import Frame
 from nandetect.speed import clock
 from nandetect.speed.prices import Jitting
-from nandetect.speed.rules import OPERATIONS
+from nandetect.speed.rules import GAIN, OPERATIONS
 from nandetect.watch import working
 
 # The operations that are looked at, the most of one step (more would take long to compile), and how often a step must come again.
@@ -49,9 +49,12 @@ def price(memory: Memory, calls: int) -> Jitting | None:
         return None
     # The last but one, after which it can be seen what the next step takes of it.
     step = operations[loop.end - 2 * loop.size : loop.end - loop.size]
-    jitted, again = _alternatives(step, operations[loop.end - loop.size :])
-    jitted_seconds, again_seconds = clock.in_turns([jitted, again], _SECONDS)
+    again = functools.partial(_run_again, step)
     beside = calls >= loop.times
+    of_seconds = _whole_seconds(operations, loop) if beside else None
+    if of_seconds is not None and of_seconds < GAIN * (of_seconds - clock.timed(again)):
+        return None  # it would gain too little even if it took no time at all
+    jitted_seconds, again_seconds = clock.in_turns([_compiled(step, operations[loop.end - loop.size :]), again], _SECONDS)
     seconds = again_seconds if beside else max(_seconds(operations, loop), again_seconds)
     where, name = _named(step)
     return Jitting(
@@ -61,7 +64,7 @@ def price(memory: Memory, calls: int) -> Jitting | None:
         jitted_seconds=jitted_seconds,
         where=where,
         is_function=name is not None,
-        of_seconds=_whole_seconds(operations, loop) if beside else None,
+        of_seconds=of_seconds,
     )
 
 
@@ -85,14 +88,19 @@ def _of_period(keys: np.ndarray, size: int) -> Repeating | None:
     return Repeating(int(edges[longest + 1]) + size, size, times) if times >= _REPEATS else None
 
 
-def _alternatives(step: Sequence[Operation], later: Sequence[Operation]) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """The operations as one compiled program, and one by one as they were run."""
+def _run_again(step: Sequence[Operation]) -> list[Any]:
+    """The operations one by one, as they were run."""
+    return [operation.run(operation.operands) for operation in step]
+
+
+def _compiled(step: Sequence[Operation], later: Sequence[Operation]) -> Callable[[], Any]:
+    """The operations as one compiled program, of what those after them take."""
     used = {id(operand) for operation in step for operand in operation.operands}
     wanted = {id(operand) for operation in later for operand in operation.operands}
     results = [result for operation in step for result in operation.results if id(result) in wanted or id(result) not in used]
     whole = program(step, results)
     compiled = jax.jit(compat.as_function(whole.jaxpr, whole.consts))
-    return lambda: compiled(*whole.args), lambda: [operation.run(operation.operands) for operation in step]
+    return lambda: compiled(*whole.args)
 
 
 def _seconds(operations: Sequence[Operation], loop: Repeating) -> float:

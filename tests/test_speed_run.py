@@ -70,12 +70,12 @@ def test_a_program_that_is_not_jitted_is_told_what_jit_would_give(tmp_path):
     assert finding["measured"] > 1.2 * finding["expected"]
 
 
-def told(program) -> list[Finding]:
-    """What is found in a program that runs here, while everything is watched."""
+def told(program, seconds: float = 3600.0) -> list[Finding]:
+    """What is found in a program that runs here, while everything is watched, and took so long."""
     with everywhere.watching(lambda report: None) as watched:
         kept = program()
         watched.flush()
-        found = [*watched.findings(), *watched.slow()]
+        found = [*watched.findings(), *watched.slow(seconds)]
         del kept
     return found
 
@@ -133,6 +133,17 @@ def a_few_numbers_by_hand():
 )
 def test_a_sound_program_is_told_nothing(program):
     assert told(program) == []
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(3600.0, ["not-donated"]), (10.0, [])])
+def test_a_state_that_could_be_donated_is_told_where_asking_takes_little_of_the_time(seconds, found):
+    def program():
+        step, w = jax.jit(lambda w, x: w - 1e-3 * x.mean() * w), jnp.ones((1000, 1000))
+        for _ in range(30):
+            w = step(w, jnp.ones(8))
+        return w
+
+    assert [finding.rule for finding in told(program, seconds)] == found
 
 
 def test_an_update_that_is_not_jitted_beside_a_gradient_that_is():

@@ -20,7 +20,7 @@ from nandetect.speed.prices import Crossing, Donation, Jitting, Widening
 from nandetect.speed.subject import Subject
 
 # Measuring one thing may take this share of the whole time.
-_SHARE = 0.25
+SHARE = 0.25
 # Arguments on the host that are smaller than this in all, in bytes, take no time that could be measured.
 _UPLOAD = 1 << 16
 # Where somebody says which calls a loop makes, the first two compilations are expected: training, and a smaller last batch.
@@ -59,7 +59,7 @@ def judge(
         subject = Subject(step, args, dict(kwargs))
         if looks.needs_host(subject.program.jaxpr):
             raise UsageError(f"{subject.name} needs what its io_callback returns, and so cannot be called again; take that out")
-        budget = seconds * _SHARE
+        budget = seconds * SHARE
         tests = {"not-jitted": _not_jitted, "x64": _x64, "host-transfer": _host_transfers, "not-donated": _not_donated}
         return [finding for rule, test in tests.items() if rule not in without for finding in test(subject, budget) if finding]
 
