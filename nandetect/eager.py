@@ -7,6 +7,7 @@ looked at, and so is every number that it reads. A NaN among them is a symptom; 
 from __future__ import annotations
 
 import functools
+import math
 import pickle
 import sys
 import time
@@ -14,8 +15,8 @@ import types
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -24,13 +25,15 @@ from jax.core import Tracer
 
 from nandetect import compat, finite
 from nandetect.program import Program, is_jitted
+from nandetect.recorder import are_traced, flatten
 from nandetect.records import Event, Report
 from nandetect.speed.reads import Reads
 from nandetect.watch import working
 
-# Operations that are remembered, and bytes of what they gave.
-_OPERATIONS = 20_000
+# Operations that are remembered, and bytes of what they gave; and those that are looked at when many came between two looks.
+_OPERATIONS = 8_000
 _BYTES = 2**28
+_LATEST = 256
 # Operations between two glances at the clock, seconds between two looks, and the share of the time that looking may take.
 _GLANCE = 64
 _SECONDS = 0.25
@@ -38,20 +41,44 @@ _SHARE = 0.01
 # What the program's arrays are computed with where it calls no function by name.
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "divmod")
 _OPERATORS = (*(f"__{side}{name}__" for name in _BINARY for side in ("", "r")), "__neg__", "__abs__", "__getitem__")
+# What only moves values: of ones that are known to be finite it makes finite ones (an index out of bounds is clamped).
+_MOVES = frozenset({"__getitem__", "device_put", "copy", "copy_p"})
+# The kinds of dtypes that no NaN is of.
+_COUNTS = ("b", "i", "u")
 # How a program reads a number.
 _READS = ("__float__", "__format__", "__str__", "__repr__", "__array__", "item", "tolist")
 
 
-@dataclass(slots=True)
-class Operation:
-    """One operation that ran: `run` does it again on operands."""
+class Operation(tuple[Any, ...]):
+    """One operation that ran: a primitive and its parameters, or a function and the tree of its arguments; then its results and operands.
 
-    run: Callable[[Sequence[Any]], Sequence[Any]]
-    operands: Sequence[Any]
-    results: tuple[Any, ...]
-    place: Any
-    size: int
-    when: float
+    All in one object: what is kept of every operation, Python's garbage collector goes through again and again.
+    """
+
+    __slots__ = ()
+    what = property(itemgetter(0))
+    how = property(itemgetter(1))
+    place = property(itemgetter(2))
+    size = property(itemgetter(3))
+    when = property(itemgetter(4))
+    _split = property(itemgetter(5))
+
+    @property
+    def results(self) -> Sequence[Any]:
+        """The arrays that it gave."""
+        return self[6 : self._split]
+
+    @property
+    def operands(self) -> Sequence[Any]:
+        """What it was given."""
+        return self[self._split :]
+
+    def run(self, operands: Sequence[Any]) -> Sequence[Any]:
+        """Do it again, on these."""
+        if isinstance(self.how, dict):
+            return compat.rebind(self.what, self.how, operands)
+        args, kwargs = jax.tree.unflatten(self.how, operands)
+        return jax.tree.leaves(self.what(*args, **kwargs))
 
 
 class Memory:
@@ -65,9 +92,11 @@ class Memory:
         self._tell, self._made_elsewhere = tell, made_elsewhere
         self._operations: deque[Operation] = deque()
         self._bytes = 0
-        # How many of the last operations have not been looked at.
-        self._fresh = 0
-        self._told: set[int] = set()
+        # The results of those that are not known to be finite, by their ids.
+        self._open: set[int] = set()
+        self._trees: dict[Any, Any] = {}
+        # How many of the last operations have not been looked at, and how many came since any of them were.
+        self._fresh = self._unseen = 0
         self._looked = time.perf_counter()
         self._look_seconds = 0.0
         self.reads = Reads()
@@ -78,76 +107,97 @@ class Memory:
 
     def primitive(self, primitive: Any, operands: Sequence[Any], params: dict[str, Any], out: Any) -> None:
         """An operation ran by itself."""
-        results = tuple(out) if primitive.multiple_results else (out,)
-        self._enter(lambda args: compat.rebind(primitive, params, args), operands, results)
+        if not working.now and (primitive.name not in _MOVES or self.may_be_bad(operands)):
+            self._enter(primitive, params, operands, out if primitive.multiple_results else (out,))
 
-    def function(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        """A compiled function of JAX's own ran, or one of the user's."""
-        operands, tree = jax.tree.flatten((args, kwargs))
+    def function(self, function: Any, tree: Any, operands: Sequence[Any], out: Any) -> None:
+        """A compiled function of JAX's own ran on arguments of this tree."""
+        self._enter(function, self._trees.setdefault(tree, tree), operands, flatten(out)[0])
 
-        def run(again: Sequence[Any]) -> list[Any]:
-            given, named = jax.tree.unflatten(tree, again)
-            return jax.tree.leaves(function(*given, **named))
+    def may_be_bad(self, operands: Sequence[Any]) -> bool:
+        """Whether any of these was made by an operation that is remembered, and not seen to be finite since."""
+        return not self._open.isdisjoint(map(id, operands))
 
-        self._enter(run, operands, tuple(jax.tree.leaves(out)))
-
-    def _enter(self, run: Callable[[Sequence[Any]], Sequence[Any]], operands: Sequence[Any], results: tuple[Any, ...]) -> None:
-        if working.now or any(isinstance(result, Tracer) for result in results):
-            return
-        self.seen += 1
-        size = sum(result.size * 4 for result in results if isinstance(result, jax.Array))
-        operation = Operation(run, operands, results, compat.here(), size, time.perf_counter())
-        self._operations.append(operation)
-        self._fresh += 1
+    def _enter(self, what: Any, how: Any, operands: Sequence[Any], results: Sequence[Any]) -> None:
+        size = 0
+        for result in results:
+            if isinstance(result, jax.Array):
+                if isinstance(result, Tracer):
+                    return
+                size += 4 * math.prod(result.shape)
+                if getattr(result.dtype, "kind", "") not in _COUNTS:
+                    self._open.add(id(result))
+        head = (what, how, compat.here(), size, time.perf_counter(), 6 + len(results))
+        self._operations.append(Operation((*head, *results, *operands)))
         self._bytes += size
         while self._bytes > _BYTES or len(self._operations) > _OPERATIONS:
-            self._bytes -= self._operations.popleft().size
+            gone = self._operations.popleft()
+            self._bytes -= gone.size
+            self._open.difference_update(map(id, gone.results))
+        self.seen += 1
+        self._fresh += 1
+        self._unseen += 1
         if self.seen % _GLANCE == 0:
-            now = time.perf_counter()
-            if now - self._looked > max(_SECONDS, self._look_seconds / _SHARE):
-                self.look()
+            self._glance()
+
+    def _glance(self) -> None:
+        """Look where that is cheap beside the time since the last look; at the latest operations before the first of them is forgotten."""
+        now = time.perf_counter()
+        if now - self._looked > max(_SECONDS, self._look_seconds / _SHARE):
+            self.look()
+        elif self._unseen > _OPERATIONS // 2:
+            self._look_at(_LATEST)
 
     def forget(self) -> None:
         """Start anew."""
         self._operations.clear()
-        self._fresh = 0
-        self._bytes = 0
+        self._open.clear()
+        self._bytes = self._fresh = self._unseen = 0
 
     def look(self) -> None:
         """Look at the results that the program still holds. Tells of the first NaN that an operation made."""
-        began = time.perf_counter()
-        # Of those that are forgotten by now nothing is looked at: they could not be run again.
-        held = _held(self.latest(self._fresh), self._operations)
-        self._fresh = 0
-        waits = time.perf_counter()
-        jax.block_until_ready(held)
-        # What the program would have waited for anyway is no part of what a look takes.
-        began += time.perf_counter() - waits
-        bad = _nans(held)
+        self._fresh, fresh = 0, self._fresh
+        self._look_seconds = self._look_at(fresh)
         self._looked = time.perf_counter()
-        self._look_seconds = self._looked - began
-        self.seconds += self._look_seconds
+
+    def _look_at(self, count: int) -> float:
+        """Look at the last `count` operations, those of them that could be run again. Gives the seconds that looking took."""
+        began = time.perf_counter()
+        self._unseen = 0
+        held = _held(self.latest(count))
+        waits = time.perf_counter()
+        # The program would have waited for them anyway.
+        jax.block_until_ready(held)
+        waited = time.perf_counter() - waits
+        states = _states(held)
+        self._open.difference_update(id(result) for result, state in zip(held, states, strict=True) if state == finite.FINITE)
+        bad = [result for result, state in zip(held, states, strict=True) if state == finite.NAN]
+        seconds = time.perf_counter() - began - waited
+        self.seconds += seconds
         if bad:
             self._find(bad)
+        return seconds
 
-    def read(self, number: Any) -> None:
+    def read(self, number: Any, read: Callable[[], Any]) -> Any:
         """The program reads a number, to print it or to go by it: a NaN is a symptom, held or not."""
-        if working.now or number.is_deleted():
-            return
         began = time.perf_counter()
         number.block_until_ready()
         ready = time.perf_counter()
+        with working:
+            out = read()
+        done = time.perf_counter()
         try:
-            self._judge(number)
+            if out != out if type(out) is float else number.size == 1 and finite.can_be_bad(number) and finite.NAN in _states([number]):
+                self._symptom(number)
         finally:
-            self.reads.enter(began, ready - began, time.perf_counter() - ready)
+            self.reads.enter(began, ready - began, time.perf_counter() - done)
+        return out
 
-    def _judge(self, number: Any) -> None:
-        if number.size == 1 and finite.can_be_bad(number) and _nans([number]):
-            if any(number is result for operation in self._operations for result in operation.results):
-                self._find([number])
-            else:
-                self._made_elsewhere()
+    def _symptom(self, number: Any) -> None:
+        if any(number is result for operation in self._operations for result in operation.results):
+            self._find([number])
+        else:
+            self._made_elsewhere()
 
     def _find(self, bad: list[Any]) -> None:
         with working, compat.outside_of_traces():
@@ -188,20 +238,20 @@ def _unlocated(error: Exception) -> Report:
     return Report(origin=origin, chain=(origin,), symptoms=("result",), reproduced=False, notes=(note,), label="code that is not jitted")
 
 
-def _nans(results: Sequence[Any]) -> list[Any]:
-    """Those of the results that hold a NaN."""
+def _states(results: Sequence[Any]) -> list[int]:
+    """What each holds, as in `finite`."""
     with working, compat.outside_of_traces():
-        return [result for result, state in zip(results, finite.states(results), strict=True) if state == finite.NAN]
+        return finite.states(results)
 
 
-def _held(fresh: Sequence[Operation], every: Iterable[Operation]) -> list[Any]:
-    """The results that somebody else holds too: those with more references than are remembered here."""
-    own = Counter(id(value) for operation in every for values in (operation.operands, operation.results) for value in values)
+def _held(operations: Iterable[Operation]) -> list[Any]:
+    """The results that somebody else holds too: those with more references than are remembered here, by the last operations."""
+    own = Counter(id(value) for operation in operations for values in (operation.operands, operation.results) for value in values)
     held = []
-    for operation in fresh:
+    for operation in operations:
         for result in operation.results:
-            # One reference more is the loop's variable, and one the argument of `getrefcount`.
-            if sys.getrefcount(result) > own[id(result)] + 2 and finite.can_be_bad(result):
+            # One reference more is in the tuple of results, one is the loop's variable, and one the argument of `getrefcount`.
+            if sys.getrefcount(result) > own[id(result)] + 3 and finite.can_be_bad(result):
                 held.append(result)
     return held
 
@@ -274,8 +324,8 @@ def _operator(name: str) -> Callable[..., Any]:
 def _reading(original: Callable[..., Any], memory: Memory) -> Callable[..., Any]:
     @functools.wraps(original)
     def reading(array: Any, *args: Any, **kwargs: Any) -> Any:
-        memory.read(array)
-        return original(array, *args, **kwargs)
+        read = functools.partial(original, array, *args, **kwargs)
+        return read() if working.now or array.is_deleted() else memory.read(array, read)
 
     return reading
 
@@ -285,12 +335,23 @@ class _Reporting:
 
     def __init__(self, function: Any, again: Any, memory: Memory):
         self._function, self._again, self._memory = function, again, memory
+        self._moves = getattr(function, "__name__", "") in _MOVES
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        out = self._function(*args, **kwargs)
-        if not isinstance(out, Tracer):
-            self._memory.function(self._again, args, kwargs, out)
+        if working.now:
+            return self._function(*args, **kwargs)
+        operands, tree = flatten((args, kwargs))
+        if are_traced(operands):
+            return self._function(*args, **kwargs)
+        # What it is made of is not remembered beside it.
+        working.now = True
+        try:
+            out = self._function(*args, **kwargs)
+        finally:
+            working.now = False
+        if not self._moves or self._memory.may_be_bad(operands):
+            self._memory.function(self._again, tree, operands, out)
         return out
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:

@@ -94,8 +94,15 @@ def watched(
         except FloatingPointError:
             watch.broke(args)
             raise
-        quick.made = made = (out,) if quick.is_whole else out
-        quick.calls.append((next(order), quick.of_kept(args), quick.of_small(made)))
+        if quick.is_whole:
+            made = (out,)
+        elif isinstance(out, tuple) and len(out) == quick.width:
+            made = out
+        else:
+            watch.differs(quick, next(order), quick.of_kept(args), out)
+            return out
+        quick.made = made
+        quick.calls += (next(order), *quick.of_kept(args), *quick.of_small(made))
         quick.left -= 1
         if not quick.left:
             watch.look()
@@ -148,14 +155,14 @@ def cost(shared: Shared) -> Cost:
     """What watching has cost so far."""
     tallies = [*shared.past, *(watch.tally for watch in shared.watches)]
     waiting = [watch.quick for watch in shared.watches if watch.quick is not None]
-    unsettled = sum(len(quick.calls) for quick in waiting)
-    recording = sum(tally.recording for tally in tallies) + quick_seconds() * (sum(tally.quick for tally in tallies) + unsettled)
+    untimed = sum(tally.quick for tally in tallies) + sum(len(quick) for quick in waiting if quick.tree is None)
+    recording = sum(tally.recording for tally in tallies) + quick_seconds() * untimed
     seconds = recording + sum(tally.looking for tally in tallies)
     replaying = sum(tally.replaying for tally in tallies)
     beside = sum(tally.last - tally.began for tally in tallies) - seconds - replaying
-    kept = sum(watch.recorder.window.size for watch in shared.watches) + sum(quick.bytes * len(quick.calls) for quick in waiting)
+    kept = sum(watch.recorder.window.size for watch in shared.watches) + sum(quick.bytes * len(quick) for quick in waiting)
     return Cost(
-        calls=sum(tally.calls for tally in tallies) + unsettled,
+        calls=sum(tally.calls for tally in tallies) + sum(map(len, waiting)),
         looks=sum(tally.looks for tally in tallies),
         replays=sum(tally.replays for tally in tallies),
         seconds=seconds,

@@ -28,16 +28,15 @@ def bad_places(made: Sequence[Any]) -> Accepted:
 
 def bad_metrics(small: Sequence[Sequence[Any]]) -> bool:
     """Whether a small result of any of some calls is not finite. They are read all together."""
-    if not small:
-        return False
-    width = min(map(len, small))
-    return any(not _is_finite([one[at] for one in small]) for at in range(width))
+    width = max(map(len, small), default=0)
+    return any(not _is_finite([one[at] for one in small if at < len(one)]) for at in range(width))
 
 
 def _is_finite(column: list[Any]) -> bool:
     leaves = column if isinstance(column[0], jax.Array) else flatten(column)[0]
     try:
-        return bool(np.isfinite(np.frombuffer(b"".join(leaves), leaves[0].dtype)).all())
+        (dtype,) = {leaf.dtype for leaf in leaves}
+        return bool(np.isfinite(np.frombuffer(b"".join(leaves), dtype)).all())
     except (BufferError, TypeError, ValueError, RuntimeError, IndexError, AttributeError):
-        # Types that have no buffer, an accelerator's memory, or a metric that is gone.
+        # Types that have no buffer or are not all one, an accelerator's memory, or a metric that is gone.
         return not any(finite.states([leaf for leaf in leaves if finite.can_be_bad(leaf)]))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from operator import is_, itemgetter
+from itertools import compress
+from operator import is_, is_not, itemgetter
 from typing import Any
 
 import jax
@@ -39,7 +40,7 @@ class Links:
 
     def hold(self, given: Sequence[Any], made: Sequence[Any]) -> bool:
         """Whether these arguments are linked to those results in this very way."""
-        return len(given) == self.size and all(map(is_, self.of_in(given), self.of_out(made)))
+        return len(given) == self.size and max(self.outs, default=-1) < len(made) and all(map(is_, self.of_in(given), self.of_out(made)))
 
     def matcher(self) -> Callable[[Sequence[Any], Sequence[Any]], bool]:
         """`hold` for arguments of the right number, in a third of its time where a few are linked."""
@@ -140,6 +141,8 @@ class Recorder:
         self._sizes: dict[Any, int] = {}
         self._handed: dict[int, tuple[Any, Any]] = {}
         self._made: Sequence[Any] = ()
+        # The tree of the last call's arguments, shared by all calls that have it: of what is kept for each, little is to be new.
+        self._tree: Any = flatten(0)[1]
 
     @property
     def is_plain(self) -> bool:
@@ -150,14 +153,20 @@ class Recorder:
     def enter(self, order: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, list[Any]] | None:
         """Keep what a call needs, before it runs; also all its leaves. None while JAX traces: then another call encloses this one."""
         leaves, tree = flatten((args, kwargs))
-        if any(isinstance(leaf, Tracer) for leaf in leaves):
+        if are_traced(leaves):
             return None
+        if tree == self._tree:
+            tree = self._tree
+        self._tree = tree
         held = self._link(leaves)
         held = held if self.window.calls and held.ins else None
         places, parts = (range(len(leaves)), leaves) if held is None else (held.kept, held.of_kept(leaves))
-        size = sum(map(self._size, parts))
+        # What the call before was given too is kept already.
+        before = self.window.calls[-1] if held is not None else None
+        new = parts if before is None or before.links is not held else compress(parts, map(is_not, parts, before.kept))
+        size = sum(map(self._size, new))
         copies = self.window.size + size <= self._keep
-        kept = [self._own(at, leaf, copies) for at, leaf in zip(places, parts, strict=True)]
+        kept = self.keep(places, parts, copies)
         self.window.size += size
         return Call(-1, order, tree, kept, held), leaves
 
@@ -166,7 +175,7 @@ class Recorder:
         if not self._learned:
             self._learn(leaves, args, kwargs)
         made = parts_made(out, args, kwargs, self.habits.changes_arguments)
-        if any(isinstance(leaf, Tracer) for leaf in made):
+        if are_traced(made):
             return False
         if self._small[0] != len(made):
             self._small = self._metrics(made, ())
@@ -203,6 +212,12 @@ class Recorder:
             held = self.habits.links = links(leaves, self._made, lambda leaf: isinstance(leaf, jax.Array))
             self._small = self._metrics(self._made, held.outs)
         return held
+
+    def keep(self, places: Sequence[int], parts: Sequence[Any], copies: bool = False) -> Sequence[Any]:
+        """These leaves of the arguments, as they will still be later. What the step takes is copied where there is room for `copies`."""
+        if self._learned and not self._donated and not any(issubclass(kind, np.ndarray) for kind in set(map(type, parts))):
+            return parts
+        return [self._own(at, leaf, copies) for at, leaf in zip(places, parts, strict=True)]
 
     def _own(self, at: int, leaf: Any, copies: bool) -> Any:
         """A leaf that will still be what it is: copied where the step takes it, or where the program fills the same array again."""
@@ -241,6 +256,11 @@ def parts_made(out: Any, args: tuple[Any, ...], kwargs: dict[str, Any], changes_
     """The leaves that a call made: of its result and, for a step that changes its arguments in place (flax's nnx), of those."""
     made = flatten(out)[0]
     return made + flatten((args, kwargs))[0] if changes_arguments else made
+
+
+def are_traced(leaves: Sequence[Any]) -> bool:
+    """Whether any of many leaves is a tracer. They are of few types."""
+    return any(issubclass(kind, Tracer) for kind in set(map(type, leaves)))
 
 
 def is_small(leaf: Any) -> bool:

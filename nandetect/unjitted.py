@@ -123,7 +123,7 @@ def _whole_seconds(operations: Sequence[Operation], loop: Repeating) -> float:
 def _watching_seconds() -> float:
     """What remembering one operation takes."""
     memory, value = Memory(lambda report: None, lambda: None), jnp.ones(3)
-    primitive: Any = SimpleNamespace(multiple_results=False)
+    primitive: Any = SimpleNamespace(name="", multiple_results=False)
     began = time.perf_counter()
     with _not_working():
         for _ in range(_TRIES):

@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 from nandetect import compat, findings, memory, provenance, recorder
 from nandetect.errors import NonFiniteError, NonFiniteWarning
 from nandetect.judge import Accepted, bad_metrics, bad_places, top
-from nandetect.recorder import Call, Links, Pick, Recorder
+from nandetect.recorder import Call, Links, Recorder
 from nandetect.records import Finding, Report
 from nandetect.skips import Skips
 from nandetect.speed.compilations import Compilations, tell_of
@@ -92,14 +92,34 @@ class Tally:
 
 
 class Quick:
-    """A run of short calls of one kind: what each was given beside its state, and its metrics."""
+    """A run of calls of one kind: what each was given beside its state, and its metrics.
 
-    __slots__ = ("bytes", "calls", "goes_on", "is_whole", "left", "links", "made", "of_kept", "of_small", "size")
+    The parts are those of `Call`: leaves where there is a `tree`. All calls are in one list: whatever is kept, Python's garbage collector
+    goes through again and again.
+    """
 
-    def __init__(self, links: Links, of_small: Pick, made: tuple[Any, ...], is_whole: bool, left: int, bytes: int):
-        self.links, self.goes_on, self.of_kept, self.size = links, links.matcher(), links.of_kept, links.size
-        self.of_small, self.made, self.is_whole, self.left, self.bytes = of_small, made, is_whole, left, bytes
-        self.calls: list[tuple[int, tuple[Any, ...], tuple[Any, ...]]] = []
+    __slots__ = ("bytes", "calls", "goes_on", "is_whole", "left", "links", "made", "of_kept", "of_small", "size", "stride", "tree", "width")
+
+    def __init__(
+        self, links: Links, small: Sequence[int], made: Sequence[Any], left: int, bytes: int = 0, is_whole: bool = False, tree: Any = None
+    ):
+        self.links, self.goes_on, self.of_kept = links, links.matcher(), links.of_kept
+        # How many positional arguments such a call has; those that are taken leaf by leaf go another way.
+        self.size = links.size if tree is None else -1
+        self.of_small, self.made, self.is_whole, self.left, self.bytes = recorder.picker(small), made, is_whole, left, bytes
+        self.stride, self.tree, self.width = 1 + len(links.kept) + len(small), tree, len(made)
+        self.calls: list[Any] = []
+
+    def __len__(self) -> int:
+        return len(self.calls) // self.stride
+
+    def recorded(self) -> Iterator[Call]:
+        """The calls as the others are, not yet numbered."""
+        beside = 1 + len(self.links.kept)
+        for at in range(0, len(self.calls), self.stride):
+            order, *kept = self.calls[at : at + beside]
+            small = self.calls[at + beside : at + self.stride]
+            yield Call(-1, order, self.tree, kept, self.links, small, self.of_small, self.is_whole)
 
 
 @functools.cache
@@ -107,12 +127,12 @@ def quick_seconds() -> float:
     """What recording one quick call takes, measured where it is first asked for; to time each would cost more than that."""
     parts = tuple(object() for _ in range(4))
     linked = recorder.links(parts, parts[:2], lambda part: True)
-    quick = Quick(linked, recorder.picker([1]), parts[:2], False, _TRIES, 0)
+    quick = Quick(linked, [1], parts[:2], _TRIES)
     began = time.perf_counter()
     for number in range(_TRIES):
         if quick.goes_on(parts, quick.made):
             quick.made = made = parts[:2]
-            quick.calls.append((number, quick.of_kept(parts), quick.of_small(made)))
+            quick.calls += (number, *quick.of_kept(parts), *quick.of_small(made))
             quick.left -= 1
     return (time.perf_counter() - began) / _TRIES
 
@@ -145,6 +165,11 @@ class Watch:
         began = time.perf_counter()
         if working.now:
             return self._shared.step(*args, **kwargs)
+        quick = self.quick
+        if quick is not None and quick.tree is not None:
+            leaves, tree = recorder.flatten((args, kwargs))
+            if tree == quick.tree and quick.goes_on(leaves, quick.made) and not recorder.are_traced(leaves):
+                return self._call_again(quick, leaves, args, kwargs, began)
         self._slow_down()
         entered = self.recorder.enter(next(self._shared.order), args, kwargs)
         if entered is None:
@@ -163,24 +188,54 @@ class Watch:
             raise
         ended = time.perf_counter()
         if self.recorder.leave(call, leaves, out, args, kwargs):
-            self._hurry_up(args, kwargs, out)
+            self._hurry_up(call, args, kwargs, out)
             self._out = out
-            self._count(began, started, ended)
+            tally = self.tally
+            tally.calls += 1
+            tally.last = time.perf_counter()
+            seconds = tally.last - began - (ended - started)
+            # The first of a window holds what the step takes, so it belongs to the look.
+            if len(self.recorder.window.calls) == 1:
+                tally.looking += seconds
+                self._start_seconds = seconds
+            else:
+                tally.recording += seconds
             if self.quick is None and self._is_due(ended):
                 self.look()
         return out
 
-    def _count(self, began: float, started: float, ended: float) -> None:
-        """What a call cost beside its step; the first of a window holds what the step takes, so it belongs to the look."""
-        tally = self.tally
-        tally.last = time.perf_counter()
-        tally.calls += 1
-        seconds = tally.last - began - (ended - started)
-        if len(self.recorder.window.calls) == 1:
-            tally.looking += seconds
-            self._start_seconds = seconds
+    def _call_again(self, quick: Quick, leaves: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any], began: float) -> Any:
+        """A call that goes on with what the last one made, its arguments put together as before."""
+        kept = self.recorder.keep(quick.links.kept, quick.of_kept(leaves))
+        order, started = next(self._shared.order), time.perf_counter()
+        try:
+            out = self._shared.step(*args, **kwargs)
+        except FloatingPointError:
+            self._slow_down()
+            self.recorder.add(Call(-1, order, quick.tree, kept, quick.links), ())
+            self._replay()
+            raise
+        ended = time.perf_counter()
+        made = recorder.flatten(out)[0]
+        if len(made) == quick.width:
+            quick.made = made
+            quick.calls += (order, *kept, *quick.of_small(made))
+            quick.left -= 1
         else:
-            tally.recording += seconds
+            self.differs(quick, order, kept, out)
+        self._out = out
+        self.tally.last = time.perf_counter()
+        self.tally.recording += self.tally.last - began - (ended - started)
+        if not quick.left:
+            self.look()
+        return out
+
+    def differs(self, quick: Quick, order: int, kept: Sequence[Any], out: Any) -> None:
+        """A call of a run returned something of another kind than those before it."""
+        self._slow_down()
+        self.recorder.add(Call(-1, order, quick.tree, kept, quick.links, is_whole=quick.is_whole), recorder.flatten(out)[0])
+        self.tally.calls += 1
+        self._out = out
 
     def broke(self, args: tuple[Any, ...]) -> None:
         """JAX's own check stopped a quick call."""
@@ -276,26 +331,29 @@ class Watch:
             return len(window.calls) >= self._shared.check_every
         return len(window.calls) >= LONGEST or now - self._looked >= self._look_seconds / SHARE
 
-    def _hurry_up(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    def _hurry_up(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """After the first call of a window: record the next ones the quick way, where they are short and all alike."""
         before, window = self._out, self.recorder.window
-        if kwargs or len(window.calls) != 1 or self._call_seconds > _QUICK or len(self._shared.watches) > 1 or not self.recorder.is_plain:
+        if len(window.calls) != 1 or self._call_seconds > _QUICK or len(self._shared.watches) > 1 or not self.recorder.is_plain:
             return
         if self._accepted | self._told:
             return  # a part may hold what is to be looked at beside what is not
         # A state that is a tuple by itself (a NamedTuple) goes round as one, and the tuple that a step returns in its parts.
-        is_whole = any(arg is before for arg in args) or not isinstance(out, tuple)
-        parts = top(out, is_whole)
+        is_whole, tree = any(arg is before for arg in args) or not isinstance(out, tuple), None
+        given, parts = args, top(out, is_whole)
         links = recorder.links(args, top(before, is_whole), lambda part: not isinstance(part, bool | int | float | str | None))
-        beside = links.of_kept(args)
-        if not links.ins or not all(isinstance(part, jax.Array | float | int) for part in beside):
-            return
+        if kwargs or not links.ins or not all(isinstance(part, jax.Array | float | int) for part in links.of_kept(args)):
+            # Taken apart and put together anew (a dictionary of the batch, or a state that the step's jit flattens): leaf by leaf.
+            held = self.recorder.habits.links
+            if held is None or not held.ins:
+                return
+            given, parts, links, is_whole, tree = call.kept, window.made, held, False, call.tree
         small = [at for at, part in enumerate(parts) if at not in links.outs and _is_metric(part)]
         calls = self._shared.check_every or min(int(self._look_seconds / SHARE / self._call_seconds), LONGEST)
-        size = sum(part.nbytes for part in beside if isinstance(part, jax.Array))
+        size = sum(part.nbytes for part in links.of_kept(given) if isinstance(part, jax.Array | np.ndarray))
         calls = min(calls, int((self._shared.bound - window.size) / max(size, 1)))
         if calls > 2:
-            self.quick = Quick(links, recorder.picker(small), parts, is_whole, calls - 1, size)
+            self.quick = Quick(links, small, parts, calls - 1, size, is_whole, tree)
 
     def _slow_down(self) -> None:
         """Put a run of quick calls with the others."""
@@ -303,12 +361,13 @@ class Watch:
         if quick is None or not quick.calls:
             return
         made = recorder.flatten(quick.made)[0]
-        for order, kept, small in quick.calls:
-            self.recorder.add(Call(-1, order, None, kept, quick.links, small, quick.of_small, quick.is_whole), made)
-        self.recorder.window.size += quick.bytes * len(quick.calls)
-        self.tally.calls += len(quick.calls)
-        self.tally.quick += len(quick.calls)
-        self._out = quick.made[0] if quick.is_whole else quick.made
+        for call in quick.recorded():
+            self.recorder.add(call, made)
+        self.recorder.window.size += quick.bytes * len(quick)
+        self.tally.calls += len(quick)
+        if quick.tree is None:
+            self.tally.quick += len(quick)
+            self._out = quick.made[0] if quick.is_whole else quick.made
 
 
 # What looking compiles is not the step's.

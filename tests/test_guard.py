@@ -108,6 +108,47 @@ def test_first_bad_step_is_exact_where_the_guard_decides_when_to_look(fault):
     assert failing(jax.jit(root_step), [jnp.asarray(batch) for batch in batches]).step == fault
 
 
+@pytest.mark.parametrize("donate", [(), ("state",)], ids=["kept", "donated"])
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+@pytest.mark.parametrize("fault", [0, 1, 2, 48, 77, 99])
+def test_first_bad_step_is_exact_where_the_arguments_are_put_together_anew(donate, kind, fault):
+    def step(*, state, batch, scale):
+        *new, value = root_step(*state, batch["x"] * scale)
+        return {"state": tuple(new), "loss": value, **({"few": jnp.mean(batch["x"])} if len(batch["x"]) < 8 else {})}
+
+    batches = rows(120)
+    batches[fault] *= 0
+    guarded = nd.guard(jax.jit(step, donate_argnames=donate), check_every=50)
+    state = params(), jax.tree.map(jnp.zeros_like, params())
+    with pytest.raises(nd.NonFiniteError) as caught:
+        for number, x in enumerate(batches):
+            # Now and then a smaller batch, of which more is returned.
+            x = x[:5] if number % 30 == 29 else x
+            state = guarded(state=list(state), batch={"x": kind(x)}, scale=1.0 + number / 100)["state"]
+        guarded.flush()
+    assert caught.value.report.step == fault
+    assert (caught.value.report.origin.primitive, caught.value.report.origin.phase) == ("div", "backward")
+    assert guarded.cost().calls >= fault
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+@pytest.mark.parametrize("fault", [1, 28, 29, 30, 59, 77])
+def test_a_step_may_return_more_for_some_batches(kind, fault):
+    def step(w, x):
+        loss = jnp.mean(jnp.log(x @ w))
+        return kind((w - 0.01 * w, loss) if len(x) == 8 else (loss, jnp.max(x)) if len(x) == 5 else (loss,))
+
+    guarded, w = nd.guard(jax.jit(step), check_every=50), jnp.ones(4)
+    with pytest.raises(nd.NonFiniteError) as caught:
+        for number in range(120):
+            size = {29: 5, 28: 3}.get(number % 30, 8)
+            x = jnp.full((size, 4), 0.0 if number == fault else 1.0)
+            out = guarded(w, x)
+            w = out[0] if size == 8 else w
+        guarded.flush()
+    assert (caught.value.report.step, caught.value.report.origin.primitive) == (fault, "log")
+
+
 def test_one_bad_metric_among_good_ones_is_found():
     step = nd.guard(jax.jit(lambda w, x: (w * 0.9, jnp.log(jnp.sum(x * x)))), check_every=50)
     w = jnp.ones(100)
