@@ -9,11 +9,10 @@ from typing import Any
 
 import jax
 from jax._src import array, callback, config, core, debugging, source_info_util
-from jax.extend import core as jex
 
 from nandetect.records import Frame
 
-Literal = jex.Literal
+Literal = core.Literal
 LINEAR_SOLVES = frozenset({"custom_linear_solve", "linear_solve"})
 
 

@@ -25,7 +25,7 @@ from jax.core import Tracer
 
 from nandetect import compat, finite
 from nandetect.program import Program, is_jitted
-from nandetect.recorder import are_traced, flatten
+from nandetect.recorder import flatten
 from nandetect.records import Event, Report
 from nandetect.speed.reads import Reads
 from nandetect.watch import working
@@ -95,8 +95,8 @@ class Memory:
         # The results of those that are not known to be finite, by their ids.
         self._open: set[int] = set()
         self._trees: dict[Any, Any] = {}
-        # How many of the last operations have not been looked at, and how many came since any of them were.
-        self._fresh = self._unseen = 0
+        # How many operations had been seen when all since the look before were looked at, and when the latest were.
+        self._seen_at_look = self._seen_at_glimpse = 0
         self._looked = time.perf_counter()
         self._look_seconds = 0.0
         self.reads = Reads()
@@ -112,7 +112,7 @@ class Memory:
 
     def function(self, function: Any, tree: Any, operands: Sequence[Any], out: Any) -> None:
         """A compiled function of JAX's own ran on arguments of this tree."""
-        self._enter(function, self._trees.setdefault(tree, tree), operands, flatten(out)[0])
+        self._enter(function, self._trees.setdefault(tree, tree), operands, (out,) if isinstance(out, jax.Array) else flatten(out)[0])
 
     def may_be_bad(self, operands: Sequence[Any]) -> bool:
         """Whether any of these was made by an operation that is remembered, and not seen to be finite since."""
@@ -127,16 +127,15 @@ class Memory:
                 size += 4 * math.prod(result.shape)
                 if getattr(result.dtype, "kind", "") not in _COUNTS:
                     self._open.add(id(result))
-        head = (what, how, compat.here(), size, time.perf_counter(), 6 + len(results))
-        self._operations.append(Operation((*head, *results, *operands)))
+        operations = self._operations
+        operations.append(Operation((what, how, compat.here(), size, time.perf_counter(), 6 + len(results), *results, *operands)))
         self._bytes += size
-        while self._bytes > _BYTES or len(self._operations) > _OPERATIONS:
-            gone = self._operations.popleft()
+        while self._bytes > _BYTES or len(operations) > _OPERATIONS:
+            gone = operations.popleft()
             self._bytes -= gone.size
-            self._open.difference_update(map(id, gone.results))
+            for result in gone.results:
+                self._open.discard(id(result))
         self.seen += 1
-        self._fresh += 1
-        self._unseen += 1
         if self.seen % _GLANCE == 0:
             self._glance()
 
@@ -145,25 +144,25 @@ class Memory:
         now = time.perf_counter()
         if now - self._looked > max(_SECONDS, self._look_seconds / _SHARE):
             self.look()
-        elif self._unseen > _OPERATIONS // 2:
+        elif self.seen - self._seen_at_glimpse > _OPERATIONS // 2:
             self._look_at(_LATEST)
 
     def forget(self) -> None:
         """Start anew."""
         self._operations.clear()
         self._open.clear()
-        self._bytes = self._fresh = self._unseen = 0
+        self._bytes = 0
 
     def look(self) -> None:
         """Look at the results that the program still holds. Tells of the first NaN that an operation made."""
-        self._fresh, fresh = 0, self._fresh
+        fresh, self._seen_at_look = self.seen - self._seen_at_look, self.seen
         self._look_seconds = self._look_at(fresh)
         self._looked = time.perf_counter()
 
     def _look_at(self, count: int) -> float:
         """Look at the last `count` operations, those of them that could be run again. Gives the seconds that looking took."""
         began = time.perf_counter()
-        self._unseen = 0
+        self._seen_at_glimpse = self.seen
         held = _held(self.latest(count))
         waits = time.perf_counter()
         # The program would have waited for them anyway.
@@ -296,29 +295,55 @@ def remembered(memory: Memory) -> Iterator[None]:
         undone.enter_context(compat.eager_operations(memory.primitive))
         wrappers = memory.stand_ins
 
-        def replace(owner: Any, name: str, value: Any, again: Any = None) -> None:
-            wrapper = wrappers[id(value)] = wrappers.get(id(value)) or _Reporting(value, again or value, memory)
-            setattr(owner, name, wrapper)
+        def replace(owner: Any, name: str, value: Any, stand_in: Any) -> None:
+            setattr(owner, name, stand_in)
             undone.callback(setattr, owner, name, value)
 
         for module in [module for name, module in sys.modules.items() if name == "jax" or name.startswith("jax.")]:
             for name, value in list(vars(module).items()):
                 if is_jitted(value) or isinstance(value, jax.custom_jvp | jax.custom_vjp):
-                    replace(module, name, value)
+                    if id(value) not in wrappers:
+                        wrappers[id(value)] = _StandIn(value, _reporting(value, value, memory))
+                    replace(module, name, value, wrappers[id(value)])
         # The operators call compiled functions that no module's name leads to.
         array = compat.array_type()
         for name in _OPERATORS:
-            replace(array, name, getattr(array, name), _operator(name))
+            original = getattr(array, name)
+            replace(array, name, original, _reporting(original, _operator(name), memory))
         for name in _READS:
             original = getattr(array, name)
-            setattr(array, name, _reading(original, memory))
-            undone.callback(setattr, array, name, original)
+            replace(array, name, original, _reading(original, memory))
         yield
 
 
 def _operator(name: str) -> Callable[..., Any]:
     """An operator for whatever stands on its left: an array when it ran, a tracer when it is run again."""
     return lambda left, *others: getattr(left, name)(*others)
+
+
+def _reporting(function: Any, again: Any, memory: Memory) -> Callable[..., Any]:
+    """A function of JAX's own which says when it ran outside of any trace; run again, it is `again`."""
+    moves = getattr(function, "__name__", "") in _MOVES
+
+    @functools.wraps(function, updated=())
+    def reporting(*args: Any, **kwargs: Any) -> Any:
+        if working.now:
+            return function(*args, **kwargs)
+        operands, tree = flatten((args, kwargs))
+        for operand in operands:
+            if isinstance(operand, Tracer):
+                return function(*args, **kwargs)
+        # What it is made of is not remembered beside it.
+        working.now = True
+        try:
+            out = function(*args, **kwargs)
+        finally:
+            working.now = False
+        if not moves or memory.may_be_bad(operands):
+            memory.function(again, tree, operands, out)
+        return out
+
+    return reporting
 
 
 def _reading(original: Callable[..., Any], memory: Memory) -> Callable[..., Any]:
@@ -330,29 +355,15 @@ def _reading(original: Callable[..., Any], memory: Memory) -> Callable[..., Any]
     return reading
 
 
-class _Reporting:
-    """A function of JAX's own, under every name that it has, which says when it ran outside of any trace."""
+class _StandIn:
+    """A function of JAX's own, under every name that it has, called by way of another."""
 
-    def __init__(self, function: Any, again: Any, memory: Memory):
-        self._function, self._again, self._memory = function, again, memory
-        self._moves = getattr(function, "__name__", "") in _MOVES
+    def __init__(self, function: Any, call: Callable[..., Any]):
+        self._function, self._call = function, call
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if working.now:
-            return self._function(*args, **kwargs)
-        operands, tree = flatten((args, kwargs))
-        if are_traced(operands):
-            return self._function(*args, **kwargs)
-        # What it is made of is not remembered beside it.
-        working.now = True
-        try:
-            out = self._function(*args, **kwargs)
-        finally:
-            working.now = False
-        if not self._moves or self._memory.may_be_bad(operands):
-            self._memory.function(self._again, tree, operands, out)
-        return out
+        return self._call(*args, **kwargs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)

@@ -31,11 +31,12 @@ from nandetect.speed.compilations import Compilations, source
 from nandetect.watch import SHARE, Shared, Watch, working
 
 # A compiled function is called again at the end where it was called often, and neither a call nor compiling it takes longer, in seconds,
-# than this; and for how long.
-_CALLS, _CALLING, _COMPILING, _SECONDS = 20, 0.1, 3.0, 1.0
-# Most programs' states could be donated. What that would save is asked where compiling the step twice for it takes no more of the
-# program's time than this.
-_DONATION_SHARE = 0.01
+# than this.
+_CALLS, _CALLING, _COMPILING = 20, 0.1, 3.0
+# For how long it is called, and the operations of a loop that is not jitted are run; and the share of the program's time that this may
+# take. Most programs' states could be donated: what that would save is asked where compiling the step twice for it takes no more either.
+_SECONDS, _LOOP_SECONDS = 1.0, 0.3
+_SHARE = 0.01
 # Bytes of a call that may be kept for that.
 _KEPT = 2**26
 
@@ -162,7 +163,7 @@ class Everywhere:
         busiest = max(self._compilations.values(), key=lambda one: calls[id(one)], default=None)
         count = calls[id(busiest)]
         read = self.memory.reads.price(busiest.name, count) if busiest else None
-        found = [rules.host_transfer(read) if read else None, self._not_jitted(count)]
+        found = [rules.host_transfer(read) if read else None, self._not_jitted(count, seconds)]
         watches = [(shared, watch) for shared in self._all() for watch in shared.watches] + self._kept
         of_busiest = [one for one in watches if one[0].compilations is busiest]
         judged = self._judged(*max(of_busiest, key=lambda one: one[1].tally.calls), seconds) if of_busiest else []
@@ -173,7 +174,7 @@ class Everywhere:
         first = next(iter(shared.compilations.all), None)
         if first is None or watch.tally.calls < _CALLS or first.seconds > _COMPILING or watch.call_seconds > _CALLING:
             return []
-        may_ask = 2 * first.seconds + _SECONDS * audit.SHARE <= _DONATION_SHARE * seconds
+        may_ask = 2 * first.seconds + _SECONDS * audit.SHARE <= _SHARE * seconds
         without = ("not-jitted",) if may_ask else ("not-jitted", "not-donated")
         with working, compat.outside_of_traces():
             try:
@@ -185,11 +186,11 @@ class Everywhere:
             except Exception:
                 return []
 
-    def _not_jitted(self, calls: int) -> Finding | None:
+    def _not_jitted(self, calls: int, seconds: float) -> Finding | None:
         with working, compat.outside_of_traces():
             try:
                 with compat.replay_settings(), compat.muted_effects():
-                    price = unjitted.price(self.memory, calls)
+                    price = unjitted.price(self.memory, calls, min(_LOOP_SECONDS, _SHARE * seconds))
             # The operations are the user's: that they cannot be run again is no reason to fail where nothing is wrong.
             except Exception:
                 return None

@@ -27,7 +27,6 @@ from nandetect.watch import working
 
 # The operations that are looked at, the most of one step (more would take long to compile), and how often a step must come again.
 _LATEST, _LONGEST, _REPEATS = 6_000, 1_000, 3
-_SECONDS = 0.3
 _BLOCKS = (ast.For, ast.While, ast.FunctionDef, ast.AsyncFunctionDef)
 _TRIES = 200
 
@@ -41,8 +40,11 @@ class Repeating:
     times: int
 
 
-def price(memory: Memory, calls: int) -> Jitting | None:
-    """What the loop that ran last would gain by jit; None where no loop of operations is seen. `calls` are those of compiled functions."""
+def price(memory: Memory, calls: int, seconds: float) -> Jitting | None:
+    """What the loop that ran last would gain by jit; None where no loop of operations is seen. `calls` are those of compiled functions.
+
+    Measuring it takes about so many seconds, compiling aside.
+    """
     operations = memory.latest(_LATEST)
     loop = repeating([hash(operation.place.traceback) for operation in operations])
     if loop is None or not OPERATIONS <= loop.size <= _LONGEST:
@@ -54,13 +56,13 @@ def price(memory: Memory, calls: int) -> Jitting | None:
     of_seconds = _whole_seconds(operations, loop) if beside else None
     if of_seconds is not None and of_seconds < GAIN * (of_seconds - clock.timed(again)):
         return None  # it would gain too little even if it took no time at all
-    jitted_seconds, again_seconds = clock.in_turns([_compiled(step, operations[loop.end - loop.size :]), again], _SECONDS)
-    seconds = again_seconds if beside else max(_seconds(operations, loop), again_seconds)
+    jitted_seconds, again_seconds = clock.in_turns([_compiled(step, operations[loop.end - loop.size :]), again], seconds)
+    took = again_seconds if beside else max(_seconds(operations, loop), again_seconds)
     where, name = _named(step)
     return Jitting(
         name=name or ("what the loop does beside its compiled functions" if beside else "what the loop does"),
         operations=loop.size,
-        seconds=seconds,
+        seconds=took,
         jitted_seconds=jitted_seconds,
         where=where,
         is_function=name is not None,

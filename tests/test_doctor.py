@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nandetect import doctor
-from nandetect.cli import app
+from nandetect.cli.commands import app
 from nandetect.records import Event, Report, Source
 
 SCHEMA = json.loads(resources.files("nandetect.render").joinpath("schema.json").read_text())

@@ -16,7 +16,7 @@ def modules_after(code: str) -> set[str]:
 
 
 def help_of(*command: str) -> str:
-    return f"import nandetect.cli; nandetect.cli.app({[*command, '--help']!r}, standalone_mode=False)"
+    return f"from nandetect.cli.commands import app; app({[*command, '--help']!r}, standalone_mode=False)"
 
 
 def test_import_nandetect_does_not_import_jax():

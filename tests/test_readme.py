@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from nandetect.cli import app
+from nandetect.cli.commands import app
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 from typing import Annotated
 
 import typer
+
+from nandetect.cli import run_program
 
 SETTINGS = {"allow_interspersed_args": False, "ignore_unknown_options": True}
 
@@ -23,23 +22,4 @@ def command(
     Every outermost compiled call is watched, and code that is not jitted. What is found goes to standard error at once and ends the program
     with exit code 1. Otherwise the exit code is the program's own. With `--json -` the program's output goes to standard error.
     """
-    from nandetect import script
-    from nandetect.cli import run_view
-    from nandetect.render import json as documents
-
-    if json:
-        documents.check(json)
-    target, *args = program
-    start = script.load(target, module)
-    with run_view.output_aside(json == "-"):
-        ran = script.run(start, [target, *args], run_view.show, keep_going)
-        if not ran.is_child:
-            run_view.summary(ran)
-    if json and not ran.is_child:
-        documents.write(documents.document("run", ran.findings, run_view.body(program, ran)), json)
-    if ran.code < 0:
-        # The program died of a signal: so does this process, and a shell sees what it would have seen.
-        signal.signal(-ran.code, signal.SIG_DFL)
-        sys.stdout.flush()
-        os.kill(os.getpid(), -ran.code)
-    raise typer.Exit(1 if ran.found else ran.code)
+    run_program.run(program, module, keep_going, json)
