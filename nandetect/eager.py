@@ -31,7 +31,7 @@ from nandetect.speed.reads import Reads
 from nandetect.watch import working
 
 # Operations that are remembered, and bytes of what they gave; and those that are looked at when many came between two looks.
-_OPERATIONS = 8_000
+_OPERATIONS = 4_000
 _BYTES = 2**28
 _LATEST = 256
 # Operations between two glances at the clock, seconds between two looks, and the share of the time that looking may take.

@@ -22,11 +22,11 @@ from nandetect.eager import Memory, Operation, program
 from nandetect.records import Frame
 from nandetect.speed import clock
 from nandetect.speed.prices import Jitting
-from nandetect.speed.rules import GAIN, OPERATIONS
+from nandetect.speed.rules import BESIDE, GAIN, OPERATIONS
 from nandetect.watch import working
 
 # The operations that are looked at, the most of one step (more would take long to compile), and how often a step must come again.
-_LATEST, _LONGEST, _REPEATS = 6_000, 1_000, 3
+_LATEST, _LONGEST, _REPEATS = 4_000, 1_000, 3
 _BLOCKS = (ast.For, ast.While, ast.FunctionDef, ast.AsyncFunctionDef)
 _TRIES = 200
 
@@ -47,12 +47,12 @@ def price(memory: Memory, calls: int, seconds: float) -> Jitting | None:
     """
     operations = memory.latest(_LATEST)
     loop = repeating([hash(operation.place.traceback) for operation in operations])
-    if loop is None or not OPERATIONS <= loop.size <= _LONGEST:
+    beside = loop is not None and calls >= loop.times
+    if loop is None or not (BESIDE if beside else OPERATIONS) <= loop.size <= _LONGEST:
         return None
     # The last but one, after which it can be seen what the next step takes of it.
     step = operations[loop.end - 2 * loop.size : loop.end - loop.size]
     again = functools.partial(_run_again, step)
-    beside = calls >= loop.times
     of_seconds = _whole_seconds(operations, loop) if beside else None
     if of_seconds is not None and of_seconds < GAIN * (of_seconds - clock.timed(again)):
         return None  # it would gain too little even if it took no time at all
