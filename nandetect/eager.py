@@ -34,6 +34,7 @@ from nandetect.watch import working
 _OPERATIONS = 4_000
 _BYTES = 2**28
 _LATEST = 256
+_TREES = 100
 # Operations between two glances at the clock, seconds between two looks, and the share of the time that looking may take.
 _GLANCE = 64
 _SECONDS = 0.25
@@ -94,6 +95,7 @@ class Memory:
         self._bytes = 0
         # The results of those that are not known to be finite, by their ids.
         self._open: set[int] = set()
+        # Trees of arguments, each once.
         self._trees: dict[Any, Any] = {}
         # How many operations had been seen when all since the look before were looked at, and when the latest were.
         self._seen_at_look = self._seen_at_glimpse = 0
@@ -112,7 +114,11 @@ class Memory:
 
     def function(self, function: Any, tree: Any, operands: Sequence[Any], out: Any) -> None:
         """A compiled function of JAX's own ran on arguments of this tree."""
-        self._enter(function, self._trees.setdefault(tree, tree), operands, (out,) if isinstance(out, jax.Array) else flatten(out)[0])
+        trees = self._trees
+        if tree not in trees:
+            # Lists of arrays that grow have as many trees.
+            self._trees = trees = {**trees, tree: tree} if len(trees) < _TREES else {tree: tree}
+        self._enter(function, trees[tree], operands, (out,) if isinstance(out, jax.Array) else flatten(out)[0])
 
     def may_be_bad(self, operands: Sequence[Any]) -> bool:
         """Whether any of these was made by an operation that is remembered, and not seen to be finite since."""

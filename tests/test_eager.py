@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from nandetect import eager
@@ -58,3 +61,51 @@ def test_a_look_after_any_operation_finds_the_origin(look_after, operations):
     origin = report.origin
     assert (origin.primitive, origin.phase) == ("div", "backward")
     assert origin.source.code.endswith("# <-- origin")
+
+
+@pytest.mark.parametrize("looked_at", [True, False])
+def test_what_is_indexed_is_followed_back_until_it_is_known_to_be_finite(looked_at):
+    told = []
+    with watching(told.append) as everywhere:
+        data = jnp.arange(1.0, 13.0).reshape(6, 2) * 1.5
+        if looked_at:
+            everywhere.flush()
+        kept = jnp.log(data[np.array([0, 3])] - 1.5)  # <-- origin
+        total = kept[0] - kept[0]
+        everywhere.flush()
+        del total
+    (report,) = told
+    assert (report.origin.primitive, report.origin.source.code.endswith("# <-- origin")) == ("log", True)
+
+
+def test_a_nan_is_followed_through_what_only_moves_it():
+    told = []
+    with watching(told.append) as everywhere:
+        logs = jnp.log(-jnp.ones(3))  # <-- origin
+        first = jnp.copy(logs[1:])[0]
+        everywhere.flush()
+        del logs, first
+    assert told[0].origin.source.code.endswith("# <-- origin")
+
+
+def test_what_is_remembered_is_bounded_and_the_rest_is_let_go(monkeypatch):
+    monkeypatch.setattr(eager, "_BYTES", 100_000)
+    x = jnp.ones(1000)
+    with watching(lambda report: None) as everywhere:
+        early = weakref.ref(x * 2)
+        for _ in range(50):
+            x * 2
+        assert early() is None
+        assert 0 < len(everywhere.memory.latest(1000)) <= 25
+
+
+def test_a_fault_between_two_looks_is_found_before_its_origin_is_forgotten(monkeypatch):
+    monkeypatch.setattr(eager, "_SECONDS", 1e9)
+    told = []
+    with watching(told.append):
+        w = jnp.ones(3)
+        for number in range(3 * eager._OPERATIONS):
+            w = w * (0.999 if told or number != 200 else jnp.log(-1.0))  # <-- origin
+            if told:
+                break
+    assert told[0].origin.source.code.endswith("# <-- origin")
