@@ -36,8 +36,9 @@ KINDS = {
     "deep": ((64, *(320,) * 49, 10), 256),
     "short": ((64, 32, 32, 10), 16),
 }
-# A run has settled after these.
+# After so many steps everything is measured as seldom as in the rest of a run.
 _SETTLED = 500
+WATCHING = ("train", "nd.Monitor")
 LR = 1e-4
 
 
@@ -76,7 +77,7 @@ def loops(sizes: tuple[int, ...], samples: int) -> dict[str, Callable[[int], Non
             nonlocal at, last
             for _ in range(steps):
                 full = ledger.wants_all()
-                before, last = last, at[0]
+                before, last = at[0] if last is None else last, at[0] if ledger.will_want_all() else None
                 *at, metrics = watched(*at, inputs, labels, before if full else at[0], full)
                 ledger.enter(metrics["vitals"])
             ledger.settle()
@@ -109,8 +110,8 @@ def main() -> None:
     settle_allocator()
     for name in options.only or KINDS:
         tools = loops(*KINDS[name])
-        for train in tools.values():
-            train(_SETTLED if name != "deep" else _SETTLED // 5)
+        for tool, train in tools.items():
+            train(_SETTLED if tool in WATCHING else 5)
         each = np.median([timed(tools["plain"], 10) / 10 for _ in range(5)])
         # Whole periods of the plan by which everything is measured.
         steps = 100 * max(1, round(options.seconds / each / 100))

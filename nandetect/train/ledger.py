@@ -10,6 +10,7 @@ import numpy as np
 
 from nandetect.history import History, Leaf
 from nandetect.monitor.reading import Reader, Row, Sink
+from nandetect.monitor.vitals import is_full
 from nandetect.train.settings import Reached, Snapshot
 
 # Steps that may be on their way before the oldest one's vitals are waited for.
@@ -40,6 +41,10 @@ class Ledger:
     def wants_all(self) -> bool:
         """Whether everything should be measured of the next step."""
         return self._reader.wants_all(self.entered)
+
+    def will_want_all(self) -> bool:
+        """Whether it is planned for the step after that one, and so reads the parameters that that one begins with."""
+        return is_full(self.entered + 1)
 
     def enter(self, vitals: Any) -> bool:
         """Enter a step that has been dispatched; True when it is time to show something."""

@@ -75,7 +75,8 @@ def _run(ready: Ready, settings: Settings, audience: Audience | None, watched: b
                 if ledger.entered >= ready.steps or (settings.time_limit and ledger.total_seconds >= settings.time_limit):
                     break
                 full = ledger.wants_all()
-                before, last = last, params
+                # Kept for one step more only where they are read: else a second set of them would go through the caches in each step.
+                before, last = params if last is None else last, params if ledger.will_want_all() else None
                 if settings.jit and not ledger.entered:
                     # Both programs of the step are compiled at the beginning, and none in the middle of a run.
                     ready.step(params, state, inputs, targets, params, False)
