@@ -13,7 +13,7 @@ import sys
 import time
 import types
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from operator import itemgetter
@@ -249,16 +249,19 @@ def _states(results: Sequence[Any]) -> list[int]:
         return finite.states(results)
 
 
-def _held(operations: Iterable[Operation]) -> list[Any]:
+def _held(operations: Sequence[Operation]) -> list[Any]:
     """The results that somebody else holds too: those with more references than are remembered here, by the last operations."""
     own = Counter(id(value) for operation in operations for values in (operation.operands, operation.results) for value in values)
-    held = []
+    # What counting itself adds differs between versions of Python.
+    ((_, alone),) = _counted([Operation((None, None, None, 0, 0.0, 7, object()))])
+    return [result for result, count in _counted(operations) if count > own[id(result)] + alone - 1 and finite.can_be_bad(result)]
+
+
+def _counted(operations: Sequence[Operation]) -> Iterator[tuple[Any, int]]:
+    """The results, and how many references there are to each."""
     for operation in operations:
         for result in operation.results:
-            # One reference more is in the tuple of results, one is the loop's variable, and one the argument of `getrefcount`.
-            if sys.getrefcount(result) > own[id(result)] + 3 and finite.can_be_bad(result):
-                held.append(result)
-    return held
+            yield result, sys.getrefcount(result)
 
 
 def program(operations: Sequence[Operation], symptoms: list[Any]) -> Program:
