@@ -155,7 +155,8 @@ class Recorder:
         leaves, tree = flatten((args, kwargs))
         if are_traced(leaves):
             return None
-        if tree == self._tree:
+        # A function that is not compiled may take what cannot be compared; of its calls there is never a second one.
+        if self.window.calls and tree == self._tree:
             tree = self._tree
         self._tree = tree
         held = self._link(leaves)

@@ -309,6 +309,24 @@ def test_a_function_that_is_not_compiled_is_not_run_again_to_find_the_call():
     assert len(calls) == 7 + 2
 
 
+def test_a_function_that_is_not_compiled_may_take_what_cannot_be_compared():
+    @jax.tree_util.register_pytree_node_class
+    class Scaled:
+        def __init__(self, value, scale):
+            self.value, self.scale = value, scale
+
+        def tree_flatten(self):
+            return (self.value,), self.scale
+
+        @classmethod
+        def tree_unflatten(cls, scale, children):
+            return cls(*children, scale)
+
+    guarded = nd.guard(lambda scaled: jnp.sum(scaled.value * scaled.scale))
+    for _ in range(3):
+        assert guarded(Scaled(jnp.ones(2), np.array([1.0, 2.0]))) == 3
+
+
 def test_threads_that_have_ended_are_let_go():
     guarded = nd.guard(jax.jit(lambda x: jnp.sum(x)))
     for _ in range(5):
