@@ -348,7 +348,8 @@ def _reporting(function: Any, again: Any, memory: Memory) -> Callable[..., Any]:
             out = function(*args, **kwargs)
         finally:
             working.now = False
-        if not moves or memory.may_be_bad(operands):
+        # An operator may leave it to what stands on its right.
+        if out is not NotImplemented and (not moves or memory.may_be_bad(operands)):
             memory.function(again, tree, operands, out)
         return out
 

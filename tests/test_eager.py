@@ -109,3 +109,25 @@ def test_a_fault_between_two_looks_is_found_before_its_origin_is_forgotten(monke
             if told:
                 break
     assert told[0].origin.source.code.endswith("# <-- origin")
+
+
+def test_an_operator_of_the_programs_own_type_is_its_own():
+    @jax.tree_util.register_pytree_node_class
+    class Quantity:
+        def __init__(self, value, unit):
+            self.value, self.unit = value, unit
+
+        def tree_flatten(self):
+            return (self.value,), self.unit
+
+        @classmethod
+        def tree_unflatten(cls, unit, children):
+            return cls(*children, unit)
+
+        def __rmul__(self, other):
+            return Quantity(other * self.value, self.unit)
+
+    with watching(lambda report: None) as everywhere:
+        product = jnp.ones(3) * Quantity(2.0, ["m"])  # a unit that has no hash
+        everywhere.flush()
+    assert product.unit == ["m"] and product.value.tolist() == [2.0, 2.0, 2.0]
