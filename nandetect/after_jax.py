@@ -1,4 +1,5 @@
-"""To do something as soon as a program has imported JAX, and not to import it before: it reads its settings when it is imported."""
+"""To do something as soon as a program has imported JAX, or more of it, and not to import it before: it reads its settings when it is
+imported."""
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ import importlib.util
 import sys
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.machinery import ModuleSpec
-from typing import Any
+from typing import Any, Self
 
 
 @contextmanager
@@ -18,20 +19,33 @@ def after_jax(opened: Callable[[], None]) -> Iterator[None]:
         opened()
         yield
         return
-    finder = _AfterJax(opened)
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
+
+    def imported(module: types.ModuleType) -> None:
         finder.leave()
+        opened()
+
+    with _After(lambda name: name == "jax", imported) as finder:
+        yield
 
 
-class _AfterJax:
-    """Lets the other finders find JAX, and calls `opened` as soon as it has been executed."""
+def after_each_of_jax(imported: Callable[[types.ModuleType], None]) -> AbstractContextManager[Any]:
+    """While open, `imported` is called with each module of JAX's that a program imports for the first time."""
+    return _After(lambda name: name.startswith("jax."), imported)
 
-    def __init__(self, opened: Callable[[], None]):
-        self._opened = opened
+
+class _After:
+    """Lets the other finders find a module, and calls `imported` as soon as it has been executed."""
+
+    def __init__(self, wanted: Callable[[str], bool], imported: Callable[[types.ModuleType], None]):
+        self._wanted, self._imported = wanted, imported
         self._asks_others = False
+
+    def __enter__(self) -> Self:
+        sys.meta_path.insert(0, self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.leave()
 
     def leave(self) -> None:
         """Find nothing any more."""
@@ -39,8 +53,8 @@ class _AfterJax:
             sys.meta_path.remove(self)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """The spec of `jax` as the others give it, with a loader that calls back; nothing for any other name."""
-        if name != "jax" or self._asks_others:
+        """The spec of a wanted module as the others give it, with a loader that calls back; nothing for any other name."""
+        if self._asks_others or not self._wanted(name):
             return None
         self._asks_others = True
         try:
@@ -56,5 +70,4 @@ class _AfterJax:
     def _execute(self, execute: Callable[[types.ModuleType], None], module: types.ModuleType) -> None:
         execute(module)
         if self in sys.meta_path:
-            self.leave()
-            self._opened()
+            self._imported(module)

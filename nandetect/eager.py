@@ -24,6 +24,7 @@ import numpy as np
 from jax.core import Tracer
 
 from nandetect import compat, finite
+from nandetect.after_jax import after_each_of_jax
 from nandetect.program import Program, is_jitted
 from nandetect.recorder import flatten
 from nandetect.records import Event, Report
@@ -42,6 +43,7 @@ _SHARE = 0.01
 # What the program's arrays are computed with where it calls no function by name.
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "divmod")
 _OPERATORS = (*(f"__{side}{name}__" for name in _BINARY for side in ("", "r")), "__neg__", "__abs__", "__getitem__")
+_OF_UFUNCS = ("__call__", "reduce", "accumulate", "at", "reduceat", "outer")
 # What only moves values: of ones that are known to be finite it makes finite ones (an index out of bounds is clamped).
 _MOVES = frozenset({"__getitem__", "device_put", "copy", "copy_p"})
 # The kinds of dtypes that no NaN is of.
@@ -308,13 +310,23 @@ def remembered(memory: Memory) -> Iterator[None]:
             setattr(owner, name, stand_in)
             undone.callback(setattr, owner, name, value)
 
-        for module in [module for name, module in sys.modules.items() if name == "jax" or name.startswith("jax.")]:
+        def replace_in(module: types.ModuleType) -> None:
             for name, value in list(vars(module).items()):
                 if is_jitted(value) or isinstance(value, jax.custom_jvp | jax.custom_vjp):
                     if id(value) not in wrappers:
                         wrappers[id(value)] = _StandIn(value, _reporting(value, value, memory))
                     replace(module, name, value, wrappers[id(value)])
-        # The operators call compiled functions that no module's name leads to.
+                elif isinstance(value, _StandIn):
+                    # It was imported from where it had been replaced already.
+                    replace(module, name, value.original, value)
+
+        for module in [module for name, module in sys.modules.items() if name == "jax" or name.startswith("jax.")]:
+            replace_in(module)
+        undone.enter_context(after_each_of_jax(replace_in))
+        # The methods of `jnp.add` and its like, and the operators, call compiled functions that no module's name leads to.
+        for name in _OF_UFUNCS:
+            original = vars(jax.numpy.ufunc)[name]
+            replace(jax.numpy.ufunc, name, original, _reporting(original, original, memory))
         array = compat.array_type()
         for name in _OPERATORS:
             original = getattr(array, name)
@@ -369,7 +381,7 @@ class _StandIn:
     """A function of JAX's own, under every name that it has, called by way of another."""
 
     def __init__(self, function: Any, call: Callable[..., Any]):
-        self._function, self._call = function, call
+        self.original, self._call = function, call
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -379,11 +391,11 @@ class _StandIn:
         return self if instance is None else types.MethodType(self, instance)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._function, name)
+        return getattr(self.original, name)
 
     def __repr__(self) -> str:
-        return repr(self._function)
+        return repr(self.original)
 
     def __reduce__(self) -> Any:
         # A pickle holds the function itself.
-        return pickle.loads, (pickle.dumps(self._function),)
+        return pickle.loads, (pickle.dumps(self.original),)

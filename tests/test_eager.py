@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import subprocess
+import sys
 import weakref
 
 import jax
@@ -131,3 +134,45 @@ def test_an_operator_of_the_programs_own_type_is_its_own():
         product = jnp.ones(3) * Quantity(2.0, ["m"])  # a unit that has no hash
         everywhere.flush()
     assert product.unit == ["m"] and product.value.tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda x: jnp.logaddexp(x, 0.0),
+        lambda x: jnp.add(x, 1.0),
+        lambda x: jnp.add.reduce(x),
+        lambda x: jnp.multiply.outer(x, x),
+        lambda x: importlib.import_module("jax.scipy.special").logsumexp(x),
+        lambda x: importlib.import_module("jax.scipy.linalg").solve_triangular(jnp.eye(3), x),
+        lambda x: jnp.linalg.norm(x),
+    ],
+)
+def test_a_nan_is_followed_through_jax_s_own_functions(again):
+    told = []
+    with watching(told.append) as everywhere:
+        roots = jnp.sqrt(jnp.arange(3.0) - 1.0)  # <-- origin
+        result = again(roots) * 2.0
+        del roots
+        everywhere.flush()
+        del result
+    assert told[0].origin.source.code.endswith("# <-- origin")
+
+
+def test_what_jax_is_imported_meanwhile_is_watched_and_left_as_it_was():
+    code = """
+import jax, jax.numpy as jnp
+from nandetect.everywhere import watching
+told = []
+with watching(told.append) as everywhere:
+    from jax.scipy.special import logsumexp
+    import jax.scipy.linalg
+    result = logsumexp(jnp.log(jnp.arange(3.0) - 1.0))
+    everywhere.flush()
+assert told[0].origin.primitive == "log", told
+import jax._src.scipy.linalg as private, jax.scipy.special as public
+for kept in (private._solve_triangular, public.logsumexp, public.expit, jnp.ufunc.__call__):
+    assert "nandetect" not in type(kept).__module__ + getattr(kept, "__code__", kept.__call__).__repr__(), kept
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
