@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax._src import array, callback, config, core, debugging, source_info_util
+from jax._src.lib import xla_client
 
 from nandetect.records import Frame
 
@@ -288,22 +289,33 @@ def array_type() -> type:
     return array.ArrayImpl
 
 
-def here() -> Any:
-    """Where in the program, and inside which transforms, an operation is being called now."""
-    return source_info_util.current()
+class Place(NamedTuple):
+    """Where in a program an operation was called, and inside which transforms."""
+
+    traceback: Any
+    name_stack: Any
 
 
-def at(place: Any) -> Any:
-    """A context in which what is traced stands at a place that `here` gave, and not where it is traced."""
+def here() -> tuple[Any, Any]:
+    """What a `Place` is made of, for an operation that is being called now."""
+    context = source_info_util._source_info_context.context
+    return context.traceback or xla_client.Traceback.get_traceback(), context.name_stack
+
+
+def at(place: Place) -> Any:
+    """A context in which what is traced stands at a place, and not where it is traced."""
     return source_info_util.user_context(place.traceback, name_stack=place.name_stack)
 
 
 @contextlib.contextmanager
-def eager_operations(seen: Callable[[Any, Sequence[Any], dict[str, Any], Any], None]) -> Iterator[None]:
-    """While open, `seen(primitive, operands, parameters, results)` is told of every operation that runs outside of any trace."""
+def eager_operations(seen: Callable[[Any, Sequence[Any], dict[str, Any], Any], None], working: Any) -> Iterator[None]:
+    """While open, `seen(primitive, operands, parameters, results)` is told of every operation that runs outside of any trace, unless
+    `working.now` is set."""
     original = core.EvalTrace.process_primitive
 
     def process_primitive(self: Any, primitive: Any, args: Any, params: Any, /) -> Any:
+        if working.now:
+            return original(self, primitive, args, params)
         args = list(args)
         out = original(self, primitive, args, params)
         seen(primitive, args, params, out)

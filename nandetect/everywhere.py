@@ -22,7 +22,8 @@ import jax
 import jax.experimental.pjit
 import numpy as np
 
-from nandetect import compat, eager, guarded, unjitted
+from nandetect import compat, guarded, stand_ins, unjitted
+from nandetect.eager import Memory
 from nandetect.errors import NonFiniteError
 from nandetect.program import is_compiled
 from nandetect.records import Cost, Finding, Report
@@ -47,7 +48,7 @@ class Everywhere:
     """What is watched, what was found in it, and what it cost. `tell` is called with each report; it may raise to stop the program."""
 
     def __init__(self, tell: Callable[[Report], None], check_every: int | None = None):
-        self.memory = eager.Memory(functools.partial(self._found, None), self._look_early)
+        self.memory = Memory(functools.partial(self._found, None), self._look_early)
         # What stands in JAX's namespace for each spelling of jit, by the identity of the original.
         self.stand_ins: dict[int, Any] = {}
         self._guards: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -190,7 +191,7 @@ class Everywhere:
         with working, compat.outside_of_traces():
             try:
                 with compat.replay_settings(), compat.muted_effects():
-                    price = unjitted.price(self.memory, calls, min(_LOOP_SECONDS, _SHARE * seconds))
+                    price = unjitted.price(self.memory.window, calls, min(_LOOP_SECONDS, _SHARE * seconds))
             # The operations are the user's: that they cannot be run again is no reason to fail where nothing is wrong.
             except Exception:
                 return None
@@ -249,7 +250,7 @@ def watching(tell: Callable[[Report], None], check_every: int | None = None) -> 
     """While open, everything that is jitted is guarded, and what runs outside of any trace is remembered; undone at the end."""
     everywhere = Everywhere(tell, check_every)
     with ExitStack() as undone:
-        undone.enter_context(eager.remembered(everywhere.memory))
+        undone.enter_context(stand_ins.remembered(everywhere.memory))
         for module, name in SPELLINGS:
             with warnings.catch_warnings():
                 # That a spelling is on its way out is nothing to those who do not use it.

@@ -88,7 +88,7 @@ def run(ipython: Any, source: str, lines_above: int = 0) -> Any:
     if found:
         raise StoppedCell(found[0])
     cost = watched.cost()
-    operations = watched.memory.seen
+    operations = watched.memory.window.seen
     sys.stdout.write(
         f"nandetect: nothing non-finite in {cost.calls:,} call{'' if cost.calls == 1 else 's'} "
         f"and {operations:,} operation{'' if operations == 1 else 's'} outside of them\n"

@@ -127,7 +127,7 @@ def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report
         ran.saw_jax = bool(opened)
         for watched in opened:
             ran.cost = _with_share(watched.cost(), ran.seconds, watched.memory.seconds)
-            ran.functions, ran.operations = watched.functions, watched.memory.seen
+            ran.functions, ran.operations = watched.functions, watched.memory.window.seen
             ran.findings = [finding for finding in watched.findings() if finding.report not in told]
             if not told and ran.code >= 0:
                 ran.findings += watched.slow(ran.seconds)

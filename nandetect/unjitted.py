@@ -7,8 +7,7 @@ import functools
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -18,15 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from nandetect import compat, provenance
-from nandetect.eager import Memory, Operation, program
 from nandetect.records import Frame
 from nandetect.speed import clock
 from nandetect.speed.prices import Jitting
 from nandetect.speed.rules import BESIDE, GAIN, OPERATIONS
-from nandetect.watch import working
+from nandetect.window import Operation, Window, program, run_through
 
-# The operations that are looked at, the most of one step (more would take long to compile), and how often a step must come again.
-_LATEST, _LONGEST, _REPEATS = 4_000, 1_000, 3
+# The most operations of one step (more would take long to compile), and how often a step must come again.
+_LONGEST, _REPEATS = 1_000, 3
 _BLOCKS = (ast.For, ast.While, ast.FunctionDef, ast.AsyncFunctionDef)
 _TRIES = 200
 
@@ -40,23 +38,24 @@ class Repeating:
     times: int
 
 
-def price(memory: Memory, calls: int, seconds: float) -> Jitting | None:
+def price(window: Window, calls: int, seconds: float) -> Jitting | None:
     """What the loop that ran last would gain by jit; None where no loop of operations is seen. `calls` are those of compiled functions.
 
     Measuring it takes about so many seconds, compiling aside.
     """
-    operations = memory.latest(_LATEST)
+    operations = window.latest()
     loop = repeating([hash(operation.place.traceback) for operation in operations])
     beside = loop is not None and calls >= loop.times
     if loop is None or not (BESIDE if beside else OPERATIONS) <= loop.size <= _LONGEST:
         return None
-    # The last but one, after which it can be seen what the next step takes of it.
-    step = operations[loop.end - 2 * loop.size : loop.end - loop.size]
-    again = functools.partial(_run_again, step)
+    begin = window.soonest(range(loop.end - loop.times * loop.size, loop.end - loop.size, loop.size))
+    step, later = operations[begin : begin + loop.size], operations[begin + loop.size : begin + 2 * loop.size]
+    known = window.needed(begin, begin + loop.size)
+    again = functools.partial(_run_again, step, known)
     of_seconds = _whole_seconds(operations, loop) if beside else None
     if of_seconds is not None and of_seconds < GAIN * (of_seconds - clock.timed(again)):
         return None  # it would gain too little even if it took no time at all
-    jitted_seconds, again_seconds = clock.in_turns([_compiled(step, operations[loop.end - loop.size :]), again], seconds)
+    jitted_seconds, again_seconds = clock.in_turns([_compiled(step, later, known), again], seconds)
     took = again_seconds if beside else max(_seconds(operations, loop), again_seconds)
     where, name = _named(step)
     return Jitting(
@@ -90,17 +89,17 @@ def _of_period(keys: np.ndarray, size: int) -> Repeating | None:
     return Repeating(int(edges[longest + 1]) + size, size, times) if times >= _REPEATS else None
 
 
-def _run_again(step: Sequence[Operation]) -> list[Any]:
+def _run_again(step: Sequence[Operation], known: dict[int, Any]) -> list[Any]:
     """The operations one by one, as they were run."""
-    return [operation.run(operation.operands) for operation in step]
+    return [results for _, results in run_through(step, known)]
 
 
-def _compiled(step: Sequence[Operation], later: Sequence[Operation]) -> Callable[[], Any]:
+def _compiled(step: Sequence[Operation], later: Sequence[Operation], known: dict[int, Any]) -> Callable[[], Any]:
     """The operations as one compiled program, of what those after them take."""
     used = {id(operand) for operation in step for operand in operation.operands}
     wanted = {id(operand) for operation in later for operand in operation.operands}
-    results = [result for operation in step for result in operation.results if id(result) in wanted or id(result) not in used]
-    whole = program(step, results)
+    results = [token for operation in step for token in operation.results if id(token) in wanted or id(token) not in used]
+    whole = program(step, [token for token in results if token is not None], known)
     compiled = jax.jit(compat.as_function(whole.jaxpr, whole.consts))
     return lambda: compiled(*whole.args)
 
@@ -124,22 +123,11 @@ def _whole_seconds(operations: Sequence[Operation], loop: Repeating) -> float:
 @functools.cache
 def _watching_seconds() -> float:
     """What remembering one operation takes."""
-    memory, value = Memory(lambda report: None, lambda: None), jnp.ones(3)
-    primitive: Any = SimpleNamespace(name="", multiple_results=False)
+    window, value = Window(), jnp.ones(3)
     began = time.perf_counter()
-    with _not_working():
-        for _ in range(_TRIES):
-            memory.primitive(primitive, [value, value], {}, value)
+    for _ in range(_TRIES):
+        window.enter(None, None, time.perf_counter(), [value, value], [value])
     return (time.perf_counter() - began) / _TRIES
-
-
-@contextmanager
-def _not_working() -> Iterator[None]:
-    before, working.now = working.now, False
-    try:
-        yield
-    finally:
-        working.now = before
 
 
 def _named(step: Sequence[Operation]) -> tuple[Frame | None, str | None]:

@@ -19,7 +19,7 @@ overview
 compat moves families reasons exact target arguments
 provenance phase measure model_file
 program
-flow wanted derivative tape
+flow wanted derivative tape window
 walk
 names compiled truth/
 loops shards
@@ -35,7 +35,7 @@ speed/
 watch
 guarded health
 eager doctor data/ asserts
-unjitted
+unjitted stand_ins
 everywhere
 script
 logbook/
