@@ -19,8 +19,7 @@ from nandetect.speed.reads import Reads
 from nandetect.watch import working
 from nandetect.window import Token, Window, program, run_through
 
-# Operations between two looks; the share of the time that looking may take, and the seconds that it always may.
-_OPERATIONS = 2_000
+# The share of the time that looking may take, and the seconds that it always may.
 _SHARE, _LEAST = 0.01, 2e-4
 _TREES = 100
 # What only moves values: of ones that are known to be finite it makes finite ones (an index out of bounds is clamped).
@@ -60,9 +59,7 @@ class Memory:
 
     def enter(self, what: Any, how: Any, operands: Sequence[Any], results: Sequence[Any]) -> None:
         """An operation ran: `what` on what `how` makes of the operands. Looks now and then."""
-        window = self.window
-        window.enter(what, how, time.perf_counter(), operands, results)
-        if window.size >= _OPERATIONS or window.is_full:
+        if self.window.enter(what, how, operands, results):
             self._turn()
 
     def forget(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 import weakref
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -21,8 +22,8 @@ from jax.core import Tracer
 from nandetect import compat
 from nandetect.program import Program
 
-# Bytes that may be kept of what operations were given.
-_BYTES = 2**28
+# Operations of a segment, and bytes that may be kept of what operations were given.
+_OPERATIONS, _BYTES = 2_000, 2**28
 _ARRAY = compat.array_type()
 # The reference to an array that an operation made stands for it, also when it is gone. There is one for each array.
 Token = weakref.ref[Any]
@@ -96,25 +97,15 @@ class Window:
         self._gone = Segment({})
         # The tokens that stand for something made, by their ids: whether that is not known to be finite.
         self._open: dict[int, bool] = {}
-        self._forgotten = 0
+        self._bytes = self._forgotten = 0
 
     @property
     def seen(self) -> int:
         """How many operations there were."""
         return self._forgotten + sum(len(segment.records) for segment in (*self._before, self._now))
 
-    @property
-    def size(self) -> int:
-        """How many operations the segment has that is being written."""
-        return len(self._now.records)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether more is kept than may be."""
-        return sum(segment.bytes for segment in (self._gone, *self._before, self._now)) > _BYTES
-
-    def enter(self, what: Any, how: Any, when: float, operands: Iterable[Any], results: Sequence[Any]) -> None:
-        """An operation ran."""
+    def enter(self, what: Any, how: Any, operands: Iterable[Any], results: Sequence[Any]) -> bool:
+        """An operation ran: `what` on what `how` makes of the operands. Says whether a segment is at its end."""
         is_open, now = self._open, self._now
         given = []
         for operand in operands:
@@ -133,19 +124,22 @@ class Window:
             if type(result) is _ARRAY:
                 made.append(weakref.ref(result))
             elif isinstance(result, Tracer):
-                return
+                return False
             else:
                 made.append(None)
-        now.records.append((what, how, *compat.here(), when, _HEAD + len(made), *made, *given))
+        now.records.append((what, how, *compat.here(), time.perf_counter(), _HEAD + len(made), *made, *given))
         # One comes and one goes: else Python's garbage collector would begin again and again.
         del self._gone.records[-1:]
         for token in made:
             if token is not None:
                 is_open[id(token)] = True
+        return len(now.records) >= _OPERATIONS or self._bytes > _BYTES
 
     def _keep(self, operand: Any) -> None:
+        size = _size(operand)
         self._now.given.add(id(operand))
-        self._now.bytes += _size(operand)
+        self._now.bytes += size
+        self._bytes += size
 
     def may_be_bad(self, operands: Iterable[Any]) -> bool:
         """Whether any of these was made by an operation of the window, and is not known to be finite."""
@@ -179,7 +173,8 @@ class Window:
         self._before = self._before[-keep:]
         started = {**_held_elsewhere(self._before), **ended.held()}
         self._now = Segment(started)
-        if self.is_full:
+        self._bytes = sum(segment.bytes for segment in (self._gone, *self._before, self._now))
+        if self._bytes > _BYTES:
             self.forget()
             return
         known = (number for segment in self._before for number in (*segment.start, *map(id, segment.tokens())))
@@ -189,7 +184,7 @@ class Window:
         """Start anew."""
         self._forgotten = self.seen
         self._gone, self._before, self._now = Segment({}), [Segment({})], Segment({})
-        self._open = {}
+        self._open, self._bytes = {}, 0
 
     def _records(self, of_now: bool = False) -> list[tuple[Any, ...]]:
         return self._now.records if of_now else [record for segment in (*self._before, self._now) for record in segment.records]

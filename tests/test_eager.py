@@ -53,7 +53,7 @@ def found_in(steps, bad):
 @pytest.mark.parametrize("steps", [2, 3, 9])
 @pytest.mark.parametrize("operations", range(36, 72))
 def test_wherever_a_segment_ends_the_origin_is_found(monkeypatch, operations, steps):
-    monkeypatch.setattr(eager, "_OPERATIONS", operations)
+    monkeypatch.setattr(window, "_OPERATIONS", operations)
     monkeypatch.setattr(eager, "_LEAST", 1.0)
     (report,) = found_in(steps, bad=1)
     origin = report.origin
@@ -103,7 +103,7 @@ def test_a_nan_that_lives_on_is_found_before_its_origin_is_forgotten():
     told = []
     with watching(told.append):
         w = jnp.ones(3)
-        for number in range(3 * eager._OPERATIONS):
+        for number in range(3 * window._OPERATIONS):
             w = w * (0.999 if told or number != 200 else jnp.log(-1.0))  # <-- origin
             if told:
                 break
@@ -115,7 +115,7 @@ def test_a_nan_that_lives_on_through_a_compiled_function_is_found_before_its_ori
     with watching(told.append):
         half = jax.jit(lambda x: x / 2)
         w = jnp.ones(3)
-        for number in range(3 * eager._OPERATIONS):
+        for number in range(3 * window._OPERATIONS):
             w = half(w) * (2.0 if told or number != 200 else jnp.log(-1.0))  # <-- origin
             if told:
                 break
@@ -137,7 +137,7 @@ def named(x):
 @pytest.mark.parametrize("operations", [5, 6, 7, 8, 2000])
 @pytest.mark.parametrize("safe", [masked, named])
 def test_a_nan_that_is_masked_is_none(monkeypatch, safe, operations):
-    monkeypatch.setattr(eager, "_OPERATIONS", operations)
+    monkeypatch.setattr(window, "_OPERATIONS", operations)
     monkeypatch.setattr(eager, "_LEAST", 1.0)
     told = []
     with watching(told.append) as everywhere:
