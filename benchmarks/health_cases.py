@@ -96,8 +96,44 @@ HEALTHY = [
 ]
 
 
+# What the cause of a fault must say, by the beginning of its name (an `h-` before it left out).
+CAUSES = {
+    "lr-high": "learning rate too high",
+    "lr-low": "learning rate too low",
+    "unscaled": "never scaled|inputs .* so large that the activations saturate",
+    "sigmoid-depth": "shrinks from layer to layer: saturating activations",
+    "tiny-init-depth": r"`2/sqrt\(m\*n\)`",
+    "init-no-sqrt": "missing sqrt",
+    "init-small": "missing sqrt",
+    "init-unit": "std 1",
+    "init-zeros": "zeros",
+    "init-fan-out": "fan-out for fan-in",
+    "init-swapped": "swapped axes",
+    "init-lecun": "LeCun for ReLU",
+    "init-truncated": "uncorrected truncation",
+    "init-doubled": "duplicated columns",
+    "init-float16": "float16 underflow",
+    "dead-relu-bias": "dead from the start: its bias|a large negative bias",
+    "dead-relu-cnn": "dead from the start: its bias|a large negative bias",
+    "dead-torch": "dead from the start: its bias|a large negative bias",
+    "dead-mlp": "dead from the start: its bias|a large negative bias",
+    "dead-partly": "dead from the start: its bias|a large negative bias",
+    "dead-relu-rate": "learning rate too high|died around step",
+    "exploding-rnn": "recurrent weight that multiplies the gradient",
+    "detached": "no gradient|stop_gradient|detached",
+    "frozen": "not updated|update",
+    "shuffled": "label",
+    "float16-overflow": "overflow|float16",
+    "float16-underflow": "too small for float16|float16 can add",
+    "skipped": "thrown away|not finite",
+    "nonfinite": "not finite",
+}
+
+
 def _sick(name: str, rules: str, *args: Any, **kw: Any) -> Case:
-    return Case(name, *args, expected=frozenset(rules.split()), fault=name.rpartition("-")[0], **kw)
+    fault = name.rpartition("-")[0]
+    (cause,) = (words for beginning, words in CAUSES.items() if fault.removeprefix("h-").startswith(beginning))
+    return Case(name, *args, expected=frozenset(rules.split()), cause=cause, fault=fault, **kw)
 
 
 HIGH, LOW = "learning-rate-high", "learning-rate-low"
@@ -167,6 +203,16 @@ SICK = [
         seed=3,
     ),
     _sick("init-zeros-4", "init-symmetry", partial(mlp, _SIZES, scheme="zeros"), digits, partial(sgd, 0.1), seed=4),
+    _sick("init-fan-out-1", "init-scale", partial(mlp, (64, 256, 64, 10), scheme="fan-out"), digits, partial(sgd, 0.05), seed=1),
+    _sick("init-fan-out-2", "init-scale", partial(cnn, channels=(8, 32), scheme="fan-out"), digits, partial(adam, 1e-3), seed=2),
+    _sick("init-swapped-1", "init-scale", partial(mlp, (64, 128, 40, 10), scheme="swapped"), digits, partial(adam, 1e-3), seed=3),
+    _sick("init-lecun-1", "init-scale", partial(mlp, _DEEP, scheme="lecun"), digits, partial(sgd, 0.1), seed=4),
+    _sick("init-lecun-2", "init-scale", partial(cnn, channels=(16, 32), scheme="lecun"), digits, partial(adam, 1e-3), seed=5),
+    _sick("init-truncated-1", "init-scale", partial(mlp, _SIZES, scheme="truncated"), digits, partial(sgd, 0.1), seed=6),
+    _sick("init-truncated-2", "init-scale", partial(cnn, channels=(16, 32), scheme="truncated"), digits, partial(sgd, 0.05), seed=7),
+    _sick("init-doubled-1", "init-symmetry", partial(mlp, _SIZES, scheme="doubled"), digits, partial(adam, 1e-3), seed=8),
+    _sick("init-doubled-2", "init-symmetry", partial(cnn, scheme="doubled"), digits, partial(momentum, 0.02), seed=9),
+    _sick("init-float16-1", "init-scale", partial(mlp, _SIZES, scheme="sunk"), digits, partial(sgd, 0.1), seed=10, dtype="float16"),
     _sick("dead-relu-bias-1", "dead-units", partial(mlp, _SIZES, bias=-10.0), digits, partial(sgd, 0.1), seed=1),
     _sick("dead-relu-bias-2", "dead-units", partial(mlp, _SIZES, bias=-3.0), digits, partial(adam, 1e-3), seed=2),
     _sick("dead-relu-cnn-3", "dead-units", partial(cnn, bias=-10.0), digits, partial(adam, 1e-3), seed=3),

@@ -337,6 +337,12 @@ SICK = [
         seed=243,
     ),
     _sick("h-init-zeros-4", "init-symmetry", partial(mlp, (64, 100, 50, 10), TANH, "zeros"), digits, partial(adam, 1e-3), seed=244),
+    _sick("h-init-fan-out-1", "init-scale", partial(mlp, (64, 300, 50, 10), scheme="fan-out"), digits, partial(adam, 5e-4), seed=245),
+    _sick("h-init-swapped-1", "init-scale", partial(mlp, (64, 200, 30, 10), scheme="swapped"), digits, partial(momentum, 0.01), seed=246),
+    _sick("h-init-lecun-1", "init-scale", partial(mlp, (64, *[100] * 6, 10), scheme="lecun"), digits, partial(momentum, 0.01), seed=247),
+    _sick("h-init-truncated-1", "init-scale", partial(mlp, (64, 200, 100, 10), scheme="truncated"), digits, partial(adam, 1e-3), seed=248),
+    _sick("h-init-doubled-1", "init-symmetry", partial(mlp, (64, 90, 70, 10), TANH, "doubled"), digits, partial(sgd, 0.1), seed=249),
+    _sick("h-init-float16-1", "init-scale", partial(cnn, scheme="sunk"), digits, partial(adam, 1e-3), seed=250, dtype="float16"),
     _sick(
         "h-dead-torch-1",
         "dead-units",

@@ -27,6 +27,14 @@ SCHEMES: dict[str, Callable[[int, int], float]] = {
     "unit": lambda m, n: 1.0,
     "tiny": lambda m, n: 1e-4,
     "zeros": lambda m, n: 0.0,
+    "fan-out": lambda m, n: math.sqrt(2 / n),
+    "sunk": lambda m, n: 1e-6,
+}
+# Draws that are wrong in more than their scale.
+DRAWS: dict[str, Callable[[Any, tuple[int, ...]], Any]] = {
+    "swapped": lambda key, shape: jax.nn.initializers.he_normal(in_axis=-1, out_axis=-2)(key, shape),
+    "truncated": lambda key, shape: jax.random.truncated_normal(key, -2, 2, shape) * math.sqrt(2 / math.prod(shape[:-1])),
+    "doubled": lambda key, shape: _doubled(key, shape),
 }
 
 
@@ -38,8 +46,22 @@ class Model:
     apply: Callable[..., Any]
 
 
+def _drawn(key: Any, shape: tuple[int, ...], scheme: str) -> Any:
+    """A kernel (*window, inputs, outputs)."""
+    if scheme in DRAWS:
+        return DRAWS[scheme](key, shape)
+    window = math.prod(shape[:-2])
+    return jax.random.normal(key, shape) * SCHEMES[scheme](window * shape[-2], window * shape[-1])
+
+
+def _doubled(key: Any, shape: tuple[int, ...]) -> Any:
+    """He's scale, and the second half of the outputs a copy of the first."""
+    half = _drawn(key, (*shape[:-1], -(-shape[-1] // 2)), "he")
+    return jnp.concatenate([half, half], -1)[..., : shape[-1]]
+
+
 def _dense(key: Any, m: int, n: int, scheme: str, bias: float = 0.0) -> dict[str, Any]:
-    return {"w": jax.random.normal(key, (m, n)) * SCHEMES[scheme](m, n), "b": jnp.full(n, bias)}
+    return {"w": _drawn(key, (m, n), scheme), "b": jnp.full(n, bias)}
 
 
 def _through(layer: dict[str, Any], x: Any) -> Any:
@@ -98,11 +120,10 @@ def cnn(
         params: dict[str, Any] = {}
         before = 1
         for i, now in enumerate(channels):
-            scale = SCHEMES[scheme](9 * before, 9 * now)
-            params[f"conv{i + 1}"] = {"kernel": jax.random.normal(keys[i], (3, 3, before, now)) * scale, "bias": jnp.full(now, bias)}
+            params[f"conv{i + 1}"] = {"kernel": _drawn(keys[i], (3, 3, before, now), scheme), "bias": jnp.full(now, bias)}
             before = now
         m = before * (-(-size // 2 ** (len(channels) - 1))) ** 2
-        params["head"] = {"kernel": jax.random.normal(keys[-1], (m, classes)) * SCHEMES[scheme](m, classes), "bias": jnp.zeros(classes)}
+        params["head"] = {"kernel": _drawn(keys[-1], (m, classes), scheme), "bias": jnp.zeros(classes)}
         return params
 
     def apply(params: Params, x: Any, key: Any) -> Any:

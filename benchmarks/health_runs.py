@@ -17,7 +17,7 @@ import nandetect as nd
 
 @dataclass(frozen=True)
 class Case:
-    """A run and what should be said of it: one of the rules `expected`, none where that is empty.
+    """A run and what should be said of it: one of the rules `expected`, with a cause that matches `cause`; none where that is empty.
 
     `absent` names parameters (by a part of their path) that are not trained and whose gradient is not given, `still` those whose update is
     zero. `scale` multiplies the loss before it is differentiated and, with `unscale`, divides the gradients that the optimizer is given.
@@ -30,6 +30,7 @@ class Case:
     task: Callable[[], Task]
     optimizer: Callable[[], optax.GradientTransformation]
     expected: frozenset[str] = frozenset()
+    cause: str = ""
     steps: int = 400
     batch: int = 32
     seed: int = 0

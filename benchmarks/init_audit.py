@@ -4,7 +4,8 @@
 
 Every kernel is audited by itself, as one parameter of a dict: once from its shape alone, and once with a program around it that says what
 follows it. A share of right causes counts the kernels that were flagged with the mistake among the causes that were named; "alone" is where
-it was the only one.
+it was the only one. Some mistakes draw, in some shapes, what a right scheme draws (He's with fan-out, of a kernel with twice as many
+outputs, is LeCun's): those are marked, and counted apart.
 """
 
 from __future__ import annotations
@@ -148,25 +149,36 @@ def correct(count: int) -> None:
 
 def mistakes(count: int) -> None:
     """A line for each mistake and shape in which it makes a difference of 1.25 in the variance."""
-    print(f"{'mistake':28}{'shape':>18}{'ratio':>8}   from the shape: found / right / alone   with a program")
-    sums = [0] * 8
+    print(f"{'mistake':28}{'shape':>18}{'ratio':>8}   from the shape: found / right / alone   with a program      also right as")
+    sums = {"": [0] * 8, "like no right scheme, ": [0] * 8}
     for name, (draw, follows, cause, by_shape) in MISTAKES.items():
         for shape in SHAPES:
             kernels = list(draws(draw, name, shape, count))
             wanted = (2 if follows == "relu" else 1) / fans(shape)[0]
-            ratio = float(np.mean(np.square(np.asarray(kernels, np.float64)))) / wanted
+            drawn = float(np.mean(np.square(np.asarray(kernels, np.float64))))
+            ratio = drawn / wanted
             odd = name in ("zeros", "duplicated rows", "uniform from 0 to 1")
             if kernels[0].size < 640 or (not odd and max(ratio, 1 / max(ratio, 1e-12)) < 1.25):
                 continue
             alone = _shares([told(nd.audit_init({"w": kernel})) for kernel in kernels], cause)
             beside = _shares([told(programmed(kernel, follows)) for kernel in kernels[:3]], cause)
             shown = f"{alone[0]:>5}/{alone[1]}/{alone[2]} of {alone[3]}" if by_shape else f"{'-':>5}"
-            print(f"{name:28}{shape!s:>18}{ratio:>8.3g}   {shown:36}{beside[0]:>5}/{beside[1]}/{beside[2]} of {beside[3]}")
-            sums = [total + one for total, one in zip(sums, (*(alone if by_shape else (0, 0, 0, 0)), *beside), strict=True)]
-    for title, (found, right, only, of) in (("from the shape", sums[:4]), ("with a program", sums[4:])):
-        print(
-            f"{title}: {found / of:.1%} found, of those {right / max(found, 1):.1%} with the right cause, {only / max(found, 1):.1%} alone"
-        )
+            like = "" if odd or not by_shape else _twin(drawn, shape)
+            print(f"{name:28}{shape!s:>18}{ratio:>8.3g}   {shown:36}{beside[0]:>5}/{beside[1]}/{beside[2]} of {beside[3]:<8}{like:>8}")
+            counts = (*(alone if by_shape else (0, 0, 0, 0)), *beside)
+            for which in sums if not like else [""]:
+                sums[which] = [total + one for total, one in zip(sums[which], counts, strict=True)]
+    for which, totals in sums.items():
+        for title, (found, right, only, of) in (("from the shape", totals[:4]), ("with a program", totals[4:])):
+            causes = f"{right / max(found, 1):.1%} with the right cause, {only / max(found, 1):.1%} alone"
+            print(f"{which}{title}: {found} of {of} found, {found / of:.1%}; of those {causes}")
+
+
+def _twin(variance: float, shape: tuple[int, ...]) -> str:
+    """The scheme that draws this shape with the same variance, as far as so many weights could tell; every one comes in every form."""
+    m, n = fans(shape)
+    schemes = {"He": 2 / m, "LeCun": 1 / m, "Glorot": 2 / (m + n)}
+    return next((name for name, right in schemes.items() if abs(np.log(variance / right)) < 4 * (2 / np.prod(shape)) ** 0.5), "")
 
 
 def _shares(found: list[list[nd.Finding]], cause: str) -> tuple[int, int, int, int]:

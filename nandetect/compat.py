@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax._src import array, callback, config, core, debugging, source_info_util
-from jax._src.lib import xla_client
+from jax._src.lib import xla_client  # pyright: ignore[reportPrivateImportUsage]
 
 from nandetect.records import Frame
 
@@ -287,6 +287,11 @@ def _muted_io(*args: Any, result_avals: Any, **params: Any) -> Any:
 def array_type() -> type:
     """The class of JAX's arrays; to ask an array for it would start the backend, before the program has set it up."""
     return array.ArrayImpl
+
+
+def ref_types() -> frozenset[type]:
+    """The classes of JAX's mutable arrays: what reads or writes one cannot be run twice."""
+    return frozenset(getattr(core, name) for name in ("Ref", "MutableArray") if hasattr(core, name))
 
 
 class Place(NamedTuple):

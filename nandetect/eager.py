@@ -6,6 +6,7 @@ that others make something finite of is none, and an infinity is none, since a m
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -41,6 +42,7 @@ class Memory:
         # The NaNs that the last segment began with.
         self._nans: list[tuple[Token, Any]] = []
         self._looked = time.perf_counter()
+        self._turning = threading.Lock()
         # A NaN that is data is read again and again.
         self._finds_again = 0.0
 
@@ -51,16 +53,28 @@ class Memory:
 
     def function(self, function: Any, tree: Any, operands: Sequence[Any], out: Any) -> None:
         """A compiled function of JAX's own ran on arguments of this tree."""
+        self.enter(function, self._once(tree), operands, (out,) if isinstance(out, jax.Array) else flatten(out)[0])
+
+    def _once(self, tree: Any) -> Any:
         trees = self._trees
-        if tree not in trees:
-            # Lists of arrays that grow have as many trees.
-            self._trees = trees = {**trees, tree: tree} if len(trees) < _TREES else {tree: tree}
-        self.enter(function, trees[tree], operands, (out,) if isinstance(out, jax.Array) else flatten(out)[0])
+        try:
+            if tree not in trees:
+                # Lists of arrays that grow have as many trees.
+                self._trees = trees = {**trees, tree: tree} if len(trees) < _TREES else {tree: tree}
+            return trees[tree]
+        # What a program's own type says of itself may not be comparable, or have no hash.
+        except Exception:
+            return tree
 
     def enter(self, what: Any, how: Any, operands: Sequence[Any], results: Sequence[Any]) -> None:
         """An operation ran: `what` on what `how` makes of the operands. Looks now and then."""
-        if self.window.enter(what, how, operands, results):
-            self._turn()
+        if self.window.enter(what, how, operands, results) and self._turning.acquire(blocking=False):
+            try:
+                # Another thread may have been faster.
+                if self.window.is_due:
+                    self._turn()
+            finally:
+                self._turning.release()
 
     def forget(self) -> None:
         """Start anew."""
@@ -85,21 +99,20 @@ class Memory:
         self._nans = nans
 
     def _held_nans(self, most: float | None = None) -> list[tuple[Token, Any]]:
-        """The NaNs that the program holds, the latest first; with a bound on the seconds, those of the last segment that are there without
-        waiting."""
+        """The NaNs that the program holds, the latest first; with a bound on the seconds, waiting aside, those of the last segment."""
         began, waited = time.perf_counter(), 0.0
         clean, bad = [], []
         with working, compat.outside_of_traces():
             for token, value in self.window.held(of_now=most is not None):
-                state = finite.FINITE
-                if finite.can_be_bad(value):
-                    if most is not None and not value.is_ready():
-                        continue
-                    waits = time.perf_counter()
+                waits = time.perf_counter()
+                try:
                     # The program would have waited for it anyway.
                     value.block_until_ready()
                     waited += time.perf_counter() - waits
-                    (state,) = finite.states([value])
+                    state = finite.states([value])[0] if finite.can_be_bad(value) else finite.FINITE
+                # It was deleted meanwhile, or could not be computed: the program will see.
+                except Exception:
+                    continue
                 if state == finite.FINITE:
                     clean.append(token)
                 elif state == finite.NAN:
@@ -119,7 +132,7 @@ class Memory:
         began = time.perf_counter()
         with working, compat.outside_of_traces(), compat.muted_effects():
             try:
-                for operation, results in run_through(operations, self.window.start(of_now=True)):
+                for operation, results in run_through(operations, self.window.kept(of_now=True)):
                     if any(id(operand) in nan for operand in operation.operands):
                         made = zip(operation.results, finite.states(results), strict=True)
                         nan.update(id(token) for token, state in made if state == finite.NAN)
@@ -160,7 +173,7 @@ class Memory:
                 report = self._located(bad) or self._located(bad[1:][-1:]) or self._located(self._earlier(bad)[-1:])
             # The program goes on whatever its operations were: that they cannot be run again is not its fault.
             except Exception as error:
-                report = _unlocated(error)
+                report = None if self._arrived(bad) else _unlocated(error)
         if report is not None:
             self.forget()
             self._tell(report)
@@ -175,6 +188,13 @@ class Memory:
         states = finite.states([value for _, value in held])
         return [one for one, state in zip(held, states, strict=True) if state == finite.NAN]
 
+    def _arrived(self, bad: list[tuple[Token, Any]]) -> bool:
+        """Whether something that these came from was given from outside as NaN."""
+        kept = self.window.kept()
+        operations = self.window.origins([token for token, _ in bad])
+        given = [kept[id(operand)] for operation in operations for operand in operation.operands if id(operand) in kept]
+        return finite.NAN in finite.states([value for value in given if finite.can_be_bad(value)])
+
     def _located(self, bad: list[tuple[Token, Any]]) -> Report | None:
         """Where these were made; None if they arrived from outside, or there are none."""
         if not bad:
@@ -185,7 +205,7 @@ class Memory:
         tokens, values = [token for token, _ in bad], [value for _, value in bad]
         operations = self.window.origins(tokens)
         with compat.replay_settings(), compat.muted_effects():
-            report = diagnose(program(operations, tokens, self.window.start(), values))
+            report = diagnose(program(operations, tokens, self.window.kept(), values))
         return None if report is None or report.origin.primitive == "<input>" else report
 
 

@@ -8,7 +8,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ from nandetect.watch import working
 # What the program's arrays are computed with where it calls no function by name.
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
 _OF_TWO = tuple(f"__{side}{name}__" for name in _BINARY for side in ("", "r"))
-_OPERATORS = (*_OF_TWO, "__divmod__", "__rdivmod__", "__neg__", "__abs__", "__getitem__")
+_OPERATORS = (*_OF_TWO, "__divmod__", "__rdivmod__", "__neg__", "__pos__", "__abs__", "__getitem__")
 _OF_UFUNCS = ("__call__", "reduce", "accumulate", "at", "reduceat", "outer")
 # How a program reads a number.
 _READS = ("__float__", "__format__", "__str__", "__repr__", "__array__", "item", "tolist")
@@ -60,6 +60,7 @@ def remembered(memory: Memory) -> Iterator[None]:
         for module in [module for name, module in sys.modules.items() if name == "jax" or name.startswith("jax.")]:
             replace_in(module)
         undone.enter_context(after_each_of_jax(replace_in))
+        replace(jax, "device_put", jax.device_put, _reporting(jax.device_put, jax.device_put, memory))
         # The methods of `jnp.add` and its like, and the operators, call compiled functions that no module's name leads to.
         for name in _OF_UFUNCS:
             original = vars(jax.numpy.ufunc)[name]
@@ -99,11 +100,17 @@ def _reporting(function: Any, again: Any, memory: Memory) -> Callable[..., Any]:
         finally:
             working.now = False
         # An operator may leave it to what stands on its right.
-        if out is not NotImplemented and (not moves or memory.window.may_be_bad(operands)):
-            memory.function(again, tree, operands, out)
+        if out is not NotImplemented and (not moves or (out is not operands[0] and memory.window.may_be_bad(operands))):
+            memory.function(again, tree, _with_masks(operands) if moves else operands, out)
         return out
 
     return reporting
+
+
+def _with_masks(operands: list[Any]) -> list[Any]:
+    """The same, with masks as numpy's arrays: what they choose is to be known when it is run again."""
+    with working:
+        return [np.asarray(one) if isinstance(one, jax.Array) and one.dtype == bool and one.ndim else one for one in operands]
 
 
 def _of_two(operator: Any, reporting: Callable[..., Any], again: Any, memory: Memory) -> Callable[..., Any]:
@@ -140,13 +147,20 @@ class _StandIn:
 
     def __init__(self, function: Any, call: Callable[..., Any]):
         self.original, self._call = function, call
+        self._is_method = hasattr(type(function), "__get__")
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(*args, **kwargs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else types.MethodType(self, instance)
+        return types.MethodType(self, instance) if instance is not None and self._is_method else self
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)

@@ -24,17 +24,22 @@ from nandetect.program import Program
 
 # Operations of a segment, and bytes that may be kept of what operations were given.
 _OPERATIONS, _BYTES = 2_000, 2**28
-_ARRAY = compat.array_type()
+_ARRAY, _REFS = compat.array_type(), compat.ref_types()
 # The reference to an array that an operation made stands for it, also when it is gone. There is one for each array.
 Token = weakref.ref[Any]
 # Where in an operation it says where its operands begin, and where its results do.
 _SPLIT, _HEAD = 5, 6
 
 
+def is_mask(array: Any) -> bool:
+    """Whether it is an array of numpy's that chooses elements."""
+    return isinstance(array, np.ndarray) and array.dtype == bool
+
+
 class Operation(tuple[Any, ...]):
     """One operation that ran: a primitive and its parameters, or a function and the tree of its arguments; its results, and its operands.
 
-    Each result is given by its token, as is an operand that an operation of the window made.
+    Each array is given by its token.
     """
 
     __slots__ = ()
@@ -66,59 +71,47 @@ class Operation(tuple[Any, ...]):
 
 
 class Segment:
-    """Some operations on end, with what the program held of earlier ones when they began, and the bytes that are kept for them."""
+    """Some operations on end. `kept` has what they were given from outside, and what the program held of earlier results when they began:
+    (token, array) by the ids of the tokens."""
 
-    def __init__(self, start: dict[int, tuple[Token, Any]]):
-        self.start = start
+    def __init__(self, kept: dict[int, tuple[Token, Any]]):
+        self.kept = kept
         # As plain tuples, which are made faster; `Operation` reads them.
         self.records: list[tuple[Any, ...]] = []
-        self.given: set[int] = set()
-        self.bytes = sum(_size(value) for _, value in start.values())
 
     def tokens(self) -> Iterator[Token]:
         """What stands for the arrays that its operations made."""
         return (token for record in self.records for token in record[_HEAD : record[_SPLIT]] if token is not None)
 
     def held(self) -> dict[int, tuple[Token, Any]]:
-        """What the program holds of them, by the ids of the tokens."""
+        """What the program holds of them."""
         return {id(token): (token, value) for token in self.tokens() if (value := token()) is not None}
-
-    def values(self) -> dict[int, Any]:
-        """What was held when it began, by the ids of the tokens."""
-        return {number: value for number, (_, value) in self.start.items()}
 
 
 class Window:
     """The operations of the last segments, two or three."""
 
     def __init__(self) -> None:
-        self._before, self._now = [Segment({})], Segment({})
-        # The last that left, whose operations are let go one by one.
-        self._gone = Segment({})
-        # The tokens that stand for something made, by their ids: whether that is not known to be finite.
-        self._open: dict[int, bool] = {}
+        self._segments = [Segment({})]
+        # What is left of the last that left; it is let go one operation at a time.
+        self._gone: list[tuple[Any, ...]] = []
+        # The tokens, by their ids: whether what an operation made is not known to be finite; None for what was given from outside.
+        self._open: dict[int, bool | None] = {}
         self._bytes = self._forgotten = 0
 
     @property
     def seen(self) -> int:
         """How many operations there were."""
-        return self._forgotten + sum(len(segment.records) for segment in (*self._before, self._now))
+        return self._forgotten + sum(len(segment.records) for segment in self._segments)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last segment is at its end."""
+        return len(self._segments[-1].records) >= _OPERATIONS or self._bytes > _BYTES
 
     def enter(self, what: Any, how: Any, operands: Iterable[Any], results: Sequence[Any]) -> bool:
-        """An operation ran: `what` on what `how` makes of the operands. Says whether a segment is at its end."""
-        is_open, now = self._open, self._now
-        given = []
-        for operand in operands:
-            kind = type(operand)
-            if kind is _ARRAY:
-                token = weakref.ref(operand)
-                if id(token) in is_open:
-                    operand = token
-                elif id(operand) not in now.given:
-                    self._keep(operand)
-            elif kind is np.ndarray and id(operand) not in now.given:
-                self._keep(operand)
-            given.append(operand)
+        """An operation ran: `what` on what `how` makes of the operands. Says whether the segment is at its end."""
+        is_open, now = self._open, self._segments[-1]
         made: list[Any] = []
         for result in results:
             if type(result) is _ARRAY:
@@ -127,19 +120,38 @@ class Window:
                 return False
             else:
                 made.append(None)
+        given = []
+        for operand in operands:
+            kind = type(operand)
+            if kind is _ARRAY or isinstance(operand, np.ndarray):
+                token = weakref.ref(operand)
+                if id(token) not in is_open:
+                    self._keep(now, token, operand)
+                given.append(token)
+            elif kind in _REFS:
+                return False
+            else:
+                given.append(operand)
         now.records.append((what, how, *compat.here(), time.perf_counter(), _HEAD + len(made), *made, *given))
         # One comes and one goes: else Python's garbage collector would begin again and again.
-        del self._gone.records[-1:]
+        del self._gone[-1:]
         for token in made:
             if token is not None:
                 is_open[id(token)] = True
         return len(now.records) >= _OPERATIONS or self._bytes > _BYTES
 
-    def _keep(self, operand: Any) -> None:
-        size = _size(operand)
-        self._now.given.add(id(operand))
-        self._now.bytes += size
-        self._bytes += size
+    def _keep(self, now: Segment, token: Token, array: Any) -> None:
+        now.kept[id(token)] = (token, array)
+        self._open[id(token)] = None
+        self._bytes += _size(array)
+        if self._bytes > _BYTES:
+            self._bytes = self._kept_bytes()
+
+    def _kept_bytes(self) -> int:
+        """The bytes of what is kept and nobody else holds."""
+        kept = {number: one for segment in self._segments for number, one in segment.kept.items()}
+        alone = kept.keys() - _held_elsewhere(kept, self._segments)
+        return sum(_size(kept[number][1]) for number in alone)
 
     def may_be_bad(self, operands: Iterable[Any]) -> bool:
         """Whether any of these was made by an operation of the window, and is not known to be finite."""
@@ -149,7 +161,7 @@ class Window:
     def made(self, array: Any) -> Token | None:
         """What stands for an array, if an operation of the window made it."""
         token = weakref.ref(array) if type(array) is _ARRAY else None
-        return token if id(token) in self._open else None
+        return None if self._open.get(id(token)) is None else token
 
     def held(self, of_now: bool = False) -> Iterator[tuple[Token, Any]]:
         """What the program holds of the results and is not known to be finite, the latest first; with `of_now`, of the last segment's."""
@@ -165,29 +177,25 @@ class Window:
 
     def turn(self, keep: int = 1) -> None:
         """Begin a new segment, and let go of all before it but the last so many."""
-        ended = self._now
-        self._before.append(ended)
-        for segment in self._before[:-keep]:
-            self._forgotten += len(segment.records)
-            self._gone, segment.start = segment, {}
-        self._before = self._before[-keep:]
-        started = {**_held_elsewhere(self._before), **ended.held()}
-        self._now = Segment(started)
-        self._bytes = sum(segment.bytes for segment in (self._gone, *self._before, self._now))
+        self._forgotten += sum(len(segment.records) for segment in self._segments[:-keep])
+        self._gone = self._segments[-keep - 1].records if len(self._segments) > keep else []
+        self._segments = self._segments[-keep:]
+        ended = self._segments[-1]
+        self._segments.append(Segment({**_held_elsewhere(ended.kept, self._segments), **ended.held()}))
+        self._bytes = self._kept_bytes()
         if self._bytes > _BYTES:
             self.forget()
             return
-        known = (number for segment in self._before for number in (*segment.start, *map(id, segment.tokens())))
+        known = (number for segment in self._segments for number in (*segment.kept, *map(id, segment.tokens())))
         self._open = {number: self._open.get(number, True) for number in known}
 
     def forget(self) -> None:
         """Start anew."""
         self._forgotten = self.seen
-        self._gone, self._before, self._now = Segment({}), [Segment({})], Segment({})
-        self._open, self._bytes = {}, 0
+        self._segments, self._gone, self._open, self._bytes = [Segment({})], [], {}, 0
 
     def _records(self, of_now: bool = False) -> list[tuple[Any, ...]]:
-        return self._now.records if of_now else [record for segment in (*self._before, self._now) for record in segment.records]
+        return [record for segment in (self._segments[-1:] if of_now else self._segments) for record in segment.records]
 
     def latest(self, of_now: bool = False) -> list[Operation]:
         """All that is remembered; with `of_now`, of the last segment."""
@@ -200,7 +208,7 @@ class Window:
         for operation in reversed(self.latest(of_now)):
             if any(id(result) in needed for result in operation.results):
                 found.append(operation)
-                needed.update(id(operand) for operand in operation.operands if type(operand) is weakref.ref)
+                needed.update(map(id, operation.operands))
         return found[::-1]
 
     def leaves(self, made: Sequence[tuple[Token, Any]]) -> list[tuple[Token, Any]]:
@@ -208,41 +216,45 @@ class Window:
         used = {id(operand) for record in self._records() for operand in record[record[_SPLIT] :]} if made else set()
         return [one for one in made if id(one[0]) not in used]
 
-    def start(self, of_now: bool = False) -> dict[int, Any]:
-        """What was held when the window began, or its last segment."""
-        return (self._now if of_now else self._before[0]).values()
+    def kept(self, of_now: bool = False) -> dict[int, Any]:
+        """What the operations need that none of them made, by the ids of the tokens; with `of_now`, those of the last segment."""
+        return _values(self._segments[-1:] if of_now else self._segments)
 
     def soonest(self, begins: Sequence[int]) -> int:
         """Of places in `latest()`, the one before which the fewest operations must be run again."""
-        return min(begins, key=lambda begin: begin - self._segment(begin)[0])
+        return min(begins, key=lambda begin: begin - self._segment(begin)[1])
 
-    def _segment(self, at: int) -> tuple[int, Segment]:
-        """The segment of an operation of `latest()`, and where it begins."""
+    def _segment(self, at: int) -> tuple[int, int]:
+        """The number of the segment of an operation of `latest()`, and where it begins."""
         first = 0
-        for segment in self._before:
+        for number, segment in enumerate(self._segments[:-1]):
             if at < first + len(segment.records):
-                return first, segment
+                return number, first
             first += len(segment.records)
-        return first, self._now
+        return len(self._segments) - 1, first
 
     def needed(self, begin: int, end: int) -> dict[int, Any]:
         """What some of `latest()` take of those before them: for that, these are run again from where their segment began."""
-        operations, (first, segment) = self.latest(), self._segment(begin)
+        operations, (number, first) = self.latest(), self._segment(begin)
         taken = {id(operand) for operation in operations[begin:end] for operand in operation.operands}
-        known = {number: value for number, value in segment.values().items() if number in taken}
-        for operation, results in run_through(operations[first:begin], segment.values()):
+        start = _values(self._segments[number:])
+        known = {number: value for number, value in start.items() if number in taken}
+        for operation, results in run_through(operations[first:begin], start):
             known.update((id(token), result) for token, result in zip(operation.results, results, strict=True) if id(token) in taken)
         return known
 
 
-def _held_elsewhere(segments: Sequence[Segment]) -> dict[int, tuple[Token, Any]]:
-    """What somebody else holds too of what the last of these segments began with."""
+def _values(segments: Sequence[Segment]) -> dict[int, Any]:
+    return {number: value for segment in segments for number, (_, value) in segment.kept.items()}
+
+
+def _held_elsewhere(kept: dict[int, tuple[Token, Any]], segments: Sequence[Segment]) -> dict[int, tuple[Token, Any]]:
+    """What somebody else holds too of what is kept for some segments."""
     # What counting itself adds differs between versions of Python.
     (alone,) = _counts([(0, object())])
-    own = Counter(number for segment in segments for number in segment.start)
-    start = segments[-1].start
-    counts = _counts(start.values())
-    return {number: held for (number, held), count in zip(start.items(), counts, strict=True) if count > alone + own[number] - 1}
+    own = Counter(number for number, _ in {(number, id(one)) for segment in segments for number, one in segment.kept.items()})
+    counts = _counts(kept.values())
+    return {number: one for (number, one), count in zip(kept.items(), counts, strict=True) if count > alone + own[number] - 1}
 
 
 def _counts(held: Iterable[tuple[Any, Any]]) -> list[int]:
@@ -268,20 +280,15 @@ def run_through(operations: Sequence[Operation], start: dict[int, Any]) -> Itera
 
 
 def program(operations: Sequence[Operation], wanted: Sequence[Token], start: dict[int, Any], outcome: Sequence[Any] = ()) -> Program:
-    """The operations as a traced program of what they were given from outside; `start` has what earlier operations made of that, and
-    `outcome` what the wanted ones were."""
+    """The operations as a traced program of what they were given from outside; `start` has what none of them made, and `outcome`
+    what the wanted ones were. A mask that is numpy's is a constant: what it chooses must be known to trace it."""
     inside = {id(token) for operation in operations for token in operation.results}
-    given: dict[int, Any] = {}
-    for operation in operations:
-        for operand in operation.operands:
-            if type(operand) is weakref.ref:
-                if id(operand) not in inside:
-                    given[id(operand)] = start[id(operand)]
-            elif isinstance(operand, jax.Array | np.ndarray):
-                given[id(operand)] = operand
+    outside = [operand for operation in operations for operand in operation.operands if id(operand) not in inside]
+    needed = {id(operand): start[id(operand)] if type(operand) is weakref.ref else operand for operand in outside}
+    given = {number: value for number, value in needed.items() if isinstance(value, jax.Array | np.ndarray) and not is_mask(value)}
 
     def again(*values: Any) -> list[Any]:
-        known = dict(zip(given, values, strict=True))
+        known = needed | dict(zip(given, values, strict=True))
         for operation in operations:
             operands = [known.get(id(operand), operand) for operand in operation.operands]
             with compat.at(operation.place):

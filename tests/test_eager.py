@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import subprocess
 import sys
+import threading
 import weakref
 
 import jax
@@ -182,6 +184,12 @@ def test_an_operator_of_the_programs_own_type_is_its_own():
         lambda x: importlib.import_module("jax.scipy.special").logsumexp(x),
         lambda x: importlib.import_module("jax.scipy.linalg").solve_triangular(jnp.eye(3), x),
         lambda x: jnp.linalg.norm(x),
+        lambda x: +x,
+        lambda x: jax.device_put(x, jax.devices()[0]),
+        lambda x: jax.device_put(x),
+        lambda x: x[jnp.array([True, False, True])],
+        lambda x: x[x != 1.0],
+        lambda x: divmod(x, 2.0)[1],
     ],
 )
 def test_a_nan_is_followed_through_jax_s_own_functions(again):
@@ -222,3 +230,88 @@ def test_a_nan_is_followed_through_a_function_with_a_derivative_of_its_own():
         del loss, slope
     assert (told[0].origin.primitive, told[0].origin.source.code.endswith("# <-- origin")) == ("sqrt", True)
     assert "nandetect" not in type(jax.nn.relu.fun).__module__ + repr(getattr(jax.nn.relu.fun, "__code__", ""))
+
+
+def test_what_waits_for_the_device_is_waited_for_before_where_it_came_from_is_forgotten(monkeypatch):
+    monkeypatch.setattr(window, "_OPERATIONS", 100)
+    told = []
+    with watching(told.append):
+        w, a = jnp.ones((200, 200)), jnp.eye(200)
+        for number in range(600):
+            w = (w @ a) * (1.0 if told or number != 120 else jnp.log(-1.0))  # <-- origin
+    assert told[0].origin.source.code.endswith("# <-- origin")
+
+
+def test_what_was_held_long_before_is_there_when_operations_are_run_again(monkeypatch):
+    monkeypatch.setattr(window, "_OPERATIONS", 6)
+    monkeypatch.setattr(eager, "_LEAST", 1.0)
+    told = []
+    with watching(told.append):
+        early, x, w = jnp.zeros(3) * 1.0 + 1.0, jnp.array([-1.0, 1.0, 2.0]), jnp.ones(3)
+        for number in range(60):
+            masked = jnp.nan_to_num(jnp.log(x * early)) * early
+            w = w * (jnp.sqrt(-early) if number == 20 else 1.0) * early  # <-- origin
+            if told:
+                break
+            del masked
+    assert (told[0].origin.primitive, told[0].origin.source.code.endswith("# <-- origin")) == ("sqrt", True)
+
+
+def test_nan_that_is_data_is_no_fault_where_the_operations_cannot_be_run_again():
+    told = []
+    with watching(told.append) as everywhere:
+        data = jnp.asarray(np.array([np.nan, 1.0, 2.0], np.float32)) * 2.0
+        chosen = jnp.unique(data)  # its size is known when it has run, and not before
+        total = float(chosen.sum())
+        everywhere.flush()
+    assert np.isnan(total) and told == []
+
+
+def test_a_reference_that_the_program_writes_to_is_left_as_the_program_left_it():
+    ref_of = getattr(jax, "new_ref", None)
+    if ref_of is None:
+        pytest.skip("this JAX has no jax.new_ref")
+    with watching(lambda report: None) as everywhere:
+        ref = ref_of(jnp.zeros(3))
+        old = ref[...]
+        ref[...] = old + 1.0
+        bad = jnp.log(old - 1.0)
+        everywhere.flush()
+        del bad
+    assert ref[...].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_two_threads_may_run_operations(monkeypatch):
+    monkeypatch.setattr(window, "_OPERATIONS", 50)
+    told, failed = [], []
+
+    def work():
+        try:
+            w = jnp.ones(3)
+            for _ in range(2000):
+                w = w * 0.999 + 0.001
+        except BaseException as error:
+            failed.append(error)
+
+    with watching(told.append) as everywhere:
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        everywhere.flush()
+    assert (told, failed) == ([], [])
+
+
+def test_a_function_of_jax_s_in_a_class_or_a_copy_is_what_it_was():
+    class Model:
+        activation = jax.nn.relu
+
+    with watching(lambda report: None):
+
+        class Watched:
+            activation = jax.nn.relu
+            copied = copy.deepcopy(jax.nn.relu)
+
+        assert Watched().activation(jnp.ones(3)).tolist() == Model().activation(jnp.ones(3)).tolist() == [1.0, 1.0, 1.0]
+        assert Watched().copied(-1.0) == 0.0

@@ -95,7 +95,9 @@ def _off(kernel: Kernel, verdict: Verdict, path: str) -> Finding:
     wrote = f"; you probably wrote {_wrote(first, verdict.wants.name)}" if first else "; no mistake that is known here gives it"
     if default and verdict.fits:
         wrote = f"; {verdict.fits.source}"
-    causes = " or ".join(mistake.cause for mistake in verdict.causes[: 1 if default else None])
+    # What a library draws by itself has one name; Glorot's scale may also be another's by mistake.
+    is_one = default and verdict.fits is not None and verdict.fits.name != "Glorot"
+    causes = " or ".join(mistake.cause for mistake in verdict.causes[: 1 if is_one else None])
     return finding(
         "init-scale",
         "note" if default else "warning",
