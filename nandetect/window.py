@@ -10,7 +10,6 @@ import math
 import sys
 import time
 import weakref
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
@@ -93,8 +92,8 @@ class Window:
 
     def __init__(self) -> None:
         self._segments = [Segment({})]
-        # What is left of the last that left; it is let go one operation at a time.
-        self._gone: list[tuple[Any, ...]] = []
+        # What is left of the last that left: its operations, and what was kept for it.
+        self._gone: tuple[list[Any], list[Any]] = [], []
         # The tokens, by their ids: whether what an operation made is not known to be finite; None for what was given from outside.
         self._open: dict[int, bool | None] = {}
         self._bytes = self._forgotten = 0
@@ -133,8 +132,9 @@ class Window:
             else:
                 given.append(operand)
         now.records.append((what, how, *compat.here(), time.perf_counter(), _HEAD + len(made), *made, *given))
-        # One comes and one goes: else Python's garbage collector would begin again and again.
-        del self._gone[-1:]
+        # One comes and one goes: else Python's garbage collector would begin again and again, and memory that is free lie about.
+        operations, kept = self._gone
+        del operations[-1:], kept[-1:]
         for token in made:
             if token is not None:
                 is_open[id(token)] = True
@@ -150,8 +150,7 @@ class Window:
     def _kept_bytes(self) -> int:
         """The bytes of what is kept and nobody else holds."""
         kept = {number: one for segment in self._segments for number, one in segment.kept.items()}
-        alone = kept.keys() - _held_elsewhere(kept, self._segments)
-        return sum(_size(kept[number][1]) for number in alone)
+        return sum(_size(kept[number][1]) for number in kept.keys() - _held_elsewhere(kept))
 
     def may_be_bad(self, operands: Iterable[Any]) -> bool:
         """Whether any of these was made by an operation of the window, and is not known to be finite."""
@@ -177,22 +176,28 @@ class Window:
 
     def turn(self, keep: int = 1) -> None:
         """Begin a new segment, and let go of all before it but the last so many."""
-        self._forgotten += sum(len(segment.records) for segment in self._segments[:-keep])
-        self._gone = self._segments[-keep - 1].records if len(self._segments) > keep else []
-        self._segments = self._segments[-keep:]
+        gone, self._segments = self._segments[:-keep], self._segments[-keep:]
         ended = self._segments[-1]
-        self._segments.append(Segment({**_held_elsewhere(ended.kept, self._segments), **ended.held()}))
-        self._bytes = self._kept_bytes()
+        self._segments.append(Segment({**_held_elsewhere(ended.kept), **ended.held()}))
+        for segment in gone:
+            self._let_go(segment)
+        if self._bytes > _BYTES // 2:
+            self._bytes = self._kept_bytes()
         if self._bytes > _BYTES:
             self.forget()
-            return
-        known = (number for segment in self._segments for number in (*segment.kept, *map(id, segment.tokens())))
-        self._open = {number: self._open.get(number, True) for number in known}
+
+    def _let_go(self, gone: Segment) -> None:
+        self._forgotten += len(gone.records)
+        still = {number for segment in self._segments for number in segment.kept}
+        for number in (*gone.kept, *map(id, gone.tokens())):
+            if number not in still:
+                self._open.pop(number, None)
+        self._gone = gone.records, list(gone.kept.values())
 
     def forget(self) -> None:
         """Start anew."""
         self._forgotten = self.seen
-        self._segments, self._gone, self._open, self._bytes = [Segment({})], [], {}, 0
+        self._segments, self._gone, self._open, self._bytes = [Segment({})], ([], []), {}, 0
 
     def _records(self, of_now: bool = False) -> list[tuple[Any, ...]]:
         return [record for segment in (self._segments[-1:] if of_now else self._segments) for record in segment.records]
@@ -248,13 +253,11 @@ def _values(segments: Sequence[Segment]) -> dict[int, Any]:
     return {number: value for segment in segments for number, (_, value) in segment.kept.items()}
 
 
-def _held_elsewhere(kept: dict[int, tuple[Token, Any]], segments: Sequence[Segment]) -> dict[int, tuple[Token, Any]]:
-    """What somebody else holds too of what is kept for some segments."""
+def _held_elsewhere(kept: dict[int, tuple[Token, Any]]) -> dict[int, tuple[Token, Any]]:
+    """What somebody else holds too of what is kept, in one tuple each."""
     # What counting itself adds differs between versions of Python.
-    (alone,) = _counts([(0, object())])
-    own = Counter(number for number, _ in {(number, id(one)) for segment in segments for number, one in segment.kept.items()})
-    counts = _counts(kept.values())
-    return {number: one for (number, one), count in zip(kept.items(), counts, strict=True) if count > alone + own[number] - 1}
+    (alone,) = _counts([(None, object())])
+    return {number: one for (number, one), count in zip(kept.items(), _counts(kept.values()), strict=True) if count > alone}
 
 
 def _counts(held: Iterable[tuple[Any, Any]]) -> list[int]:
