@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import runpy
@@ -113,6 +114,11 @@ def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report
             from nandetect import everywhere
 
             opened.append(undone.enter_context(everywhere.watching(tell)))
+            # Watching has Python's garbage collector begin a little more often. It need not go through all of JAX each time: that is still
+            # there at the end.
+            gc.collect(1)
+            gc.freeze()
+            undone.callback(gc.unfreeze)
 
         undone.enter_context(after_jax(watch))
         try:

@@ -204,6 +204,27 @@ def test_what_the_program_sets_before_it_imports_jax_counts(program):
     assert program.run("sets.py").stdout == "float64 2\n"
 
 
+def test_garbage_of_the_program_is_collected_as_ever(program):
+    program.write(
+        cycles="""
+        import atexit, gc, weakref
+        import jax, jax.numpy as jnp
+
+        class Node:
+            pass
+
+        node = Node()
+        node.me, node.array = node, jnp.ones(3) * 2
+        gone = weakref.ref(node)
+        del node
+        gc.collect()
+        print(gone() is None)
+        atexit.register(lambda: print(gc.get_freeze_count()))
+        """
+    )
+    assert program.run("cycles.py").stdout == program.run("cycles.py", plain=True).stdout == "True\n0\n"
+
+
 def test_a_program_without_jax(program):
     program.write(plain="print('hello')")
     result = program.run("plain.py")
