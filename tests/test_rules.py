@@ -13,7 +13,7 @@ from histories import BIASES, KERNELS, LEAVES, history
 from nandetect.findings import CODES
 from nandetect.history import History, Leaf
 from nandetect.monitor.rules import judge
-from nandetect.monitor.rules.layers import classes, kernels
+from nandetect.monitor.rules.layers import cell_of, classes, kernels
 from nandetect.monitor.rules.spikes import found
 
 
@@ -201,6 +201,23 @@ def test_a_gradient_far_beyond_what_the_loss_asks_for_explodes():
     gradient[:, BIASES[2]] = 0.3
     finding = only(judge(history(gradient=gradient, along=np.nan, along_before=np.nan, loss=np.full(300, 2.5))))
     assert (finding.rule, finding.step) == ("exploding-gradient", 0)
+
+
+@pytest.mark.parametrize(
+    "shapes, asked, cell",
+    [
+        ({"cell.wx": (2, 48), "cell.wh": (48, 48), "readout.w": (48, 10)}, "cell.wx", "cell.wh"),
+        ({"cell.wx": (2, 48), "cell.wh": (48, 48), "readout.w": (48, 10)}, "readout.w", None),
+        ({"gru.w_in": (8, 96), "gru.w_rec": (32, 96)}, "gru.w_in", "gru.w_rec"),
+        ({"blocks.0.qkv": (16, 48), "blocks.0.out": (16, 16), "blocks.0.up": (16, 64)}, "blocks.0.out", None),
+        ({"attn.query": (16, 16), "attn.key": (16, 16)}, "attn.key", None),
+        ({"layer.wq": (16, 16), "layer.wo": (16, 16)}, "layer.wo", None),
+    ],
+)
+def test_which_kernel_of_a_layer_is_recurrent(shapes, asked, cell):
+    leaves = [Leaf(path=path, shape=shape, dtype="float32") for path, shape in shapes.items()]
+    found = cell_of(leaves, list(shapes).index(asked))
+    assert (None if found is None else leaves[found].path) == cell
 
 
 def test_a_large_initial_scale_with_a_loud_loss_is_the_root_of_what_follows():

@@ -9,7 +9,7 @@ import numpy as np
 from nandetect.findings import finding
 from nandetect.monitor.rules.beginning import EXPLODING, elasticity, faded, loud, sources, unlearned
 from nandetect.monitor.rules.course import Course, middle
-from nandetect.monitor.rules.layers import is_recurrent
+from nandetect.monitor.rules.layers import cell_of, is_recurrent
 from nandetect.monitor.rules.words import times
 from nandetect.records import Finding
 
@@ -180,12 +180,9 @@ def _learned(course: Course) -> bool:
 
 def _exploding(course: Course, place: int | None, at: int, size: float, why: str, measured: float, expected: float) -> Finding:
     layer = course.leaves[place].path if place is not None else None
-    recurrent = place is not None and is_recurrent(course.leaves, place)
-    cause = (
-        "a recurrent weight that multiplies the gradient at every step of the sequence"
-        if recurrent
-        else "each layer multiplies the gradient"
-    )
+    cell = cell_of(course.leaves, place) if place is not None else None
+    named = "a recurrent weight" if cell is None or cell == place else f"a recurrent weight, `{course.leaves[cell].path}`,"
+    cause = "each layer multiplies the gradient" if cell is None else f"{named} that multiplies the gradient at every step of the sequence"
     where = f"the gradient of `{layer}`" if layer else "the gradient"
     of = float(np.nan_to_num(course.layer("gradient")[at, place], nan=size)) if place is not None else size
     return finding(
@@ -198,7 +195,7 @@ def _exploding(course: Course, place: int | None, at: int, size: float, why: str
         measured=measured,
         expected=expected,
         help="start the recurrent weights orthogonal with gain 1, clip the gradient's norm (1.0), or use a GRU or an LSTM"
-        if recurrent
+        if cell is not None
         else "use He's initial scale and normalisation between the layers, and clip the gradient's norm",
     )
 

@@ -12,6 +12,7 @@ from nandetect.history import Leaf
 # Words in a path that put a layer at the beginning or at the end where numbers do not.
 _FIRST = re.compile(r"embed|stem|encoder|input|patch|wte|token|cell|rnn|lstm|gru")
 _LAST = re.compile(r"head|readout|logits|classif|final|output|lm_head|unembed|(^|[._/])(out|fc|last|proj_out)($|[._/\d])")
+_ATTENTION = re.compile(r"qkv|attn|attention|query|(^|[._/])w?_?[qkv](_proj)?($|[._/])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +64,20 @@ def layer_of(path: str) -> str:
 
 
 def is_recurrent(leaves: Sequence[Leaf], place: int) -> bool:
-    """Whether a kernel goes from a width to itself, or to its three or four gates, beside another in one layer: what a cell looks like."""
+    """Whether a kernel goes from a width to itself, or to its three or four gates, beside another in one layer: what a cell looks like.
+    Attention's kernels do so too, and have names of their own."""
     leaf, layer = leaves[place], layer_of(leaves[place].path)
     beside = [other for other in leaves if len(other.shape) == 2 and layer_of(other.path) == layer]
+    if any(_ATTENTION.search(other.path.lower()) for other in beside):
+        return False
     return len(leaf.shape) == 2 and len(beside) > 1 and leaf.shape[1] in (leaf.shape[0], 3 * leaf.shape[0], 4 * leaf.shape[0])
+
+
+def cell_of(leaves: Sequence[Leaf], place: int) -> int | None:
+    """The recurrent kernel of the layer that a leaf is in: what is read at every step has its gradient multiplied by that one."""
+    layer = layer_of(leaves[place].path)
+    alike = (other for other, leaf in enumerate(leaves) if layer_of(leaf.path) == layer and is_recurrent(leaves, other))
+    return place if is_recurrent(leaves, place) else next(alike, None)
 
 
 def classes(leaves: Sequence[Leaf]) -> tuple[int, ...]:
