@@ -191,7 +191,7 @@ class Everywhere:
         with working, compat.outside_of_traces():
             try:
                 with compat.replay_settings(), compat.muted_effects():
-                    price = unjitted.price(self.memory.window, calls, min(_LOOP_SECONDS, _SHARE * seconds))
+                    price = unjitted.price(self.memory.window, calls, min(_LOOP_SECONDS, _SHARE * seconds), 2 * _SHARE * seconds)
             # The operations are the user's: that they cannot be run again is no reason to fail where nothing is wrong.
             except Exception:
                 return None

@@ -25,6 +25,8 @@ from nandetect.window import Operation, Window, program, run_through
 
 # The most operations of one step (more would take long to compile), and how often a step must come again.
 _LONGEST, _REPEATS = 1_000, 3
+# The steps that are run at least to measure one.
+_STEPS = 4
 _BLOCKS = (ast.For, ast.While, ast.FunctionDef, ast.AsyncFunctionDef)
 _TRIES = 200
 
@@ -38,21 +40,24 @@ class Repeating:
     times: int
 
 
-def price(window: Window, calls: int, seconds: float) -> Jitting | None:
+def price(window: Window, calls: int, seconds: float, most: float) -> Jitting | None:
     """What the loop that ran last would gain by jit; None where no loop of operations is seen. `calls` are those of compiled functions.
 
-    Measuring it takes about so many seconds, compiling aside.
+    Measuring it takes about so many seconds, compiling aside; a step that takes so long that it would be `most` is not measured.
     """
     operations = window.latest()
     loop = repeating([hash(operation.place.traceback) for operation in operations])
     beside = loop is not None and calls >= loop.times
     if loop is None or not (BESIDE if beside else OPERATIONS) <= loop.size <= _LONGEST:
         return None
+    whole = _whole_seconds(operations, loop)
+    if _STEPS * whole > most:
+        return None
     begin = window.soonest(range(loop.end - loop.times * loop.size, loop.end - loop.size, loop.size))
     step, later = operations[begin : begin + loop.size], operations[begin + loop.size : begin + 2 * loop.size]
     known = window.needed(begin, begin + loop.size)
     again = functools.partial(_run_again, step, known)
-    of_seconds = _whole_seconds(operations, loop) if beside else None
+    of_seconds = whole if beside else None
     if of_seconds is not None and of_seconds < GAIN * (of_seconds - clock.timed(again)):
         return None  # it would gain too little even if it took no time at all
     jitted_seconds, again_seconds = clock.in_turns([_compiled(step, later, known), again], seconds)
