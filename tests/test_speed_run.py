@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from importlib import resources
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 import nandetect
-from nandetect import cli, everywhere
+from nandetect import cli, everywhere, unjitted
 from nandetect.records import Finding
 from nandetect.speed import clock
 from nandetect.train import Settings, run
@@ -248,3 +249,15 @@ def test_train_names_the_callback_of_a_model(tmp_path, plainly_slower):
     (finding,) = [finding for finding in result.findings if finding.rule == "host-transfer"]
     assert "`jax.debug.callback(lambda value: None, params[0, 0])` at " in finding.message
     assert "mine.py:10 takes " in finding.message
+
+
+def test_a_step_that_takes_long_is_not_run_again_to_price_it():
+    with everywhere.watching(lambda report: None) as watched:
+        w = jnp.ones(3)
+        for _ in range(8):
+            w = (((((w * 0.9 + 0.1) * 0.9 + 0.1) * 0.9 + 0.1) * 0.9) + 0.1) * 0.9 + 0.1
+            time.sleep(0.02)
+    window = watched.memory.window
+    assert unjitted.price(window, calls=0, seconds=0.01, most=0.05) is None
+    priced = unjitted.price(window, calls=0, seconds=0.01, most=10.0)
+    assert priced is not None and priced.operations == 10
