@@ -119,7 +119,7 @@ CAUSES = {
     "dead-mlp": "dead from the start: its bias|a large negative bias",
     "dead-partly": "dead from the start: its bias|a large negative bias",
     "dead-relu-rate": "learning rate too high|died around step",
-    "exploding-rnn": "recurrent weight that multiplies the gradient",
+    "exploding-rnn": "recurrent weight.* that multiplies the gradient",
     "detached": "no gradient|stop_gradient|detached",
     "frozen": "not updated|update",
     "shuffled": "label",
