@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from init_audit import MISTAKES
 
 from nandetect import data
 
@@ -32,8 +33,8 @@ SCHEMES: dict[str, Callable[[int, int], float]] = {
 }
 # Draws that are wrong in more than their scale.
 DRAWS: dict[str, Callable[[Any, tuple[int, ...]], Any]] = {
-    "swapped": lambda key, shape: jax.nn.initializers.he_normal(in_axis=-1, out_axis=-2)(key, shape),
-    "truncated": lambda key, shape: jax.random.truncated_normal(key, -2, 2, shape) * math.sqrt(2 / math.prod(shape[:-1])),
+    "swapped": MISTAKES["swapped axes"][0],
+    "truncated": MISTAKES["uncorrected truncation"][0],
     "doubled": lambda key, shape: _doubled(key, shape),
 }
 
