@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from nandetect import compat, finite
+from nandetect import compat, finite, measure
 from nandetect.recorder import flatten
 from nandetect.records import Event, Report
 from nandetect.speed.reads import Reads
@@ -109,7 +109,7 @@ class Memory:
                     # The program would have waited for it anyway.
                     value.block_until_ready()
                     waited += time.perf_counter() - waits
-                    state = finite.states([value])[0] if finite.can_be_bad(value) else finite.FINITE
+                    state = finite.state(value) if finite.can_be_bad(value) else finite.FINITE
                 # It was deleted meanwhile, or could not be computed: the program will see.
                 except Exception:
                     continue
@@ -134,8 +134,8 @@ class Memory:
             try:
                 for operation, results in run_through(operations, self.window.kept(of_now=True)):
                     if any(id(operand) in nan for operand in operation.operands):
-                        made = zip(operation.results, finite.states(results), strict=True)
-                        nan.update(id(token) for token, state in made if state == finite.NAN)
+                        made = zip(operation.results, results, strict=True)
+                        nan.update(id(token) for token, result in made if finite.state(result) == finite.NAN)
             # The operations are the program's: where they cannot be run again, it goes on.
             except Exception:
                 return []
@@ -185,15 +185,14 @@ class Memory:
         """What the program holds of the values that these came from, as far as it is NaN; the latest first."""
         made = {id(token) for operation in self.window.origins([token for token, _ in bad]) for token in operation.results}
         held = [(token, value) for token, value in self.window.held() if id(token) in made and finite.can_be_bad(value)]
-        states = finite.states([value for _, value in held])
-        return [one for one, state in zip(held, states, strict=True) if state == finite.NAN]
+        return [(token, value) for token, value in held if finite.state(value) == finite.NAN]
 
     def _arrived(self, bad: list[tuple[Token, Any]]) -> bool:
         """Whether something that these came from was given from outside as NaN."""
         kept = self.window.kept()
         operations = self.window.origins([token for token, _ in bad])
         given = [kept[id(operand)] for operation in operations for operand in operation.operands if id(operand) in kept]
-        return finite.NAN in finite.states([value for value in given if finite.can_be_bad(value)])
+        return any(finite.state(value) == finite.NAN for value in given if finite.can_be_bad(value))
 
     def _located(self, bad: list[tuple[Token, Any]]) -> Report | None:
         """Where these were made; None if they arrived from outside, or there are none."""
@@ -210,8 +209,9 @@ class Memory:
 
 
 def _is_nan(number: Any) -> bool:
-    with working, compat.outside_of_traces():
-        return finite.states([number]) == [finite.NAN]
+    """Whether a number that was just read is one: the host has it now."""
+    with working:
+        return bool(measure.nans(number).any())
 
 
 def _unlocated(error: Exception) -> Report:

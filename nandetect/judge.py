@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nandetect import finite
+from nandetect import finite, measure
 from nandetect.recorder import flatten
 
 # A result's place among the leaves and its state: one that was looked into and is no fault (a best loss that starts at inf) is not again.
@@ -34,9 +34,17 @@ def bad_metrics(small: Sequence[Sequence[Any]]) -> bool:
 
 def _is_finite(column: list[Any]) -> bool:
     leaves = column if isinstance(column[0], jax.Array) else flatten(column)[0]
+    joined = _joined(leaves)
+    if joined is not None:
+        return measure.is_clean(joined)
+    return finite.all_finite(leaf for leaf in leaves if finite.can_be_bad(leaf))
+
+
+def _joined(leaves: list[Any]) -> np.ndarray | None:
+    """All elements of arrays of one type in the host's memory. None where that is not what they are, or where one is gone."""
     try:
         (dtype,) = {leaf.dtype for leaf in leaves}
-        return bool(np.isfinite(np.frombuffer(b"".join(leaves), dtype)).all())
+        return np.frombuffer(b"".join(leaves), dtype)
+    # Types that have no buffer or are not all one, an accelerator's memory, or a metric that is gone.
     except (BufferError, TypeError, ValueError, RuntimeError, IndexError, AttributeError):
-        # Types that have no buffer or are not all one, an accelerator's memory, or a metric that is gone.
-        return not any(finite.states([leaf for leaf in leaves if finite.can_be_bad(leaf)]))
+        return None

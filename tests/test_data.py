@@ -118,6 +118,7 @@ def test_an_idx_file_cut_anywhere_is_refused(directory, pack):
         (idx_bytes(IMAGES[:39]), "there are 39 images and 40 labels"),
         (idx_bytes(IMAGES[:0]), "there are 0 images and 40 labels"),
     ],
+    ids=["text", "more follows", "huge sizes", "gzip's checksum", "one image less", "no image"],
 )
 def test_a_broken_idx_file_is_refused(directory, content, said):
     (directory / "train-images-idx3-ubyte").write_bytes(content)
