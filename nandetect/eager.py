@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-
 from nandetect import compat, finite, measure
 from nandetect.recorder import flatten
 from nandetect.records import Event, Report
@@ -23,6 +21,7 @@ from nandetect.window import Token, Window, program, run_through
 # The share of the time that looking may take, and the seconds that it always may.
 _SHARE, _LEAST = 0.01, 2e-4
 _TREES = 100
+_ARRAY = compat.array_type()
 # What only moves values: of ones that are known to be finite it makes finite ones (an index out of bounds is clamped).
 MOVES = frozenset({"__getitem__", "device_put", "copy", "copy_p"})
 
@@ -31,7 +30,7 @@ class Memory:
     """The operations of late, and a look at what they left behind. `made_elsewhere` is called where a NaN may be that none of them made."""
 
     def __init__(self, tell: Callable[[Report], None], made_elsewhere: Callable[[], None]):
-        self.window = Window()
+        self.window = Window(self._full)
         self.reads = Reads()
         self.seconds = 0.0
         # What stands in for JAX's own functions, by the id of each.
@@ -49,13 +48,14 @@ class Memory:
     def primitive(self, primitive: Any, operands: Sequence[Any], params: dict[str, Any], out: Any) -> None:
         """An operation ran by itself."""
         if primitive.name not in MOVES or self.window.may_be_bad(operands):
-            self.enter(primitive, params, operands, out if primitive.multiple_results else (out,))
+            self.window.enter(primitive, params, operands, out if primitive.multiple_results else (out,))
 
     def function(self, function: Any, tree: Any, operands: Sequence[Any], out: Any) -> None:
         """A compiled function of JAX's own ran on arguments of this tree."""
-        self.enter(function, self._once(tree), operands, (out,) if isinstance(out, jax.Array) else flatten(out)[0])
+        self.window.enter(function, tree, operands, (out,) if type(out) is _ARRAY else flatten(out)[0])
 
-    def _once(self, tree: Any) -> Any:
+    def once(self, tree: Any) -> Any:
+        """The same tree for all arguments that have it."""
         trees = self._trees
         try:
             if tree not in trees:
@@ -66,9 +66,9 @@ class Memory:
         except Exception:
             return tree
 
-    def enter(self, what: Any, how: Any, operands: Sequence[Any], results: Sequence[Any]) -> None:
-        """An operation ran: `what` on what `how` makes of the operands. Looks now and then."""
-        if self.window.enter(what, how, operands, results) and self._turning.acquire(blocking=False):
+    def _full(self) -> None:
+        """A segment is at its end."""
+        if self._turning.acquire(blocking=False):
             try:
                 # Another thread may have been faster.
                 if self.window.is_due:

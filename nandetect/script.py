@@ -111,14 +111,16 @@ def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report
         opened: list[Everywhere] = []
 
         def watch() -> None:
+            # Watching has Python's garbage collector begin a little more often. It need not go through all of JAX each time: that is still
+            # there at the end, and so it need not then either.
+            gc.collect(1)
+            if _wants_collecting(gc.get_objects()):
+                undone.callback(gc.unfreeze)
+            gc.freeze()
             from nandetect import everywhere
 
             opened.append(undone.enter_context(everywhere.watching(tell)))
-            # Watching has Python's garbage collector begin a little more often. It need not go through all of JAX each time: that is still
-            # there at the end.
-            gc.collect(1)
             gc.freeze()
-            undone.callback(gc.unfreeze)
 
         undone.enter_context(after_jax(watch))
         try:
@@ -140,6 +142,15 @@ def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report
         ran.findings = [*map(findings.non_finite, told), *ran.findings]
     ran.is_child = os.getpid() != parent
     return ran
+
+
+def _wants_collecting(objects: Sequence[object]) -> bool:
+    """Whether any of these does something when it is collected: a file writes what is left, an object of the program's has a `__del__`."""
+    kinds = {kind for kind in set(map(type, objects)) if hasattr(kind, "__del__")} - {types.GeneratorType}
+    streams = [stream for stream in (sys.stdin, sys.stdout, sys.stderr) if stream is not None]
+    ends = [getattr(stream, "buffer", None) for stream in streams]
+    known = {*map(id, streams), *map(id, ends), *(id(getattr(end, "raw", None)) for end in ends)}
+    return any(type(one) in kinds and id(one) not in known for one in objects)
 
 
 def _end(program: Callable[[], None]) -> int:

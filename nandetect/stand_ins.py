@@ -6,7 +6,7 @@ import functools
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
@@ -30,7 +30,8 @@ _OF_UFUNCS = ("__call__", "reduce", "accumulate", "at", "reduceat", "outer")
 _READS = ("__float__", "__format__", "__str__", "__repr__", "__array__", "item", "tolist")
 # What may stand on an operator's right so that nothing but this operator is at work: no tracer, and nothing with operators of its own.
 _PLAIN = frozenset({compat.array_type(), float, int, bool, np.ndarray, np.float32, np.float64})
-_PAIR = flatten(((0, 0), {}))[1]
+# The trees of as many arguments that are leaves.
+_TREES = [flatten(((0,) * count, {}))[1] for count in range(4)]
 
 
 @contextmanager
@@ -89,10 +90,14 @@ def _reporting(function: Any, again: Any, memory: Memory) -> Callable[..., Any]:
     def reporting(*args: Any, **kwargs: Any) -> Any:
         if working.now:
             return function(*args, **kwargs)
-        operands, tree = flatten((args, kwargs))
-        for operand in operands:
-            if isinstance(operand, Tracer):
-                return function(*args, **kwargs)
+        if not kwargs and len(args) < len(_TREES) and _PLAIN.issuperset(map(type, args)):
+            operands, tree = args, _TREES[len(args)]
+        else:
+            operands, tree = flatten((args, kwargs))
+            for operand in operands:
+                if isinstance(operand, Tracer):
+                    return function(*args, **kwargs)
+            tree = memory.once(tree)
         # What it is made of is not remembered beside it.
         working.now = True
         try:
@@ -107,7 +112,7 @@ def _reporting(function: Any, again: Any, memory: Memory) -> Callable[..., Any]:
     return reporting
 
 
-def _with_masks(operands: list[Any]) -> list[Any]:
+def _with_masks(operands: Sequence[Any]) -> list[Any]:
     """The same, with masks as numpy's arrays: what they choose is to be known when it is run again."""
     with working:
         return [np.asarray(one) if isinstance(one, jax.Array) and one.dtype == bool and one.ndim else one for one in operands]
@@ -115,6 +120,8 @@ def _with_masks(operands: list[Any]) -> list[Any]:
 
 def _of_two(operator: Any, reporting: Callable[..., Any], again: Any, memory: Memory) -> Callable[..., Any]:
     """`reporting` for an operator on two operands, faster where both are plain: most operations of a program are such."""
+
+    enter = memory.window.enter_of_two
 
     @functools.wraps(operator)
     def of_two(left: Any, right: Any, *others: Any) -> Any:
@@ -127,7 +134,7 @@ def _of_two(operator: Any, reporting: Callable[..., Any], again: Any, memory: Me
             out = operator(left, right)
         finally:
             working.now = False
-        memory.enter(again, _PAIR, (left, right), (out,))
+        enter(again, _TREES[2], left, right, out)
         return out
 
     return of_two

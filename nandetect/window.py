@@ -10,7 +10,7 @@ import math
 import sys
 import time
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -26,6 +26,7 @@ _OPERATIONS, _BYTES = 2_000, 2**28
 _ARRAY, _REFS = compat.array_type(), compat.ref_types()
 # The reference to an array that an operation made stands for it, also when it is gone. There is one for each array.
 Token = weakref.ref[Any]
+_token = weakref.ref
 # Where in an operation it says where its operands begin, and where its results do.
 _SPLIT, _HEAD = 5, 6
 
@@ -71,10 +72,16 @@ class Operation(tuple[Any, ...]):
 
 class Segment:
     """Some operations on end. `kept` has what they were given from outside, and what the program held of earlier results when they began:
-    (token, array) by the ids of the tokens."""
+    (token, array) by the ids of the tokens.
 
-    def __init__(self, kept: dict[int, tuple[Token, Any]]):
-        self.kept = kept
+    `states` has the tokens of these and of what its operations made, by their ids: whether it is not known to be finite; None for what was
+    given from outside.
+    """
+
+    __slots__ = ("kept", "records", "states")
+
+    def __init__(self, kept: dict[int, tuple[Token, Any]], states: dict[int, bool | None]):
+        self.kept, self.states = kept, states
         # As plain tuples, which are made faster; `Operation` reads them.
         self.records: list[tuple[Any, ...]] = []
 
@@ -88,14 +95,14 @@ class Segment:
 
 
 class Window:
-    """The operations of the last segments, two or three."""
+    """The operations of the last segments, two or three. `full` is called where the last one is at its end."""
 
-    def __init__(self) -> None:
-        self._segments = [Segment({})]
-        # What is left of the last that left: its operations, and what was kept for it.
-        self._gone: tuple[list[Any], list[Any]] = [], []
-        # The tokens, by their ids: whether what an operation made is not known to be finite; None for what was given from outside.
-        self._open: dict[int, bool | None] = {}
+    def __init__(self, full: Callable[[], None] = lambda: None) -> None:
+        self._full = full
+        self._now = Segment({}, {})
+        self._segments = [self._now]
+        # What is left of the last that left.
+        self._gone: list[Any] = []
         self._bytes = self._forgotten = 0
 
     @property
@@ -106,43 +113,64 @@ class Window:
     @property
     def is_due(self) -> bool:
         """Whether the last segment is at its end."""
-        return len(self._segments[-1].records) >= _OPERATIONS or self._bytes > _BYTES
+        return len(self._now.records) >= _OPERATIONS or self._bytes > _BYTES
 
-    def enter(self, what: Any, how: Any, operands: Iterable[Any], results: Sequence[Any]) -> bool:
-        """An operation ran: `what` on what `how` makes of the operands. Says whether the segment is at its end."""
-        is_open, now = self._open, self._segments[-1]
+    def enter(self, what: Any, how: Any, operands: Iterable[Any], results: Sequence[Any]) -> None:
+        """An operation ran: `what` on what `how` makes of the operands."""
+        now = self._now
         made: list[Any] = []
         for result in results:
             if type(result) is _ARRAY:
-                made.append(weakref.ref(result))
+                made.append(_token(result))
             elif isinstance(result, Tracer):
-                return False
+                return
             else:
                 made.append(None)
         given = []
         for operand in operands:
             kind = type(operand)
             if kind is _ARRAY or isinstance(operand, np.ndarray):
-                token = weakref.ref(operand)
-                if id(token) not in is_open:
-                    self._keep(now, token, operand)
-                given.append(token)
+                given.append(self._token(now, operand))
             elif kind in _REFS:
-                return False
+                return
             else:
                 given.append(operand)
-        now.records.append((what, how, *compat.here(), time.perf_counter(), _HEAD + len(made), *made, *given))
-        # One comes and one goes: else Python's garbage collector would begin again and again, and memory that is free lie about.
-        operations, kept = self._gone
-        del operations[-1:], kept[-1:]
         for token in made:
             if token is not None:
-                is_open[id(token)] = True
-        return len(now.records) >= _OPERATIONS or self._bytes > _BYTES
+                now.states[id(token)] = True
+        self._add(now, (what, how, *compat.here(), time.perf_counter(), _HEAD + len(made), *made, *given))
+
+    def enter_of_two(self, what: Any, how: Any, left: Any, right: Any, result: Any) -> None:
+        """`enter` for two operands and one result. Most operations are such, so it is written out for them: a third of the time."""
+        if type(result) is not _ARRAY or type(left) is not _ARRAY:
+            self.enter(what, how, (left, right), (result,))
+            return
+        now, made, token = self._now, _token(result), _token(left)
+        states = now.states
+        if id(token) not in states:
+            self._keep(now, token, left)
+        if type(right) is _ARRAY or isinstance(right, np.ndarray):
+            right = self._token(now, right)
+        states[id(made)] = True
+        self._add(now, (what, how, *compat.here(), time.perf_counter(), _HEAD + 1, made, token, right))
+
+    def _token(self, now: Segment, operand: Any) -> Token:
+        token = _token(operand)
+        if id(token) not in now.states:
+            self._keep(now, token, operand)
+        return token
+
+    def _add(self, now: Segment, record: tuple[Any, ...]) -> None:
+        now.records.append(record)
+        # One comes and one goes: else Python's garbage collector would begin again and again, and memory that is free lie about.
+        if self._gone:
+            self._gone.pop()
+        if len(now.records) >= _OPERATIONS or self._bytes > _BYTES:
+            self._full()
 
     def _keep(self, now: Segment, token: Token, array: Any) -> None:
         now.kept[id(token)] = (token, array)
-        self._open[id(token)] = None
+        now.states[id(token)] = None
         self._bytes += _size(array)
         if self._bytes > _BYTES:
             self._bytes = self._kept_bytes()
@@ -154,50 +182,46 @@ class Window:
 
     def may_be_bad(self, operands: Iterable[Any]) -> bool:
         """Whether any of these was made by an operation of the window, and is not known to be finite."""
-        is_open = self._open
-        return any(is_open.get(id(weakref.ref(operand))) for operand in operands if type(operand) is _ARRAY)
+        states = self._now.states
+        return any(states.get(id(_token(operand))) for operand in operands if type(operand) is _ARRAY)
 
     def made(self, array: Any) -> Token | None:
         """What stands for an array, if an operation of the window made it."""
-        token = weakref.ref(array) if type(array) is _ARRAY else None
-        return None if self._open.get(id(token)) is None else token
+        token = _token(array) if type(array) is _ARRAY else None
+        return None if self._now.states.get(id(token)) is None else token
 
     def held(self, of_now: bool = False) -> Iterator[tuple[Token, Any]]:
         """What the program holds of the results and is not known to be finite, the latest first; with `of_now`, of the last segment's."""
+        states = self._now.states
         for record in reversed(self._records(of_now)):
             for token in record[_HEAD : record[_SPLIT]]:
-                if self._open.get(id(token)) and (value := token()) is not None:
+                if states.get(id(token)) and (value := token()) is not None:
                     yield token, value
 
     def are_finite(self, tokens: Iterable[Token]) -> None:
         """These have been seen to be finite."""
         for token in tokens:
-            self._open[id(token)] = False
+            self._now.states[id(token)] = False
 
     def turn(self, keep: int = 1) -> None:
         """Begin a new segment, and let go of all before it but the last so many."""
         gone, self._segments = self._segments[:-keep], self._segments[-keep:]
         ended = self._segments[-1]
-        self._segments.append(Segment({**_held_elsewhere(ended.kept), **ended.held()}))
-        for segment in gone:
-            self._let_go(segment)
+        kept = {**_held_elsewhere(ended.kept), **ended.held()}
+        self._now = Segment(kept, {number: ended.states.get(number) for number in kept})
+        self._segments.append(self._now)
+        self._forgotten += sum(len(segment.records) for segment in gone)
+        self._gone = [one for segment in gone for one in (*segment.kept.values(), *segment.records)]
         if self._bytes > _BYTES // 2:
             self._bytes = self._kept_bytes()
         if self._bytes > _BYTES:
             self.forget()
 
-    def _let_go(self, gone: Segment) -> None:
-        self._forgotten += len(gone.records)
-        still = {number for segment in self._segments for number in segment.kept}
-        for number in (*gone.kept, *map(id, gone.tokens())):
-            if number not in still:
-                self._open.pop(number, None)
-        self._gone = gone.records, list(gone.kept.values())
-
     def forget(self) -> None:
         """Start anew."""
         self._forgotten = self.seen
-        self._segments, self._gone, self._open, self._bytes = [Segment({})], ([], []), {}, 0
+        self._now = Segment({}, {})
+        self._segments, self._gone, self._bytes = [self._now], [], 0
 
     def _records(self, of_now: bool = False) -> list[tuple[Any, ...]]:
         return [record for segment in (self._segments[-1:] if of_now else self._segments) for record in segment.records]
