@@ -184,8 +184,7 @@ class Memory:
     def _earlier(self, bad: list[tuple[Token, Any]]) -> list[tuple[Token, Any]]:
         """What the program holds of the values that these came from, as far as it is NaN; the latest first."""
         made = {id(token) for operation in self.window.origins([token for token, _ in bad]) for token in operation.results}
-        held = [(token, value) for token, value in self.window.held() if id(token) in made and finite.can_be_bad(value)]
-        return [(token, value) for token, value in held if finite.state(value) == finite.NAN]
+        return [(token, value) for token, value in self._held_nans() if id(token) in made]
 
     def _arrived(self, bad: list[tuple[Token, Any]]) -> bool:
         """Whether something that these came from was given from outside as NaN."""

@@ -99,11 +99,11 @@ def _reporting(function: Any, again: Any, memory: Memory) -> Callable[..., Any]:
                     return function(*args, **kwargs)
             tree = memory.once(tree)
         # What it is made of is not remembered beside it.
-        working.now = True
+        working.now = 1
         try:
             out = function(*args, **kwargs)
         finally:
-            working.now = False
+            working.now = 0
         # An operator may leave it to what stands on its right.
         if out is not NotImplemented and (not moves or (out is not operands[0] and memory.window.may_be_bad(operands))):
             memory.function(again, tree, _with_masks(operands) if moves else operands, out)
@@ -129,11 +129,11 @@ def _of_two(operator: Any, reporting: Callable[..., Any], again: Any, memory: Me
             return operator(left, right, *others)
         if others or type(right) not in _PLAIN:
             return reporting(left, right, *others)
-        working.now = True
+        working.now = 1
         try:
             out = operator(left, right)
         finally:
-            working.now = False
+            working.now = 0
         enter(again, _TREES[2], left, right, out)
         return out
 

@@ -34,15 +34,15 @@ _TRIES = 500
 
 
 class _Working(threading.local):
-    """Whether this thread is busy finding a fault: what it then runs is not the program's."""
+    """Whether this thread is busy finding a fault, and within how many contexts: what it then runs is not the program's."""
 
-    now = False
+    now = 0
 
     def __enter__(self) -> None:
-        self.now = True
+        self.now += 1
 
     def __exit__(self, *error: object) -> None:
-        self.now = False
+        self.now -= 1
 
 
 working = _Working()
