@@ -146,11 +146,14 @@ def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report
 
 def _wants_collecting(objects: Sequence[object]) -> bool:
     """Whether any of these does something when it is collected: a file writes what is left, an object of the program's has a `__del__`."""
-    kinds = {kind for kind in set(map(type, objects)) if hasattr(kind, "__del__")} - {types.GeneratorType}
+    # By their ids: a class may be of a kind that has no hash, and asking it for an attribute may run what the program wrote.
+    kinds = {id(kind): kind for kind in map(type, objects)}
+    leaving = {number for number, kind in kinds.items() if any("__del__" in vars(base) for base in kind.__mro__)}
+    leaving.discard(id(types.GeneratorType))
     streams = [stream for stream in (sys.stdin, sys.stdout, sys.stderr) if stream is not None]
     ends = [getattr(stream, "buffer", None) for stream in streams]
     known = {*map(id, streams), *map(id, ends), *(id(getattr(end, "raw", None)) for end in ends)}
-    return any(type(one) in kinds and id(one) not in known for one in objects)
+    return any(id(type(one)) in leaving and id(one) not in known for one in objects)
 
 
 def _end(program: Callable[[], None]) -> int:
