@@ -57,7 +57,9 @@ def all_finite(leaves: Iterable[Any]) -> bool:
     here, away = [], []
     for some in _alike(leaves):
         parts = [part for leaf in some for part in _parts(leaf)]
-        (here if _is_on_host(parts[0]) else away).append(parts)
+        # A process may have no part of an array.
+        if parts:
+            (here if _is_on_host(parts[0]) else away).append(parts)
     if not all(measure.is_clean(part) for parts in here for part in parts):
         return False
     looks = []

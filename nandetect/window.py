@@ -141,7 +141,7 @@ class Window:
         self._add(now, (what, how, *compat.here(), time.perf_counter(), _HEAD + len(made), *made, *given))
 
     def enter_of_two(self, what: Any, how: Any, left: Any, right: Any, result: Any) -> None:
-        """`enter` for two operands and one result. Most operations are such, so it is written out for them: a third of the time."""
+        """`enter` for two operands and one result, written out since most operations are such."""
         if type(result) is not _ARRAY or type(left) is not _ARRAY:
             self.enter(what, how, (left, right), (result,))
             return
@@ -163,8 +163,7 @@ class Window:
     def _add(self, now: Segment, record: tuple[Any, ...]) -> None:
         now.records.append(record)
         # One comes and one goes: else Python's garbage collector would begin again and again, and memory that is free lie about.
-        if self._gone:
-            self._gone.pop()
+        del self._gone[-1:]
         if len(now.records) >= _OPERATIONS or self._bytes > _BYTES:
             self._full()
 
