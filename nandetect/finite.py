@@ -31,14 +31,15 @@ def states(leaves: Sequence[Any]) -> list[int]:
     Waits for the arrays. Of an array that is spread over processes, this process's own shards are looked at. The reduction is compiled for
     these arrays together: for ones that are looked at again and again, such as all that a step returns.
     """
-    parts = [(at, part) for at, leaf in enumerate(leaves) for part in _parts(leaf)]
     found = [FINITE] * len(leaves)
-    away = [(at, part) for at, part in parts if not _is_on_host(part)]
-    looks = [(at, _state(part)) for at, part in parts if _is_on_host(part)]
-    together: dict[Hashable, list[tuple[int, Any]]] = defaultdict(list)
-    for at, part in away:
-        together[_devices(part)].append((at, part))
-    dispatched = [([at for at, _ in some], _each([part for _, part in some])) for some in together.values()]
+    away: dict[Hashable, list[tuple[int, Any]]] = defaultdict(list)
+    looks = []
+    for at, part in ((at, part) for at, leaf in enumerate(leaves) for part in _parts(leaf)):
+        if _is_on_host(part):
+            looks.append((at, _state(part)))
+        else:
+            away[_devices(part)].append((at, part))
+    dispatched = [([at for at, _ in some], _each([part for _, part in some])) for some in away.values()]
     for places, result in dispatched:
         looks += zip(places, np.asarray(result).tolist(), strict=True)
     for at, state in looks:
@@ -55,18 +56,15 @@ def state(value: Any) -> int:
 def all_finite(leaves: Iterable[Any]) -> bool:
     """Whether many small arrays of few shapes, however many there are, hold neither an inf nor a NaN. Waits for them."""
     here, away = [], []
-    for some in _alike(leaves):
-        parts = [part for leaf in some for part in _parts(leaf)]
-        # A process may have no part of an array.
-        if parts:
-            (here if _is_on_host(parts[0]) else away).append(parts)
-    if not all(measure.is_clean(part) for parts in here for part in parts):
+    for some in _alike(part for leaf in leaves for part in _parts(leaf)):
+        (here if _is_on_host(some[0]) else away).append(some)
+    if not all(measure.is_clean(part) for some in here for part in some):
         return False
     looks = []
-    for parts in away:
+    for some in away:
         sound: Any = np.True_
-        for begin in range(0, len(parts), _TOGETHER):
-            few = parts[begin : begin + _TOGETHER]
+        for begin in range(0, len(some), _TOGETHER):
+            few = some[begin : begin + _TOGETHER]
             sound = _all(sound, few + few[-1:] * (_TOGETHER - len(few)))
         looks.append(sound)
     return all(bool(np.asarray(look)) for look in looks)

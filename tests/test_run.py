@@ -234,6 +234,8 @@ def test_garbage_of_the_program_is_collected_as_ever(program):
 def test_what_the_program_made_before_it_imported_jax_is_collected_at_its_end(program, made, left):
     program.write(
         before=f"""
+        import atexit, gc
+
         class Node:
             pass
 
@@ -247,10 +249,11 @@ def test_what_the_program_made_before_it_imported_jax_is_collected_at_its_end(pr
         {made}
         import jax.numpy as jnp
         print(jnp.ones(3))
+        atexit.register(lambda: print(gc.get_freeze_count()))
         """
     )
     for plain in (True, False):
-        program.run("before.py", plain=plain)
+        assert program.run("before.py", plain=plain).stdout == "[1. 1. 1.]\n0\n"
         assert (program.folder / "left.txt").read_text() == left
         (program.folder / "left.txt").unlink()
 
