@@ -24,8 +24,8 @@ import numpy as np
 from measure import ratios, settle_allocator, spread
 
 import nandetect as nd
-from nandetect import model_file
 from nandetect.monitor import layout
+from nandetect.targets import model_file
 from nandetect.train.ledger import Ledger
 from nandetect.train.optimizers import momentum
 from nandetect.train.step import make_step

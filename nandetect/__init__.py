@@ -9,19 +9,19 @@ if TYPE_CHECKING:
     from nandetect import optax_health
     from nandetect.audit import audit_init
     from nandetect.errors import NonFiniteError, NonFiniteWarning, UsageError
-    from nandetect.guarded import guard
+    from nandetect.guarding.guard import guard
     from nandetect.health import Health, probe
+    from nandetect.locating.locate import locate
     from nandetect.monitor.monitor import Monitor
     from nandetect.records import Event, Finding, Fix, Frame, Operand, Report, Source
-    from nandetect.replay import locate
     from nandetect.speed.audit import audit_speed
 
 __version__ = "0.1.0"
 
 _HOME = {
     "audit_init": "audit",
-    "locate": "replay",
-    "guard": "guarded",
+    "locate": "locating.locate",
+    "guard": "guarding.guard",
     "audit_speed": "speed.audit",
     "probe": "health",
     "Health": "health",
@@ -31,7 +31,7 @@ _HOME = {
     "NonFiniteWarning": "errors",
     "UsageError": "errors",
     **dict.fromkeys(("Event", "Finding", "Fix", "Frame", "Operand", "Report", "Source"), "records"),
-    **dict.fromkeys(("load_ipython_extension", "unload_ipython_extension"), "notebook"),
+    **dict.fromkeys(("load_ipython_extension", "unload_ipython_extension"), "integrations.notebook"),
 }
 __all__ = [
     "Event",

@@ -20,8 +20,8 @@ import numpy as np
 
 from nandetect import __version__
 from nandetect.errors import UsageError
+from nandetect.locating.locate import locate
 from nandetect.records import Event, Finding, plain
-from nandetect.replay import locate
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax", "equinox", "dm-haiku")
 FLAGS = (

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from nandetect import measure
+from nandetect import nonfinite
 
 MOST = 2**32 - 1
 LARGEST = float(np.finfo(np.float32).max)
@@ -40,7 +40,7 @@ class Health:
     def of(cls, tree: Any) -> Health:
         """The health of a pytree. That of None, which holds nothing, is the one to start a loop with."""
         arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array | np.ndarray | np.generic)]
-        return _measured([lax.stop_gradient(array) for array in arrays if measure.is_inexact(array)])
+        return _measured([lax.stop_gradient(array) for array in arrays if nonfinite.is_inexact(array)])
 
     @property
     def finite(self) -> Any:
@@ -95,7 +95,7 @@ def _measured(arrays: list[Any]) -> Health:
 
 def _look(x: Any) -> tuple[Any, Any, Any]:
     """The NaNs, the infinities and the largest finite magnitude of one array."""
-    x = measure.widened(x)
+    x = nonfinite.widened(x)
     nan, finite = jnp.isnan(x), jnp.isfinite(x)
     largest = jnp.max(jnp.abs(x), initial=0, where=finite)
     return _count(nan), _count(~(nan | finite)), jnp.minimum(largest, LARGEST).astype(jnp.float32)

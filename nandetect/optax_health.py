@@ -15,8 +15,8 @@ from jax.core import Tracer
 
 from nandetect.errors import UsageError
 from nandetect.health import Health
-from nandetect.monitor import layout, measure
-from nandetect.monitor.measure import Given, Vitals
+from nandetect.monitor import in_step, layout
+from nandetect.monitor.in_step import Given, Vitals
 from nandetect.monitor.vitals import LAYERS, MISSING, WHOLE, is_full
 
 if TYPE_CHECKING:
@@ -92,14 +92,14 @@ def watch(optimizer: optax.GradientTransformation) -> optax.GradientTransformati
         step, leaves = _next(state.vitals.step), state.vitals.leaves
         columns = (layout.column(leaves, tree) for tree in (updates, params, new))
         given = [Given(grad=grad, param=param, update=added) for grad, param, added in zip(*columns, strict=True)]
-        return new, Watched(inner, Vitals(measure.sometimes(given, is_full(step)), step, leaves))
+        return new, Watched(inner, Vitals(in_step.sometimes(given, is_full(step)), step, leaves))
 
     return cast("optax.GradientTransformationExtraArgs", _Pair(init, update))
 
 
 def vitals(opt_state: Any) -> Vitals:
     """The vitals in the state of an optimizer, however deep they lie. Raises `UsageError` where it holds none, or more than one."""
-    return measure.found(opt_state)
+    return in_step.found(opt_state)
 
 
 def _init(params: Any) -> UpdatesHealth:

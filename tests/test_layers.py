@@ -10,55 +10,54 @@ import pytest
 
 import nandetect
 
-# A new module gets a place here: after everything that it imports, before everything that imports it.
-# A name that ends in / is a package, whose own modules may use one another.
+# A new room or root module gets a place here: after everything that it imports, before everything that imports it.
+# A name that ends in / is a room, whose own modules may use one another, but not in a circle.
 LAYERS = """
 records
-errors listing findings memory after_jax history audience
-overview
-compat moves families reasons exact target arguments
-provenance phase measure model_file
-program
-flow wanted derivative tape window
-walk
-names compiled truth/
-loops shards
-trail
-event births explain doubt
-cause hazards/
-account
-finite
-recorder
-replay judge
-rewind skips
+errors findings history listing
+compat
+nonfinite
+program/
+interpret/
+hazards/
+locating/
 speed/
-watch
-guarded health
-eager doctor data/ asserts
-unjitted stand_ins
-everywhere
-script
+guarding/
+health
+run/
 logbook/
 monitor/ audit/
 optax_health
+data/
+targets/
 train/
-race/
-subject audit_target
+race/ truth/
 compare/
-inspect_program
 render/
-per_test notebook
-pytest_plugin cli/
+integrations/ doctor
+cli/
 __init__ __main__
 """
 ROWS = {name.rstrip("/"): row for row, names in enumerate(LAYERS.split("\n")) for name in names.split()}
 
-# The nouns, and whatever draws them, are readable on a machine without JAX.
-WITHOUT_JAX = ("records", "errors", "listing", "findings", "after_jax", "history", "audience", "target", "logbook", "overview", "render")
-DRAWN = ("records", "errors", "listing", "render")
+# The nouns, and whatever draws them, are readable on a machine without JAX; so is what must be there before a program imports it.
+WITHOUT_JAX = (
+    "records",
+    "errors",
+    "listing",
+    "findings",
+    "history",
+    "render",
+    "logbook",
+    "run.import_hook",
+    "targets.target",
+    "train.observers",
+)
+DRAWN = ("records", "errors", "listing", "history", "render")
 
 # A record draws itself (`str(report)`, a notebook's cell) through the one renderer, which stands far below it.
 UPWARDS = {("records", "render")}
+MOST_AT_THE_ROOT = 20
 
 PACKAGE = Path(nandetect.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if "_models" not in path.parts)
@@ -66,8 +65,13 @@ MODELS = PACKAGE / "_models" if (PACKAGE / "_models").is_dir() else PACKAGE.pare
 
 
 def unit(module: Path) -> str:
-    """The name by which the list knows a module: its package's, where that is listed."""
+    """The name by which the list knows a module: its room's, or its own where it stands at the root."""
     return module.parts[0] if len(module.parts) > 1 else module.stem
+
+
+def dotted(module: Path) -> str:
+    """A module as it is imported, below `nandetect`."""
+    return ".".join(module.with_suffix("").parts).removesuffix(".__init__")
 
 
 def running_nodes(node: ast.AST) -> Iterator[ast.AST]:
@@ -104,6 +108,25 @@ def test_every_module_has_a_place_in_the_list(module):
     assert unit(module) in ROWS, f"nandetect/{module} is new: give it a place in LAYERS, in tests/test_layers.py"
 
 
+def test_the_root_stays_small():
+    assert len([module for module in MODULES if len(module.parts) == 1]) <= MOST_AT_THE_ROOT
+
+
+def imported_modules(module: Path) -> set[str]:
+    """The modules that one imports when it runs, early or late."""
+    known = set(map(dotted, MODULES))
+    names = (name.removeprefix("nandetect.") for name in imported(PACKAGE / module) if name.startswith("nandetect."))
+    return {name if name in known else name.rpartition(".")[0] for name in names} & known - {dotted(module)}
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    left = {dotted(module): imported_modules(module) for module in MODULES}
+    left = {here: {there for there in others if (here, there.split(".")[0]) not in UPWARDS} for here, others in left.items()}
+    while ends := {here for here, others in left.items() if not others & left.keys()}:
+        left = {here: others for here, others in left.items() if here not in ends}
+    assert not left
+
+
 def test_every_place_in_the_list_has_a_module():
     assert set(ROWS) == {unit(module) for module in MODULES}
 
@@ -119,7 +142,7 @@ def test_a_module_imports_only_what_stands_above_it(module):
     assert not below, f"nandetect/{module} imports {sorted(below)}, which LAYERS does not put above it"
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if unit(module) in WITHOUT_JAX], ids=str)
+@pytest.mark.parametrize("module", [module for module in MODULES if dotted(module).startswith(WITHOUT_JAX)], ids=str)
 def test_the_nouns_and_their_rendering_do_not_import_jax(module):
     assert not {name for name in imported(PACKAGE / module) if name.split(".")[0] in ("jax", "jaxlib")}
 

@@ -18,7 +18,7 @@ from jax import lax
 
 from nandetect import compat
 from nandetect.audit.reading import Key, Reading
-from nandetect.measure import widened
+from nandetect.nonfinite import widened
 
 # Beyond it the derivative of tanh is below 2e-4, and that of the logistic function below 7e-3.
 SATURATED = 5.0

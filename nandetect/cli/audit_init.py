@@ -29,12 +29,11 @@ def command(
 
     if json:
         documents.check(json)
-    from nandetect import audit_target
-    from nandetect.train import Settings
+    from nandetect.train import Settings, auditable
 
     settings = Settings(model=target, data=data, inputs=inputs, hidden=values.widths("--hidden", hidden), loss=loss, init=init, seed=seed)
-    subject = audit_target.subject(target, settings)
-    audit = audit_target.audited(subject)
+    subject = auditable.subject(target, settings)
+    audit = auditable.audited(subject)
     audit_init_view.show(subject.name, audit, to_stderr=json == "-")
     if json:
         documents.write(documents.document("audit-init", audit.findings, audit_init_view.body(subject.name, audit)), json)

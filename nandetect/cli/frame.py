@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from nandetect.history import History
-    from nandetect.overview import Map
     from nandetect.records import Finding
+    from nandetect.render.overview import Map
     from nandetect.train import Snapshot
 
 SEVERITIES = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -130,7 +130,7 @@ def _curve(history: History, name: str, width: int, height: int, braille: bool) 
     """A line that names the series and its latest value, and the curve."""
     from rich.text import Text
 
-    from nandetect import overview
+    from nandetect.render import overview
 
     share = name == "accuracy"
     told = _share if share else number
@@ -146,7 +146,7 @@ def _curve(history: History, name: str, width: int, height: int, braille: bool) 
 def _map(history: History, rows: int, width: int, braille: bool) -> list[Text]:
     from rich.text import Text
 
-    from nandetect import overview
+    from nandetect.render import overview
 
     columns = width - _NAME - _LATEST - 2
     drawn = overview.gradient_map(history, rows, columns) if columns >= 8 else None

@@ -21,14 +21,14 @@ def command(
 
     Shapes come from --shape or --args, else from `example_args` or `make()` in the file; for a model file, from the embedded digits.
     """
-    from nandetect import subject
-    from nandetect.inspect_program import listing
     from nandetect.render import json as documents
     from nandetect.render import listing as render
+    from nandetect.targets import traceable
+    from nandetect.targets.equations import listing
 
     if json:
         documents.check(json)
-    shown = listing(subject.subject(target, shapes=shape or (), archive=args, loss=loss, gradient=grad))
+    shown = listing(traceable.subject(target, shapes=shape or (), archive=args, loss=loss, gradient=grad))
     if json != "-":
         typer.echo("\n".join(render.jaxpr(shown) if jaxpr else render.annotated(shown)))
     if json:

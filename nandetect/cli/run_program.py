@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from nandetect import script
 from nandetect.cli import run_view
+from nandetect.run import script
 
 Asked = tuple[list[str], bool, bool, str | None]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nandetect.records import Report
-    from nandetect.script import Ran
+    from nandetect.run.script import Ran
 
 
 def show(report: Report) -> None:

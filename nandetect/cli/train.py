@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from nandetect.audience import Together
 from nandetect.cli import values
+from nandetect.train.observers import Together
 
 
 def command(

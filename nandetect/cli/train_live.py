@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from nandetect.audience import Audience
 from nandetect.cli import live, train_view
 from nandetect.cli.frame import Progress, frame
+from nandetect.train.observers import Audience
 
 if TYPE_CHECKING:
     from nandetect.history import History

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nandetect.audience import Audience
 from nandetect.errors import UsageError
 from nandetect.records import plain
+from nandetect.train.observers import Audience
 
 if TYPE_CHECKING:
     from nandetect.history import History

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nandetect.compare.families import PER_DECADE, Args, Family
-from nandetect.compare.judge import WHATS, Judge
-from nandetect.compare.measure import PLAIN, Distance
+from nandetect.compare.judged import WHATS, Judge
 from nandetect.compare.results import Sample, What
+from nandetect.compare.ulps import PLAIN, Distance
 
 # Points of a function that are held against its truth at inputs moved by their rounding, which costs three more truths each.
 ASKED = 80

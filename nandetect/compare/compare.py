@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nandetect.compare import pair, parting, paste, sameness, shrink, timing, verdict
+from nandetect.compare import equivalence, first_divergence, input_code, pair, shrink, timing, verdict
 from nandetect.compare.accuracy import Lost, Place, lost
 from nandetect.compare.families import Args, Family, families
-from nandetect.compare.judge import WHATS, Judge
+from nandetect.compare.judged import WHATS, Judge
 from nandetect.compare.limits import limits
-from nandetect.compare.measure import Gauge
 from nandetect.compare.oracle import Oracle
 from nandetect.compare.pair import Side
 from nandetect.compare.results import Breakage, Comparison, Input, Judged, Parting, Sameness, Survey, What, Worst
@@ -25,6 +24,7 @@ from nandetect.compare.runner import Runner
 from nandetect.compare.scene import Scene, scene
 from nandetect.compare.thresholds import thresholds
 from nandetect.compare.training import training
+from nandetect.compare.ulps import Gauge
 from nandetect.errors import UsageError
 
 # Numbers in the swept array: exact arithmetic takes about a tenth of a millisecond for each, hundreds of times over.
@@ -142,8 +142,8 @@ class _Court:
 def _judges(sides: tuple[Side, Side], scene: Scene, dtype: Any, same: Sameness | None = None) -> tuple[list[Judge], Sameness]:
     runners = [Runner(side.name, side.function, scene, dtype) for side in sides]
     oracles = [Oracle(side.function, scene, dtype) for side in sides]
-    inputs = [runners[0].cast(args) for args in sameness.points(scene)]
-    same = same or sameness.sameness(oracles[0], oracles[1], inputs)
+    inputs = [runners[0].cast(args) for args in equivalence.points(scene)]
+    same = same or equivalence.sameness(oracles[0], oracles[1], inputs)
     for oracle, other in zip(oracles, reversed(oracles), strict=True):
         oracle.other = other if same.relation == "same" else None
     return [Judge(runner, oracle, Gauge(oracle, inputs)) for runner, oracle in zip(runners, oracles, strict=True)], same
@@ -201,7 +201,8 @@ def _worst(judge: Judge, what: What, place: Place) -> Worst:
 
 def _input(judge: Judge, family: Family, size: float, args: Args) -> Input:
     runner = judge.runner
-    return Input(family=family.name, phrase=family.phrase, at=size, code=paste.code(runner.scene.names, runner.cast(args), runner.dtype))
+    code = input_code.code(runner.scene.names, runner.cast(args), runner.dtype)
+    return Input(family=family.name, phrase=family.phrase, at=size, code=code)
 
 
 def _breakage(court: _Court, which: int, survey: Survey, what: What) -> Breakage | None:
@@ -224,7 +225,7 @@ def _breakage(court: _Court, which: int, survey: Survey, what: What) -> Breakage
         got=distance.got,
         truth=distance.truth,
         input=_input(shown, family, size, args),
-        report=parting.origin(judge.runner.name, judge.runner.function, given, what),
+        report=first_divergence.origin(judge.runner.name, judge.runner.function, given, what),
     )
 
 
@@ -244,7 +245,7 @@ def _inaccuracy(court: _Court, which: int, what: What, place: Place, max_ulp: fl
     worst = Worst(what=what, ulps=distance.ulps, got=distance.got, truth=distance.truth, input=there)
     given = list(map(jnp.asarray, shown.runner.cast(args)))
     exact = judge.oracle.exact.is_exact
-    return parting.inaccurate(judge.runner.function, given, shown.runner.dtype, what) if exact else None, worst
+    return first_divergence.inaccurate(judge.runner.function, given, shown.runner.dtype, what) if exact else None, worst
 
 
 def _notes(scene: Scene, judged: tuple[Judged, Judged]) -> list[str]:

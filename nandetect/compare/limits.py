@@ -9,11 +9,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from nandetect import measure, program, provenance, walk
+from nandetect import nonfinite
 from nandetect.compare.families import Family
-from nandetect.compare.judge import Judge
+from nandetect.compare.judged import Judge
 from nandetect.compare.results import Limit
-from nandetect.walk import Run
+from nandetect.interpret import walk
+from nandetect.interpret.walk import Run
+from nandetect.program import sources, trace
 
 # The sizes at which each is looked for; between two of them by halves, to a thousandth.
 SIZES = np.geomspace(1.0, 1000.0, 19)
@@ -27,7 +29,7 @@ def limits(judge: Judge, families: Sequence[Family]) -> list[Limit]:
     """The smallest size at which an equation's result is not finite though what it was given is, for each family and primitive."""
     runner = judge.runner
     first = runner.cast(families[0].at(1.0)) if families else []
-    traced = program.trace(runner.function, [jnp.asarray(arg) for arg in first], {}) if families else None
+    traced = trace.trace(runner.function, [jnp.asarray(arg) for arg in first], {}) if families else None
     found: list[Limit] = []
     for family in families if traced else ():
         assert traced is not None
@@ -35,7 +37,7 @@ def limits(judge: Judge, families: Sequence[Family]) -> list[Limit]:
     return found
 
 
-def _along(traced: program.Program, family: Family, cast: Callable[[Any], list[np.ndarray]]) -> Iterator[Limit]:
+def _along(traced: trace.Program, family: Family, cast: Callable[[Any], list[np.ndarray]]) -> Iterator[Limit]:
     def births(size: float) -> dict[str, Birth]:
         args = cast(family.at(size))
         if not all(np.isfinite(arg.astype(np.float64)).all() for arg in args):
@@ -49,7 +51,7 @@ def _along(traced: program.Program, family: Family, cast: Callable[[Any], list[n
         there = births(float(high))
         for name in there.keys() - seen:
             size, (eqn, path, made) = _first(births, name, float(low), float(high), there[name])
-            yield Limit(family=family.name, primitive=name, made=made, at=size, source=provenance.source(eqn, path))
+            yield Limit(family=family.name, primitive=name, made=made, at=size, source=sources.source(eqn, path))
         seen |= there.keys()
 
 
@@ -68,8 +70,8 @@ def _births(run: Run) -> Iterator[tuple[str, Any, tuple[Any, ...], str]]:
         if child is not None:
             yield from _births(child)
             continue
-        outs = [run.read(var) for var in eqn.outvars if measure.is_inexact(var.aval)]
-        bad = [out for out in outs if not measure.is_clean(out)]
-        if bad and all(measure.is_clean(one) for one in run.ins(eqn) if measure.is_inexact(one)):
-            element = measure.host(bad[0])[measure.first(measure.bad(bad[0]))]
-            yield eqn.primitive.name, eqn, run.eqns, measure.kind_of(element)
+        outs = [run.read(var) for var in eqn.outvars if nonfinite.is_inexact(var.aval)]
+        bad = [out for out in outs if not nonfinite.is_clean(out)]
+        if bad and all(nonfinite.is_clean(one) for one in run.ins(eqn) if nonfinite.is_inexact(one)):
+            element = nonfinite.host(bad[0])[nonfinite.first(nonfinite.bad(bad[0]))]
+            yield eqn.primitive.name, eqn, run.eqns, nonfinite.kind_of(element)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nandetect import model_file, target
 from nandetect.errors import UsageError
+from nandetect.targets import model_file, target
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nandetect import arguments, measure, subject
+from nandetect import nonfinite
 from nandetect.compare import pair
 from nandetect.compare.pair import Side
 from nandetect.errors import UsageError
-from nandetect.subject import Subject
+from nandetect.targets import arguments, traceable
+from nandetect.targets.traceable import Subject
 
 Role = Literal["swept", "real", "positive", "labels", "counts", "fixed"]
 LABELS = ("onehot", "classes", "real", "none")
@@ -160,7 +161,7 @@ class NotOneNumber(UsageError):
 def check(side: Side, scene: Scene, dtype: Any) -> None:
     """Trace a function in a scene. Raises `UsageError` where it does not fit, `NotOneNumber` where it does and returns no number."""
     args = scene.cast(example(scene), dtype)
-    _, returned = subject.traced(Subject(side.name, side.function, tuple(jax.ShapeDtypeStruct(arg.shape, arg.dtype) for arg in args)))
+    _, returned = traceable.traced(Subject(side.name, side.function, tuple(jax.ShapeDtypeStruct(arg.shape, arg.dtype) for arg in args)))
     if getattr(returned, "shape", None) != () or not jnp.issubdtype(returned.dtype, jnp.floating):
         kinds = [f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" for leaf in jax.tree.leaves(returned)]
         raise NotOneNumber(
@@ -230,7 +231,7 @@ def _from_archive(sides: tuple[Side, Side], names: tuple[str, ...], archive: Pat
     arrays = [np.asarray(arg) for arg in given if not isinstance(arg, dict)]
     if len(arrays) != len(given) or not arrays:
         raise UsageError(f"{archive} should hold one array for each argument of {sides[0].name}({', '.join(names)})")
-    if not measure.is_inexact(arrays[0]) or np.iscomplexobj(arrays[0]):
+    if not nonfinite.is_inexact(arrays[0]) or np.iscomplexobj(arrays[0]):
         raise UsageError(f"the first array of {archive} is swept, and should be of floats; it is of {arrays[0].dtype}")
     roles: tuple[Role, ...] = ("swept", *("fixed" for _ in arrays[1:]))
     made = Scene(

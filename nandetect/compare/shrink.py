@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from nandetect.compare.families import Args
-from nandetect.compare.judge import Judge
+from nandetect.compare.judged import Judge
 from nandetect.compare.scene import Scene
 from nandetect.errors import UsageError
 

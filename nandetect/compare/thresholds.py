@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nandetect.compare.families import Family
-from nandetect.compare.judge import WHATS, Judge
+from nandetect.compare.judged import WHATS, Judge
 from nandetect.compare.results import Threshold, What
 
 # Between two sizes of the grid: rounds of a finer grid each.

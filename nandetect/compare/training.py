@@ -15,7 +15,7 @@ from nandetect.compare.pair import Side
 from nandetect.compare.results import Trained, Training
 from nandetect.compare.scene import Scene
 from nandetect.errors import NonFiniteError, UsageError
-from nandetect.guarded import guard
+from nandetect.guarding.guard import guard
 from nandetect.train import OPTIMIZERS, Settings
 from nandetect.train.prepare import Ready, batches, prepare
 from nandetect.train.settings import STEPS

@@ -1,7 +1,7 @@
 """A run's record on disk: its series, events and findings in one small SQLite file that can be read while it is written."""
 
+from nandetect.logbook.catalogue import default_directory, find, prune
 from nandetect.logbook.reader import Entry, Run, State, entries, read
-from nandetect.logbook.shelf import default_directory, find, prune
 from nandetect.logbook.thinning import thin
 from nandetect.logbook.writer import ELAPSED, Logbook
 

@@ -20,10 +20,10 @@ import numpy as np
 
 from nandetect.history import History, Leaf, join
 from nandetect.logbook import store
+from nandetect.logbook.catalogue import name_of
 from nandetect.logbook.chunks import BUDGET, Chunks
 from nandetect.logbook.process import this_process
 from nandetect.logbook.reader import SUFFIX
-from nandetect.logbook.shelf import name_of
 from nandetect.logbook.thinning import thin
 from nandetect.records import Finding
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nandetect.history import History
 from nandetect.monitor.rules import judge
-from nandetect.monitor.rules.course import Course
+from nandetect.monitor.rules.columns import Course
 from nandetect.monitor.rules.finite import bad_gradient, broken_points
 from nandetect.records import Finding
 

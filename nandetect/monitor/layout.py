@@ -9,7 +9,7 @@ import jax
 
 from nandetect.errors import UsageError
 from nandetect.history import Leaf
-from nandetect.measure import is_inexact
+from nandetect.nonfinite import is_inexact
 
 
 def path_name(path: Sequence[Any]) -> str:

@@ -15,10 +15,10 @@ from jax.core import Tracer
 from nandetect.errors import UsageError
 from nandetect.history import History
 from nandetect.monitor import traced
-from nandetect.monitor.kept import Kept
+from nandetect.monitor.in_step import Given, found, full, light, together
 from nandetect.monitor.layout import Layout
-from nandetect.monitor.measure import Given, found, full, light, together
 from nandetect.monitor.reading import Reader, Row, Sink
+from nandetect.monitor.record import Kept
 from nandetect.monitor.rules import judge
 from nandetect.monitor.vitals import LAYERS, TOTALS, WHOLE, is_full
 from nandetect.records import Finding

@@ -13,7 +13,7 @@ from jax.custom_batching import custom_vmap
 
 from nandetect.errors import UsageError
 from nandetect.history import Leaf
-from nandetect.monitor.measure import Given, full, sometimes, together
+from nandetect.monitor.in_step import Given, full, sometimes, together
 from nandetect.monitor.reading import Row
 from nandetect.monitor.vitals import LAYERS, MISSING, WHOLE
 

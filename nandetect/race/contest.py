@@ -13,13 +13,13 @@ import numpy as np
 from nandetect import data, findings
 from nandetect.data import Data, Part
 from nandetect.data.dataset import stratified
+from nandetect.locating.locate import locate
 from nandetect.race.duels import champion, duels
 from nandetect.race.lane import Lane
 from nandetect.race.result import Result
 from nandetect.race.settings import Entrant, Settings, entrants
 from nandetect.race.summary import limit, standings
 from nandetect.records import Finding
-from nandetect.replay import locate
 from nandetect.train.loop import configured
 from nandetect.train.prepare import prepare
 from nandetect.train.step import scorer

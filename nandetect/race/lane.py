@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from nandetect import finite
 from nandetect.data import Part
+from nandetect.guarding import finite
 from nandetect.train.prepare import Ready, batches
 
 # Parameters are kept for a look at the held-out samples at steps 1, 2, 3, 4, 6, 9 ...: every one is this much later than the one before.

@@ -10,14 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from nandetect import compat, measure
+from nandetect import compat, nonfinite
 from nandetect.errors import UsageError
-from nandetect.program import is_compiled, is_jitted
+from nandetect.program.trace import is_compiled, is_jitted
 from nandetect.records import Finding
-from nandetect.speed import clock, looks, recompiled, rules, variants
+from nandetect.speed import clock, recompiled, rules, static_checks, variants
 from nandetect.speed.compilations import Compilations, tell_of
 from nandetect.speed.prices import Crossing, Donation, Jitting, Widening
-from nandetect.speed.subject import Subject
+from nandetect.speed.timed_step import Subject
 
 # Measuring one thing may take this share of the whole time.
 SHARE = 0.25
@@ -57,7 +57,7 @@ def judge(
     """The findings of `audit_speed` for one call, save the rules that are left out."""
     with compat.replay_settings(), compat.muted_effects():
         subject = Subject(step, args, dict(kwargs))
-        if looks.needs_host(subject.program.jaxpr):
+        if static_checks.needs_host(subject.program.jaxpr):
             raise UsageError(f"{subject.name} needs what its io_callback returns, and so cannot be called again; take that out")
         budget = seconds * SHARE
         tests = {"not-jitted": _not_jitted, "x64": _x64, "host-transfer": _host_transfers, "not-donated": _not_donated}
@@ -71,7 +71,7 @@ def _not_jitted(subject: Subject, budget: float) -> list[Finding | None]:
     seconds, jitted_seconds = clock.in_turns([subject.call, lambda: jitted(*subject.program.args)], budget, subject.prepare)
     price = Jitting(
         name=subject.name,
-        operations=looks.operations(subject.program.jaxpr),
+        operations=static_checks.operations(subject.program.jaxpr),
         seconds=seconds,
         jitted_seconds=jitted_seconds,
         where=subject.where,
@@ -81,12 +81,12 @@ def _not_jitted(subject: Subject, budget: float) -> list[Finding | None]:
 
 
 def _x64(subject: Subject, budget: float) -> list[Finding | None]:
-    found = looks.widened(subject.program.jaxpr) if jax.config.jax_enable_x64 else []  # pyright: ignore[reportAttributeAccessIssue]
+    found = static_checks.widened(subject.program.jaxpr) if jax.config.jax_enable_x64 else []  # pyright: ignore[reportAttributeAccessIssue]
     if not found:
         return []
     inputs = dict(zip(subject.program.jaxpr.invars, subject.program.arguments, strict=True))
     first = next((one for one in found if one.where), found[0])
-    argument = inputs.get(looks.narrow_operand(first.eqn))
+    argument = inputs.get(static_checks.narrow_operand(first.eqn))
     what = f"`{argument or first.code}`" if argument or first.code else "an array"
     wide = tuple(name for var, name in inputs.items() if var.aval.dtype == np.float64)
     price = narrowing(subject, budget)
@@ -119,7 +119,7 @@ def _host_transfers(subject: Subject, budget: float) -> list[Finding | None]:
 
 
 def _callbacks(subject: Subject, budget: float) -> list[Finding | None]:
-    found = looks.callbacks(subject.program.jaxpr)
+    found = static_checks.callbacks(subject.program.jaxpr)
     if not found or not is_compiled(subject.step):
         return []
     quiet = jax.jit(variants.quiet(subject.program))
@@ -168,7 +168,7 @@ def _not_donated(subject: Subject, budget: float) -> list[Finding | None]:
     if not is_jitted(subject.step) or compat.may_donate(subject.step):
         return []
     groups, program = subject.groups, subject.program
-    chosen = [groups[number] for number in looks.state(program.jaxpr, [places for _, _, places in groups])]
+    chosen = [groups[number] for number in static_checks.state(program.jaxpr, [places for _, _, places in groups])]
     places = [at for _, _, group in chosen for at in group]
     size = sum(program.args[at].nbytes for at in places)
     if size < rules.STATE:
@@ -204,7 +204,7 @@ def _recompiling(step: Callable[..., Any], calls: Sequence[tuple[Any, ...]], kwa
     compilations = Compilations(Subject(step, calls[0], kwargs).name)
     with compat.replay_settings(), compat.muted_effects():
         for args in calls:
-            given, named = jax.tree.map(measure.copied, (args, kwargs))
+            given, named = jax.tree.map(nonfinite.copied, (args, kwargs))
             jax.block_until_ready(_call(step, given, named, compilations))
     price = recompiled.price(compilations, len(calls), time.perf_counter())
     return rules.recompiling(price, _WARM) if price else None

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax.core import Tracer
 
-from nandetect import provenance
+from nandetect.program import sources
 from nandetect.speed.signature import Change, Signature, changes, distance, signature
 
 _STAGES = ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/jaxpr_to_mlir_module_duration")
@@ -44,7 +44,7 @@ class Compilations:
 
     name: str
     all: list[Compilation] = field(default_factory=list)
-    called_at: provenance.Place | None = None
+    called_at: sources.Place | None = None
     calls: int = 0
     _signatures: list[Signature] = field(default_factory=list)
     _last: int | None = None
@@ -64,7 +64,7 @@ class Compilations:
                 self._signatures.append(new)
             new_function = is_new and not nearest
             self.all.append(Compilation(ended=now, seconds=seconds, changed=nearest, new_function=new_function))
-            self.called_at = provenance.caller()
+            self.called_at = sources.caller()
 
 
 Tell = Callable[[Mapping[str, Any], float], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nandetect.provenance import Place
+from nandetect.program.sources import Place
 from nandetect.records import Frame
 
 Where = Frame | Place | None

@@ -6,8 +6,8 @@ import statistics
 from collections import deque
 from dataclasses import dataclass, field
 
-from nandetect import provenance
-from nandetect.provenance import Place, code_at
+from nandetect.program import sources
+from nandetect.program.sources import Place, code_at
 from nandetect.speed.prices import Crossing
 
 # The latest readings at one line, and how many of them are enough to judge by.
@@ -35,7 +35,7 @@ class Reads:
 
     def enter(self, began: float, waited: float, own: float) -> None:
         """One reading, which began then and waited so long; `own` is what looking at it took, which is not the program's."""
-        place = provenance.caller()
+        place = sources.caller()
         if place is None:
             return
         line = self._lines.setdefault(place, Line())

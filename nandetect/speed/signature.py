@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from nandetect import compat
-from nandetect.program import argument_name
+from nandetect.program.trace import argument_name
 
 Kind = Literal["shape", "dtype", "weak type", "sharding", "static value", "structure"]
 _LONGEST = 40

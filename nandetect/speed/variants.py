@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nandetect import compat
-from nandetect.program import Program
+from nandetect.program.trace import Program
 
 Flat = Callable[..., list[Any]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nandetect.provenance import Place
+from nandetect.program.sources import Place
 from nandetect.records import Frame
 
 

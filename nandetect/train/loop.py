@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 
 from nandetect import findings
-from nandetect.audience import Audience
 from nandetect.errors import NonFiniteError
-from nandetect.guarded import guard
+from nandetect.guarding.guard import guard
 from nandetect.monitor import layout
 from nandetect.monitor.explosion import exploded, explosion
 from nandetect.monitor.judging import Judging
 from nandetect.monitor.rules import judge
 from nandetect.records import Finding, Report
-from nandetect.train import pace, toll
+from nandetect.train import init_cost, pace
 from nandetect.train.ledger import Ledger
+from nandetect.train.observers import Audience
 from nandetect.train.prepare import Ready, batches, prepare
 from nandetect.train.settings import Result, Settings
 from nandetect.train.start import audited
@@ -96,7 +96,7 @@ def _run(ready: Ready, settings: Settings, audience: Audience | None, watched: b
     result = _result(ready, params, ledger, stopped, report, known)
     done = stopped == "finished" and all(finding.rule != "non-finite" for finding in result.findings)
     slow = pace.findings(settings, ready, params, state) if done else ()
-    cost = toll.quietly(ready, settings, ledger) if done and toll.is_due(ready, ledger, start) else None
+    cost = init_cost.quietly(ready, settings, ledger) if done and init_cost.is_due(ready, ledger, start) else None
     return dataclasses.replace(result, toll=cost, findings=(*start, *result.findings, *slow))
 
 

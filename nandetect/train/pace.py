@@ -11,7 +11,7 @@ import jax
 from nandetect.errors import UsageError
 from nandetect.records import Finding
 from nandetect.speed import audit, rules
-from nandetect.speed.subject import Subject
+from nandetect.speed.timed_step import Subject
 from nandetect.train.prepare import Ready, batches
 from nandetect.train.settings import Settings
 

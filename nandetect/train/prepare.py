@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nandetect import data, model_file
+from nandetect import data
 from nandetect.data.dataset import Data, stratified
 from nandetect.errors import UsageError
-from nandetect.model_file import Model
+from nandetect.targets import model_file
+from nandetect.targets.defaults import LOSS, SCHEME
+from nandetect.targets.model_file import Model
 from nandetect.train.optimizers import OPTIMIZERS
-from nandetect.train.settings import DTYPES, LOSS, SCHEME, STEPS, Settings
+from nandetect.train.settings import DTYPES, STEPS, Settings
 from nandetect.train.step import Step, make_step
 
 

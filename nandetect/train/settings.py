@@ -9,18 +9,10 @@ from typing import Literal
 from nandetect.errors import UsageError
 from nandetect.monitor.explosion import Explosion
 from nandetect.records import Finding
+from nandetect.targets.defaults import BATCH_SIZE, HIDDEN
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 STEPS = 2000
-
-# A plausible first attempt: pixels as they are in the file, He's formula as it is often remembered, Adam.
-# With `stable` it trains well: of 12 seeds all learned every training digit, and 96.9 % or more of those held out.
-# The other two losses learn as well, until the logits of one image stand so far apart (about 88) that a softmax underflows to 0:
-# of 20 seeds all did so, between steps 200 and 830 of the 2000, and always for a wrong class, so that `xlogy` is finite forward
-# and breaks in its derivative. He's true formula, Glorot's and LeCun's give such logits at step 0; 0.003 as the learning rate
-# spares 3 seeds of 16, and 0.005 costs one of 12 its accuracy.
-SCHEME = "he-wrong"
-LOSS = "stable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +23,12 @@ class Settings:
     data: str = "digits"
     samples: int | None = None
     inputs: str = "raw"
-    hidden: tuple[int, ...] = (128, 40)
+    hidden: tuple[int, ...] = HIDDEN
     loss: str | None = None
     init: str | None = None
     optimizer: str = "adam"
     lr: float = 0.004
-    batch_size: int = 40
+    batch_size: int = BATCH_SIZE
     epochs: int | None = None
     steps: int | None = None
     time_limit: float | None = None

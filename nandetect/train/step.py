@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from nandetect.data import Part
-from nandetect.measure import widened
-from nandetect.monitor import measure
-from nandetect.monitor.measure import Given, together
+from nandetect.monitor import in_step
+from nandetect.monitor.in_step import Given, together
 from nandetect.monitor.vitals import MISSING
+from nandetect.nonfinite import widened
 from nandetect.train.optimizers import Optimizer
 
 _CHUNK = 2048
@@ -60,7 +60,7 @@ def make_step(apply: Callable[..., Any], loss: Callable[..., Any], optimizer: Op
 def _vitals(full: bool, *trees: Any) -> jax.Array:
     """The vitals from the gradients, the parameters, those after the step and those before the last one."""
     leaves = [Given(grad=grad, param=param, new=new, old=old) for grad, param, new, old in zip(*map(jax.tree.leaves, trees), strict=True)]
-    return measure.full(leaves) if full else measure.light(leaves)
+    return in_step.full(leaves) if full else in_step.light(leaves)
 
 
 def global_norm(grads: Any) -> jax.Array:

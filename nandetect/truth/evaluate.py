@@ -8,8 +8,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from nandetect import compat, measure, walk
+from nandetect import compat, nonfinite
 from nandetect.errors import UsageError
+from nandetect.interpret import walk
 from nandetect.truth import elementwise, moving, reductions, whole  # noqa: F401  (they fill the table)
 from nandetect.truth.table import RULES, is_exact, lifted
 
@@ -33,7 +34,7 @@ def run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[np.ndarr
 
 def taken(x: Any) -> Any:
     """A value as the rules want it: floats as exact numbers, all else as it is."""
-    return lifted(x) if is_exact(x) or measure.is_inexact(x) else x
+    return lifted(x) if is_exact(x) or nonfinite.is_inexact(x) else x
 
 
 def apply(eqn: Any, ins: Sequence[Any]) -> list[Any]:
@@ -85,7 +86,7 @@ def row_of(x: Any, at: int) -> Any:
 def stacked(column: Sequence[Any], aval: Any) -> np.ndarray:
     """The rows that a scan made, one above the other."""
     if not column:
-        return np.empty(aval.shape, object if measure.is_inexact(aval) else aval.dtype)
+        return np.empty(aval.shape, object if nonfinite.is_inexact(aval) else aval.dtype)
     return np.stack([np.asarray(row) for row in column])
 
 
@@ -104,7 +105,7 @@ def loop(eqn: Any, ins: Sequence[Any]) -> list[np.ndarray]:
 
 def is_floating(eqn: Any) -> bool:
     """Whether an equation has to do with floating numbers."""
-    return any(measure.is_inexact(atom.aval) for atom in [*eqn.invars, *eqn.outvars])
+    return any(nonfinite.is_inexact(atom.aval) for atom in [*eqn.invars, *eqn.outvars])
 
 
 def unsupported(jaxpr: Any) -> Iterator[str]:
@@ -125,7 +126,7 @@ def unsupported(jaxpr: Any) -> Iterator[str]:
 
 def _only_bits(eqn: Any) -> bool:
     """Whether an equation makes floats of bits, which is exact whoever does it."""
-    return eqn.primitive.name == "bitcast_convert_type" and not measure.is_inexact(eqn.invars[0].aval)
+    return eqn.primitive.name == "bitcast_convert_type" and not nonfinite.is_inexact(eqn.invars[0].aval)
 
 
 def _is_complex(aval: Any) -> bool:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from flint import arb, ctx
 
-from nandetect import compat, measure
+from nandetect import compat, nonfinite
 from nandetect.errors import UsageError
 from nandetect.truth import evaluate
 from nandetect.truth.balls import LADDER, NAN, Unclear, two_to
@@ -80,7 +80,7 @@ class Exact:
     def in_float64(self, args: Sequence[Any]) -> list[Values]:
         """What stands in for the truth where a primitive has no exact rule: the function in double precision."""
         with compat.double_precision():
-            wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) if measure.is_inexact(np.asarray(leaf)) else leaf, tuple(args))
+            wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) if nonfinite.is_inexact(np.asarray(leaf)) else leaf, tuple(args))
             outs = [np.asarray(out) for out in jax.tree.leaves(self.function(*wide))]
         return [Values(each(decided, lifted(out))) for out in outs]
 

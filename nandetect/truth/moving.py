@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from nandetect.moves import MOVES
+from nandetect.interpret.movement import MOVES
 from nandetect.truth.balls import NAN
 from nandetect.truth.elementwise import add, largest, mul, smallest, sub
 from nandetect.truth.reductions import joined_at

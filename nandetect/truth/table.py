@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flint import arb, ctx
 
-from nandetect import measure
+from nandetect import nonfinite
 from nandetect.truth.balls import LAST
 from nandetect.truth.split import Split
 
@@ -57,7 +57,7 @@ def lifted(x: Any) -> np.ndarray:
     """Any real array as exact numbers."""
     x = x if isinstance(x, np.ndarray) else np.asarray(x)
     if x.dtype != object and x.dtype.kind not in "biu":
-        x = measure.host(x).astype(np.float64)
+        x = nonfinite.host(x).astype(np.float64)
     return each(number, x)
 
 

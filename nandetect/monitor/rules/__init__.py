@@ -8,7 +8,7 @@ import numpy as np
 
 from nandetect.history import History, take
 from nandetect.monitor.rules import beginning, finite, flow, losses, precision, rates, spikes, units
-from nandetect.monitor.rules.course import Course
+from nandetect.monitor.rules.columns import Course
 from nandetect.monitor.rules.roots import rooted
 from nandetect.records import Finding
 

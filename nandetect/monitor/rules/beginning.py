@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from nandetect.findings import finding
-from nandetect.monitor.rules.course import Course, middle
+from nandetect.monitor.rules.columns import Course, middle
 from nandetect.monitor.rules.layers import Kernel, is_recurrent, layer_of
 from nandetect.monitor.rules.units import silent
 from nandetect.monitor.rules.words import listed, times

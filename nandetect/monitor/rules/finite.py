@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nandetect.findings import SKIPS_ENOUGH, SKIPS_RUNNING, SKIPS_SHARE, finding
-from nandetect.monitor.rules.course import Course
+from nandetect.monitor.rules.columns import Course
 from nandetect.monitor.rules.words import listed
 from nandetect.records import Finding
 

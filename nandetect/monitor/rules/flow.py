@@ -8,7 +8,7 @@ import numpy as np
 
 from nandetect.findings import finding
 from nandetect.monitor.rules.beginning import EXPLODING, elasticity, faded, loud, sources, unlearned
-from nandetect.monitor.rules.course import Course, middle
+from nandetect.monitor.rules.columns import Course, middle
 from nandetect.monitor.rules.layers import cell_of, is_recurrent
 from nandetect.monitor.rules.words import times
 from nandetect.records import Finding

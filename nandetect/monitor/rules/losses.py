@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from nandetect.findings import finding
-from nandetect.monitor.rules.course import Course, middle
+from nandetect.monitor.rules.columns import Course, middle
 from nandetect.monitor.rules.words import times
 from nandetect.records import Finding
 

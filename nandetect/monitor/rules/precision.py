@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from nandetect.findings import finding
-from nandetect.monitor.rules.course import Course, middle
+from nandetect.monitor.rules.columns import Course, middle
 from nandetect.monitor.rules.finite import bad_gradient, bad_loss
 from nandetect.records import Finding
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from nandetect.findings import finding
-from nandetect.monitor.rules.course import Course
+from nandetect.monitor.rules.columns import Course
 from nandetect.monitor.rules.words import times
 from nandetect.records import Finding
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nandetect.findings import finding
-from nandetect.monitor.rules.course import Course, divided, middle
+from nandetect.monitor.rules.columns import Course, divided, middle
 from nandetect.monitor.rules.finite import bad_gradient
 from nandetect.monitor.rules.layers import Kernel
 from nandetect.monitor.rules.words import listed

@@ -1,0 +1,210 @@
+"""`guard`: the user's own step, called as it is and watched.
+
+Nothing of the step changes: the same compiled program, the same results, donation and all. The function below is the whole price of most
+calls; whatever is not quick is in `watch`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import itertools
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from nandetect.errors import NonFiniteError, UsageError
+from nandetect.guarding.watch import OnFind, Shared, Watch, quick_seconds, working
+from nandetect.program.trace import is_compiled
+from nandetect.records import Cost, Finding
+from nandetect.speed import recompiled, rules
+from nandetect.speed.compilations import Compilations, source, tell_of
+
+
+class Guarded(Protocol):
+    """What `guard` returns: the step's own signature and attributes, and these."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def flush(self) -> None:
+        """Look at every call not yet looked at, of this thread and of those that have ended. Raises `NonFiniteError` as the step would."""
+        ...
+
+    def cost(self) -> Cost:
+        """What watching has cost so far."""
+        ...
+
+    def findings(self) -> list[Finding]:
+        """What was found so far: faults, steps that were skipped too often, and a step that is compiled again and again."""
+        ...
+
+
+class _Here(threading.local):
+    watch: Watch | None = None
+
+
+def guard(step: Callable[..., Any], *, check_every: int | None = None, keep: int | None = None, on_find: OnFind = "raise") -> Guarded:
+    """The same function with the same results, which says where the first non-finite value came from that it returned.
+
+    What it returns is looked at every `check_every` calls; without that, as often as costs at most half a percent of the time, and at the
+    latest after 500 calls. The first call at fault is named exactly all the same: the calls since the last look are run again from the
+    state before them. Kept for that are this one state and what each call was given beside it, `keep` bytes at most (an eighth of the
+    memory where it is not given). A function that is not compiled is looked at after every call, since running it again could repeat what
+    it does beside its result.
+
+    `on_find` is `"raise"` (`NonFiniteError`, whose `.report.step` is the 0-based number of the call), `"warn"` (`NonFiniteWarning`), or a
+    function of the `Report`. Besides the wrapped function's own attributes the result has `.flush()`, which looks at once and is called at
+    exit too, `.cost()` and `.findings()`. Each thread's calls are a run of their own. Raises `UsageError` for arguments that mean nothing.
+    """
+    _check(step, check_every, keep, on_find)
+    guarded, shared = watched(step, check_every, keep, on_find)
+    _at_exit(shared)
+    return guarded
+
+
+def watched(
+    step: Callable[..., Any],
+    check_every: int | None,
+    keep: int | None,
+    on_find: OnFind,
+    order: Iterator[int] | None = None,
+    compiled_so_far: Compilations | None = None,
+) -> tuple[Guarded, Shared]:
+    """The guarded step, and what its threads share. `order` numbers the calls of several functions as they come.
+
+    `compiled_so_far` are the compilations of other functions made of the same source.
+    """
+    compiled = is_compiled(step)
+    compilations = compiled_so_far or Compilations(source(step)[2])
+    shared = Shared(step, check_every if compiled else 1, keep, on_find, order or itertools.count(), compiled, compilations)
+    here, order = _Here(), shared.order
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        watch = here.watch
+        if watch is None:
+            watch = here.watch = _joined(shared)
+        quick = watch.quick
+        if quick is None or kwargs or len(args) != quick.size or not quick.goes_on(args, quick.made):
+            return watch.call(args, kwargs)
+        try:
+            out = step(*args)
+        except FloatingPointError:
+            watch.broke(args)
+            raise
+        if quick.is_whole:
+            made = (out,)
+        elif isinstance(out, tuple) and len(out) == quick.width:
+            made = out
+        else:
+            watch.differs(quick, next(order), quick.of_kept(args), out)
+            return out
+        quick.made = made
+        quick.calls += (next(order), *quick.of_kept(args), *quick.of_small(made))
+        quick.left -= 1
+        if not quick.left:
+            watch.look()
+        return out
+
+    tell_of(guarded.__code__, _compiled)
+    for name in dir(step):
+        if not name.startswith("_"):
+            setattr(guarded, name, getattr(step, name))
+    functools.update_wrapper(guarded, step, updated=())
+    added: Any = guarded
+    added.flush, added.cost = functools.partial(flush, shared), functools.partial(cost, shared)
+    added.findings = lambda: [*shared.findings, *recompilations(shared.compilations, cost(shared).calls, _last(shared))]
+    return added, shared
+
+
+def _check(step: Any, check_every: Any, keep: Any, on_find: Any) -> None:
+    if not callable(step):
+        raise UsageError(f"guard wants a function, not {type(step).__name__}: step = nd.guard(step)")
+    if check_every is not None and (not isinstance(check_every, int) or check_every < 1):
+        raise UsageError(f"check_every is a number of calls, 1 or more, not {check_every!r}")
+    if keep is not None and (not isinstance(keep, int | float) or keep < 0):
+        raise UsageError(f"keep is a number of bytes, not {keep!r}")
+    if on_find not in ("raise", "warn") and not callable(on_find):
+        raise UsageError(f"on_find is 'raise', 'warn' or a function of the report, not {on_find!r}")
+
+
+def _joined(shared: Shared) -> Watch:
+    """The watch of a thread that calls for the first time. Of threads that have ended, what is left is looked at, and let go."""
+    watch = Watch(shared)
+    with shared.lock:
+        ended = [other for other in shared.watches if not other.thread.is_alive()]
+        shared.watches = [*(other for other in shared.watches if other not in ended), watch]
+        shared.past += [other.tally for other in ended]
+    for other in ended:
+        other.look()
+    return watch
+
+
+def flush(shared: Shared) -> None:
+    """Look at every call not yet looked at, of this thread and of those that have ended. Raises `NonFiniteError` as the step would."""
+    here = threading.current_thread()
+    with shared.lock:
+        watches = [watch for watch in shared.watches if watch.thread is here or not watch.thread.is_alive()]
+    for watch in watches:
+        watch.look()
+
+
+def cost(shared: Shared) -> Cost:
+    """What watching has cost so far."""
+    tallies = [*shared.past, *(watch.tally for watch in shared.watches)]
+    waiting = [watch.quick for watch in shared.watches if watch.quick is not None]
+    untimed = sum(tally.quick for tally in tallies) + sum(len(quick) for quick in waiting if quick.tree is None)
+    recording = sum(tally.recording for tally in tallies) + quick_seconds() * untimed
+    seconds = recording + sum(tally.looking for tally in tallies)
+    replaying = sum(tally.replaying for tally in tallies)
+    beside = sum(tally.last - tally.began for tally in tallies) - seconds - replaying
+    kept = sum(watch.recorder.window.size for watch in shared.watches) + sum(quick.bytes * len(quick) for quick in waiting)
+    return Cost(
+        calls=sum(tally.calls for tally in tallies) + sum(map(len, waiting)),
+        looks=sum(tally.looks for tally in tallies),
+        replays=sum(tally.replays for tally in tallies),
+        seconds=seconds,
+        share=seconds / beside if beside > 0 else 0.0,
+        replay_seconds=replaying,
+        kept_bytes=kept,
+        most_bytes=max([kept, *(tally.most for tally in tallies)]),
+        bound_bytes=shared.bound,
+    )
+
+
+def recompilations(compilations: Compilations, calls: int, now: float) -> list[Finding]:
+    """The finding that a step is compiled again and again, where it is."""
+    price = recompiled.price(compilations, calls, now)
+    finding = rules.recompiling(price) if price else None
+    return [finding] if finding else []
+
+
+def _compiled(called: Mapping[str, Any], seconds: float) -> None:
+    """A guarded call, whose locals these are, has compiled its step."""
+    shared: Shared = called["shared"]
+    if shared.may_repeat and not working.now:
+        # JAX calls this in the midst of compiling: what an unusual argument raises here must not stop the program.
+        with contextlib.suppress(Exception):
+            shared.compilations.enter(shared.step, shared.number, called["args"], called["kwargs"], seconds)
+
+
+def _last(shared: Shared) -> float:
+    """When the step was called last, as far as is known."""
+    return max([0.0, *(tally.last for tally in (*shared.past, *(watch.tally for watch in shared.watches)))])
+
+
+def _at_exit(shared: Shared) -> None:
+    """Look once more when the program ends; nobody is left to catch what that raises, so it is printed."""
+    held = weakref.ref(shared)
+
+    def last_look() -> None:
+        kept = held()
+        if kept is not None:
+            try:
+                flush(kept)
+            except NonFiniteError as error:
+                sys.stderr.write(f"{error.report}\n")
+
+    atexit.register(last_look)

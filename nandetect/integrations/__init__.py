@@ -1,0 +1,1 @@
+"""nandetect inside other tools: pytest and notebooks."""

@@ -1,0 +1,126 @@
+"""`%load_ext nandetect` in a notebook: `%%nandetect` runs a cell with everything that it compiles watched, `%nandetect` one expression.
+
+Nothing of IPython is imported before it asks for it.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import sys
+from contextlib import suppress
+from types import CodeType
+from typing import Any
+
+from nandetect.errors import NonFiniteError
+from nandetect.records import Frame, Report
+
+
+class StoppedCell(NonFiniteError):
+    """What ends a cell at its first non-finite value. The report is shown by itself: IPython writes one line of this, no traceback."""
+
+    def __str__(self) -> str:
+        from nandetect.render import layout
+
+        return layout.headline(self.report)
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"stopped: {self}"]
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """What `%load_ext nandetect` calls."""
+    from IPython.core.error import UsageError
+    from IPython.core.magic import no_var_expand
+
+    @no_var_expand
+    def nandetect(line: str, cell: str | None = None) -> Any:
+        """Run a cell, or the rest of the line, and say where the first non-finite value came from.
+
+        Watched are un-jitted code, what is jitted meanwhile, and jitted functions that the notebook has names for. Functions that only a
+        module holds, and that were jitted before, are not. A cell that awaits is not understood.
+        """
+        if cell is None:
+            return run(ipython, line)
+        if line.strip():
+            raise UsageError("%%nandetect takes nothing on its own line; for one expression there is %nandetect")
+        # The magic's own line is the cell's first.
+        return run(ipython, cell, lines_above=1)
+
+    ipython.register_magic_function(nandetect, "line_cell", "nandetect")
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """What `%unload_ext nandetect` calls."""
+    for magics in ipython.magics_manager.magics.values():
+        magics.pop("nandetect", None)
+
+
+def run(ipython: Any, source: str, lines_above: int = 0) -> Any:
+    """Run source in the user's namespace, show what was found in it, and give the value of its last expression.
+
+    Raises `StoppedCell` where something was found, at the call where that was possible. Functions that it jitted are bare again afterwards.
+    """
+    from nandetect.run import everywhere
+
+    found: list[Report] = []
+    is_over = False
+
+    def tell(report: Report) -> None:
+        if not found and not is_over:
+            found.append(_in_cells(report, ipython))
+            raise StoppedCell(found[0])
+
+    statements, last = _compiled(ipython, source, lines_above)
+    try:
+        with everywhere.watching(tell, check_every=1) as watched, watched.inside(ipython.user_ns):
+            try:
+                exec(statements, ipython.user_ns)
+                value = eval(last, ipython.user_ns) if last is not None else None
+            finally:
+                with suppress(StoppedCell):
+                    watched.flush()
+    finally:
+        # A function that outlives the cell may still be watched.
+        is_over = True
+        for report in found:
+            _display(report)
+    if found:
+        raise StoppedCell(found[0])
+    cost = watched.cost()
+    operations = watched.memory.window.seen
+    sys.stdout.write(
+        f"nandetect: nothing non-finite in {cost.calls:,} call{'' if cost.calls == 1 else 's'} "
+        f"and {operations:,} operation{'' if operations == 1 else 's'} outside of them\n"
+    )
+    return value
+
+
+def _compiled(ipython: Any, source: str, lines_above: int) -> tuple[CodeType, CodeType | None]:
+    """The statements, and the expression at the end where there is one."""
+    code = "\n" * lines_above + ipython.transform_cell(source)
+    # Some versions of IPython count the cell before they run it, and some after.
+    number = len(ipython.history_manager.input_hist_raw) - 1
+    file = ipython.compile.cache(code, number, raw_code=source)
+    body = ipython.transform_ast(ipython.compile.ast_parse(code, file)).body
+    last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
+    statements = ipython.compile(ast.Module(body, []), file, "exec")
+    return statements, last and ipython.compile(ast.Expression(last.value), file, "eval")
+
+
+def _in_cells(value: Any, ipython: Any) -> Any:
+    """A record whose frames name a cell as IPython does, and not by the file that it pretends to be."""
+    if isinstance(value, tuple):
+        return tuple(_in_cells(item, ipython) for item in value)
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    fields = {field.name: _in_cells(getattr(value, field.name), ipython) for field in dataclasses.fields(value)}
+    if isinstance(value, Frame):
+        fields["file"] = " ".join(ipython.compile.format_code_name(value.file) or (value.file,))
+    return dataclasses.replace(value, **fields)
+
+
+def _display(report: Report) -> None:
+    from IPython.display import display
+
+    display({"text/plain": str(report), "text/html": report._repr_html_()}, raw=True)

@@ -1,0 +1,178 @@
+"""A watch for one test after another: it opens when JAX is imported, and collects what each test makes. No JAX here before that."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nandetect.errors import NonFiniteError
+from nandetect.records import Report
+from nandetect.run.import_hook import after_jax
+
+if TYPE_CHECKING:
+    from nandetect.run.everywhere import Everywhere
+
+# The most calls of the test runner's machinery before the test's own function is called.
+_BEFORE = 500
+
+
+class NonFiniteResult(NonFiniteError):
+    """What stops a test at the call; the whole report stands in its own section of the failure."""
+
+    def __str__(self) -> str:
+        return headline(self.report)
+
+
+class Watching:
+    """A watch that opens once JAX is imported, and what it found in the test that is running; `found` is None between the tests."""
+
+    def __init__(self) -> None:
+        self.everywhere: Everywhere | None = None
+        self.found: list[Report] | None = None
+        self.bad = 0
+        self._is_bad = False
+        self._stops = True
+        self._undone = ExitStack()
+
+    def open(self) -> None:
+        """Watch from now on, or from the import of JAX on."""
+        self._undone.enter_context(after_jax(self._open))
+
+    def close(self) -> None:
+        """Undo everything."""
+        self._undone.close()
+
+    def _open(self) -> None:
+        from nandetect.run import everywhere
+
+        self.everywhere = self._undone.enter_context(everywhere.watching(self._tell, check_every=1))
+
+    def _tell(self, report: Report) -> None:
+        if self.found is None:
+            return
+        # The calls were counted from the first test on.
+        report = replace(report, step=None)
+        self.found.append(report)
+        if self._stops and not _is_asked_by_pytest():
+            raise NonFiniteResult(report)
+
+    @contextmanager
+    def test(self, namespace: dict[str, Any]) -> Iterator[list[Report]]:
+        """One test, and what was found in it; what was compiled before this watch was opened is watched where the namespace holds it."""
+        self.found, self._is_bad = [], False
+        with ExitStack() as undone:
+            if self.everywhere is not None:
+                self.everywhere.forget()
+                if namespace:
+                    undone.enter_context(self.everywhere.inside(namespace))
+            try:
+                yield self.found
+            finally:
+                self.bad += bool(self.found) or self._is_bad
+                self.found = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """One test that is not watched."""
+        with self.everywhere.paused() if self.everywhere else nullcontext():
+            yield
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """While open, an assertion tells by itself what is found."""
+        self.judge()
+        found, self.found = self.found, None
+        try:
+            yield
+        except AssertionError:
+            self._is_bad = True
+            raise
+        finally:
+            if self.everywhere is not None:
+                self.everywhere.forget()
+            self.found = found
+
+    def judge(self) -> None:
+        """Look at everything not looked at yet, without stopping at what is found."""
+        self._stops = False
+        try:
+            if self.everywhere is not None:
+                self.everywhere.flush()
+        finally:
+            self._stops = True
+
+    def summary(self) -> str:
+        """What was found in all tests, and how much was watched."""
+        if self.everywhere is None:
+            return "JAX was not imported"
+        bad = f"{self.bad:,} test{'' if self.bad == 1 else 's'} made non-finite values" if self.bad else "no test made non-finite values"
+        return f"{bad}, {self.everywhere.cost().calls:,} calls watched"
+
+
+def _is_asked_by_pytest() -> bool:
+    """Whether the call comes from pytest, which writes out the values of a failed `assert`: nothing may fail in there."""
+    from nandetect.program import sources
+
+    frame: types.FrameType | None = sys._getframe()
+    while frame is not None and (sources.is_own(file := frame.f_code.co_filename) or not sources.is_users(file)):
+        if "_pytest" in Path(file).parts:
+            return True
+        frame = frame.f_back
+    return False
+
+
+@contextmanager
+def locals_kept(function: Any) -> Iterator[None]:
+    """While open, the locals of the first call of `function` outlive it: what it holds when it returns can still be looked at."""
+    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    kept: list[types.FrameType] = []
+    calls, before = 0, sys.getprofile()
+
+    def entered(frame: types.FrameType, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+        if frame.f_code is code:
+            kept.append(frame)
+        if kept or calls > _BEFORE:
+            sys.setprofile(before)
+
+    if code is not None:
+        sys.setprofile(entered)
+    try:
+        yield
+    finally:
+        if sys.getprofile() is entered:
+            sys.setprofile(before)
+        kept.clear()
+
+
+def cut(error: BaseException) -> None:
+    """Let the traceback end at the user's own line that made the call."""
+    from nandetect.program import sources
+
+    last, trace = None, error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        last = trace if sources.is_users(file) and not sources.is_own(file) else last
+        trace = trace.tb_next
+    if last is not None:
+        last.tb_next = None
+
+
+def headline(report: Report) -> str:
+    """What happened and where, on one line."""
+    from nandetect.render import layout, words
+
+    source = report.origin.source
+    return layout.headline(report) + (f", at {words.place(source)}" if source else "")
+
+
+def first(found: list[Report]) -> Report:
+    """The report to show: where a value was born, before where it only arrived."""
+    return next((report for report in found if report.origin.primitive != "<input>"), found[0])

@@ -1,0 +1,1 @@
+"""A jaxpr run equation by equation, and which elements of its values depend on which."""

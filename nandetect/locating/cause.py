@@ -1,0 +1,248 @@
+"""What made an origin's finite operand deadly: that one element is followed back to the equation, argument or literal that explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nandetect import compat, nonfinite
+from nandetect.interpret.walk import LOOPS
+from nandetect.locating import events, loops
+from nandetect.locating.cause_rules import (
+    HANDS_ON,
+    MASKED,
+    NOTHING_SUMMED,
+    SHAPES,
+    SUMS,
+    WIDE,
+    Deadly,
+    Element,
+    Made,
+    Step,
+    explain,
+    maker,
+    number,
+)
+from nandetect.locating.events import Lens
+from nandetect.locating.trail import Node
+from nandetect.nonfinite import Mask
+from nandetect.records import Event
+
+MOST_EVENTS = 4
+MOST_STEPS = 120
+LARGEST_MATRIX = 512
+MATRICES = frozenset({"cholesky", "eigh", "eig", "lu", "qr", "geqrf", "svd", "schur"})
+AT_AN_EDGE = frozenset({"acos", "asin", "atanh", "acosh", "erf_inv"})
+AT_OR_BELOW_ZERO = frozenset({"log", "log1p", "sqrt", "rsqrt", "pow", "lgamma", "digamma"})
+CHOOSES = frozenset({"select_n", "scatter", "dynamic_update_slice", "concatenate", "pad", "gather"})
+DRAWS = frozenset({"random_bits", "threefry2x32"})
+DEEPEST_DRAW = 12
+A_CONSTANT = "a constant that the step closes over"
+
+
+def trace(node: Node, output: int, index: tuple[int, ...], lens: Lens) -> tuple[Event, ...]:
+    """The events that explain what was deadly in the operands of an origin, the nearest first; empty where nothing explains it."""
+    found: list[Event] = []
+    # A report without a cause is still a report; one that is lost to an equation never met before is not.
+    try:
+        made = Made(node, output, index)
+        element = _deadly_operand(made)
+        for one in _follow(element, lens) if element else _matrix(made, lens):
+            found.append(one)
+            if len(found) == MOST_EVENTS:
+                break
+    except Exception:
+        return tuple(found)
+    return tuple(found)
+
+
+def _deadly_operand(made: Made) -> Element | None:
+    """The operand element that broke an origin; None where it is a whole matrix, or nothing that can be told."""
+    values = made.values
+    if made.name == "triangular_solve":
+        return _pivot(made)
+    if not values or made.name in HANDS_ON | MATRICES:
+        return None
+    infinite = made.holding(np.isinf)
+    if infinite:
+        return made.element(infinite[0], Deadly.INFINITE)
+    if made.name == "div":
+        top, bottom = values[0][0], values[1][0]
+        if bottom == 0:
+            return made.element(1, Deadly.ZERO)
+        return made.element(0, Deadly.HUGE) if abs(top * bottom) > 1 else None
+    first = values[min(values)][0]
+    if made.name in AT_AN_EDGE or (made.name == "log1p" and first == -1):
+        return made.element(0, Deadly.EDGE)
+    if made.name in AT_OR_BELOW_ZERO and first < 0:
+        return made.element(0, Deadly.NEGATIVE)
+    return made.element(0 if first == 0 else made.largest(), Deadly.HUGE)
+
+
+def _pivot(made: Made) -> Element | None:
+    """The zero on the diagonal of a triangular matrix."""
+    matrix = nonfinite.host(made.ins[0])
+    batch = made.index[: matrix.ndim - 2]
+    zeros = np.flatnonzero(np.diagonal(matrix[batch]) == 0)
+    if not zeros.size:
+        return None
+    return Element(made.node.run, made.eqn.invars[0], (*batch, int(zeros[0]), int(zeros[0])), Deadly.ZERO)
+
+
+def _follow(element: Element, lens: Lens) -> Iterator[Event]:
+    told = Told()
+    for _ in range(MOST_STEPS):
+        run, atom, at = maker(element.run, element.atom)
+        here = replace(element, run=run, atom=atom)
+        if at is None:
+            outside = _before_the_loop(here, lens)
+            if isinstance(outside, Element):
+                element = outside
+                continue
+            yield from [outside] if outside else _given(here, told, lens)
+            return
+        node = Node(run, at)
+        output = list(node.eqn.outvars).index(atom)
+        if node.eqn.primitive.name in LOOPS and run.shards:
+            return
+        if node.eqn.primitive.name in LOOPS:
+            yield _from_a_loop(node, output, here, lens)
+            return
+        made = Made(node, output, here.index)
+        if here.deadly is Deadly.INFINITE and not made.holding(np.isinf):
+            yield events.make(node, output, _mark(node, output, here.index), lens)
+            before = _deadly_operand(made)
+            if before is None:
+                return
+            element = before
+            continue
+        step = explain(made, here.deadly)
+        told = told.after(made, step)
+        following = None if step.slot is None else made.element(step.slot, step.deadly or here.deadly)
+        draw = following and _draw(following)
+        if draw:
+            yield replace(_event(draw, 0, None, "drawn at random", lens), index=here.index)
+            return
+        if step.reason:
+            # A mask that is summed counts what it selects.
+            counts = told.summed if step.reason == MASKED else None
+            yield _event(*(counts or made).place, NOTHING_SUMMED if counts else step.reason, lens)
+        if following is None:
+            return
+        element = following
+
+
+@dataclass(frozen=True)
+class Told:
+    """Equations already passed that tell better what happened than the one at which the way ends."""
+
+    last: Made | None = None
+    chosen: Made | None = None
+    summed: Made | None = None
+    equal: Made | None = None
+
+    def after(self, made: Made, step: Step) -> Told:
+        """The same with one more equation passed."""
+        same = made.name in HANDS_ON | SHAPES
+        chosen = made if made.name in CHOOSES else self.chosen if made.name in SHAPES else None
+        summed = made if made.name in SUMS else self.summed if same else None
+        return Told(made, chosen, summed, made if step.instead else self.equal)
+
+
+def _event(node: Node, output: int, index: tuple[int, ...] | None, reason: str, lens: Lens) -> Event:
+    """The event of a finite element."""
+    mask = _mark(node, output, index) if index is not None else None
+    brief = node.eqn.primitive.name in WIDE
+    return replace(events.make(node, output, mask, lens, brief=brief), value="finite", reason=reason)
+
+
+def _matrix(made: Made, lens: Lens) -> Iterator[Event]:
+    """What is wrong with a whole matrix that has no Cholesky factor."""
+    matrix = nonfinite.host(made.ins[0])
+    if made.name != "cholesky" or matrix.shape[-1] > LARGEST_MATRIX:
+        return
+    one = matrix[made.index[:-2]].astype(np.complex128 if np.iscomplexobj(matrix) else np.float64)
+    smallest = float(np.linalg.eigvalsh(one).min())
+    if smallest <= 0:
+        reason = f"the smallest eigenvalue of its matrix is {number(smallest)}"
+        yield replace(_event(*made.place, reason, lens), operands=())
+
+
+def _mark(node: Node, output: int, index: tuple[int, ...]) -> Mask:
+    mask = np.zeros(np.shape(node.run.read(node.eqn.outvars[output])), bool)
+    mask[index] = True
+    return mask
+
+
+def _given(element: Element, told: Told, lens: Lens) -> Iterator[Event]:
+    """What was there before any equation: a literal, told by the equation that took it up, a constant, or an argument."""
+    run, atom = element.run, element.atom
+    if told.equal is not None:
+        yield _event(*told.equal.place, "cancels to 0", lens)
+        return
+    if isinstance(atom, compat.Literal):
+        writer = told.chosen or told.last
+        if writer is not None:
+            yield _event(*writer.place, f"{number(element.value)} is written there", lens)
+        return
+    if run.parent is not None and atom in run.jaxpr.invars:
+        return
+    argument = A_CONSTANT if atom not in run.jaxpr.invars else lens.names.of(run, atom)
+    value = run.read(atom)
+    yield Event(
+        primitive="<input>",
+        value="finite",
+        reason=f"{number(element.value)} in the input",
+        index=element.index,
+        size=int(np.prod(np.shape(value), dtype=np.int64)),
+        shape=tuple(np.shape(value)),
+        dtype=str(getattr(value, "dtype", "")),
+        operands=(nonfinite.describe(value, element.index, argument),),
+        argument=argument,
+    )
+
+
+def _before_the_loop(element: Element, lens: Lens) -> Element | Event | None:
+    """The element outside the loop whose iteration its run is; what earlier iterations brought to it is told as such."""
+    run = element.run
+    if run.entry is None or run.entry[0] not in LOOPS or run.parent is None or element.atom not in run.jaxpr.invars:
+        return None
+    node = Node(run.parent, run.path[-2])
+    loop = loops.open_loop(node.eqn, node.run.ins(node.eqn))
+    at, row = list(run.jaxpr.invars).index(element.atom), run.entry[1]
+    consts = len(loop.consts)
+    if at < consts:
+        return replace(element, run=run.parent, atom=node.eqn.invars[loop.first_const + at])
+    carried = at < consts + loop.carry
+    if carried and run.order[-1] > 0:
+        made = events.make(node, at - consts, None, lens, brief=True)
+        reason = f"{number(element.value)} was carried into iteration {row}"
+        return replace(made, value="finite", reason=reason, context=(*made.context, run.entry), index=element.index)
+    index = element.index if carried else (row, *element.index)
+    return replace(element, run=run.parent, atom=node.eqn.invars[loop.first_carry + at - consts], index=index)
+
+
+def _from_a_loop(node: Node, output: int, element: Element, lens: Lens) -> Event:
+    """A loop that came out with the element: where it is a row of stacked results, in that iteration."""
+    loop = loops.open_loop(node.eqn, node.run.ins(node.eqn))
+    made = events.make(node, output, None, lens, brief=True)
+    when, context = "", made.context
+    if output >= loop.carry:
+        when, context = f" of iteration {element.index[0]}", (*context, (loop.name, element.index[0]))
+    return replace(made, value="finite", reason=f"{number(element.value)} is the result{when}", context=context, index=element.index)
+
+
+def _draw(element: Element) -> Node | None:
+    """The equation that drew random bits, where the element is nothing but those bits read as a number."""
+    run, _, at = maker(element.run, element.atom)
+    if at is None or run.jaxpr.eqns[at].primitive.name != "bitcast_convert_type":
+        return None
+    for _ in range(DEEPEST_DRAW):
+        run, _, at = maker(run, run.jaxpr.eqns[at].invars[0])
+        if at is None:
+            return None
+        if run.jaxpr.eqns[at].primitive.name in DRAWS:
+            return Node(run, at)
+    return None

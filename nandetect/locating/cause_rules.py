@@ -1,0 +1,285 @@
+"""What one equation has to say of a deadly element that it made: that it explains it, or which of its operands it was handed on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nandetect import compat, nonfinite
+from nandetect.interpret.movement import MOVES
+from nandetect.interpret.walk import Run
+from nandetect.locating.trail import Node, flows_of
+
+# A result that is this much larger than every operand was made large here; a smaller one was handed on.
+GROWTH = 4.0
+# A difference that is this much smaller than what it is the difference of is what rounding left of it.
+CANCELLED = 1e-3
+# An addend that is this much smaller than the sum did not make it what it is.
+SLIGHT = 0.1
+
+SUMS = frozenset({"reduce_sum", "dot_general", "scatter-add", "scatter_add", "cumsum"})
+# Sums whose every element depends on a window of elements, which JAX must compile anew to tell.
+WIDE = frozenset({"conv_general_dilated", "reduce_window_sum", "select_and_scatter_add"})
+ADDS = frozenset({"add", "sub", "add_any"})
+BOUNDS = frozenset({"max", "min", "clamp", "reduce_max", "reduce_min", "cummax", "cummin", "sort", "top_k"})
+CASTS = frozenset({"convert_element_type", "reduce_precision"})
+HANDS_ON = frozenset(MOVES) | {"gather", "scatter"}
+SHAPES = frozenset({"broadcast_in_dim", "reshape", "convert_element_type", "copy"})
+# Where the operand is 0 these are 0 by the mathematics; the others of one operand underflow to it.
+ZERO_AT_ZERO = frozenset(
+    {"sqrt", "abs", "neg", "sin", "tan", "tanh", "asin", "atan", "sinh", "asinh", "expm1", "log1p", "erf", "sign", "cbrt", "real", "imag"}
+    | {"mul", "div", "pow", "integer_pow", "square", "reduce_prod", "cumprod", "floor", "ceil", "round", "atan2"}
+)
+UNDERFLOWS = frozenset({"exp", "exp2", "logistic", "erfc", "mul", "div", "pow", "integer_pow", "square", "reduce_prod", "cumprod"})
+NOTHING_SUMMED = "nothing is summed there"
+MASKED = "the mask is False there"
+
+# A run, an atom of it, and the number of the equation that makes the atom there; None where an argument, constant or literal is it.
+Maker = tuple[Run, Any, int | None]
+
+
+class Deadly(Enum):
+    """What is wrong with a finite value; `INFINITE` is an inf that was given, and that made a NaN."""
+
+    ZERO = auto()
+    NEGATIVE = auto()
+    HUGE = auto()
+    EDGE = auto()
+    INFINITE = auto()
+
+
+@dataclass(frozen=True)
+class Element:
+    """One element of a variable or literal in a run, and what is wrong with it."""
+
+    run: Run
+    atom: Any
+    index: tuple[int, ...]
+    deadly: Deadly
+
+    @property
+    def value(self) -> float:
+        """The element itself; of a complex one the magnitude."""
+        return float(plain(nonfinite.host(self.run.read(self.atom))[self.index]))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an equation says (nothing, where it only handed the element on), and the operand to go on with, if any.
+
+    `instead` is said in place of an argument, where nothing before it explains the element: of two equal operands neither is to blame.
+    """
+
+    reason: str = ""
+    slot: int | None = None
+    deadly: Deadly | None = None
+    instead: str = ""
+
+
+class Made:
+    """One element as an equation made it, with the elements of each floating operand that it was made from."""
+
+    def __init__(self, node: Node, output: int, index: tuple[int, ...]):
+        self.node, self.output, self.index = node, output, index
+        self.eqn = node.eqn
+        self.name: str = self.eqn.primitive.name
+        self.ins = node.run.ins(self.eqn)
+        self.dtype = str(self.eqn.outvars[output].aval.dtype)
+
+    @cached_property
+    def value(self) -> float:
+        """The element itself; of a complex one the magnitude."""
+        return float(plain(nonfinite.host(self.node.run.read(self.eqn.outvars[self.output]))[self.index]))
+
+    @property
+    def place(self) -> tuple[Node, int, tuple[int, ...]]:
+        """Which element of which output of which equation."""
+        return self.node, self.output, self.index
+
+    @cached_property
+    def masks(self) -> dict[int, np.ndarray]:
+        """By operand, which of its elements this one was made from."""
+        mark = np.zeros(np.shape(self.node.run.read(self.eqn.outvars[self.output])), bool)
+        mark[self.index] = True
+        if self.name in CASTS:
+            return {0: mark}  # also from integers and booleans, which no non-finite value flows through
+        return {flow.slot: flow.pull(mark) for flow in flows_of(self.node.run, self.eqn, self.ins, self.output)}
+
+    @cached_property
+    def values(self) -> dict[int, np.ndarray]:
+        """The values of those elements; operands that have none in it are left out."""
+        found = {slot: plain(nonfinite.host(self.ins[slot])[mask]).astype(np.float64) for slot, mask in self.masks.items()}
+        return {slot: values for slot, values in found.items() if values.size}
+
+    def holding(self, test: Callable[[np.ndarray], Any]) -> list[int]:
+        """The operands of which some of those elements pass a test, variables before literals."""
+        return sorted([slot for slot, values in self.values.items() if np.any(test(values))], key=self.is_written)
+
+    def is_written(self, slot: int) -> bool:
+        """Whether an operand is a literal of the program."""
+        return is_written(self.node.run, self.eqn.invars[slot])
+
+    def largest(self) -> int:
+        """The operand that holds the largest magnitude, a variable before a literal."""
+        most = max(np.abs(values).max() for values in self.values.values())
+        return self.holding(lambda values: np.abs(values) == most)[0]
+
+    def element(self, slot: int, deadly: Deadly) -> Element:
+        """The element of an operand to go on with: the zero, the most negative, the largest."""
+        values = self.values[slot]
+        score = {Deadly.ZERO: -np.abs(values), Deadly.NEGATIVE: -values}.get(deadly, np.abs(values))
+        at = int(np.argmax(score))
+        found = Deadly.ZERO if values[at] == 0 else Deadly.INFINITE if np.isinf(values[at]) else deadly
+        return Element(self.node.run, self.eqn.invars[slot], tuple(int(i) for i in np.argwhere(self.masks[slot])[at]), found)
+
+
+def maker(run: Run, atom: Any) -> Maker:
+    """Where an atom is made, through the calls that it came out of or went into."""
+    while not isinstance(atom, compat.Literal):
+        at = next((number for number, eqn in enumerate(run.jaxpr.eqns) if atom in eqn.outvars), None)
+        if at is not None and at not in run.inner:
+            return run, atom, at
+        if at is not None:
+            child = run.inner[at]
+            run, atom = child, child.jaxpr.outvars[list(run.jaxpr.eqns[at].outvars).index(atom)]
+        elif run.parent is not None and run.operands and atom in run.jaxpr.invars and run.shards == run.parent.shards:
+            run, atom = run.parent, run.eqns[-1].invars[run.operands[list(run.jaxpr.invars).index(atom)]]
+        else:
+            break
+    return run, atom, None
+
+
+def is_written(run: Run, atom: Any) -> bool:
+    """Whether a value is a literal of the program, whatever its shape."""
+    run, atom, at = maker(run, atom)
+    while at is not None and run.jaxpr.eqns[at].primitive.name in SHAPES:
+        run, atom, at = maker(run, run.jaxpr.eqns[at].invars[0])
+    return isinstance(atom, compat.Literal)
+
+
+def plain(value: Any) -> Any:
+    """Real numbers as they are, complex ones as their magnitude."""
+    return np.abs(value) if np.iscomplexobj(value) else value
+
+
+def number(value: float) -> str:
+    """A value in a phrase."""
+    return f"{value + 0.0:.4g}"
+
+
+def explain(made: Made, deadly: Deadly) -> Step:
+    """What the equation that made a deadly element says of it."""
+    if made.name in HANDS_ON | {"device_put", "psum_invariant"}:
+        slots = list(made.values)
+        return Step(slot=slots[0] if slots else None)
+    if made.name in WIDE:
+        return Step(f"adds up to {number(made.value)}")
+    if made.name in BOUNDS:
+        return _bounded(made)
+    if made.name in CASTS:
+        return _cast(made)
+    if not made.values:
+        return Step(NOTHING_SUMMED if made.name in SUMS else f"gives {number(made.value)}")
+    return RULES[deadly](made)
+
+
+def _bounded(made: Made) -> Step:
+    same = made.holding(lambda values: values == made.value)
+    if not same:
+        return Step()
+    if made.is_written(same[0]) and len(made.values) > 1:
+        return Step(f"bounded to {number(made.value)}")
+    return Step(slot=same[0])
+
+
+def _cast(made: Made) -> Step:
+    before = made.values[0][0]
+    if made.value == 0 and before != 0:
+        return Step(f"underflows to 0 in {made.dtype}")
+    if made.value == 0 and made.ins[0].dtype == bool:
+        return Step(MASKED)
+    rounded = made.value != before and abs(made.value) == 1
+    return Step(f"rounds to {number(made.value)} in {made.dtype}") if rounded else Step(slot=0)
+
+
+def _zero(made: Made) -> Step:
+    zeros = made.holding(lambda values: values == 0)
+    if made.name in ADDS:
+        return _cancelled(made, zeros)
+    if made.name in SUMS:
+        if made.name.startswith("scatter") and 2 not in made.values:
+            return Step(NOTHING_SUMMED)
+        empty = [slot for slot, values in made.values.items() if not values.any()]
+        return Step(slot=empty[0]) if empty else Step("the terms cancel or underflow to 0")
+    infinite = made.holding(np.isinf)
+    if infinite:
+        return Step("gives 0 of an inf", infinite[0])
+    if made.name == "div" and 0 not in zeros:
+        return Step(f"underflows to 0 in {made.dtype}")
+    if zeros and made.name in ZERO_AT_ZERO:
+        return Step(slot=zeros[0])
+    if made.name in UNDERFLOWS:
+        return Step(f"underflows to 0 in {made.dtype}")
+    return Step("a pivot is 0, the matrix is singular" if made.name == "lu" else "gives 0")
+
+
+def _cancelled(made: Made, zeros: list[int]) -> Step:
+    if all(not values.any() for values in made.values.values()):
+        return Step(slot=zeros[0], instead="cancels to 0" if made.name == "sub" and not made.is_written(zeros[-1]) else "")
+    # Of `1 - p` it is p that was not meant to be 1.
+    given = [slot for slot in (0, 1) if made.is_written(slot)]
+    return Step("cancels to 0", 1 - given[0] if given else None, Deadly.EDGE)
+
+
+def _negative(made: Made) -> Step:
+    negative = [slot for slot in made.holding(lambda values: values < 0) if not made.is_written(slot)]
+    if made.name in ADDS | SUMS:
+        sizes = sorted(np.abs(values).max() for values in made.values.values())
+        if made.name == "add" and negative and sizes[0] < SLIGHT * abs(made.value):
+            return Step(slot=negative[0])
+        return Step(f"cancels to {number(made.value)}" if abs(made.value) < CANCELLED * sizes[-1] else f"gives {number(made.value)}")
+    return Step(slot=negative[0]) if negative and made.name in ("mul", "div") else Step(f"gives {number(made.value)}")
+
+
+def _huge(made: Made) -> Step:
+    slot = made.largest()
+    most = np.abs(made.values[slot]).max()
+    if made.name in SUMS and made.values[slot].size > 1 and len(made.values) > 1:
+        return Step(f"the products add up to {number(made.value)}")
+    if abs(made.value) <= GROWTH * most:
+        return Step(slot=slot)
+    return Step(f"grows to {number(made.value)}")
+
+
+def _edge(made: Made) -> Step:
+    zeros = made.holding(lambda values: values == 0)
+    same = made.holding(lambda values: np.abs(values) == abs(made.value))
+    if made.name in SUMS or (made.name in ADDS and not same):
+        return Step(f"adds up to {made.value:.8g}")
+    if made.name in ADDS:
+        return Step(slot=same[0]) if zeros else Step(f"rounds to {made.value:.8g} in {made.dtype}")
+    if made.name == "div" and same and abs(made.value) == 1:
+        return Step(slot=0 if made.is_written(1) else 1)
+    if zeros:
+        return Step(f"gives {made.value:.8g}", zeros[0])
+    if made.name in ("div", "mul") or abs(made.value) != 1:
+        return Step(f"gives {made.value:.8g}")
+    return Step(slot=same[0]) if same else Step(f"rounds to {made.value:.8g} in {made.dtype}")
+
+
+def _infinite(made: Made) -> Step:
+    return Step(slot=made.holding(np.isinf)[0])
+
+
+RULES: dict[Deadly, Callable[[Made], Step]] = {
+    Deadly.ZERO: _zero,
+    Deadly.NEGATIVE: _negative,
+    Deadly.HUGE: _huge,
+    Deadly.EDGE: _edge,
+    Deadly.INFINITE: _infinite,
+}

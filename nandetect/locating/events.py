@@ -1,0 +1,150 @@
+"""From an equation as it ran to the `Event` that a report shows."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nandetect import nonfinite
+from nandetect.interpret.walk import Run
+from nandetect.locating import reasons
+from nandetect.locating.operand_names import Names
+from nandetect.locating.trail import Node, flows_of
+from nandetect.nonfinite import Mask
+from nandetect.program import sources
+from nandetect.program.derivative import Derivatives
+from nandetect.program.phase import Phases
+from nandetect.records import Event, Operand, Phase
+
+
+@dataclass(frozen=True)
+class Lens:
+    """What is known of one program and serves every event of it."""
+
+    phases: Phases
+    names: Names
+    derivatives: Derivatives
+
+
+def make(node: Node, output: int, mask: Mask | None, lens: Lens, phase: Phase | None = None, brief: bool = False) -> Event:
+    """The event at one output of an equation; `mask` marks its bad elements, the first of which is shown. `brief` leaves operands out."""
+    run, eqn = node.run, node.eqn
+    path = [*run.eqns, eqn]
+    value = run.read(eqn.outvars[output])
+    marked = mask if mask is not None and mask.any() else nonfinite.bad(value)
+    index = nonfinite.first(marked) if marked.any() else None
+    where = {} if brief else _elements(node, output, index)
+    context = _context(node, value, index)
+    if run.shards:
+        # Stacked over the shards: the report speaks of the one that holds the element.
+        shard, index = (index[0], index[1:]) if index else (0, None)
+        context, value = (*context, ("shard", shard)), nonfinite.host(value)[shard]
+        where = {slot: at[1:] for slot, at in where.items()}
+    else:
+        shard = None
+    kind = nonfinite.kind_of(nonfinite.host(value)[index]) if index is not None else "finite"
+    operands = () if brief else _operands(node, where, shard, lens.names)
+    known = [operand.value for operand in operands]
+    given_inf = any(operand.inf for operand in operands) and not any(operand.nan for operand in operands)
+    made_in = lens.phases.of(node.path)
+    source = sources.source(eqn, run.eqns)
+    derivative = None
+    if made_in == "backward" and not brief:
+        source, derivative = lens.derivatives.explain(node.path, source)
+    return Event(
+        primitive=eqn.primitive.name,
+        value=kind,
+        reason="" if brief or kind == "finite" else reasons.reason(eqn.primitive.name, known, kind, given_inf),
+        phase=phase or made_in,
+        source=source,
+        scope=sources.scope(path),
+        context=context,
+        index=index or (),
+        **_measured(value),
+        operands=operands,
+        derivative_of=derivative,
+    )
+
+
+def arrival(name: str, value: Any, mask: Mask) -> Event:
+    """The event of a value that was non-finite before the step began."""
+    index = nonfinite.first(mask)
+    kind = nonfinite.kind_of(nonfinite.host(value)[index])
+    return Event(
+        primitive="<input>",
+        value=kind,
+        reason=f"{kind} in the input",
+        phase="forward",
+        index=index,
+        **_measured(value),
+        operands=(nonfinite.describe(value, index, name),),
+        argument=name,
+    )
+
+
+def _measured(value: Any) -> dict[str, Any]:
+    shape = tuple(np.shape(value))
+    return {"count": int(nonfinite.bad(value).sum()), "size": math.prod(shape), "shape": shape, "dtype": str(getattr(value, "dtype", ""))}
+
+
+def _elements(node: Node, output: int, index: tuple[int, ...] | None) -> dict[int, tuple[int, ...]]:
+    """For each operand the one element that the output's element came from; of several, the first that is bad."""
+    run, eqn = node.run, node.eqn
+    if index is None or not all(run.knows(atom) for atom in eqn.invars):
+        return {}
+    ins = run.ins(eqn)
+    mark = np.zeros(np.shape(run.read(eqn.outvars[output])), bool)
+    mark[index] = True
+    where = {}
+    for flow in flows_of(run, eqn, ins, output):
+        found = flow.pull(mark)
+        if found.sum() != 1:
+            found = found & nonfinite.bad(ins[flow.slot])
+        if found.any():
+            where[flow.slot] = nonfinite.first(found)
+    return where
+
+
+def _operands(node: Node, where: dict[int, tuple[int, ...]], shard: int | None, names: Names) -> tuple[Operand, ...]:
+    run, eqn = node.run, node.eqn
+    if not all(run.knows(atom) for atom in eqn.invars):
+        return ()
+    own = sources.source(eqn, run.eqns)
+    expression = sources.excerpt(own) if own else ""
+    called = [names.of(run, atom) for atom in eqn.invars]
+    # Inside a library's expression every value would be called by that same expression.
+    called = ["" if name == expression else name for name in called]
+    ins = [value if shard is None else nonfinite.host(value)[shard] for value in run.ins(eqn)]
+    return tuple(nonfinite.describe(value, where.get(slot), called[slot]) for slot, value in enumerate(ins))
+
+
+def _context(node: Node, value: Any, index: tuple[int, ...] | None) -> tuple[tuple[str, int], ...]:
+    """The `vmap`s, loops, branches and shards that the equation stands in, outermost first."""
+    entries: list[tuple[str, int] | None] = []
+    run: Run | None = node.run
+    while run is not None and run.parent is not None:
+        entries.append(run.entry)
+        run = run.parent
+    # A batching trace puts its axis first; JAX records that there was one, not its size.
+    sizes = iter(() if node.run.shards else np.shape(value))
+    found: list[tuple[str, int]] = []
+    for eqn, entry in zip([*node.run.eqns, node.eqn], [*reversed(entries), None], strict=True):
+        found += [("vmap", int(size)) for size in itertools.islice(sizes, sources.vmaps(eqn))]
+        found += [entry] if entry else []
+    return (*found, *(() if node.run.shards else _shard(value, index)))
+
+
+def _shard(value: Any, index: tuple[int, ...] | None) -> tuple[tuple[str, int], ...]:
+    """Which device of a sharded value holds the element."""
+    sharding = getattr(value, "sharding", None)
+    if sharding is None or index is None or len(getattr(value, "devices", set)()) < 2 or value.is_fully_replicated:
+        return ()
+    for number, (_, box) in enumerate(sharding.devices_indices_map(value.shape).items()):
+        inside = [(s.start or 0) <= at < (size if s.stop is None else s.stop) for s, at, size in zip(box, index, value.shape, strict=True)]
+        if all(inside):
+            return (("shard", number),)
+    return ()

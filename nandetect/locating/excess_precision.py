@@ -1,0 +1,77 @@
+"""Births that only the replay has: what the compiler computes more widely, or does not compute at all, is no fault of the program's.
+
+XLA keeps float16 and bfloat16 products in float32 while they are fused, and turns a product with a mask into a select.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nandetect import compat, nonfinite
+from nandetect.interpret import compiled
+from nandetect.interpret.walk import Run
+from nandetect.locating.trail import Node, Trail
+from nandetect.nonfinite import Mask
+
+ARITHMETIC = frozenset({"add", "sub", "mul", "div", "integer_pow", "square", "exp", "dot_general", "reduce_sum", "add_any"})
+NARROW = frozenset({"float16", "bfloat16"})
+# How many equations after a birth are looked at: the compiler's liberties are taken within one fused group.
+NEXT = 4
+
+
+def is_doubtful(chain: Sequence[Node]) -> bool:
+    """Whether the compiled program may well not have what was born at the first of these equations and carried by the next."""
+    return any(map(_is_doubtful, chain[: NEXT + 1]))
+
+
+def _is_doubtful(node: Node) -> bool:
+    run, eqn = node.run, node.eqn
+    if run.shards or not all(run.knows(atom) for atom in eqn.invars):
+        return False
+    if eqn.primitive.name in ARITHMETIC and str(eqn.outvars[0].aval.dtype) in NARROW:
+        return True
+    return eqn.primitive.name == "mul" and any(
+        not isinstance(atom, compat.Literal) and _was_boolean(node, atom) and _is_mask(run.read(atom)) for atom in eqn.invars
+    )
+
+
+def _is_mask(value: Any) -> bool:
+    array = nonfinite.host(value)
+    return bool(np.isin(array, (0, 1)).all())
+
+
+def _was_boolean(node: Node, atom: Any) -> bool:
+    """Whether an operand is a mask that the program itself made of booleans: of any other the compiler knows nothing."""
+    for eqn in node.run.jaxpr.eqns:
+        if atom in eqn.outvars:
+            return eqn.primitive.name == "convert_element_type" and str(eqn.invars[0].aval.dtype) == "bool"
+    return False
+
+
+def stands(trail: Trail, chain: Sequence[Node], top: Run, args: list[Any], symptoms: list[Any]) -> bool:
+    """Whether a compiled run that shows the symptoms has the birth's consequences too; True where that cannot be seen.
+
+    The birth itself is not asked for: storing it would round it to the very type that the compiler avoids.
+    """
+    after = {node: next(iter(trail.asked[node].items())) for node in chain[1 : NEXT + 1]}
+    kept = {node.eqn.outvars[output] for node, (output, _) in after.items()}
+    kept |= {atom for atom in symptoms if not isinstance(atom, compat.Literal)}
+    again = compiled.run(Run(top.jaxpr, top.consts, tape=top.tape), args, kept.__contains__)
+    if all(nonfinite.is_clean(again.read(atom)) for atom in symptoms):
+        return True
+    return all(_shows(_same_run(again, node.run), node.eqn.outvars[output], mask) for node, (output, mask) in after.items())
+
+
+def _same_run(top: Run, run: Run) -> Run | None:
+    """The run in `top` that stands where `run` stood."""
+    place: Run | None = top
+    for number in run.path[::2]:
+        place = place.inner.get(number) if place is not None else None
+    return place
+
+
+def _shows(run: Run | None, var: Any, mask: Mask) -> bool:
+    return run is None or var not in run.values or bool((nonfinite.bad(run.values[var]) & mask).any())

@@ -1,0 +1,197 @@
+"""`locate`: run the step once as it is; where it returned something non-finite, run it again, equation by equation, and follow it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from nandetect import compat, nonfinite
+from nandetect.interpret import callbacks, compiled, walk
+from nandetect.interpret.walk import Run
+from nandetect.locating import births, excess_precision, reporting
+from nandetect.locating.reporting import Verdict, is_broken
+from nandetect.locating.tracked import Use
+from nandetect.locating.trail import Birth, Trail
+from nandetect.program.phase import Phases
+from nandetect.program.trace import Program, trace
+from nandetect.records import Phase, Report
+
+LOOPS = ("scan", "while")
+RANK: dict[Phase, int] = {"forward": 0, "backward": 1, "update": 2}
+
+
+def locate(function: Callable[..., Any], /, *args: Any, strict: bool = False, **kwargs: Any) -> Report | None:
+    """Find the operation that first made a non-finite value which `function(*args, **kwargs)` returns.
+
+    The step is run once as it is, compiled if it is jitted; donated arguments stay alive. Returns `None` where its result is sound,
+    and where inf only passed through it (a best loss that starts at inf). With `strict`, a benign birth is a fault too: one that was
+    masked, or swallowed by a cast. Callbacks run once. Raises `UsageError` where `function` is not callable or cannot be traced with
+    these arguments.
+    """
+    with compat.replay_settings():
+        return diagnose(callbacks.recorded(trace(function, args, kwargs)), strict)
+
+
+def relocate(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], strict: bool = False) -> Report | None:
+    """`locate` for a call that has happened already: its effects on the host are not repeated.
+
+    Where the call is a whole training loop, the report's `step` is the iteration of that loop.
+    """
+    with compat.replay_settings(), compat.muted_effects():
+        program = callbacks.recorded(trace(function, args, kwargs), repeat=False)
+        report = diagnose(program, strict)
+    if report is None or not report.origin.context or not _trains_in_a_loop(program.jaxpr):
+        return report
+    kind, iteration = report.origin.context[0]
+    return replace(report, step=iteration) if kind in LOOPS else report
+
+
+def _trains_in_a_loop(jaxpr: Any) -> bool:
+    """Whether a loop that stands in no other has a derivative taken in its body: then its iterations are steps."""
+    for eqn in jaxpr.eqns:
+        bodies = [compat.open_jaxpr(sub)[0] for _, sub in compat.sub_jaxprs(eqn)]
+        if any(map(_differentiates if eqn.primitive.name in LOOPS else _trains_in_a_loop, bodies)):
+            return True
+    return False
+
+
+def _differentiates(jaxpr: Any) -> bool:
+    subs = (compat.open_jaxpr(sub)[0] for eqn in jaxpr.eqns for _, sub in compat.sub_jaxprs(eqn))
+    return any("transpose(" in compat.name_stack(eqn) for eqn in jaxpr.eqns) or any(map(_differentiates, subs))
+
+
+def diagnose(program: Program, strict: bool = False) -> Report | None:
+    """`locate` for a step that is traced already."""
+    outcome = program.call()
+    broken = [at for at, value in enumerate(outcome) if nonfinite.is_inexact(value) and not nonfinite.is_clean(value)]
+    if not broken and not strict:
+        return None
+    phases = Phases(program.jaxpr)
+    verdict = _follow(program, phases, broken)
+    if verdict is not None:
+        return reporting.report(program, reporting.lens(program, phases), verdict, broken)
+    return _strictly(program, phases) if strict else None
+
+
+def _follow(program: Program, phases: Phases, broken: list[int]) -> Verdict | None:
+    """The first group of symptoms (forward, backward, update) that is a fault and not state passing through."""
+    ranks = _ranks(program.jaxpr, phases)
+    for rank in sorted({ranks[at] for at in broken}):
+        group = [at for at in broken if ranks[at] == rank]
+        top = _start(program)
+        walk.run(top, program.args, frozenset(program.jaxpr.outvars[at] for at in group if not _is_literal(program, at)))
+        shown = [at for at in group if not nonfinite.is_clean(top.read(program.jaxpr.outvars[at]))]
+        verdict = _judge(program, top, shown) if shown else None
+        if verdict is not None:
+            return _standing(program, verdict) if program.is_compiled else verdict
+        if not shown:
+            return _compiled(program, group) or Verdict(top, Trail(), group)
+    return None
+
+
+def _start(program: Program) -> Run:
+    if program.tape is not None:
+        program.tape.rewind()
+    return Run(program.jaxpr, program.consts, tape=program.tape)
+
+
+def _is_literal(program: Program, at: int) -> bool:
+    return isinstance(program.jaxpr.outvars[at], compat.Literal)
+
+
+def _judge(program: Program, top: Run, group: list[int]) -> Verdict | None:
+    trail, faults = Trail(), []
+    for at in group:
+        one = Trail(replayed=trail.replayed)
+        one.symptom(top, program.jaxpr.outvars[at])
+        if _is_fault(one):
+            faults.append(at)
+            trail.add(one)
+    return Verdict(top, trail, faults, trail.compiled_only) if faults else None
+
+
+def _is_fault(trail: Trail) -> bool:
+    """An inf that arrived or was written down, and was only copied, selected, compared or shifted in log space, is state."""
+    if trail.births:
+        return True
+    return any(is_broken(arrival) for arrival in trail.arrivals) or any(
+        arrival.use is Use.COMPUTED or nonfinite.nans(arrival.value).any() for arrival in trail.literals
+    )
+
+
+def _standing(program: Program, verdict: Verdict) -> Verdict:
+    """The verdict without leading births that the compiled program does not have; where it has none of them, the compiled run's own."""
+    trail = verdict.trail
+    symptoms = [program.jaxpr.outvars[at] for at in verdict.symptoms]
+    dropped: list[Birth] = []
+    for birth in sorted(trail.births, key=lambda birth: birth.node.order):
+        chain = trail.chain(birth.node)
+        if not excess_precision.is_doubtful(chain) or excess_precision.stands(trail, chain, verdict.run, program.args, symptoms):
+            # What stands on an earlier birth proves that one.
+            trail.births += [earlier for earlier in dropped if birth.node in trail.chain(earlier.node)]
+            return verdict
+        trail.births.remove(birth)
+        dropped.append(birth)
+    if trail.arrivals or trail.literals:
+        return verdict
+    again = _compiled(program, verdict.symptoms)
+    return replace(again, compiled_only=False) if again else verdict
+
+
+def _compiled(program: Program, group: list[int]) -> Verdict | None:
+    """Follow the symptoms through a compiled run that shows them, keeping as much as the compiler lets us see."""
+    for depth in (None, 64, 16, 4, 2, 1):
+        kept = None if depth is None else _upstream(program, group, depth)
+        top = compiled.run(_start(program), program.args, (lambda var: True) if kept is None else kept.__contains__)
+        shown = [at for at in group if top.knows(program.jaxpr.outvars[at]) and not nonfinite.is_clean(top.read(program.jaxpr.outvars[at]))]
+        verdict = _judge(program, top, shown) if shown else None
+        if verdict is not None:
+            verdict.compiled_only = True
+            return verdict
+    return None
+
+
+def _upstream(program: Program, group: list[int], depth: int) -> set[Any]:
+    """The symptoms' variables and those that the last `depth` equations before them read."""
+    kept = {program.jaxpr.outvars[at] for at in group if not _is_literal(program, at)} | set(program.jaxpr.invars)
+    left = depth
+    for eqn in reversed(program.jaxpr.eqns):
+        if left and kept & set(eqn.outvars):
+            kept |= {atom for atom in eqn.invars if not isinstance(atom, compat.Literal)}
+            left -= 1
+    return kept
+
+
+def _ranks(jaxpr: Any, phases: Phases) -> dict[int, int]:
+    """For each result, the rank of the phase that makes it."""
+    made = {var: number for number, eqn in enumerate(jaxpr.eqns) for var in eqn.outvars}
+    ranks = {}
+    for at, atom in enumerate(jaxpr.outvars):
+        number = None if isinstance(atom, compat.Literal) else made.get(atom)
+        ranks[at] = 0 if number is None else RANK[_making(jaxpr, number, atom, (), phases)]
+    return ranks
+
+
+def _making(jaxpr: Any, number: int, var: Any, path: tuple[int, ...], phases: Phases) -> Phase:
+    """The phase of the equation that makes a variable, looked up inside calls."""
+    eqn, here = jaxpr.eqns[number], (*path, number)
+    subs = compat.sub_jaxprs(eqn)
+    if len(subs) == 1:
+        inner, _ = compat.open_jaxpr(subs[0][1])
+        if len(inner.outvars) == len(eqn.outvars):
+            atom = inner.outvars[list(eqn.outvars).index(var)]
+            for at, child in enumerate(inner.eqns):
+                if not isinstance(atom, compat.Literal) and atom in child.outvars:
+                    return _making(inner, at, atom, (*here, 0), phases)
+    return phases.of(here)
+
+
+def _strictly(program: Program, phases: Phases) -> Report | None:
+    """Benign births as faults: the first of the run, whether or not anything that the user sees descends from it."""
+    top = _start(program)
+    walk.run(top, program.args)
+    found = births.births(top, in_loops=True)
+    if not found:
+        return None
+    return reporting.of_births(program, reporting.lens(program, phases), found)

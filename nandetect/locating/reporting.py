@@ -1,0 +1,224 @@
+"""From what a trail led to, to the report: which of the births is the origin, how it reached the symptom, what else was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nandetect import compat, hazards, nonfinite
+from nandetect.interpret.walk import Run
+from nandetect.locating import births, cause, events
+from nandetect.locating.events import Lens
+from nandetect.locating.operand_names import Names
+from nandetect.locating.tracked import Use
+from nandetect.locating.trail import Arrival, Birth, Node, Trail
+from nandetect.program.derivative import Derivatives
+from nandetect.program.phase import Phases
+from nandetect.program.trace import Program
+from nandetect.records import Event, Phase, Report
+
+
+@dataclass
+class Verdict:
+    """What the trail of one run led to."""
+
+    run: Run
+    trail: Trail
+    symptoms: list[int]
+    compiled_only: bool = False
+
+
+def lens(program: Program, phases: Phases) -> Lens:
+    """What the events of a program share."""
+    return Lens(phases, Names(program.jaxpr, program.arguments, phases), Derivatives(program.jaxpr, phases, program.retrace))
+
+
+def is_broken(arrival: Arrival) -> bool:
+    """Whether what arrived is a fault: NaN, or an inf that was computed with and not only copied, compared or shifted in log space."""
+    value = nonfinite.host(arrival.value)[arrival.mask]
+    if np.isnan(value).any() or arrival.use is Use.COMPUTED:
+        return True
+    return arrival.use is Use.SHIFTED and bool((np.real(value) > 0).any())
+
+
+def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) -> Report:
+    """The report of a verdict; `broken` are all the results that are non-finite, its symptoms among them."""
+    trail = verdict.trail
+    origin, node = _origin(program, lens, verdict)
+    chain = _chain(trail, origin, node, lens)
+    reached = {(birth.node, birth.output) for birth in trail.births}
+    benign = tuple(events.make(one, output, None, lens) for one, output in births.births(verdict.run) if (one, output) not in reached)
+    why = _cause(trail, origin, node, lens)
+    return Report(
+        origin=origin,
+        chain=chain,
+        cause=why,
+        fixes=hazards.fixes(origin, chain, why),
+        symptoms=tuple(program.results[at] for at in dict.fromkeys([*verdict.symptoms, *broken])),
+        benign=benign,
+        reproduced=bool(trail.births or trail.arrivals or trail.literals),
+        compiled_only=verdict.compiled_only,
+        unseen=_unseen(program.jaxpr),
+        label=program.name,
+    )
+
+
+def _origin(program: Program, lens: Lens, verdict: Verdict) -> tuple[Event, Node | None]:
+    trail = verdict.trail
+    arrived = [arrival for arrival in trail.arrivals if is_broken(arrival)]
+    born = sorted(trail.births, key=lambda birth: birth.node.order)
+    # An inf that arrived as state or as a mask (-inf) is no fault by itself: what made nan of it is.
+    arrived = [arrival for arrival in arrived if not born or not _is_mask(arrival)]
+    if arrived:
+        arrival = min(arrived, key=lambda arrival: _place(program, arrival.atom))
+        return events.arrival(_arrival_name(program, arrival), arrival.value, arrival.mask), arrival.node
+    if born:
+        birth = born[0]
+        return events.make(birth.node, birth.output, birth.mask, lens, _phase(trail, birth, lens.phases)), birth.node
+    written = [arrival for arrival in trail.literals if arrival.node is not None]
+    if written:
+        node = written[0].node
+        assert node is not None
+        twin = _chosen_over(trail, node)
+        if twin is not None:
+            return events.make(twin.node, twin.output, twin.mask, lens), twin.node
+        return events.make(node, 0, None, lens), node
+    return _unexplained(program, verdict, lens)
+
+
+def _chosen_over(trail: Trail, node: Node) -> Birth | None:
+    """The birth of the very value that a select dropped in favour of a literal: `slogdet` writes -inf where log(0) gave it anyway."""
+    run, eqn = node.run, node.eqn
+    if eqn.primitive.name != "select_n":
+        return None
+    value = nonfinite.host(run.read(eqn.outvars[0]))
+    other = Trail(replayed=trail.replayed)
+    for atom in eqn.invars[1:]:
+        if not isinstance(atom, compat.Literal):
+            same = nonfinite.bad(value) & (nonfinite.host(run.read(atom)) == value)
+            other.upward(run, {atom: {Use.COMPUTED: same}}, node)
+    trail.ways(other)
+    return min(other.births, key=lambda birth: birth.node.order, default=None)
+
+
+def _is_mask(arrival: Arrival) -> bool:
+    value = nonfinite.host(arrival.value)[arrival.mask]
+    return bool(np.isneginf(np.real(value)).all())
+
+
+def _place(program: Program, atom: Any) -> int:
+    """The number of the argument that an atom is; past the last for a constant that the step closes over."""
+    return next((at for at, var in enumerate(program.jaxpr.invars) if var is atom), len(program.arguments))
+
+
+def _arrival_name(program: Program, arrival: Arrival) -> str:
+    return (*program.arguments, "a constant that the step closes over")[_place(program, arrival.atom)]
+
+
+def _unexplained(program: Program, verdict: Verdict, lens: Lens) -> tuple[Event, Node | None]:
+    """The equation that makes the symptom, where no replay showed it."""
+    var = program.jaxpr.outvars[verdict.symptoms[0]]
+    for number, eqn in enumerate(program.jaxpr.eqns):
+        if var in eqn.outvars:
+            node = Node(verdict.run, number)
+            return events.make(node, list(eqn.outvars).index(var), None, lens), node
+    return Event(primitive="<input>"), None
+
+
+def _cause(trail: Trail, origin: Event, node: Node | None, lens: Lens) -> tuple[Event, ...]:
+    """What made the operands of an origin deadly; nothing for a value that arrived non-finite."""
+    if node is None or origin.primitive == "<input>":
+        return ()
+    birth = next((birth for birth in trail.births if birth.node == node), None)
+    output, index = (birth.output, nonfinite.first(birth.mask)) if birth else (0, origin.index)
+    return cause.trace(node, output, index, lens)
+
+
+def _phase(trail: Trail, birth: Birth, phases: Phases) -> Phase:
+    """Forward work whose bad value only gradients took up belongs to the backward pass that took it up."""
+    own = phases.of(birth.node.path)
+    if own != "forward" or any(_dropped_loss_is_bad(run, phases) for run in _around(birth.node.run)):
+        return own
+    on_the_way = [phases.of(node.path) for node in trail.chain(birth.node)]
+    return "backward" if "backward" in on_the_way else "forward"
+
+
+def _around(run: Run) -> Iterator[Run]:
+    """A run and those that it stands in."""
+    inner: Run | None = run
+    while inner is not None:
+        yield inner
+        inner = inner.parent
+
+
+def _dropped_loss_is_bad(run: Run, phases: Phases) -> bool:
+    """Whether a plain `grad`, which drops the loss, drops a non-finite one: then the forward pass failed, though nobody saw it."""
+    used = _used(run)
+    return any(
+        var not in used and var in run.values and nonfinite.is_inexact(var.aval) and not nonfinite.is_clean(run.values[var])
+        for number, eqn in enumerate(run.jaxpr.eqns)
+        if phases.of((*run.path, number)) == "forward"
+        for var in eqn.outvars
+    )
+
+
+def _used(run: Run) -> set[Any]:
+    """The variables of a run that some equation reads, or that leave it for somebody who reads them."""
+    atoms = [atom for eqn in run.jaxpr.eqns for atom in eqn.invars] + list(_leaving(run))
+    return {atom for atom in atoms if not isinstance(atom, compat.Literal)}
+
+
+def _leaving(run: Run) -> Iterator[Any]:
+    """The results of a run but those that the program around it drops: a loop may stack losses that nobody returns."""
+    if run.parent is None:
+        yield from run.jaxpr.outvars
+        return
+    eqn, used = run.eqns[-1], _used(run.parent)
+    # What a loop carries, its next iteration reads.
+    carried = compat.scan_parts(eqn)[1] if eqn.primitive.name == "scan" else len(eqn.outvars) if eqn.primitive.name == "while" else 0
+    for at, (inner, outer) in enumerate(zip(run.jaxpr.outvars, eqn.outvars, strict=False)):
+        if at < carried or outer in used:
+            yield inner
+
+
+def _chain(trail: Trail, origin: Event, node: Node | None, lens: Lens) -> tuple[Event, ...]:
+    if node is None:
+        return (origin,)
+    nodes = trail.chain(node)
+    rest = nodes if origin.primitive == "<input>" else nodes[1:]
+    return (origin, *(_passing(trail, step, lens) for step in rest))
+
+
+def _passing(trail: Trail, node: Node, lens: Lens) -> Event:
+    """An equation on the way, at the element that it passed on."""
+    output, mask = next(iter(trail.asked[node].items()))
+    return events.make(node, output, mask, lens, brief=True)
+
+
+def of_births(program: Program, lens: Lens, found: list[tuple[Node, int]]) -> Report:
+    """The report of births that no symptom descends from: the first is the origin."""
+    born = [events.make(node, output, None, lens) for node, output in found]
+    why = cause.trace(*found[0], born[0].index, lens)
+    return Report(
+        origin=born[0],
+        chain=(born[0],),
+        cause=why,
+        fixes=hazards.fixes(born[0], (), why),
+        benign=tuple(born[1:]),
+        unseen=_unseen(program.jaxpr),
+        label=program.name,
+    )
+
+
+def _unseen(jaxpr: Any) -> tuple[str, ...]:
+    """The equations that hide a program of their own, by name."""
+    found: dict[str, None] = {}
+    for eqn in jaxpr.eqns:
+        if compat.is_opaque(eqn):
+            found[eqn.primitive.name] = None
+        for _, sub in compat.sub_jaxprs(eqn):
+            found.update(dict.fromkeys(_unseen(compat.open_jaxpr(sub)[0])))
+    return tuple(found)

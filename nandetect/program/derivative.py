@@ -1,0 +1,126 @@
+"""Which forward operation a backward equation is the derivative of, in the user's own words; and where their own rule made it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from nandetect import compat
+from nandetect.program import sources
+from nandetect.program.phase import Phases
+from nandetect.records import Frame, Source
+
+OPERATORS: dict[type[ast.AST], str] = {
+    ast.Add: "add",
+    ast.Sub: "sub",
+    ast.Mult: "mul",
+    ast.Div: "div",
+    ast.Pow: "pow",
+    ast.MatMult: "matmul",
+    ast.Mod: "rem",
+    ast.FloorDiv: "floor_divide",
+    ast.USub: "neg",
+}
+
+
+class Derivatives:
+    """The places of a program's source that its forward equations come from, and its second trace, made when one is asked for."""
+
+    def __init__(self, jaxpr: Any, phases: Phases, retrace: Callable[[], Any]):
+        self._jaxpr, self._phases, self._retrace = jaxpr, phases, retrace
+        self._forward: set[Any] | None = None
+
+    def explain(self, path: Sequence[int], source: Source | None) -> tuple[Source | None, str | None]:
+        """Where a backward equation comes from, and `sqrt` for a derivative of `jnp.sqrt(x)`; no name for the user's own rule."""
+        if source is None or calls_own(source):
+            rule = self.rule_source(path, source)
+            if rule is not None:
+                return rule, None
+        named = source is not None and self.is_forward(source)
+        return source, operation(source) if named and source else None
+
+    def is_forward(self, source: Source) -> bool:
+        """Whether some forward equation comes from that very expression."""
+        if self._forward is None:
+            self._forward = {sources.place(frames[0]) for frames in self._forward_frames(self._jaxpr, (), ()) if frames}
+        return sources.place(source) in self._forward
+
+    def rule_source(self, path: Sequence[int], filed: Source | None) -> Source | None:
+        """The line of the user's own `custom_vjp` rule that made the equation at `path`, which JAX `filed` under the call.
+
+        None where a second trace shows no frame of the user's beyond those: then no rule of theirs made it.
+        """
+        with compat.true_backward_lines():
+            jaxpr, _ = compat.open_jaxpr(self._retrace())
+        eqns = []
+        for step, at in enumerate(path):
+            if step % 2:
+                jaxpr = compat.open_jaxpr(compat.sub_jaxprs(eqns[-1])[at][1])[0]
+            elif at < len(jaxpr.eqns):
+                eqns.append(jaxpr.eqns[at])
+            else:
+                return None
+        found = sources.source(eqns[-1], eqns[:-1])
+        known = {(frame.file, frame.function) for frame in filed.frames} if filed else set()
+        return None if found is None or (found.file, found.function) in known else found
+
+    def _forward_frames(self, jaxpr: Any, path: tuple[int, ...], eqns: tuple[Any, ...]) -> Iterator[list[Frame]]:
+        for number, eqn in enumerate(jaxpr.eqns):
+            here = (*path, number)
+            if self._phases.of(here) == "forward":
+                yield [frame for frame in sources.joined_frames([*eqns, eqn]) if sources.is_users(frame.file)]
+            for slot, (_, sub) in enumerate(compat.sub_jaxprs(eqn)):
+                yield from self._forward_frames(compat.open_jaxpr(sub)[0], (*here, slot), (*eqns, eqn))
+
+
+def calls_own(frame: Frame) -> bool:
+    """Whether an expression calls a function of the user's own, which may have a derivative of their own."""
+    node = sources.expression(frame)
+    if not isinstance(node, ast.Call):
+        return False
+    function = node.func
+    while isinstance(function, ast.Attribute):
+        function = function.value
+    return not (isinstance(function, ast.Name) and (function.id in _library_names(frame.file) or _is_library_in(frame.file, function.id)))
+
+
+def _is_library_in(file: str, name: str) -> bool:
+    """Whether a name of a file's loaded module (by a star import, say) is a library's."""
+    for module in list(sys.modules.values()):
+        if getattr(module, "__file__", None) == file and hasattr(module, name):
+            found = inspect.unwrap(getattr(module, name))
+            home = getattr(found, "__file__", None) or getattr(getattr(found, "__code__", None), "co_filename", None)
+            return home is not None and not sources.is_users(home)
+    return False
+
+
+@functools.lru_cache(maxsize=64)
+def _library_names(file: str) -> frozenset[str]:
+    """The names that a file imports from packages that the user did not write."""
+    found = set()
+    for node in ast.walk(sources.parsed(file)):
+        if isinstance(node, ast.Import):
+            found |= {alias.asname or alias.name.split(".")[0] for alias in node.names if _is_library(alias.name)}
+        elif isinstance(node, ast.ImportFrom) and not node.level and _is_library(node.module or ""):
+            found |= {alias.asname or alias.name for alias in node.names}
+    return frozenset(found)
+
+
+def _is_library(module: str) -> bool:
+    file = getattr(sys.modules.get(module.split(".")[0]), "__file__", None)
+    return file is None or not sources.is_users(file)
+
+
+def operation(frame: Frame) -> str | None:
+    """What an expression does, by name: the function that it calls, or its operator."""
+    node = sources.expression(frame)
+    if isinstance(node, ast.Call):
+        function = node.func
+        return function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else None
+    if isinstance(node, ast.BinOp | ast.UnaryOp):
+        return OPERATORS.get(type(node.op))
+    return None

@@ -1,0 +1,157 @@
+"""From an equation to the user's source: frames joined over the enclosing equations, the user's own first."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import linecache
+import re
+import site
+import sys
+import sysconfig
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nandetect import compat
+from nandetect.records import Frame, Source
+
+
+@functools.cache
+def _installed() -> tuple[str, ...]:
+    """Directories of code that the user did not write: the standard library, installed packages and commands, nandetect itself."""
+    paths = {*site.getsitepackages(), site.getusersitepackages()}
+    paths |= {path for name, path in sysconfig.get_paths().items() if name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")}
+    paths |= {str(Path(path).resolve()) for path in paths}
+    return tuple(path.rstrip("/\\") for path in paths)
+
+
+# The model that nandetect carries is there to be read and copied: to the user it is their own code.
+_OWN = str(Path(__file__).parents[1])
+_CARRIED = str(Path(__file__).parents[1] / "_models")
+
+
+@functools.cache
+def is_users(file: str) -> bool:
+    """Whether a file is the user's own: outside the installed packages."""
+    if file.startswith(_CARRIED):
+        return True
+    return not file.startswith("<frozen") and not file.startswith(_installed()) and file != sys.executable
+
+
+def joined_frames(path: Iterable[Any]) -> list[Frame]:
+    """The frames of the last equation of `path` (enclosing equations, outermost first), then of those that enclose it."""
+    frames: list[Frame] = []
+    for eqn in reversed(list(path)):
+        frames += [frame for frame in _frames(eqn) if frame not in frames]
+    return frames
+
+
+def _frames(eqn: Any) -> list[Frame]:
+    frames = [frame for frame in compat.user_frames(eqn) if not is_own(frame.file)]
+    return [replace(frame, code=code_at(frame.file, frame.line)) for frame in frames]
+
+
+def is_own(file: str) -> bool:
+    """Whether a file is nandetect's machinery, which stands around the user's step and is no part of it."""
+    return file.startswith(_OWN) and not file.startswith(_CARRIED)
+
+
+def code_at(file: str, line: int) -> str:
+    """One line of source as it stands in the file, without the newline."""
+    return linecache.getline(file, line).rstrip("\n")
+
+
+def source_of(frames: Sequence[Frame]) -> Source | None:
+    """The user's innermost frame with all the others; the library's where there is none of the user's."""
+    if not frames:
+        return None
+    own = [frame for frame in frames if is_users(frame.file)]
+    first = own[0] if own else frames[0]
+    return Source(
+        file=first.file,
+        line=first.line,
+        column=first.column,
+        end_line=first.end_line,
+        end_column=first.end_column,
+        function=first.function,
+        code=first.code,
+        frames=tuple(frames),
+    )
+
+
+def source(eqn: Any, enclosing: Sequence[Any] = ()) -> Source | None:
+    """Where the user wrote an equation. `enclosing` are the equations whose sub-jaxprs hold it, outermost first."""
+    return source_of(joined_frames([*enclosing, eqn]))
+
+
+def excerpt(frame: Frame) -> str:
+    """The exact sub-expression that a frame marks, or its whole line where Python kept no columns; on one line."""
+    if frame.column is None or frame.end_line is None or frame.end_column is None:
+        return frame.code.strip()
+    lines = [code_at(frame.file, number) for number in range(frame.line, frame.end_line + 1)]
+    raw = [line.encode() for line in lines]
+    raw[-1] = raw[-1][: frame.end_column]
+    raw[0] = raw[0][frame.column :]
+    return " ".join(part.decode(errors="replace").strip() for part in raw)
+
+
+def place(frame: Frame) -> tuple[str, int, int | None, int | None, int | None]:
+    """What tells one expression of the source from another."""
+    return frame.file, frame.line, frame.column, frame.end_line, frame.end_column
+
+
+@functools.lru_cache(maxsize=64)
+def parsed(file: str) -> ast.Module:
+    """A file's syntax tree; an empty one where it is not Python that can be read."""
+    try:
+        return ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return ast.Module([], [])
+
+
+def expression(frame: Frame) -> ast.expr | None:
+    """The sub-expression that a frame marks, as syntax; None where it is not a whole expression."""
+    try:
+        return ast.parse(excerpt(frame).strip(), mode="eval").body
+    except SyntaxError:
+        return None
+
+
+def full_stack(path: Iterable[Any]) -> str:
+    """The joined name stack of the last equation of `path`."""
+    return "/".join(stack for stack in map(compat.name_stack, path) if stack)
+
+
+_TRANSFORM = re.compile(r"\b(jvp|transpose|vmap|jit|pjit|pmap|checkpoint|remat|rematted_computation|linearize)\(")
+
+
+def scope(path: Iterable[Any]) -> str:
+    """The name stack as flax, haiku or `jax.named_scope` wrote it, without JAX's transforms."""
+    stack = _TRANSFORM.sub("", full_stack(path)).replace(")", "")
+    return "/".join(part for part in stack.split("/") if part and part != "rematted_computation")
+
+
+def vmaps(eqn: Any) -> int:
+    """How many `vmap`s an equation stands under, within its sub-trace."""
+    return compat.name_stack(eqn).count("vmap(")
+
+
+Place = tuple[str, int, str]
+
+
+def caller() -> Place | None:
+    """File, line and function of the user's line that is calling nandetect now."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if is_users(code.co_filename) and not is_own(code.co_filename):
+            return code.co_filename, frame.f_lineno, code.co_qualname
+        frame = frame.f_back
+    return None
+
+
+def frame_at(place: Place | None) -> Frame | None:
+    """Such a place with its code."""
+    return Frame(file=place[0], line=place[1], function=place[2], code=code_at(place[0], place[1])) if place else None

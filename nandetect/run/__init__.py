@@ -1,0 +1,1 @@
+"""`nandetect run`: everything that a program compiles or computes, watched without a change to it."""

@@ -1,0 +1,221 @@
+"""Code that is not jitted: its operations are remembered as they run; those that a bad value came from are the program to locate it in.
+
+A NaN is a symptom where the program reads it, where nothing has taken it by the end, and where it lives on from operation to operation. One
+that others make something finite of is none, and an infinity is none, since a mask is one in passing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nandetect import compat, nonfinite
+from nandetect.guarding import finite
+from nandetect.guarding.recorder import flatten
+from nandetect.guarding.watch import working
+from nandetect.records import Event, Report
+from nandetect.run.operations import Token, Window, program, run_through
+from nandetect.speed.reads import Reads
+
+# The share of the time that looking may take, and the seconds that it always may.
+_SHARE, _LEAST = 0.01, 2e-4
+_TREES = 100
+_ARRAY = compat.array_type()
+# What only moves values: of ones that are known to be finite it makes finite ones (an index out of bounds is clamped).
+MOVES = frozenset({"__getitem__", "device_put", "copy", "copy_p"})
+
+
+class Memory:
+    """The operations of late, and a look at what they left behind. `made_elsewhere` is called where a NaN may be that none of them made."""
+
+    def __init__(self, tell: Callable[[Report], None], made_elsewhere: Callable[[], None]):
+        self.window = Window(self._full)
+        self.reads = Reads()
+        self.seconds = 0.0
+        # What stands in for JAX's own functions, by the id of each.
+        self.stand_ins: dict[int, Any] = {}
+        self._tell, self._made_elsewhere = tell, made_elsewhere
+        # Trees of arguments, each once.
+        self._trees: dict[Any, Any] = {}
+        # The NaNs that the last segment began with.
+        self._nans: list[tuple[Token, Any]] = []
+        self._looked = time.perf_counter()
+        self._turning = threading.Lock()
+        # A NaN that is data is read again and again.
+        self._finds_again = 0.0
+
+    def primitive(self, primitive: Any, operands: Sequence[Any], params: dict[str, Any], out: Any) -> None:
+        """An operation ran by itself."""
+        if primitive.name not in MOVES or self.window.may_be_bad(operands):
+            self.window.enter(primitive, params, operands, out if primitive.multiple_results else (out,))
+
+    def function(self, function: Any, tree: Any, operands: Sequence[Any], out: Any) -> None:
+        """A compiled function of JAX's own ran on arguments of this tree."""
+        self.window.enter(function, tree, operands, (out,) if type(out) is _ARRAY else flatten(out)[0])
+
+    def once(self, tree: Any) -> Any:
+        """The same tree for all arguments that have it."""
+        trees = self._trees
+        try:
+            if tree not in trees:
+                # Lists of arrays that grow have as many trees.
+                self._trees = trees = {**trees, tree: tree} if len(trees) < _TREES else {tree: tree}
+            return trees[tree]
+        # What a program's own type says of itself may not be comparable, or have no hash.
+        except Exception:
+            return tree
+
+    def _full(self) -> None:
+        """A segment is at its end."""
+        if self._turning.acquire(blocking=False):
+            try:
+                # Another thread may have been faster.
+                if self.window.is_due:
+                    self._turn()
+            finally:
+                self._turning.release()
+
+    def forget(self) -> None:
+        """Start anew."""
+        self.window.forget()
+        self._nans = []
+
+    def look(self) -> None:
+        """Look at all that the program holds. Tells of a NaN that nothing has taken."""
+        self._find(self.window.leaves(self._held_nans()))
+
+    def _turn(self) -> None:
+        """A segment is at its end: tells of a NaN of the last one's end that has lived on, before where it came from is forgotten."""
+        now = time.perf_counter()
+        since, self._looked = now - self._looked, now
+        nans = self._held_nans(max(_SHARE * since, _LEAST))
+        left = self.window.leaves(nans)
+        if left:
+            # A compiled function may have made it, or what came of it.
+            self._made_elsewhere()
+            self._find(self._living(left))
+        self.window.turn(keep=2 if left else 1)
+        self._nans = nans
+
+    def _held_nans(self, most: float | None = None) -> list[tuple[Token, Any]]:
+        """The NaNs that the program holds, the latest first; with a bound on the seconds, waiting aside, those of the last segment."""
+        began, waited = time.perf_counter(), 0.0
+        clean, bad = [], []
+        with working, compat.outside_of_traces():
+            for token, value in self.window.held(of_now=most is not None):
+                waits = time.perf_counter()
+                try:
+                    # The program would have waited for it anyway.
+                    value.block_until_ready()
+                    waited += time.perf_counter() - waits
+                    state = finite.state(value) if finite.can_be_bad(value) else finite.FINITE
+                # It was deleted meanwhile, or could not be computed: the program will see.
+                except Exception:
+                    continue
+                if state == finite.FINITE:
+                    clean.append(token)
+                elif state == finite.NAN:
+                    bad.append((token, value))
+                if most is not None and time.perf_counter() - began - waited > most:
+                    break
+        self.window.are_finite(clean)
+        self.seconds += time.perf_counter() - began - waited
+        return bad
+
+    def _living(self, left: list[tuple[Token, Any]]) -> list[tuple[Token, Any]]:
+        """Those that are NaN because something was that the last segment began with; seen by running it again from there."""
+        operations = self.window.origins([token for token, _ in left], of_now=True)
+        nan = {id(token) for token, _ in self._nans}
+        if not any(id(operand) in nan for operation in operations for operand in operation.operands):
+            return []
+        began = time.perf_counter()
+        with working, compat.outside_of_traces(), compat.muted_effects():
+            try:
+                for operation, results in run_through(operations, self.window.kept(of_now=True)):
+                    if any(id(operand) in nan for operand in operation.operands):
+                        made = zip(operation.results, results, strict=True)
+                        nan.update(id(token) for token, result in made if finite.state(result) == finite.NAN)
+            # The operations are the program's: where they cannot be run again, it goes on.
+            except Exception:
+                return []
+        self.seconds += time.perf_counter() - began
+        return [(token, value) for token, value in left if id(token) in nan]
+
+    def read(self, number: Any, read: Callable[[], Any]) -> Any:
+        """The program reads a number, to print it or to go by it: a NaN is a symptom, held or not."""
+        began = time.perf_counter()
+        number.block_until_ready()
+        ready = time.perf_counter()
+        with working:
+            out = read()
+        done = time.perf_counter()
+        try:
+            if out != out if type(out) is float else number.size == 1 and finite.can_be_bad(number) and _is_nan(number):
+                self._symptom(number)
+        finally:
+            self.reads.enter(began, ready - began, time.perf_counter() - done)
+        return out
+
+    def _symptom(self, number: Any) -> None:
+        token = self.window.made(number)
+        if token is None:
+            self._made_elsewhere()
+        elif time.perf_counter() >= self._finds_again:
+            self._find([(token, number)])
+
+    def _find(self, bad: list[tuple[Token, Any]]) -> None:
+        began = time.perf_counter()
+        with working, compat.outside_of_traces():
+            try:
+                # What comes back from a compiled function arrives from outside, and may have been NaN before it went there: whatever
+                # was made first did not come from there.
+                report = self._located(bad) or self._located(bad[1:][-1:]) or self._located(self._earlier(bad)[-1:])
+            # The program goes on whatever its operations were: that they cannot be run again is not its fault.
+            except Exception as error:
+                report = None if self._arrived(bad) else _unlocated(error)
+        if report is not None:
+            self.forget()
+            self._tell(report)
+        elif bad:
+            now = time.perf_counter()
+            self._finds_again = now + (now - began) / _SHARE
+
+    def _earlier(self, bad: list[tuple[Token, Any]]) -> list[tuple[Token, Any]]:
+        """What the program holds of the values that these came from, as far as it is NaN; the latest first."""
+        made = {id(token) for operation in self.window.origins([token for token, _ in bad]) for token in operation.results}
+        return [(token, value) for token, value in self._held_nans() if id(token) in made]
+
+    def _arrived(self, bad: list[tuple[Token, Any]]) -> bool:
+        """Whether something that these came from was given from outside as NaN."""
+        kept = self.window.kept()
+        operations = self.window.origins([token for token, _ in bad])
+        given = [kept[id(operand)] for operation in operations for operand in operation.operands if id(operand) in kept]
+        return any(finite.state(value) == finite.NAN for value in given if finite.can_be_bad(value))
+
+    def _located(self, bad: list[tuple[Token, Any]]) -> Report | None:
+        """Where these were made; None if they arrived from outside, or there are none."""
+        if not bad:
+            return None
+        # Only now: whoever finds nothing does not wait for all that locating needs to be imported.
+        from nandetect.locating.locate import diagnose
+
+        tokens, values = [token for token, _ in bad], [value for _, value in bad]
+        operations = self.window.origins(tokens)
+        with compat.replay_settings(), compat.muted_effects():
+            report = diagnose(program(operations, tokens, self.window.kept(), values))
+        return None if report is None or report.origin.primitive == "<input>" else report
+
+
+def _is_nan(number: Any) -> bool:
+    """Whether a number that was just read is one: the host has it now."""
+    with working:
+        return bool(nonfinite.nans(number).any())
+
+
+def _unlocated(error: Exception) -> Report:
+    origin = Event(primitive="<unknown>", value="nan", reason="not located")
+    said = " ".join(str(error).split())[:160]
+    note = f"the operations before it could not be run again ({type(error).__name__}: {said}); jit the function that it is in"
+    return Report(origin=origin, chain=(origin,), symptoms=("result",), reproduced=False, notes=(note,), label="code that is not jitted")

@@ -1,0 +1,209 @@
+"""Run a program as `python` would, with everything that it compiles watched."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nandetect import findings
+from nandetect.errors import NonFiniteError, UsageError
+from nandetect.records import Cost, Finding, Report
+from nandetect.run.import_hook import after_jax
+
+if TYPE_CHECKING:
+    from nandetect.run.everywhere import Everywhere
+
+_HERE = str(Path(__file__).parents[1])
+
+
+@dataclass(slots=True)
+class Ran:
+    """How a program ended: its own exit code (negative for a signal that it died of), what was found in it, and what watching cost."""
+
+    code: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    functions: int = 0
+    operations: int = 0
+    cost: Cost = field(default_factory=Cost)
+    seconds: float = 0.0
+    is_child: bool = False
+    saw_jax: bool = False
+
+    @property
+    def found(self) -> bool:
+        """Whether a fault was found."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+
+def load(target: str, is_module: bool) -> Callable[[], None]:
+    """The program as a function, found before it runs. Raises `UsageError` where there is none."""
+    if is_module:
+        sys.path[0] = os.getcwd()
+        try:
+            found = importlib.util.find_spec(target)
+        except (ImportError, ValueError):
+            found = None
+        if found is None:
+            raise UsageError(f"there is no module {target}: is it installed, or did you mean the file {target}.py without -m?")
+        return lambda: _module(target)
+    path = Path(target)
+    if path.is_dir() and not (path / "__main__.py").is_file():
+        raise UsageError(f"{target} is a directory without a __main__.py; name the script in it")
+    if not path.exists():
+        raise UsageError(f"there is no script {target}")
+    if path.is_dir():
+        return lambda: _path(target)
+    file = str(path.absolute())
+    try:
+        code = compile(path.read_bytes(), file, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(f"{target} is not a Python program: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{target} cannot be read: {error.strerror}") from error
+    return lambda: _code(file, code)
+
+
+def _code(file: str, code: types.CodeType) -> None:
+    main = types.ModuleType("__main__")
+    main.__dict__.update(__file__=file, __builtins__=__builtins__, __spec__=None, __cached__=None)
+    sys.modules["__main__"] = main
+    sys.path[0] = str(Path(file).resolve().parent)
+    exec(code, main.__dict__)
+
+
+def _path(target: str) -> None:
+    sys.path[0] = target
+    runpy.run_path(target, run_name="__main__")
+
+
+def _module(target: str) -> None:
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    # What `python -m` itself calls.
+    runpy._run_module_as_main(target, alter_argv=True)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report], None], keep_going: bool = False) -> Ran:
+    """Run a program to its end. `show` is called at once with what is found; unless `keep_going`, that also ends the program."""
+    ran, parent = Ran(), os.getpid()
+    sys.argv[:] = argv
+    told: list[Report] = []
+
+    def tell(report: Report) -> None:
+        told.append(report)
+        show(report)
+        if not keep_going:
+            raise NonFiniteError(report)
+
+    began = time.perf_counter()
+    with ExitStack() as undone:
+        opened: list[Everywhere] = []
+
+        def watch() -> None:
+            # Watching has Python's garbage collector begin a little more often. It need not go through all of JAX each time: that is still
+            # there at the end, and so it need not then either.
+            gc.collect(1)
+            if _wants_collecting(gc.get_objects()):
+                undone.callback(gc.unfreeze)
+            gc.freeze()
+            from nandetect.run import everywhere
+
+            opened.append(undone.enter_context(everywhere.watching(tell)))
+            gc.freeze()
+
+        undone.enter_context(after_jax(watch))
+        try:
+            ran.code = _end(program)
+            _join_threads()
+        finally:
+            # What ended the program is the first fault; all that came of it is not told again.
+            if opened and (keep_going or not told):
+                with suppress(NonFiniteError):
+                    opened[0].flush()
+        ran.seconds = time.perf_counter() - began
+        ran.saw_jax = bool(opened)
+        for watched in opened:
+            ran.cost = _with_share(watched.cost(), ran.seconds, watched.memory.seconds)
+            ran.functions, ran.operations = watched.functions, watched.memory.window.seen
+            ran.findings = [finding for finding in watched.findings() if finding.report not in told]
+            if not told and ran.code >= 0:
+                ran.findings += watched.slow(ran.seconds)
+        ran.findings = [*map(findings.non_finite, told), *ran.findings]
+    ran.is_child = os.getpid() != parent
+    return ran
+
+
+def _wants_collecting(objects: Sequence[object]) -> bool:
+    """Whether any of these does something when it is collected: a file writes what is left, an object of the program's has a `__del__`."""
+    # By their ids: a class may be of a kind that has no hash, and asking it for an attribute may run what the program wrote.
+    kinds = {id(kind): kind for kind in map(type, objects)}
+    leaving = {number for number, kind in kinds.items() if any("__del__" in vars(base) for base in kind.__mro__)}
+    leaving.discard(id(types.GeneratorType))
+    streams = [stream for stream in (sys.stdin, sys.stdout, sys.stderr) if stream is not None]
+    ends = [getattr(stream, "buffer", None) for stream in streams]
+    known = {*map(id, streams), *map(id, ends), *(id(getattr(end, "raw", None)) for end in ends)}
+    return any(id(type(one)) in leaving and id(one) not in known for one in objects)
+
+
+def _end(program: Callable[[], None]) -> int:
+    """Run a program and give its exit code; what ends it with a traceback is printed as Python prints it."""
+    try:
+        program()
+    except SystemExit as ending:
+        if ending.code is None or isinstance(ending.code, int):
+            return (ending.code or 0) & 0xFF  # as the operating system cuts it
+        sys.stderr.write(f"{ending.code}\n")
+        return 1
+    except NonFiniteError:
+        return 1
+    except KeyboardInterrupt as error:
+        _print(error)
+        return -signal.SIGINT
+    except BaseException as error:
+        _print(error)
+        return 1
+    return 0
+
+
+def _print(error: BaseException) -> None:
+    """The traceback of the program alone: without the frames that started it, and those that stand around what it calls."""
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = _own_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
+    sys.excepthook(type(error), error, error.__traceback__)
+
+
+def _own_frames(trace: types.TracebackType | None) -> types.TracebackType | None:
+    frames = []
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith(_HERE) and file != runpy.__file__ and not file.startswith("<frozen runpy"):
+            frames.append(trace)
+        trace = trace.tb_next
+    for frame, following in zip(frames, [*frames[1:], None], strict=True):
+        frame.tb_next = following
+    return frames[0] if frames else None
+
+
+def _join_threads() -> None:
+    """Wait for the program's threads, as Python does at its end."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+
+
+def _with_share(cost: Cost, seconds: float, looking: float) -> Cost:
+    spent = cost.seconds + looking
+    return replace(cost, seconds=spent, share=spent / max(seconds - spent - cost.replay_seconds, 1e-9))

@@ -1,0 +1,319 @@
+"""Code that is not jitted: whenever its results are looked at, the fault found in them is the same."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import subprocess
+import sys
+import threading
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nandetect.run import eager, operations
+from nandetect.run.everywhere import watching
+
+
+class Told(Exception):
+    """Stops the program."""
+
+
+def loss(w, x):
+    return jnp.sum(jax.nn.relu(x @ w)) + jnp.sqrt(jnp.sum(w * x[0]))  # <-- origin
+
+
+def train(steps, bad):
+    w = jnp.ones(3)
+    for number in range(steps):
+        w = w - 0.001 * jax.grad(loss)(w, jnp.ones(3) * (number != bad))
+    return w
+
+
+def found_in(steps, bad):
+    """What is told of a training whose step `bad` has a fault."""
+    told = []
+
+    def tell(report):
+        told.append(report)
+        raise Told
+
+    with watching(tell) as everywhere:
+        try:
+            w = train(steps, bad)
+            everywhere.flush()
+            del w  # a program holds its result to its end
+        except Told:
+            pass
+    return told
+
+
+# A step is some thirty operations; some of them are handed from one trace to another, where nothing can run in between.
+@pytest.mark.parametrize("steps", [2, 3, 9])
+@pytest.mark.parametrize("length", range(36, 72))
+def test_wherever_a_segment_ends_the_origin_is_found(monkeypatch, length, steps):
+    monkeypatch.setattr(operations, "_OPERATIONS", length)
+    monkeypatch.setattr(eager, "_LEAST", 1.0)
+    (report,) = found_in(steps, bad=1)
+    origin = report.origin
+    assert (origin.primitive, origin.phase) == ("div", "backward")
+    assert origin.source.code.endswith("# <-- origin")
+
+
+@pytest.mark.parametrize("looked_at", [True, False])
+def test_what_is_indexed_is_followed_back_until_it_is_known_to_be_finite(looked_at):
+    told = []
+    with watching(told.append) as everywhere:
+        data = jnp.arange(1.0, 13.0).reshape(6, 2) * 1.5
+        if looked_at:
+            everywhere.flush()
+        kept = jnp.log(data[np.array([0, 3])] - 1.5)  # <-- origin
+        total = kept[0] - kept[0]
+        everywhere.flush()
+        del total
+    (report,) = told
+    assert (report.origin.primitive, report.origin.source.code.endswith("# <-- origin")) == ("log", True)
+
+
+def test_a_nan_is_followed_through_what_only_moves_it():
+    told = []
+    with watching(told.append) as everywhere:
+        logs = jnp.log(-jnp.ones(3))  # <-- origin
+        first = jnp.copy(logs[1:])[0]
+        everywhere.flush()
+        del logs, first
+    assert told[0].origin.source.code.endswith("# <-- origin")
+
+
+def test_what_is_remembered_is_bounded_and_the_rest_is_let_go(monkeypatch):
+    monkeypatch.setattr(operations, "_BYTES", 100_000)
+    with watching(lambda report: None) as everywhere:
+        given, made, remembered = [], [], []
+        for number in range(50):
+            x = np.full(1000, number, np.float32)
+            y = jnp.asarray(x)
+            given.append(weakref.ref(x))
+            # What is still being computed is held by whoever computes it.
+            made.append(weakref.ref((y * x).block_until_ready()))
+            remembered.append(len(everywhere.memory.window.latest()))
+        assert sum(one() is not None for one in given) <= 26 and not any(one() for one in made)
+        assert 2 < max(remembered) < 100
+
+
+def test_a_nan_that_lives_on_is_found_before_its_origin_is_forgotten():
+    told = []
+    with watching(told.append):
+        w = jnp.ones(3)
+        for number in range(3 * operations._OPERATIONS):
+            w = w * (0.999 if told or number != 200 else jnp.log(-1.0))  # <-- origin
+            if told:
+                break
+    assert told[0].origin.source.code.endswith("# <-- origin")
+
+
+def test_a_nan_that_lives_on_through_a_compiled_function_is_found_before_its_origin_is_forgotten():
+    told = []
+    with watching(told.append):
+        half = jax.jit(lambda x: x / 2)
+        w = jnp.ones(3)
+        for number in range(3 * operations._OPERATIONS):
+            w = half(w) * (2.0 if told or number != 200 else jnp.log(-1.0))  # <-- origin
+            if told:
+                break
+    assert told[0].origin.source.code.endswith("# <-- origin")
+
+
+def masked(x):
+    logs = jnp.log(x)
+    return jnp.where(x > 0, logs, 0.0)
+
+
+def named(x):
+    global KEPT
+    KEPT = jnp.log(x)
+    return jnp.nan_to_num(KEPT * 2.0)
+
+
+# Whether a segment ends before the mask or after it.
+@pytest.mark.parametrize("length", [5, 6, 7, 8, 2000])
+@pytest.mark.parametrize("safe", [masked, named])
+def test_a_nan_that_is_masked_is_none(monkeypatch, safe, length):
+    monkeypatch.setattr(operations, "_OPERATIONS", length)
+    monkeypatch.setattr(eager, "_LEAST", 1.0)
+    told = []
+    with watching(told.append) as everywhere:
+        x, w = jnp.array([-1.0, 1.0, 2.0]), jnp.zeros(3)
+        for _ in range(100):
+            x = x + 0.001 * safe(x - 0.0 * w)
+            w = w + safe(x)
+        everywhere.flush()
+        total = float(w.sum())
+    assert told == [] and np.isfinite(total)
+
+
+def test_an_operator_of_the_programs_own_type_is_its_own():
+    @jax.tree_util.register_pytree_node_class
+    class Quantity:
+        def __init__(self, value, unit):
+            self.value, self.unit = value, unit
+
+        def tree_flatten(self):
+            return (self.value,), self.unit
+
+        @classmethod
+        def tree_unflatten(cls, unit, children):
+            return cls(*children, unit)
+
+        def __rmul__(self, other):
+            return Quantity(other * self.value, self.unit)
+
+    with watching(lambda report: None) as everywhere:
+        product = jnp.ones(3) * Quantity(2.0, ["m"])  # a unit that has no hash
+        everywhere.flush()
+    assert product.unit == ["m"] and product.value.tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda x: jnp.logaddexp(x, 0.0),
+        lambda x: jnp.add(x, 1.0),
+        lambda x: jnp.add.reduce(x),
+        lambda x: jnp.multiply.outer(x, x),
+        lambda x: importlib.import_module("jax.scipy.special").logsumexp(x),
+        lambda x: importlib.import_module("jax.scipy.linalg").solve_triangular(jnp.eye(3), x),
+        lambda x: jnp.linalg.norm(x),
+        lambda x: +x,
+        lambda x: jax.device_put(x, jax.devices()[0]),
+        lambda x: jax.device_put(x),
+        lambda x: x[jnp.array([True, False, True])],
+        lambda x: x[x != 1.0],
+        lambda x: divmod(x, 2.0)[1],
+    ],
+)
+def test_a_nan_is_followed_through_jax_s_own_functions(again):
+    told = []
+    with watching(told.append) as everywhere:
+        roots = jnp.sqrt(jnp.arange(3.0) - 1.0)  # <-- origin
+        result = again(roots) * 2.0
+        del roots
+        everywhere.flush()
+        del result
+    assert told[0].origin.source.code.endswith("# <-- origin")
+
+
+def test_what_jax_is_imported_meanwhile_is_watched_and_left_as_it_was():
+    code = """
+import jax, jax.numpy as jnp
+from nandetect.run.everywhere import watching
+told = []
+with watching(told.append) as everywhere:
+    from jax.scipy.special import logsumexp
+    import jax.scipy.linalg
+    result = logsumexp(jnp.log(jnp.arange(3.0) - 1.0))
+    everywhere.flush()
+assert told[0].origin.primitive == "log", told
+import jax._src.scipy.linalg as private, jax.scipy.special as public
+for kept in (private._solve_triangular, public.logsumexp, public.expit, jnp.ufunc.__call__):
+    assert "nandetect" not in type(kept).__module__ + getattr(kept, "__code__", kept.__call__).__repr__(), kept
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_nan_is_followed_through_a_function_with_a_derivative_of_its_own():
+    told = []
+    with watching(told.append) as everywhere:
+        loss, slope = jax.value_and_grad(lambda x: jax.nn.relu(jnp.sqrt(x)))(-1.0)  # <-- origin
+        everywhere.flush()
+        del loss, slope
+    assert (told[0].origin.primitive, told[0].origin.source.code.endswith("# <-- origin")) == ("sqrt", True)
+    assert "nandetect" not in type(jax.nn.relu.fun).__module__ + repr(getattr(jax.nn.relu.fun, "__code__", ""))
+
+
+def test_what_waits_for_the_device_is_waited_for_before_where_it_came_from_is_forgotten(monkeypatch):
+    monkeypatch.setattr(operations, "_OPERATIONS", 100)
+    told = []
+    with watching(told.append):
+        w, a = jnp.ones((200, 200)), jnp.eye(200)
+        for number in range(600):
+            w = (w @ a) * (1.0 if told or number != 120 else jnp.log(-1.0))  # <-- origin
+    assert told[0].origin.source.code.endswith("# <-- origin")
+
+
+def test_what_was_held_long_before_is_there_when_operations_are_run_again(monkeypatch):
+    monkeypatch.setattr(operations, "_OPERATIONS", 6)
+    monkeypatch.setattr(eager, "_LEAST", 1.0)
+    told = []
+    with watching(told.append):
+        early, x, w = jnp.zeros(3) * 1.0 + 1.0, jnp.array([-1.0, 1.0, 2.0]), jnp.ones(3)
+        for number in range(60):
+            masked = jnp.nan_to_num(jnp.log(x * early)) * early
+            w = w * (jnp.sqrt(-early) if number == 20 else 1.0) * early  # <-- origin
+            if told:
+                break
+            del masked
+    assert (told[0].origin.primitive, told[0].origin.source.code.endswith("# <-- origin")) == ("sqrt", True)
+
+
+def test_nan_that_is_data_is_no_fault_where_the_operations_cannot_be_run_again():
+    told = []
+    with watching(told.append) as everywhere:
+        data = jnp.asarray(np.array([np.nan, 1.0, 2.0], np.float32)) * 2.0
+        chosen = jnp.unique(data)  # its size is known when it has run, and not before
+        total = float(chosen.sum())
+        everywhere.flush()
+    assert np.isnan(total) and told == []
+
+
+def test_a_reference_that_the_program_writes_to_is_left_as_the_program_left_it():
+    ref_of = getattr(jax, "new_ref", None)
+    if ref_of is None:
+        pytest.skip("this JAX has no jax.new_ref")
+    with watching(lambda report: None) as everywhere:
+        ref = ref_of(jnp.zeros(3))
+        old = ref[...]
+        ref[...] = old + 1.0
+        bad = jnp.log(old - 1.0)
+        everywhere.flush()
+        del bad
+    assert ref[...].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_two_threads_may_run_operations(monkeypatch):
+    monkeypatch.setattr(operations, "_OPERATIONS", 50)
+    told, failed = [], []
+
+    def work():
+        try:
+            w = jnp.ones(3)
+            for _ in range(2000):
+                w = w * 0.999 + 0.001
+        except BaseException as error:
+            failed.append(error)
+
+    with watching(told.append) as everywhere:
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        everywhere.flush()
+    assert (told, failed) == ([], [])
+
+
+def test_a_function_of_jax_s_in_a_class_or_a_copy_is_what_it_was():
+    class Model:
+        activation = jax.nn.relu
+
+    with watching(lambda report: None):
+
+        class Watched:
+            activation = jax.nn.relu
+            copied = copy.deepcopy(jax.nn.relu)
+
+        assert Watched().activation(jnp.ones(3)).tolist() == Model().activation(jnp.ones(3)).tolist() == [1.0, 1.0, 1.0]
+        assert Watched().copied(-1.0) == 0.0
