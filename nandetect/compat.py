@@ -5,37 +5,50 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import jax
 from jax._src import array, callback, config, core, debugging, source_info_util
 from jax._src.lib import xla_client  # pyright: ignore[reportPrivateImportUsage]
 
 from nandetect.records import Frame
+from nandetect.types import Array
 
-Literal = core.Literal
+if TYPE_CHECKING:
+    from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, Var
+else:
+    # `jax.extend` costs an import that a watched program would wait for.
+    Jaxpr, JaxprEqn, Literal, Primitive, Var = core.Jaxpr, core.JaxprEqn, core.Literal, core.Primitive, core.Var
+    ClosedJaxpr = getattr(core, "ClosedJaxpr", core.Jaxpr)  # JAX 0.12 made the two one
+Atom: TypeAlias = Var | Literal
+AnyJaxpr: TypeAlias = Jaxpr | ClosedJaxpr
 LINEAR_SOLVES = frozenset({"custom_linear_solve", "linear_solve"})
 
 
-def open_jaxpr(jaxpr: Any) -> tuple[Any, list[Any]]:
+def open_jaxpr(jaxpr: AnyJaxpr) -> tuple[Jaxpr, list[Array]]:
     """The equations and the constants of a jaxpr. JAX 0.12 made `ClosedJaxpr` and `Jaxpr` one."""
-    return getattr(jaxpr, "jaxpr", jaxpr), list(getattr(jaxpr, "consts", ()))
+    return cast(Jaxpr, getattr(jaxpr, "jaxpr", jaxpr)), list(getattr(jaxpr, "consts", ()))
 
 
-def as_function(jaxpr: Any, consts: list[Any]) -> Callable[..., list[Any]]:
+def aval(atom: Atom) -> core.ShapedArray:
+    """The shape and dtype of an atom."""
+    return cast(core.ShapedArray, atom.aval)
+
+
+def as_function(jaxpr: AnyJaxpr, consts: list[Array]) -> Callable[..., list[Any]]:
     """A jaxpr as a flat function of its arguments, traceable again."""
     jaxpr, own = open_jaxpr(jaxpr)
     consts = consts or own
     return lambda *args: core.eval_jaxpr(jaxpr, consts, *args)
 
 
-def quiet_function(jaxpr: Any) -> Callable[..., list[Any]]:
+def quiet_function(jaxpr: AnyJaxpr) -> Callable[..., list[Any]]:
     """`as_function` without what only prints."""
     jaxpr, consts = open_jaxpr(jaxpr)
     return as_function(rewritten(jaxpr, quiet), consts)
 
 
-def sub_jaxprs(eqn: Any) -> list[tuple[str, Any]]:
+def sub_jaxprs(eqn: JaxprEqn) -> list[tuple[str, AnyJaxpr]]:
     """The jaxprs that an equation carries, with the name of the parameter that holds each."""
     if eqn.primitive.name in LINEAR_SOLVES:
         # The others are for transposing it, and do not run.
@@ -53,7 +66,7 @@ def sub_jaxprs(eqn: Any) -> list[tuple[str, Any]]:
 _expansions: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
-def _expanded(eqn: Any) -> list[tuple[str, Any]]:
+def _expanded(eqn: JaxprEqn) -> list[tuple[str, AnyJaxpr]]:
     """What a high-level primitive of JAX 0.12 (a `custom_root`, say) stands for: it carries a function, not a jaxpr."""
     primitive = eqn.params["_prim"]
     if primitive not in _expansions:
@@ -70,12 +83,12 @@ CALLBACKS = frozenset({"pure_callback", "io_callback"})
 DEBUG = frozenset({"debug_callback", "debug_print"})
 
 
-def is_opaque(eqn: Any) -> bool:
+def is_opaque(eqn: JaxprEqn) -> bool:
     """Whether an equation hides a program that is not XLA operations: it is checked at its outputs only."""
     return eqn.primitive.name in OPAQUE
 
 
-def scan_parts(eqn: Any) -> tuple[int, int]:
+def scan_parts(eqn: JaxprEqn) -> tuple[int, int]:
     """(number of constants, number of carried values) of a scan. JAX 0.11 replaced the two counts by trees."""
     params = eqn.params
     if "num_consts" in params:
@@ -84,9 +97,8 @@ def scan_parts(eqn: Any) -> tuple[int, int]:
     return len(list(consts.vals)), len(list(carry.vals))
 
 
-def user_frames(eqn: Any) -> list[Frame]:
+def user_frames(info: source_info_util.SourceInfo | Place) -> list[Frame]:
     """The Python frames outside JAX in which an equation was traced, innermost first; cut at the enclosing sub-trace."""
-    info = eqn.source_info
     try:
         frames = list(source_info_util.user_frames(info.traceback))
     except AttributeError:  # before JAX 0.8 the whole record was wanted
@@ -118,12 +130,12 @@ def _in_sub_trace(traceback: Any) -> int | None:
     return None
 
 
-def name_stack(eqn: Any) -> str:
+def name_stack(eqn: JaxprEqn) -> str:
     """The transforms and scopes an equation stands in, outermost first, relative to the enclosing sub-trace."""
     return str(eqn.source_info.name_stack)
 
 
-def rewritten(jaxpr: Any, change: Callable[[Any], Any]) -> Any:
+def rewritten(jaxpr: Jaxpr, change: Callable[[JaxprEqn], JaxprEqn | None]) -> Jaxpr:
     """A jaxpr with every equation, also of the jaxprs in it, as `change` gives it back (None drops it); itself where nothing changes."""
     eqns = [_rewritten_equation(eqn, change) for eqn in jaxpr.eqns]
     if all(new is old for new, old in zip(eqns, jaxpr.eqns, strict=True)):
@@ -131,7 +143,7 @@ def rewritten(jaxpr: Any, change: Callable[[Any], Any]) -> Any:
     return jaxpr.replace(eqns=[eqn for eqn in eqns if eqn is not None])
 
 
-def _rewritten_equation(eqn: Any, change: Callable[[Any], Any]) -> Any:
+def _rewritten_equation(eqn: JaxprEqn, change: Callable[[JaxprEqn], JaxprEqn | None]) -> JaxprEqn | None:
     changed = change(eqn)
     if changed is not eqn or eqn.primitive.name in LINEAR_SOLVES:
         return changed
@@ -139,7 +151,7 @@ def _rewritten_equation(eqn: Any, change: Callable[[Any], Any]) -> Any:
     return eqn if all(params[key] is value for key, value in eqn.params.items()) else eqn.replace(params=params)
 
 
-def _rewritten_parameter(value: Any, change: Callable[[Any], Any]) -> Any:
+def _rewritten_parameter(value: Any, change: Callable[[JaxprEqn], JaxprEqn | None]) -> Any:
     if type(value) is tuple or type(value) is list:
         items = [_rewritten_parameter(item, change) for item in value]
         return value if all(new is old for new, old in zip(items, value, strict=True)) else type(value)(items)
@@ -152,16 +164,18 @@ def _rewritten_parameter(value: Any, change: Callable[[Any], Any]) -> Any:
     return new if inner is value else value.replace(jaxpr=new)
 
 
-def quiet(eqn: Any) -> Any:
+def quiet(eqn: JaxprEqn) -> JaxprEqn | None:
     """An equation without what only prints in it; None where it does nothing else."""
     return None if eqn.primitive.name in DEBUG else eqn
 
 
-def bind(eqn: Any, ins: Sequence[Any]) -> list[Any]:
+def bind(eqn: JaxprEqn, ins: Sequence[Array]) -> list[Array]:
     """Run one equation on these operands, or trace it where they are traced. `jax.debug` does not print again."""
-    eqn = _rewritten_equation(eqn, quiet)
-    if eqn is None:
-        return []
+    silent = _rewritten_equation(eqn, quiet)
+    return [] if silent is None else _bind(silent, ins)
+
+
+def _bind(eqn: JaxprEqn, ins: Sequence[Array]) -> list[Array]:
     params = eqn.primitive.get_bind_params(eqn.params)
     functions, params = params if isinstance(params, tuple) else ([], params)  # a pair before JAX 0.9
     manager = getattr(getattr(eqn, "ctx", None), "manager", None) or contextlib.nullcontext()
@@ -170,7 +184,7 @@ def bind(eqn: Any, ins: Sequence[Any]) -> list[Any]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
-def bind_varying(eqn: Any, ins: Sequence[Any]) -> list[Any]:
+def bind_varying(eqn: JaxprEqn, ins: Sequence[Array]) -> list[Array]:
     """`bind` inside a `shard_map`, where JAX wants all operands to vary over the same mesh axes and a literal varies over none."""
     if not sub_jaxprs(eqn) and len(ins) > 1:
         varying = [_varying(x) for x in ins]

@@ -49,7 +49,7 @@ def joined_frames(path: Iterable[Any]) -> list[Frame]:
 
 
 def _frames(eqn: Any) -> list[Frame]:
-    frames = [frame for frame in compat.user_frames(eqn) if not is_own(frame.file)]
+    frames = [frame for frame in compat.user_frames(eqn.source_info) if not is_own(frame.file)]
     return [replace(frame, code=code_at(frame.file, frame.line)) for frame in frames]
 
 

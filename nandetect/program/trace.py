@@ -88,7 +88,7 @@ def _jitted(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Progr
         again = jax.jit(lambda *a, **k: function.__wrapped__(*a, **k), static_argnums=tuple(positions), static_argnames=tuple(names))
         return again.trace(*args, **kwargs).jaxpr
 
-    values = [_array(leaf, var.aval.dtype) for leaf, var in zip(leaves, jaxpr.invars, strict=True)]
+    values = [_array(leaf, compat.aval(var).dtype) for leaf, var in zip(leaves, jaxpr.invars, strict=True)]
     return Program(
         name=_name(function),
         jaxpr=jaxpr,
@@ -145,7 +145,7 @@ def _plain(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
         name=_name(function),
         jaxpr=jaxpr,
         consts=consts,
-        args=[_array(leaves[at], var.aval.dtype) for at, var in zip(dynamic, jaxpr.invars, strict=True)],
+        args=[_array(leaves[at], compat.aval(var).dtype) for at, var in zip(dynamic, jaxpr.invars, strict=True)],
         arguments=tuple(argument_name(function, paths[at]) for at in dynamic),
         results=tuple(names),
         call=call,

@@ -9,7 +9,6 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -169,5 +168,5 @@ def _is_in_loop(frame: Frame) -> bool:
 
 def _frames(operation: Operation) -> list[Frame]:
     """The user's frames of an operation, outermost first."""
-    frames = compat.user_frames(SimpleNamespace(source_info=operation.place))
+    frames = compat.user_frames(operation.place)
     return [frame for frame in reversed(frames) if sources.is_users(frame.file) and not sources.is_own(frame.file)]
