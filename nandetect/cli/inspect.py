@@ -28,7 +28,7 @@ def command(
 
     if json:
         documents.check(json)
-    shown = listing(traceable.subject(target, shapes=shape or (), archive=args, loss=loss, gradient=grad))
+    shown = listing(traceable.load(target, shapes=shape or (), archive=args, loss=loss, gradient=grad))
     if json != "-":
         typer.echo("\n".join(render.jaxpr(shown) if jaxpr else render.annotated(shown)))
     if json:

@@ -18,7 +18,7 @@ from nandetect.compare import pair
 from nandetect.compare.pair import Side
 from nandetect.errors import UsageError
 from nandetect.targets import arguments, traceable
-from nandetect.targets.traceable import Subject
+from nandetect.targets.traceable import Traceable
 
 Role = Literal["swept", "real", "positive", "labels", "counts", "fixed"]
 LABELS = ("onehot", "classes", "real", "none")
@@ -161,7 +161,7 @@ class NotOneNumber(UsageError):
 def check(side: Side, scene: Scene, dtype: Any) -> None:
     """Trace a function in a scene. Raises `UsageError` where it does not fit, `NotOneNumber` where it does and returns no number."""
     args = scene.cast(example(scene), dtype)
-    _, returned = traceable.traced(Subject(side.name, side.function, tuple(jax.ShapeDtypeStruct(arg.shape, arg.dtype) for arg in args)))
+    _, returned = traceable.trace(Traceable(side.name, side.function, tuple(jax.ShapeDtypeStruct(arg.shape, arg.dtype) for arg in args)))
     if getattr(returned, "shape", None) != () or not jnp.issubdtype(returned.dtype, jnp.floating):
         kinds = [f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" for leaf in jax.tree.leaves(returned)]
         raise NotOneNumber(

@@ -1,19 +1,19 @@
-"""What a function is traced on: shapes written by hand, an archive of arrays, or the examples that its module keeps."""
+"""The arguments that a function is traced on: shapes written by hand, an archive of arrays, or the examples that its module keeps."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from nandetect.errors import UsageError
+from nandetect.types import Pytree
 
 _SHAPE = re.compile(r"([a-z][a-z0-9_]*)\[([0-9, ]*)\]")
 _DTYPES = {
@@ -31,7 +31,7 @@ _DTYPES = {
 _WIDE = ("float64", "int64", "uint64", "complex128")
 
 
-def from_shapes(function: Callable[..., Any], shapes: Sequence[str]) -> tuple[Any, ...]:
+def from_shapes(function: Callable[..., object], shapes: Sequence[str]) -> tuple[jax.ShapeDtypeStruct, ...]:
     """One argument for each `f32[8,64]`, in order."""
     arguments = tuple(shape(text) for text in shapes)
     _check(function, arguments, f"--shape was given {len(shapes)} time{'' if len(shapes) == 1 else 's'}")
@@ -40,10 +40,10 @@ def from_shapes(function: Callable[..., Any], shapes: Sequence[str]) -> tuple[An
 
 def shape(text: str) -> jax.ShapeDtypeStruct:
     """`f32[8,64]` as the shape and dtype that it names; `key[]` is a random key."""
-    found = _SHAPE.fullmatch(text.strip())
-    if not found:
+    written = _SHAPE.fullmatch(text.strip())
+    if not written:
         raise UsageError(f"--shape {text!r} is not a shape: write it as f32[8,64], or f32[] for a scalar")
-    kind, sizes = found.groups()
+    kind, sizes = written.groups()
     dimensions = tuple(int(size) for size in sizes.split(",") if size.strip())
     if kind == "key":
         return jax.ShapeDtypeStruct(dimensions, jax.random.key(0).dtype)
@@ -56,14 +56,14 @@ def shape(text: str) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(dimensions, dtype)
 
 
-def from_archive(function: Callable[..., Any], archive: Path) -> tuple[Any, ...]:
+def from_archive(function: Callable[..., object], archive: Path) -> tuple[Pytree, ...]:
     """The arrays of an .npz: by parameter name (`params/w1` is params["w1"]), or in order where saved without names (arr_0, ...)."""
     try:
         with np.load(archive) as file:
             arrays = dict(file.items())
     except FileNotFoundError as error:
         raise UsageError(f"there is no file {archive}") from error
-    # numpy reports an unreadable archive in several ways, a pickled object among them.
+    # An unreadable archive, one with a pickled object among them, makes numpy raise errors of several classes.
     except Exception as error:
         raise UsageError(f"{archive} is not an .npz of plain arrays: {error}") from error
     named = _nested(arrays)
@@ -80,9 +80,9 @@ def from_archive(function: Callable[..., Any], archive: Path) -> tuple[Any, ...]
     return arguments
 
 
-def _nested(arrays: dict[str, Any]) -> dict[str, Any]:
+def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Pytree]:
     """`{"params/w1": x}` as `{"params": {"w1": x}}`."""
-    tree: dict[str, Any] = {}
+    tree: dict[str, Pytree] = {}
     for path, array in arrays.items():
         *folders, leaf = path.split("/")
         node = tree
@@ -92,12 +92,12 @@ def _nested(arrays: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def from_module(function: Callable[..., Any], module: ModuleType) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """The function and the arguments that its module keeps for it: `example_args`, or `make()`, which may bring the function along."""
+def from_module(function: Callable[..., Pytree], module: ModuleType) -> tuple[Callable[..., Pytree], tuple[Pytree, ...]]:
+    """The function with the arguments that its module keeps: `example_args`, or `make()`, which may return (function, arguments)."""
     kept = _kept(module)
-    brought = kept is not None and len(kept) == 2 and callable(kept[0]) and isinstance(kept[1], (tuple, list))
+    is_pair = kept is not None and len(kept) == 2 and callable(kept[0]) and isinstance(kept[1], (tuple, list))
     if function is getattr(module, "make", None):
-        if kept is None or not brought:
+        if kept is None or not is_pair:
             raise UsageError(f"make() in {module.__name__} should return (function, arguments): change that, or name a function")
         return kept[0], tuple(kept[1])
     if kept is None:
@@ -107,17 +107,18 @@ def from_module(function: Callable[..., Any], module: ModuleType) -> tuple[Calla
             f"{_signature(function)} needs arguments: give --shape f32[8,64] once for each, or --args FILE.npz, "
             f"or keep a tuple `example_args` in {module.__name__}"
         )
-    arguments = tuple(kept[1]) if brought else kept
+    arguments = tuple(kept[1]) if is_pair else kept
     _check(function, arguments, f"{module.__name__} keeps {len(arguments)} argument{'' if len(arguments) == 1 else 's'}")
     return function, arguments
 
 
-def _kept(module: ModuleType) -> tuple[Any, ...] | None:
+def _kept(module: ModuleType) -> tuple[Pytree, ...] | None:
+    """What `example_args` or `make` of a module holds or returns; None where it has neither."""
     kept = getattr(module, "example_args", None)
     kept = getattr(module, "make", None) if kept is None else kept
     try:
         made = kept() if callable(kept) else kept
-    # The user's own code, which may raise anything at all.
+    # `make` is the user's own code, and may raise anything at all.
     except Exception as error:
         raise UsageError(f"the example arguments of {module.__name__} could not be made: {type(error).__name__}: {error}") from error
     if made is not None and not isinstance(made, (tuple, list)):
@@ -125,29 +126,29 @@ def _kept(module: ModuleType) -> tuple[Any, ...] | None:
     return None if made is None else tuple(made)
 
 
-def _check(function: Callable[..., Any], arguments: tuple[Any, ...], given: str) -> None:
+def _check(function: Callable[..., object], arguments: Sequence[object], given: str) -> None:
     if not _fits(function, arguments):
         raise UsageError(f"{given}, and {_signature(function)} does not take that")
 
 
-def _fits(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
+def _fits(function: Callable[..., object], arguments: Sequence[object]) -> bool:
     try:
         inspect.signature(function).bind(*arguments)
     except TypeError:
         return False
-    # A builtin may have no signature: then only tracing can tell.
+    # A builtin without a signature is found out by tracing it.
     except ValueError:
         return True
     return True
 
 
-def _parameters(function: Callable[..., Any]) -> list[str]:
+def _parameters(function: Callable[..., object]) -> list[str]:
     try:
         return list(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         return []
 
 
-def _signature(function: Callable[..., Any]) -> str:
+def _signature(function: Callable[..., object]) -> str:
     """`loss(params, x)`."""
     return f"{getattr(function, '__name__', type(function).__name__)}({', '.join(_parameters(function))})"

@@ -1,4 +1,4 @@
-"""A function's program as its author wrote it: traced, every equation named, dated (forward, backward, update) and brought to its line."""
+"""A function's program as its author wrote it: traced, every equation with its phase (forward, backward, update) and its line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import itertools
 import linecache
 import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import jax
 
@@ -20,27 +19,28 @@ from nandetect.program.phase import Path, Phases
 from nandetect.program.trace import keystr
 from nandetect.records import Frame
 from nandetect.targets import traceable
-from nandetect.targets.traceable import Subject
+from nandetect.targets.traceable import Traceable
+from nandetect.types import Pytree
 
-# These only group equations; what they hold is shown in their place.
+# Calls only group equations; a listing shows what they hold in their place.
 _CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "checkpoint"})
 
 
-def listing(this: Subject) -> Listing:
+def listing(given: Traceable) -> Listing:
     """Trace the program and bring every equation to the line that it was written on."""
-    traced, returned = traceable.traced(this)
-    jaxpr, _ = compat.open_jaxpr(traced)
-    program = _Transcript(Phases(traced)).body(jaxpr)
+    closed, returned = traceable.trace(given)
+    jaxpr, _ = compat.open_jaxpr(closed)
+    program = _Transcript(Phases(closed)).body(jaxpr)
     return Listing(
-        target=this.name,
+        target=given.name,
         program=program,
-        arguments=tuple(_argument_names(this.function, this.arguments)),
+        arguments=tuple(_argument_names(given.function, given.arguments)),
         results=tuple(keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(returned)),
         passages=tuple(_passages(program)),
     )
 
 
-def _argument_names(function: Callable[..., Any], arguments: Sequence[Any]) -> Iterator[str]:
+def _argument_names(function: Callable[..., object], arguments: Sequence[Pytree]) -> Iterator[str]:
     """The pytree path of every input: `params['w1']`, `x`."""
     try:
         parameters = list(inspect.signature(function).bind(*arguments).arguments.items())
@@ -56,15 +56,23 @@ class _Transcript:
 
     def __init__(self, phases: Phases):
         self._phases = phases
-        self._names: dict[Any, str] = {}
+        self._names: dict[compat.Var, str] = {}
         self._numbers = itertools.count()
 
-    def body(self, jaxpr: Any, name: str = "", path: Path = (), enclosing: tuple[Any, ...] = (), context: tuple[str, ...] = ()) -> Body:
+    def body(
+        self,
+        jaxpr: compat.Jaxpr,
+        name: str = "",
+        path: Path = (),
+        enclosing: tuple[compat.JaxprEqn, ...] = (),
+        context: tuple[str, ...] = (),
+    ) -> Body:
+        """A jaxpr as the listing shows it, at `path`, with the equations and the loops and branches around it."""
         inputs = tuple(self._atom(var) for var in [*jaxpr.constvars, *jaxpr.invars])
         equations = tuple(self._equation(eqn, (*path, number), enclosing, context) for number, eqn in enumerate(jaxpr.eqns))
         return Body(name=name, inputs=inputs, equations=equations, outputs=tuple(map(self._atom, jaxpr.outvars)))
 
-    def _equation(self, eqn: Any, path: Path, enclosing: tuple[Any, ...], context: tuple[str, ...]) -> Equation:
+    def _equation(self, eqn: compat.JaxprEqn, path: Path, enclosing: tuple[compat.JaxprEqn, ...], context: tuple[str, ...]) -> Equation:
         inputs = tuple(map(self._atom, eqn.invars))
         subs = compat.sub_jaxprs(eqn)
         bodies = tuple(
@@ -86,8 +94,8 @@ class _Transcript:
             bodies=bodies,
         )
 
-    def _atom(self, atom: Any) -> Atom:
-        kind = atom.aval.str_short(short_dtypes=True)
+    def _atom(self, atom: compat.Atom) -> Atom:
+        kind = compat.aval(atom).str_short(short_dtypes=True)
         if isinstance(atom, compat.Literal):
             return Atom(name=str(atom.val), type=kind, literal=True)
         if repr(atom) == "_":
@@ -103,8 +111,8 @@ def _letters(number: int) -> str:
     return (_letters(higher) if higher else "") + string.ascii_lowercase[letter]
 
 
-def _surroundings(eqn: Any, key: str, slot: int) -> tuple[str, ...]:
-    """The loop, branch or mapped region that an equation's body is."""
+def _surroundings(eqn: compat.JaxprEqn, key: str, slot: int) -> tuple[str, ...]:
+    """The loop, branch or mapped region that a body of an equation is; none for a call."""
     name = eqn.primitive.name
     if name in _CALLS:
         return ()
@@ -117,7 +125,7 @@ def _surroundings(eqn: Any, key: str, slot: int) -> tuple[str, ...]:
     return (name,)
 
 
-def _params(eqn: Any, bodies: set[str]) -> Iterator[tuple[str, str]]:
+def _params(eqn: compat.JaxprEqn, bodies: set[str]) -> Iterator[tuple[str, str]]:
     """Parameters as `name=value`, without those that hold a jaxpr and those that say nothing."""
     for key, value in eqn.params.items():
         if key not in bodies and value is not None:
@@ -134,20 +142,21 @@ def _passages(program: Body) -> Iterator[Passage]:
     for equation in program.all_equations():
         if equation.frame:
             lines.setdefault(equation.frame.file, set()).add(equation.frame.line)
-    for file, wanted in lines.items():
-        for first, last in _merged(_function_around(file, line) for line in wanted):
+    for file, numbers in lines.items():
+        for first, last in _merged(_function_around(file, line) for line in numbers):
             code = tuple(sources.code_at(file, number) for number in range(first, last + 1))
             yield Passage(file=file, first=first, lines=code)
 
 
 def _function_around(file: str, line: int) -> tuple[int, int]:
     """The first and last line of the outermost function around a line; the line alone where there is none."""
-    around = [span for span in _functions(file) if span[0] <= line <= span[1]]
-    return min(around, default=(line, line))
+    spans = [span for span in _functions(file) if span[0] <= line <= span[1]]
+    return min(spans, default=(line, line))
 
 
 @functools.cache
 def _functions(file: str) -> tuple[tuple[int, int], ...]:
+    """The first and last line of every function of a file, decorators included."""
     try:
         tree = ast.parse("".join(linecache.getlines(file)))
     except SyntaxError:

@@ -1,4 +1,4 @@
-"""A model file: `init(key, sizes, scheme)`, `apply(params, inputs)`, a table `LOSSES`, and where it has schemes a table `INITS`."""
+"""A model file: `init(key, sizes, scheme)`, `apply(params, inputs)`, a table `LOSSES` and, where `init` takes schemes, a table `INITS`."""
 
 from __future__ import annotations
 
@@ -7,29 +7,33 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from nandetect.errors import UsageError
 from nandetect.targets import target
+from nandetect.types import Array, Pytree
 
 BUNDLED = "mlp"
 _HERE = Path(__file__).parents[1]
-# An installed nandetect carries the models inside; in a checkout they stand beside the package.
+# The models are inside of an installed nandetect, and beside the package in a checkout.
 _HOMES = (_HERE / "_models", _HERE.parent / "models")
+
+_Given = ParamSpec("_Given")
+_Returned = TypeVar("_Returned")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """The functions of a model file; `schemes` are what `init` can be asked for, none where it knows one way only."""
+    """The functions of a model file. `schemes` are the names that `init` can be asked for, none where it draws in one way only."""
 
     name: str
     file: Path
-    init: Callable[..., Any]
-    apply: Callable[[Any, Any], Any]
-    losses: Mapping[str, Callable[[Any, Any], Any]]
+    init: Callable[..., Pytree]
+    apply: Callable[[Pytree, Array], Array]
+    losses: Mapping[str, Callable[[Array, Array], Array]]
     schemes: tuple[str, ...]
 
 
@@ -50,31 +54,31 @@ def load(where: str) -> Model:
 
 
 def _bundled(name: str) -> Path:
-    found = [home / f"{name}.py" for home in _HOMES if (home / f"{name}.py").is_file()]
-    if not found:
+    files = [home / f"{name}.py" for home in _HOMES if (home / f"{name}.py").is_file()]
+    if not files:
         raise UsageError(f"there is no model {name}: give {BUNDLED} or a file of your own, FILE.py")
-    return found[0]
+    return files[0]
 
 
-def _function(module: ModuleType, name: str, signature: str, file: str) -> Callable[..., Any]:
-    found = getattr(module, name, None)
-    if found is None:
+def _function(module: ModuleType, name: str, signature: str, file: str) -> Callable[..., Pytree]:
+    function = getattr(module, name, None)
+    if function is None:
         raise UsageError(f"{file} has no `{name}`: a model file defines `{signature}`")
-    if not callable(found):
-        raise UsageError(f"`{name}` in {file} is not a function but of type {type(found).__name__}: a model file defines `{signature}`")
-    return found
+    if not callable(function):
+        raise UsageError(f"`{name}` in {file} is not a function but of type {type(function).__name__}: a model file defines `{signature}`")
+    return function
 
 
-def _table(module: ModuleType, name: str, file: str) -> Mapping[str, Callable[..., Any]] | None:
-    found = getattr(module, name, None)
-    if found is None:
+def _table(module: ModuleType, name: str, file: str) -> Mapping[str, Callable[..., Array]] | None:
+    table = getattr(module, name, None)
+    if table is None:
         return None
-    if not isinstance(found, Mapping) or not found or not all(isinstance(key, str) and callable(found[key]) for key in found):
+    if not isinstance(table, Mapping) or not table or not all(isinstance(key, str) and callable(table[key]) for key in table):
         raise UsageError(f"`{name}` in {file} should be a dict from names to functions")
-    return found
+    return table
 
 
-def choose(kind: str, asked: str | None, known: Mapping[str, Any] | tuple[str, ...], preferred: str, file: str) -> str | None:
+def choose(kind: str, asked: str | None, known: Mapping[str, object] | tuple[str, ...], preferred: str, file: str) -> str | None:
     """The name asked for, else the preferred one where the file has it, else the file's first."""
     if asked is None:
         return preferred if preferred in known else next(iter(known), None)
@@ -83,37 +87,39 @@ def choose(kind: str, asked: str | None, known: Mapping[str, Any] | tuple[str, .
     return asked
 
 
-def initial(model: Model, key: jax.Array, sizes: tuple[int, ...], scheme: str | None, dtype: jnp.dtype) -> Any:
+def initial(model: Model, key: jax.Array, sizes: tuple[int, ...], scheme: str | None, dtype: jnp.dtype) -> Pytree:
     """Fresh parameters, every floating one in `dtype`."""
     scheme_given = (scheme,) if scheme is not None else ()
-    params = _calling(model, f"init(key, {sizes}{''.join(f', {one!r}' for one in scheme_given)})", model.init, key, sizes, *scheme_given)
+    call = f"init(key, {sizes}{''.join(f', {name!r}' for name in scheme_given)})"
+    params = _called(model, call, model.init, key, sizes, *scheme_given)
     floats = [leaf for leaf in jax.tree.leaves(params) if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)]
     if not floats or len(floats) != len(jax.tree.leaves(params)):
         raise UsageError(f"`init` in {model.name} should return a pytree of floating arrays, and only those")
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
 
 
-def check(model: Model, loss: str, params: Any, inputs: Any, labels: Any) -> None:
-    """Trace `apply` and the loss once, so that a function that does not fit is told in one line, and before the training starts."""
+def check(model: Model, loss: str, params: Pytree, inputs: Array, labels: Array) -> None:
+    """Trace `apply` and the loss once. Raises `UsageError` where one of them does not fit, before a training starts."""
     shape = f"{inputs.dtype}{list(inputs.shape)}"
-    logits = _calling(model, f"apply(params, inputs {shape})", jax.eval_shape, model.apply, params, inputs)
+    logits = _called(model, f"apply(params, inputs {shape})", jax.eval_shape, model.apply, params, inputs)
     if getattr(logits, "shape", None) != labels.shape:
         raise UsageError(f"`apply` in {model.name} should return logits {list(labels.shape)}; it returns {_kind(logits)}")
-    value = _calling(model, f"{loss} loss", jax.eval_shape, model.losses[loss], logits, labels)
+    value = _called(model, f"{loss} loss", jax.eval_shape, model.losses[loss], logits, labels)
     if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
         raise UsageError(f"the {loss} loss in {model.name} should return one floating number; it returns {_kind(value)}")
 
 
-def _kind(value: Any) -> str:
-    return f"{value.dtype}{list(value.shape)}" if hasattr(value, "shape") else f"a {type(value).__name__}"
+def _kind(value: object) -> str:
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    return f"a {type(value).__name__}" if shape is None else f"{dtype}{list(shape)}"
 
 
-def _calling(model: Model, call: str, function: Callable[..., Any], *args: Any) -> Any:
-    """The user's code, which may fail in any way; told in one line, with the line of theirs that failed."""
+def _called(model: Model, call: str, function: Callable[_Given, _Returned], *args: _Given.args, **kwargs: _Given.kwargs) -> _Returned:
+    """What a function of the user's returns. Raises `UsageError`, with their line that failed, whatever it raises."""
     try:
-        return function(*args)
+        return function(*args, **kwargs)
     except Exception as error:
         own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(model.file.resolve())]
-        at = f", at line {own[-1]}" if own else ""
+        line = f", at line {own[-1]}" if own else ""
         why = " ".join(str(error).split("\n\n")[0].split())
-        raise UsageError(f"`{call}` in {model.name} failed{at}: {type(error).__name__}: {why}") from error
+        raise UsageError(f"`{call}` in {model.name} failed{line}: {type(error).__name__}: {why}") from error

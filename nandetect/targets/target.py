@@ -14,18 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from nandetect.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A function, the module that it is in, and what the person called it."""
+    """A function, the module that it is in, and the name that the person gave it by."""
 
     name: str
     module: ModuleType
-    function: Callable[..., Any]
+    function: Callable[..., object]
 
 
 def load(text: str) -> Target:
@@ -38,7 +37,7 @@ def load(text: str) -> Target:
 
 
 def is_file(where: str) -> bool:
-    """Whether it can only be meant as a file."""
+    """Whether `where` can only be meant as a file."""
     return where.endswith(".py") or (":" not in where and os.sep in where) or Path(where).is_file()
 
 
@@ -72,7 +71,7 @@ def from_name(where: str) -> ModuleType:
 
 @contextmanager
 def _importing(where: str, directory: str) -> Iterator[None]:
-    """The user's module runs here, and may fail in any way; the way is told in one line."""
+    """Import the user's module inside: whatever it raises becomes one line. Its neighbours in `directory` can be imported too."""
     if directory not in sys.path:
         sys.path.insert(0, directory)
     try:
@@ -84,21 +83,21 @@ def _importing(where: str, directory: str) -> Iterator[None]:
 
 
 def _said(error: BaseException) -> str:
-    """The message of an error and the line that raised it, in one line. A syntax error has no frame of its own; it carries its line."""
+    """The message of an error and the line that raised it. A syntax error has no frame of its own: it carries its line."""
     if isinstance(error, SyntaxError):
         return f"{error.msg}, at {error.filename}:{error.lineno}"
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{' '.join(str(error).split())}, at {last.filename}:{last.lineno}"
 
 
-def function_in(module: ModuleType, name: str, where: str) -> Callable[..., Any]:
-    """The function (or `Class.method`, or anything callable) of that name."""
+def function_in(module: ModuleType, name: str, where: str) -> Callable[..., object]:
+    """What has that name in a module: a function, a `Class.method`, anything callable."""
     try:
-        found = functools.reduce(getattr, name.split("."), module)
+        function = functools.reduce(getattr, name.split("."), module)
     except AttributeError as error:
         defined = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         close = difflib.get_close_matches(name, defined, n=3) or sorted(defined)[:6]
         raise UsageError(f"{where} has no `{name}`" + (f"; it has {', '.join(close)}" if close else "")) from error
-    if not callable(found):
-        raise UsageError(f"`{name}` in {where} is not a function but of type {type(found).__name__}")
-    return found
+    if not callable(function):
+        raise UsageError(f"`{name}` in {where} is not a function but of type {type(function).__name__}")
+    return function

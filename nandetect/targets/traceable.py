@@ -1,4 +1,4 @@
-"""From what a person names on the command line to a function and the arguments that it is traced on."""
+"""What a person names on the command line, as a function with the arguments that it is traced on."""
 
 from __future__ import annotations
 
@@ -6,75 +6,82 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from nandetect import data
+from nandetect import compat, data
 from nandetect.errors import UsageError
 from nandetect.program import sources
 from nandetect.targets import arguments, model_file, target
 from nandetect.targets.defaults import BATCH_SIZE, HIDDEN, LOSS, SCHEME
+from nandetect.types import Array, Pytree
 
-_LEAVES = 6
+# How many of the arguments a message lists by their types.
+_LISTED = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class Traceable:
     """A function, what it is traced on, and what the person called it."""
 
     name: str
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
+    function: Callable[..., Pytree]
+    arguments: tuple[Pytree, ...]
 
 
-def subject(
+def load(
     text: str,
     *,
     shapes: Sequence[str] = (),
     archive: Path | None = None,
     loss: str | None = None,
     gradient: bool | None = None,
-) -> Subject:
-    """The subject that `text` names, differentiated where asked; a model file's loss is, unless asked not to be."""
+) -> Traceable:
+    """What `text` names, differentiated where `gradient` says so; the loss of a model file is unless `gradient` is False."""
     if shapes and archive:
         raise UsageError("--shape and --args both give the arguments: use one of them")
     if target.is_file(text) or text == model_file.BUNDLED:
         if archive:
             raise UsageError("--args goes with a function; for a model file give --shape, or nothing to use the embedded digits")
-        found = of_model(text, loss, shapes)
+        traceable = of_model(text, loss, shapes)
         gradient = gradient is not False
     else:
         if loss:
             raise UsageError(f"--loss goes with a model file; {text} names a function")
-        found = of_function(target.load(text), shapes, archive)
-    return with_gradient(found) if gradient else found
+        traceable = of_function(target.load(text), shapes, archive)
+    return with_gradient(traceable) if gradient else traceable
 
 
-def traced(this: Subject) -> tuple[Any, Any]:
-    """The jaxpr and the shapes of what comes back; a function that does not fit its arguments is the caller's to mend."""
+def trace(traceable: Traceable) -> tuple[compat.ClosedJaxpr, Pytree]:
+    """The jaxpr, and the shapes of what the function returns. Raises `UsageError` where it does not fit its arguments."""
     try:
-        return jax.make_jaxpr(this.function, return_shape=True)(*this.arguments)
+        return jax.make_jaxpr(traceable.function, return_shape=True)(*traceable.arguments)
     # Tracing runs the user's code, which may raise anything at all.
     except Exception as error:
-        kinds = ", ".join(map(_short_type, jax.tree.leaves(this.arguments)[:_LEAVES]))
+        kinds = _short_types(traceable.arguments)
         why = " ".join(str(error).split("\n\n")[0].split()).rstrip(".")
-        raise UsageError(f"{this.name} could not be traced on ({kinds}): {type(error).__name__}: {why}{_raised_at(error)}") from error
+        raise UsageError(f"{traceable.name} could not be traced on ({kinds}): {type(error).__name__}: {why}{_raised_at(error)}") from error
 
 
-def _short_type(leaf: Any) -> str:
-    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" if hasattr(leaf, "dtype") else type(leaf).__name__
+def _short_types(tree: Pytree) -> str:
+    """The dtypes and shapes of the first leaves: `float32[8,64], int32[8]`."""
+    return ", ".join(map(_short_type, jax.tree.leaves(tree)[:_LISTED]))
+
+
+def _short_type(leaf: object) -> str:
+    dtype, shape = getattr(leaf, "dtype", None), getattr(leaf, "shape", ())
+    return type(leaf).__name__ if dtype is None else f"{dtype}[{','.join(map(str, shape))}]"
 
 
 def _raised_at(error: BaseException) -> str:
-    """The user's innermost line of a traceback."""
+    """The innermost line of the user's own in a traceback, in words that end a sentence; empty where there is none."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f", at {frame.filename}:{frame.lineno}" for frame in frames if sources.is_users(frame.filename)]
     return own[-1] if own else ""
 
 
-def of_function(meant: target.Target, shapes: Sequence[str], archive: Path | None) -> Subject:
+def of_function(meant: target.Target, shapes: Sequence[str], archive: Path | None) -> Traceable:
     """A function with the arguments given, or those that its module keeps."""
     function = meant.function
     if shapes:
@@ -83,10 +90,10 @@ def of_function(meant: target.Target, shapes: Sequence[str], archive: Path | Non
         given = arguments.from_archive(function, archive)
     else:
         function, given = arguments.from_module(function, meant.module)
-    return Subject(meant.name, function, given)
+    return Traceable(meant.name, function, given)
 
 
-def of_model(file: str, loss: str | None, shapes: Sequence[str] = ()) -> Subject:
+def of_model(file: str, loss: str | None, shapes: Sequence[str] = ()) -> Traceable:
     """A model file's loss over parameters, inputs and one-hot labels, as `nandetect train` would meet it: on a batch of the digits."""
     model = model_file.load(file)
     name = model_file.choose("loss", loss, model.losses, LOSS, model.name)
@@ -94,14 +101,14 @@ def of_model(file: str, loss: str | None, shapes: Sequence[str] = ()) -> Subject
     assert name is not None
     inputs, labels = _batch(shapes, BATCH_SIZE)
 
-    def loss_of(params: Any, inputs: Any, labels: Any) -> Any:
+    def loss_of(params: Pytree, inputs: Array, labels: Array) -> Pytree:
         return model.losses[name](model.apply(params, inputs), labels)
 
-    def init(key: Any) -> Any:
+    def init(key: jax.Array) -> Pytree:
         return model.init(key, (inputs.shape[-1], *HIDDEN, labels.shape[-1]), *([scheme] if scheme else []))
 
-    params = traced(Subject(f"init of {model.name}", init, (jax.random.key(0),)))[1]
-    return Subject(f"{file} ({name} loss)", loss_of, (params, inputs, labels))
+    _, params = trace(Traceable(f"init of {model.name}", init, (jax.random.key(0),)))
+    return Traceable(f"{file} ({name} loss)", loss_of, (params, inputs, labels))
 
 
 def _batch(shapes: Sequence[str], size: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
@@ -118,14 +125,14 @@ def _batch(shapes: Sequence[str], size: int) -> tuple[jax.ShapeDtypeStruct, jax.
     return jax.ShapeDtypeStruct((size, pixels), jnp.float32), jax.ShapeDtypeStruct((size, digits.classes), jnp.float32)
 
 
-def with_gradient(this: Subject) -> Subject:
-    """The subject's value and its gradient for the first argument."""
-    returned = traced(this)[1]
+def with_gradient(traceable: Traceable) -> Traceable:
+    """The function's value beside its gradient for the first argument."""
+    _, returned = trace(traceable)
     has_aux = isinstance(returned, tuple)
     value = returned[0] if has_aux and returned else returned
     if getattr(value, "shape", None) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        kinds = ", ".join(map(_short_type, jax.tree.leaves(returned)[:_LEAVES]))
-        raise UsageError(f"--grad needs a function that returns one float, alone or first in a tuple; {this.name} returns {kinds}")
-    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in jax.tree.leaves(this.arguments[:1])):
-        raise UsageError(f"--grad differentiates for the first argument, and that of {this.name} is not made of floats")
-    return replace(this, function=jax.value_and_grad(this.function, has_aux=has_aux))
+        kinds = _short_types(returned)
+        raise UsageError(f"--grad needs a function that returns one float, alone or first in a tuple; {traceable.name} returns {kinds}")
+    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in jax.tree.leaves(traceable.arguments[:1])):
+        raise UsageError(f"--grad differentiates for the first argument, and that of {traceable.name} is not made of floats")
+    return replace(traceable, function=jax.value_and_grad(traceable.function, has_aux=has_aux))

@@ -40,7 +40,7 @@ SHAPES = ("f32[3]", "f32[8,3]")
 
 
 def inspected(text: str, **options):
-    return tracing.listing(traceable.subject(text, **options))
+    return tracing.listing(traceable.load(text, **options))
 
 
 def equations(listing, line: int, phase: str = "forward") -> list[str]:
