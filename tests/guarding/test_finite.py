@@ -79,7 +79,7 @@ APART = """
 import json
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from nandetect import finite
+from nandetect.guarding import finite
 
 finite._is_on_host = lambda leaf: not isinstance(leaf, jax.Array)
 devices = jax.devices()
