@@ -47,8 +47,9 @@ def measured(seconds: float, how: str) -> dict[str, Any]:
 def inside(how: str, out: str, seconds: float) -> None:
     """The run itself; the step takes some 1.5 ms on two CPU cores."""
     from nandetect.cli import train_live
-    from nandetect.train import Settings, run
+    from nandetect.train.loop import run
     from nandetect.train.observers import Audience
+    from nandetect.train.settings import Settings
 
     settings = Settings(hidden=(256, 128, 64), batch_size=256, time_limit=seconds)
     spent = [0.0]

@@ -29,7 +29,8 @@ def command(
 
     if json:
         documents.check(json)
-    from nandetect.train import Settings, auditable
+    from nandetect.train import auditable
+    from nandetect.train.settings import Settings
 
     settings = Settings(model=target, data=data, inputs=inputs, hidden=values.widths("--hidden", hidden), loss=loss, init=init, seed=seed)
     subject = auditable.subject(target, settings)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nandetect.history import History
     from nandetect.records import Finding
     from nandetect.render.overview import Map
-    from nandetect.train import Snapshot
+    from nandetect.train.settings import Snapshot
 
 SEVERITIES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 # From cold to hot, of the 256 colours that terminals share.

@@ -42,7 +42,8 @@ def command(
     from nandetect.cli import exports, train_live, train_record, train_view
     from nandetect.logbook import read
     from nandetect.render import json as documents
-    from nandetect.train import Settings, run
+    from nandetect.train.loop import run
+    from nandetect.train.settings import Settings
 
     if json:
         documents.check(json)

@@ -16,7 +16,7 @@ from nandetect.train.observers import Audience
 if TYPE_CHECKING:
     from nandetect.history import History
     from nandetect.records import Finding
-    from nandetect.train import Settings, Snapshot
+    from nandetect.train.settings import Settings, Snapshot
 
 # Points that are kept to be drawn; a terminal shows a few hundred.
 _POINTS = 2000

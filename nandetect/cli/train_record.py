@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nandetect.history import History
     from nandetect.logbook import Logbook
     from nandetect.records import Finding
-    from nandetect.train import Result, Settings
+    from nandetect.train.settings import Result, Settings
 
 
 class Record(Audience):

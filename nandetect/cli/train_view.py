@@ -13,7 +13,7 @@ from nandetect.records import plain
 
 if TYPE_CHECKING:
     from nandetect.records import Finding
-    from nandetect.train import Result, Settings, Toll
+    from nandetect.train.settings import Result, Settings, Toll
 
 
 def first(findings: Sequence[Finding], to_stderr: bool) -> None:

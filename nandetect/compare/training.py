@@ -16,9 +16,9 @@ from nandetect.compare.results import Trained, Training
 from nandetect.compare.scene import Scene
 from nandetect.errors import NonFiniteError, UsageError
 from nandetect.guarding.guard import guard
-from nandetect.train import OPTIMIZERS, Settings
+from nandetect.train.optimizers import OPTIMIZERS
 from nandetect.train.prepare import Ready, batches, prepare
-from nandetect.train.settings import STEPS
+from nandetect.train.settings import STEPS, Settings
 from nandetect.train.step import make_step
 
 # Steps between two looks at the accuracy; and by which share two losses must differ to have parted: rounding alone is far below at first.

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from nandetect.race.settings import Settings
 from nandetect.records import Finding
-from nandetect.train import Reached
+from nandetect.train.settings import Reached
 
 
 class Spread(NamedTuple):

@@ -13,7 +13,7 @@ from nandetect.race import clock
 from nandetect.race.lane import Lane
 from nandetect.race.result import Curve, Run, Spread, Standing, spread
 from nandetect.race.settings import Entrant
-from nandetect.train import Reached
+from nandetect.train.settings import Reached
 
 # What is printed as 0.000.
 SETTLED = 0.0005

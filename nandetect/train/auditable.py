@@ -15,8 +15,8 @@ from nandetect.audit import Audit, audit
 from nandetect.audit.parameters import is_floating
 from nandetect.errors import UsageError
 from nandetect.targets import model_file, target
-from nandetect.train import Settings
 from nandetect.train.prepare import prepare
+from nandetect.train.settings import Settings
 from nandetect.train.start import batch
 
 _GIVEN = ("params", "apply", "inputs", "loss")

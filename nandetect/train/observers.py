@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nandetect.history import History
     from nandetect.records import Finding
-    from nandetect.train import Snapshot
+    from nandetect.train.settings import Snapshot
 
 
 class Audience:

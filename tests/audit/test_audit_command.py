@@ -10,7 +10,8 @@ import pytest
 
 from nandetect import cli
 from nandetect.cli import train_view
-from nandetect.train import Settings, Toll, run
+from nandetect.train.loop import run
+from nandetect.train.settings import Settings, Toll
 
 PROGRAM = """
 import jax, jax.numpy as jnp

@@ -24,7 +24,7 @@ from nandetect.race.settings import entrants
 from nandetect.records import Finding
 from nandetect.render import curves
 from nandetect.render import json as documents
-from nandetect.train import Reached
+from nandetect.train.settings import Reached
 
 SCHEMA = json.loads(resources.files("nandetect.render").joinpath("schema.json").read_text())
 
@@ -278,10 +278,10 @@ def test_a_race_is_told_by_the_schema(raced):
 
 
 def test_the_training_is_that_of_nandetect_train(raced):
-    from nandetect import train
+    from nandetect.train.loop import run
 
     settings = entrants(raced.settings)[0].with_seed(5)
-    alone = train.run(dataclasses.replace(settings, steps=60))
+    alone = run(dataclasses.replace(settings, steps=60))
     assert alone.overfit.epoch == raced.standings[0].runs[5].target.epoch
 
 

@@ -23,7 +23,8 @@ from nandetect.records import Finding
 from nandetect.run import everywhere, unjitted
 from nandetect.run.unjitted import Repeating, repeating
 from nandetect.speed import clock
-from nandetect.train import Settings, run
+from nandetect.train.loop import run
+from nandetect.train.settings import Settings
 
 MODEL = """
     import jax, jax.numpy as jnp

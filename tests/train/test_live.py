@@ -26,7 +26,7 @@ from nandetect.cli.frame import Progress, duration, frame
 from nandetect.cli.train_live import Picture, progress
 from nandetect.history import History, Leaf
 from nandetect.records import Finding
-from nandetect.train import Settings, Snapshot
+from nandetect.train.settings import Settings, Snapshot
 
 NOW = Snapshot(step=127, epoch=3.2, loss=0.0163, accuracy=0.996, gradient_norm=0.03, steps_per_second=431.2)
 TOLD = {

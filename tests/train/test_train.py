@@ -20,9 +20,12 @@ from nandetect.data import Part
 from nandetect.errors import UsageError
 from nandetect.history import History
 from nandetect.targets import model_file
-from nandetect.train import OPTIMIZERS, Settings, ledger, run
+from nandetect.train import ledger
+from nandetect.train.loop import run
 from nandetect.train.observers import Audience
+from nandetect.train.optimizers import OPTIMIZERS
 from nandetect.train.prepare import batches, prepare
+from nandetect.train.settings import Settings
 from nandetect.train.step import accuracy, global_norm
 
 # Compiles in no time, for what does not depend on the model.
