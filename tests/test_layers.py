@@ -15,7 +15,7 @@ import nandetect
 LAYERS = """
 types registry
 records
-errors findings history listing
+errors findings history listing ownership
 compat
 nonfinite
 program/
@@ -48,6 +48,7 @@ WITHOUT_JAX = (
     "records",
     "errors",
     "listing",
+    "ownership",
     "findings",
     "history",
     "render",
@@ -56,7 +57,8 @@ WITHOUT_JAX = (
     "targets.target",
     "train.observers",
 )
-DRAWN = ("records", "errors", "listing", "history", "render")
+# A renderer draws the nouns, and asks of a line of source whether it is the user's.
+DRAWN = ("records", "errors", "listing", "history", "ownership", "render")
 
 # A record draws itself (`str(report)`, a notebook's cell) through the one renderer, which stands far below it.
 UPWARDS = {("records", "render")}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from nandetect import ownership
 from nandetect.integrations.pytest_watch import NonFiniteResult, Watching, cut, first, headline, locals_kept
 from nandetect.records import Report
 
@@ -37,6 +38,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """The marker; and the watch, where this plugin was loaded too late to open it before the conftests."""
     config.addinivalue_line("markers", " ".join(MARKER.split()))
+    ownership.work_in(str(config.rootpath))
     if config.getoption("nandetect") and _WATCHING not in config.stash:
         _begin(config)
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nandetect import ownership
 from nandetect.errors import NonFiniteError
 from nandetect.records import Report
 from nandetect.run.import_hook import after_jax
@@ -117,10 +118,8 @@ class Watching:
 
 def _is_asked_by_pytest() -> bool:
     """Whether the call comes from pytest, which writes out the values of a failed `assert`: nothing may fail in there."""
-    from nandetect.program import sources
-
     frame: types.FrameType | None = sys._getframe()
-    while frame is not None and (sources.is_own(file := frame.f_code.co_filename) or not sources.is_users(file)):
+    while frame is not None and not ownership.is_users(file := frame.f_code.co_filename):
         if "_pytest" in Path(file).parts:
             return True
         frame = frame.f_back
@@ -154,12 +153,10 @@ def locals_kept(function: Any) -> Iterator[None]:
 
 def cut(error: BaseException) -> None:
     """Let the traceback end at the user's own line that made the call."""
-    from nandetect.program import sources
-
     last, trace = None, error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        last = trace if sources.is_users(file) and not sources.is_own(file) else last
+        last = trace if ownership.is_users(file) else last
         trace = trace.tb_next
     if last is not None:
         last.tb_next = None

@@ -6,7 +6,7 @@ import ast
 import functools
 from typing import Any
 
-from nandetect import compat
+from nandetect import compat, ownership
 from nandetect.interpret.walk import Run
 from nandetect.program import sources
 from nandetect.program.phase import Phases
@@ -41,7 +41,7 @@ class Names:
 
     def _made(self, eqn: Any, run: Run, atom: Any) -> str:
         source = sources.source(eqn, run.eqns)
-        if source is None or not sources.is_users(source.file) or not _leaves(run, atom, source):
+        if source is None or not ownership.is_users(source.file) or not _leaves(run, atom, source):
             return ""
         target = assigned(source)
         if target:

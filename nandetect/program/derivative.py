@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from nandetect import compat
+from nandetect import compat, ownership
 from nandetect.program import sources
 from nandetect.program.phase import Phases
 from nandetect.records import Frame, Source
@@ -72,7 +72,7 @@ class Derivatives:
         for number, eqn in enumerate(jaxpr.eqns):
             here = (*path, number)
             if self._phases.of(here) == "forward":
-                yield [frame for frame in sources.joined_frames([*eqns, eqn]) if sources.is_users(frame.file)]
+                yield [frame for frame in sources.joined_frames([*eqns, eqn]) if ownership.is_users(frame.file)]
             for slot, (_, sub) in enumerate(compat.sub_jaxprs(eqn)):
                 yield from self._forward_frames(compat.open_jaxpr(sub)[0], (*here, slot), (*eqns, eqn))
 
@@ -94,7 +94,7 @@ def _is_library_in(file: str, name: str) -> bool:
         if getattr(module, "__file__", None) == file and hasattr(module, name):
             found = inspect.unwrap(getattr(module, name))
             home = getattr(found, "__file__", None) or getattr(getattr(found, "__code__", None), "co_filename", None)
-            return home is not None and not sources.is_users(home)
+            return home is not None and not ownership.is_users(home)
     return False
 
 
@@ -112,7 +112,7 @@ def _library_names(file: str) -> frozenset[str]:
 
 def _is_library(module: str) -> bool:
     file = getattr(sys.modules.get(module.split(".")[0]), "__file__", None)
-    return file is None or not sources.is_users(file)
+    return file is None or not ownership.is_users(file)
 
 
 def operation(frame: Frame) -> str | None:

@@ -6,38 +6,13 @@ import ast
 import functools
 import linecache
 import re
-import site
 import sys
-import sysconfig
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from nandetect import compat
+from nandetect import compat, ownership
 from nandetect.records import Frame, Source
-
-
-@functools.cache
-def _installed() -> tuple[str, ...]:
-    """Directories of code that the user did not write: the standard library, installed packages and commands, nandetect itself."""
-    paths = {*site.getsitepackages(), site.getusersitepackages()}
-    paths |= {path for name, path in sysconfig.get_paths().items() if name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")}
-    paths |= {str(Path(path).resolve()) for path in paths}
-    return tuple(path.rstrip("/\\") for path in paths)
-
-
-# The model that nandetect carries is there to be read and copied: to the user it is their own code.
-_OWN = str(Path(__file__).parents[1])
-_CARRIED = str(Path(__file__).parents[1] / "_models")
-
-
-@functools.cache
-def is_users(file: str) -> bool:
-    """Whether a file is the user's own: outside the installed packages."""
-    if file.startswith(_CARRIED):
-        return True
-    return not file.startswith("<frozen") and not file.startswith(_installed()) and file != sys.executable
 
 
 def joined_frames(path: Iterable[Any]) -> list[Frame]:
@@ -49,13 +24,8 @@ def joined_frames(path: Iterable[Any]) -> list[Frame]:
 
 
 def _frames(eqn: Any) -> list[Frame]:
-    frames = [frame for frame in compat.user_frames(eqn.source_info) if not is_own(frame.file)]
+    frames = [frame for frame in compat.user_frames(eqn.source_info) if not ownership.is_machinery(frame.file)]
     return [replace(frame, code=code_at(frame.file, frame.line)) for frame in frames]
-
-
-def is_own(file: str) -> bool:
-    """Whether a file is nandetect's machinery, which stands around the user's step and is no part of it."""
-    return file.startswith(_OWN) and not file.startswith(_CARRIED)
 
 
 def code_at(file: str, line: int) -> str:
@@ -67,7 +37,7 @@ def source_of(frames: Sequence[Frame]) -> Source | None:
     """The user's innermost frame with all the others; the library's where there is none of the user's."""
     if not frames:
         return None
-    own = [frame for frame in frames if is_users(frame.file)]
+    own = [frame for frame in frames if ownership.is_users(frame.file)]
     first = own[0] if own else frames[0]
     return Source(
         file=first.file,
@@ -146,7 +116,7 @@ def caller() -> Place | None:
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if is_users(code.co_filename) and not is_own(code.co_filename):
+        if ownership.is_users(code.co_filename):
             return code.co_filename, frame.f_lineno, code.co_qualname
         frame = frame.f_back
     return None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from rich.cells import cell_len
 
+from nandetect import ownership
 from nandetect.records import Event, Fix, Report, Source
 from nandetect.render import words
 from nandetect.render.excerpt import excerpt, gutter_width
@@ -123,7 +124,7 @@ def _stack(source: Source | None) -> Iterator[str]:
         inner = source.frames[0]
         code = f": {words.marked(inner)}" if inner.code.strip() else ""
         yield f"inside {words.place(inner)}, in {words.function(inner.function)}{code}"
-    callers = [frame for frame in source.frames[own + 1 :] if frame.function != "<module>" and not words.is_installed(frame.file)]
+    callers = [frame for frame in source.frames[own + 1 :] if frame.function != "<module>" and ownership.is_users(frame.file)]
     if callers:
         yield "called from " + listing([joined(f"{words.function(frame.function)} ({words.place(frame, source)})") for frame in callers], 2)
 

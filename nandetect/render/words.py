@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nandetect import ownership
 from nandetect.records import Event, Frame, Operand
 from nandetect.render.page import joined
 
@@ -71,10 +72,9 @@ def array_type(shape: Sequence[int], dtype: str) -> str:
 
 def path(file: str) -> str:
     """A file as the reader knows it: relative to the working directory when below it, without the way to an installed package."""
-    parts = Path(file).parts
-    for folder in ("site-packages", "dist-packages"):
-        if folder in parts:
-            return "/".join(parts[parts.index(folder) + 1 :])
+    folder = ownership.installed_in(file)
+    if folder is not None:
+        return Path(os.path.abspath(file)).relative_to(folder).as_posix()
     try:
         return str(Path(file).relative_to(os.getcwd()))
     except (ValueError, OSError):
@@ -102,11 +102,6 @@ def called(name: str) -> str:
 def output(path: str) -> str:
     """The pytree path of an output, with the word `output` before a path that starts without a name."""
     return f"output{path}" if not path or path[0] in "[." else path
-
-
-def is_installed(file: str) -> bool:
-    """Whether a file belongs to an installed package, or to Python itself."""
-    return file.startswith("<frozen") or bool({"site-packages", "dist-packages"} & set(Path(file).parts))
 
 
 def place(frame: Frame | None, near: Frame | None = None) -> str:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nandetect import compat
+from nandetect import compat, ownership
 from nandetect.program import sources
 from nandetect.records import Frame
 from nandetect.run.operations import Operation, Window, program, run_through
@@ -169,4 +169,4 @@ def _is_in_loop(frame: Frame) -> bool:
 def _frames(operation: Operation) -> list[Frame]:
     """The user's frames of an operation, outermost first."""
     frames = compat.user_frames(operation.place)
-    return [frame for frame in reversed(frames) if sources.is_users(frame.file) and not sources.is_own(frame.file)]
+    return [frame for frame in reversed(frames) if ownership.is_users(frame.file)]

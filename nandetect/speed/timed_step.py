@@ -8,8 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nandetect import compat, nonfinite
-from nandetect.program import sources
+from nandetect import compat, nonfinite, ownership
 from nandetect.program.trace import Program, argument_name, is_jitted
 from nandetect.program.trace import trace as traced
 from nandetect.records import Frame
@@ -23,7 +22,7 @@ class Subject:
         self.step, self.args, self.kwargs = step, args, kwargs
         self.program: Program = traced(step, args, kwargs)
         file, line, self.name = source(step)
-        self.where = Frame(file=file, line=line) if file and not sources.is_own(file) else None
+        self.where = Frame(file=file, line=line) if file and not ownership.is_machinery(file) else None
         self.may_donate = not is_jitted(step) or compat.may_donate(step)
         self._given = args, kwargs
 

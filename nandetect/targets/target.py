@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from nandetect import ownership
 from nandetect.errors import UsageError
 
 
@@ -33,6 +34,8 @@ def load(text: str) -> Target:
     if not where or not name:
         raise UsageError(f"{text} names no function: write FILE.py:function or package.module:function")
     module = from_file(where) if is_file(where) else from_name(where)
+    if module.__file__:
+        ownership.work_in(os.path.dirname(os.path.abspath(module.__file__)))
     return Target(text, module, function_in(module, name, where))
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from nandetect import compat, data
+from nandetect import compat, data, ownership
 from nandetect.errors import UsageError
-from nandetect.program import sources
 from nandetect.targets import arguments, model_file, target
 from nandetect.targets.defaults import BATCH_SIZE, HIDDEN, LOSS, SCHEME
 from nandetect.types import Array, Pytree
@@ -77,7 +76,7 @@ def _short_type(leaf: object) -> str:
 def _raised_at(error: BaseException) -> str:
     """The innermost line of the user's own in a traceback, in words that end a sentence; empty where there is none."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f", at {frame.filename}:{frame.lineno}" for frame in frames if sources.is_users(frame.filename)]
+    own = [f", at {frame.filename}:{frame.lineno}" for frame in frames if ownership.is_users(frame.filename)]
     return own[-1] if own else ""
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sysconfig
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -107,14 +105,6 @@ def test_columns_count_bytes_so_that_letters_beyond_ascii_do_not_shift_them():
 def test_frame_without_columns_gives_its_whole_line():
     line = inspect.currentframe().f_lineno
     assert sources.excerpt(Frame(file=__file__, line=line, code="    a = b")) == "a = b"
-
-
-def test_installed_packages_and_the_standard_library_are_not_the_users():
-    assert sources.is_users(__file__)
-    assert not sources.is_users(jax.__file__)
-    assert not sources.is_users(inspect.__file__)
-    assert not sources.is_users(str(Path(sysconfig.get_path("purelib")) / "anything" / "module.py"))
-    assert not sources.is_users("<frozen importlib._bootstrap>")
 
 
 def test_scope_is_what_the_author_named_without_the_transforms():
