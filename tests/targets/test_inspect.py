@@ -246,8 +246,8 @@ def test_shapes_are_read_as_jaxprs_write_them():
 
 
 def test_a_method_is_a_target(write):
-    path = write("class Model:\n    @staticmethod\n    def f(x):\n        return x\n")
-    assert target.load(path + ":Model.f").function is not None
+    path = write("class Model:\n    @staticmethod\n    def f(x):\n        return 2 * x\n\n\ndef f(x):\n    return 3 * x\n")
+    assert target.load(path + ":Model.f").function(5) == 10
 
 
 def test_the_carried_model_is_known_by_its_name():
