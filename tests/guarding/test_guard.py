@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from functools import partial
 from typing import NamedTuple
@@ -234,6 +235,22 @@ def test_a_dict_that_is_changed_in_place_between_the_calls(fault):
     report = caught.value.report
     assert (report.step, report.origin.primitive) == (fault + 1, "<input>")
     assert report.origin.argument.startswith("w")
+
+
+@pytest.mark.parametrize("fault", [7, 36])
+def test_a_state_whose_memory_is_overwritten_between_the_calls_is_said_to_be(fault):
+    guarded, w = nd.guard(jax.jit(lambda w, x: (w * 0.9, jnp.mean(w) * jnp.mean(x))), check_every=30), jnp.ones(50)
+    with pytest.raises(nd.NonFiniteError) as caught:
+        for number in range(60):
+            w, _ = guarded(w, jnp.ones(3))
+            if number == fault:
+                # As another library may that was given the array's memory.
+                memory = ctypes.cast(w.block_until_ready().unsafe_buffer_pointer(), ctypes.POINTER(ctypes.c_float))
+                memory[2] = np.nan
+        guarded.flush()
+    report = caught.value.report
+    assert (report.step, report.origin.argument, report.origin.reason) == (fault + 1, "w", "changed between the calls")
+    assert report.notes == ("the call before returned it finite, so it was changed in place after that, outside of the step",)
 
 
 def test_a_whole_training_loop_in_one_scan_counts_its_iterations():

@@ -115,6 +115,14 @@ def test_a_variance_that_cancelled_below_zero_is_told_with_its_terms(why):
     assert event.operands[0].value == pytest.approx(np.mean(np.float64(x) ** 2), rel=1e-6)
 
 
+def test_a_difference_that_kept_its_digits_is_not_said_to_cancel(why):
+    def scale(x):
+        v = x - 1.4  # <-- cause
+        return jnp.sqrt(v)
+
+    assert told(why(scale, jnp.float32(1))) == [("sub", "gives -0.4")]
+
+
 def test_a_mean_over_no_element_is_told_as_such(why):
     def mean(x, m):
         count = jnp.sum(m)  # <-- cause
@@ -258,6 +266,15 @@ def test_the_smallest_eigenvalue_is_told_of_a_matrix_without_a_root(why):
 def test_a_huge_argument_is_the_cause_of_an_overflow():
     event = given(lambda x: (x * 2.0) ** 2, jnp.array([1.0, 1e30]))
     assert (event.argument, event.index, event.reason) == ("x", (1,), "1e+30 in the input")
+
+
+def test_a_product_many_times_its_operands_is_the_cause_of_an_overflow(why):
+    def power(x):
+        y = x * x  # <-- cause
+        return jnp.exp(y)
+
+    (event,) = why(power, jnp.float32(20))
+    assert (event.primitive, event.reason, event.operands[0].value) == ("mul", "grows to 400", 20.0)
 
 
 def test_what_cannot_be_traced_has_no_cause_and_does_not_raise():

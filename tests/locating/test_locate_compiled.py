@@ -50,6 +50,17 @@ def test_product_with_a_mask_that_the_compiler_made_a_select_is_silent(xs):
     assert nd.locate(jax.jit(lambda x: jnp.log(x) * (x > 0)), xs) is None
 
 
+def test_product_with_a_mask_some_equations_later_is_not_blamed_for_the_fault_beside_it(find):
+    def f(x, y):
+        kept = (3.0 - 2.0 * jnp.log(x)) / 7.0 * (x > 0)
+        return jnp.sqrt(y) - 2.0 * kept  # <-- origin
+
+    x = jnp.array([1.0, 0.0])
+    if not np.isfinite(jax.jit(f)(x, jnp.ones(2))).all():
+        pytest.skip("this compiler does not make a select of a product with a mask")
+    assert find(jax.jit(f), x, jnp.array([-1.0, 1.0])).origin.primitive == "sqrt"
+
+
 def test_replay_computes_what_the_compiled_step_computed():
     f = jax.jit(lambda x: jnp.exp(jnp.tanh(x) @ jnp.cos(x)) / jnp.sum(jnp.sin(x) * 0))
     report = nd.locate(f, jnp.linspace(0, 1, 7))
@@ -133,6 +144,24 @@ def test_effects_of_a_step_that_is_not_jitted_happen_once(xs):
     assert nd.locate(f, xs) is not None
     jax.effects_barrier()
     assert len(count) == 1
+
+
+@pytest.mark.parametrize("kind", ["scan", "while"])
+def test_an_iteration_is_replayed_with_what_its_callbacks_returned_then(find, kind):
+    drawn = iter([1.0, 2.0, 3.0, 4.0, 0.0, 5.0])
+
+    def repeated(body, x, length):
+        if kind == "scan":
+            return jax.lax.scan(lambda x, _: (body(x), None), x, None, length=length)[0]
+        return jax.lax.while_loop(lambda state: state[0] < length, lambda state: (state[0] + 1, body(state[1])), (0, x))[1]
+
+    def add(x):
+        value = jax.experimental.io_callback(lambda: np.float32(next(drawn)), jax.ShapeDtypeStruct((), jnp.float32), ordered=True)
+        return x + jnp.log(value)  # <-- origin
+
+    origin = find(jax.jit(lambda x: repeated(lambda x: repeated(add, x, 3), x, 2)), jnp.float32(0)).origin
+    # The zero is drawn second in the second round of three.
+    assert (origin.context, origin.operands[0].value) == (((kind, 1), (kind, 1)), 0.0)
 
 
 def test_debug_print_prints_once(capfd, xs):

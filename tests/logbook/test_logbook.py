@@ -200,6 +200,17 @@ def test_what_is_measured_now_and_then_takes_little_room_and_outlives_the_thinni
     assert (~np.isnan(thinned.layers["weight"][:, 0])).sum() >= 80
 
 
+def test_points_of_which_most_was_measured_outlive_the_thinning():
+    steps = np.arange(1000)
+    # Of a bias there is no weight: it is measured in full all the same.
+    gradient = np.where(steps[:, None] % 10 == 7, [1.0, 1.0], np.nan)
+    weight = np.where(steps[:, None] % 250 == 77, [1.0, np.nan], np.nan)
+    history = History(leaves=LEAVES, steps=steps, series={"loss": np.ones(1000)}, layers={"weight": weight, "gradient": gradient})
+    thinned = thin(history, 100)
+    assert len(thinned) <= 100
+    assert {77, 327, 577, 827} <= set(thinned.steps.tolist())
+
+
 def test_where_nothing_can_be_written_there_is_one_warning_and_the_run_goes_on(tmp_path):
     (tmp_path / "file").touch()
     said: list[str] = []

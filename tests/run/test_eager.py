@@ -126,6 +126,16 @@ def test_a_nan_that_lives_on_through_a_compiled_function_is_found_before_its_ori
     assert told[0].origin.source.code.endswith("# <-- origin")
 
 
+def test_a_nan_that_came_back_from_a_compiled_function_is_found_where_it_was_before():
+    told = []
+    with watching(told.append, check_every=100):
+        half = jax.jit(lambda x: x / 2)
+        logs = jnp.log(jnp.arange(3.0) - 1.0)  # <-- origin
+        total = float(jnp.sum(half(logs) + logs))
+    assert np.isnan(total)
+    assert (told[0].origin.primitive, told[0].origin.source.code.endswith("# <-- origin")) == ("log", True)
+
+
 def masked(x):
     logs = jnp.log(x)
     return jnp.where(x > 0, logs, 0.0)
