@@ -12,7 +12,7 @@ from nandetect.render import excerpt, layout, page, words
 
 if TYPE_CHECKING:
     from nandetect.compare import Comparison
-    from nandetect.compare.results import Breakage, Judged, Limit, Parting, Ratio, Sample, Survey, Threshold, Training, Worst
+    from nandetect.compare.results import Breakage, Judgement, Limit, Parting, Ratio, Sample, Survey, Threshold, Training, Worst
 
 _WIDTH = 100
 # A column of the picture for each size, as high as half of the bits that a float32 has.
@@ -65,7 +65,7 @@ def _setting(found: Comparison) -> str:
     return f"judged in {found.dtype} on ({taken}), {kinds[found.labels]}; {same}; more than {found.max_ulp:g} ulp is a fault"
 
 
-def _function(one: Judged, found: Comparison, blocks: str) -> Iterator[str]:
+def _function(one: Judgement, found: Comparison, blocks: str) -> Iterator[str]:
     yield f"{one.name}: {'sound' if one.sound else 'at fault'}"
     yield from _regions(one)
     yield from _limits(one)
@@ -79,7 +79,7 @@ def _function(one: Judged, found: Comparison, blocks: str) -> Iterator[str]:
         yield from _parting(one.parting)
 
 
-def _regions(one: Judged) -> Iterator[str]:
+def _regions(one: Judgement) -> Iterator[str]:
     """A line for each family in which it is not finite throughout, a column for each dtype."""
     rows: dict[tuple[str, str], dict[str, Threshold]] = {}
     for survey in one.surveys:
@@ -103,7 +103,7 @@ def _more(rows: int) -> Iterator[str]:
         yield f"  and {rows - _ROWS} more, which --json has"
 
 
-def _limits(one: Judged) -> Iterator[str]:
+def _limits(one: Judgement) -> Iterator[str]:
     """Which equations meet a limit of the type, and where: the smallest size of any family."""
     survey = one.surveys[0]
     first: dict[str, Limit] = {}

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nandetect.compare.families import PER_DECADE, Args, Family
-from nandetect.compare.judged import WHATS, Judge
+from nandetect.compare.families import PER_DECADE, Family
+from nandetect.compare.judged import WHATS, Distances, Judged
+from nandetect.compare.ordinary import Args
 from nandetect.compare.results import Sample, What
 from nandetect.compare.ulps import PLAIN, Distance
 
@@ -16,9 +17,12 @@ from nandetect.compare.ulps import PLAIN, Distance
 ASKED = 80
 CLIMBS = 3
 
+# A family and one of its sizes.
+Point = tuple[Family, float]
+
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Measurement:
     """An input of the sweep with what was measured there; `distance` is of the worst of value and gradient that was asked for."""
 
     family: Family
@@ -31,64 +35,68 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """The samples along the families, and the worst places by what was measured."""
+class Accuracy:
+    """The samples along the families, and the worst measurements of value and gradient."""
 
     samples: list[Sample]
-    worst: dict[What, Place]
+    worst: dict[What, Measurement]
 
 
-def lost(judge: Judge, families: Sequence[Family], every: int = PER_DECADE) -> Lost:
+def accuracy(judged: Judged, families: Sequence[Family], every: int = PER_DECADE) -> Accuracy:
     """Measure one size of every `every` of the grid, then look around the worst."""
-    places = [(family, float(size)) for family in families for size in family.grid[::every]]
-    raw = judge.distances([family.at(size) for family, size in places], conditioned=False)
-    settled = _conditioned(judge, places, raw)
+    points = [(family, float(size)) for family in families for size in family.grid[::every]]
+    raw = judged.distances([family.at(size) for family, size in points], conditioned=False)
+    settled = _conditioned(judged, points, raw)
     samples = [
         Sample(
             family=family.name,
             at=size,
-            value_ulps=_ulps(found[0]),
-            gradient_ulps=_ulps(found[1]),
-            value_finite=not found[0].faulty,
-            gradient_finite=not found[1].faulty,
+            value_ulps=_ulps(distances.value),
+            gradient_ulps=_ulps(distances.gradient),
+            value_finite=not distances.value.faulty,
+            gradient_finite=not distances.gradient.faulty,
         )
-        for (family, size), found in zip(places, settled, strict=True)
-        if found is not None
+        for (family, size), distances in zip(points, settled, strict=True)
+        if distances is not None
     ]
-    return Lost(samples, {what: place for what in WHATS if (place := _worst(judge, places, settled, what))})
+    return Accuracy(samples, {what: worst for what in WHATS if (worst := _worst(judged, points, settled, what))})
 
 
-def _conditioned(
-    judge: Judge, places: list[tuple[Family, float]], raw: list[tuple[Distance, Distance] | None]
-) -> list[tuple[Distance, Distance] | None]:
+def _conditioned(judged: Judged, points: Sequence[Point], raw: Sequence[Distances | None]) -> list[Distances | None]:
     """The same with the input's own rounding allowed for, where that is asked; beyond `ASKED` points, nothing is said of them."""
-    doubtful = [at for at, found in enumerate(raw) if found and any(PLAIN < one.ulps < np.inf for one in found)]
-    doubtful.sort(key=lambda at: -max(_finite(one) for one in raw[at] or ()))
+    doubtful = [row for row, distances in enumerate(raw) if distances and any(PLAIN < distance.ulps < np.inf for distance in distances)]
+    doubtful.sort(key=lambda row: -max(_finite(distance) for distance in raw[row] or ()))
+    asked, unasked = doubtful[:ASKED], doubtful[ASKED:]
     settled = list(raw)
-    again = judge.distances([places[at][0].at(places[at][1]) for at in doubtful[:ASKED]]) if doubtful else []
-    for at, found in zip(doubtful, again, strict=False):
-        settled[at] = found
-    for at in doubtful[ASKED:]:
-        settled[at] = None
+    again = judged.distances([points[row][0].at(points[row][1]) for row in asked]) if asked else []
+    for row, distances in zip(asked, again, strict=True):
+        settled[row] = distances
+    for row in unasked:
+        settled[row] = None
     return settled
 
 
-def _worst(judge: Judge, places: list[tuple[Family, float]], found: list[tuple[Distance, Distance] | None], what: What) -> Place | None:
-    """The worst sample, or a worse one near to it."""
-    which = WHATS.index(what)
-    known = [(at, pair[which]) for at, pair in enumerate(found) if pair and np.isfinite(pair[which].ulps)]
-    if not known:
+def _worst(judged: Judged, points: Sequence[Point], settled: Sequence[Distances | None], what: What) -> Measurement | None:
+    """The worst sample, or a worse one near to it; None where nothing is known."""
+    measurements = _measured(points, settled, what)
+    if not measurements:
         return None
-    at, distance = max(known, key=lambda item: item[1].ulps)
-    best = Place(*places[at], distance)
+    worst = max(measurements, key=lambda measurement: measurement.distance.ulps)
     width = 10.0 ** (1 / PER_DECADE)
-    for _ in range(CLIMBS if not best.family.is_point else 0):
-        sizes = [best.size / width, best.size / width**0.5, best.size * width**0.5, best.size * width]
-        for size, pair in zip(sizes, judge.distances([best.family.at(size) for size in sizes]), strict=True):
-            if pair and np.isfinite(pair[which].ulps) and pair[which].ulps > best.distance.ulps:
-                best = Place(best.family, size, pair[which])
+    for _ in range(CLIMBS if not worst.family.is_point else 0):
+        sizes = (worst.size / width, worst.size / width**0.5, worst.size * width**0.5, worst.size * width)
+        distances = judged.distances([worst.family.at(size) for size in sizes])
+        nearby = _measured([(worst.family, size) for size in sizes], distances, what)
+        worst = max([worst, *nearby], key=lambda measurement: measurement.distance.ulps)
         width **= 0.5
-    return best
+    return worst
+
+
+def _measured(points: Sequence[Point], distances: Sequence[Distances | None], what: What) -> list[Measurement]:
+    """The finite distances of the value or the gradient, with where they were measured."""
+    pairs = zip(points, distances, strict=True)
+    measurements = [Measurement(*point, both.of(what)) for point, both in pairs if both]
+    return [measurement for measurement in measurements if np.isfinite(measurement.distance.ulps)]
 
 
 def _finite(distance: Distance) -> float:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nandetect.compare.families import Args, Bases
 from nandetect.compare.oracle import Oracle, eps
+from nandetect.compare.ordinary import Args, Bases
+from nandetect.compare.parameters import Scene
 from nandetect.compare.results import Sameness
-from nandetect.compare.scene import Scene
 
 POINTS = 6
-# How much of the type's own rounding two exact values may be apart: a guard such as `+ 1e-12` makes no other function.
+# Roundings of the type that two exact values may be apart: a guard such as `+ 1e-12` makes no other function.
 ROUNDING = 4.0
 
 
@@ -24,7 +24,7 @@ def points(scene: Scene) -> list[Args]:
 
 def sameness(first: Oracle, second: Oracle, inputs: Sequence[Sequence[np.ndarray]]) -> Sameness:
     """The same function, the same times a factor, the same plus an offset, or another."""
-    pairs = [(first.own(args)[0].exact.balls.item(), second.own(args)[0].exact.balls.item()) for args in inputs]
+    pairs = [(first.own(args).value.exact.balls.item(), second.own(args).value.exact.balls.item()) for args in inputs]
     pairs = [(a, b) for a, b in pairs if a.is_finite() and b.is_finite()]
     if not pairs:
         return Sameness(relation="unknown")
@@ -44,7 +44,7 @@ def sameness(first: Oracle, second: Oracle, inputs: Sequence[Sequence[np.ndarray
 
 
 def _round(x: float, tolerance: float) -> float:
-    """The roundest number that is as near."""
+    """The number of the fewest digits that is as near."""
     for digits in range(1, 17):
         short = float(f"{x:.{digits}g}")
         if abs(short - x) <= tolerance * max(abs(x), 1e-300):

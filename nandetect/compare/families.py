@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
-from nandetect.compare import scene as scenes
-from nandetect.compare.scene import Scene
+from nandetect.compare.ordinary import LARGEST, Args, Bases, bound
+from nandetect.compare.parameters import POSITIVE, SQUARED, Scene, words_of
 
-LEAST, MOST, PER_DECADE = 1e-6, 1e6, 3
-GRID = np.geomspace(LEAST, MOST, 12 * PER_DECADE + 1)
+SMALLEST, PER_DECADE = 1e-6, 3
+GRID = np.geomspace(SMALLEST, LARGEST, 12 * PER_DECADE + 1)
 POINT = np.ones(1)
-
-Args = list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,72 +35,12 @@ class Family:
         return len(self.grid) == 1
 
 
-class Bases:
-    """The random arrays of which the families are made, float64 (labels that are classes: int32)."""
-
-    def __init__(self, scene: Scene, seed: int = 0, most: float = np.inf):
-        self.scene, self.rng = scene, np.random.default_rng(seed)
-        self.bounds = [bound(name, most) for name in scene.names]
-        self.right = self.rng.integers(0, max(scene.classes, 1), scene.shape[:-1]) if scene.shape else np.zeros((), int)
-        self.swept = self._normal(scene.shape)
-        self.others = [self._other(at) for at in range(1, len(scene.roles))]
-        if scene.given is not None:
-            self.right = _right_of(scene, self.right)
-
-    def _normal(self, shape: tuple[int, ...]) -> np.ndarray:
-        # Numbers of a few bits, so that they are the same in every dtype.
-        return np.round(self.rng.normal(size=shape) * 32) / 32
-
-    def _other(self, at: int) -> np.ndarray:
-        scene = self.scene
-        role, shape = scene.roles[at], scene.shapes[at]
-        if role == "fixed":
-            assert scene.given is not None
-            return np.asarray(scene.given[at])
-        if role == "counts":
-            return self.rng.poisson(2.0, shape).astype(float)
-        if role == "positive":
-            return np.abs(self._normal(shape)) + 0.5
-        return self.labels() if role == "labels" else self._normal(shape)
-
-    def labels(self) -> np.ndarray:
-        """Hard labels, or whatever stands in their place."""
-        scene = self.scene
-        if scene.labels == "classes":
-            return self.right.astype(np.int32)
-        if scene.labels == "real":
-            return self._normal(scene.shape)
-        if not scene.shape:
-            return np.ones(())
-        return np.eye(scene.shape[-1])[np.minimum(self.right, scene.shape[-1] - 1)]
-
-    def ordinary(self) -> Args:
-        """Arguments of about 1."""
-        return [self.swept, *self.others]
-
-    def beside(self, swept: np.ndarray, **others: np.ndarray) -> Args:
-        """The swept array with the other arguments as they rest, those by position (`_2`) changed."""
-        args = [swept, *self.others]
-        for at, value in others.items():
-            args[int(at[1:])] = value
-        return [np.clip(arg, -most, most) if most < MOST else arg for arg, most in zip(args, self.bounds, strict=True)]
-
-
-def _right_of(scene: Scene, otherwise: np.ndarray) -> np.ndarray:
-    """The classes that given labels name."""
-    for given, shape in zip((scene.given or ())[1:], scene.shapes[1:], strict=True):
-        if shape == scene.shape and shape:
-            return np.argmax(given, -1)
-        if shape == scene.shape[:-1] and np.asarray(given).dtype.kind in "iu":
-            return np.clip(given, 0, scene.classes - 1)
-    return otherwise
-
-
-def families(scene: Scene, seed: int = 0, dtype: Any = np.float32) -> list[Family]:
+def families(scene: Scene, seed: int = 0, dtype: DTypeLike = np.float32) -> list[Family]:
     """Every family and point that the scene's roles allow."""
     most = float(jnp.finfo(dtype).max)
     bases = Bases(scene, seed, most)
-    return [*_of_one(bases, most), *_of_others(bases, most), *_points(bases)]
+    others = (family for position in range(1, len(scene.roles)) for family in _of_other(bases, position, most))
+    return [*_of_swept(bases, most), *others, *_points(bases)]
 
 
 def sizes(name: str, role: str, most: float) -> np.ndarray:
@@ -112,34 +50,23 @@ def sizes(name: str, role: str, most: float) -> np.ndarray:
     written down. Where it is swept, of its cube, which is in the derivative.
     """
     largest = bound(name, most)
-    if largest < MOST:
-        return np.geomspace(LEAST, largest, len(GRID))
+    if largest < LARGEST:
+        return np.geomspace(SMALLEST, largest, len(GRID))
     if role == "positive":
-        power = 1 if scenes.words_of(name) & scenes.SQUARED else 2
-        return np.geomspace(1.1 * most ** (-1 / power), MOST, len(GRID))
+        power = 1 if words_of(name) & SQUARED else 2
+        return np.geomspace(1.1 * most ** (-1 / power), LARGEST, len(GRID))
     if role == "small":
-        return np.geomspace(1.1 * most ** (-1 / 3), MOST, len(GRID))
+        return np.geomspace(1.1 * most ** (-1 / 3), LARGEST, len(GRID))
     return GRID
 
 
-def bound(name: str, most: float) -> float:
-    """How large a number an argument may be: the logarithm of a spread as large as lets the type hold the square of its exponential."""
-    words = scenes.words_of(name)
-    return 0.999 * np.log(most) / (1 if words & scenes.SQUARED else 2) if "log" in words and words & scenes.SPREADS else np.inf
-
-
-def _of_one(bases: Bases, most: float) -> Iterator[Family]:
+def _of_swept(bases: Bases, most: float) -> Iterator[Family]:
     """What only the swept array goes through."""
     scene, z = bases.scene, bases.swept
-    grid = sizes(scene.names[0], "swept", most)
     name = scene.names[0]
-    one = name.removesuffix("s") if "logit" in name else f"`{name}`"
+    grid = sizes(name, "swept", most)
     if scene.shape and scene.shape[-1] > 1:
-        right = np.eye(scene.shape[-1])[np.minimum(bases.right, scene.shape[-1] - 1)]
-        wrong = np.roll(right, 1, -1)
-        yield Family("gap, wrong class", f"{one} gaps over {{}}", lambda t: bases.beside(t * wrong), 0)
-        yield Family("gap, right class", f"{one} gaps over {{}}", lambda t: bases.beside(t * right), 0)
-        yield Family("one far below", f"one {one} below the others by {{}}", lambda t: bases.beside(-t * wrong), 3)
+        yield from _gaps(bases, name.removesuffix("s") if "logit" in name else f"`{name}`")
     ones = np.ones(scene.shape)
     plural = name if "logit" in name else f"`{name}`"
     yield Family("all equal", f"{plural} over {{}}", lambda t: bases.beside(t * ones), 1, grid)
@@ -151,84 +78,110 @@ def _of_one(bases: Bases, most: float) -> Iterator[Family]:
     yield Family("offset, negative", f"{plural} of mean -{{}} and spread 1", lambda t: bases.beside(z - t), 3, grid)
     yield Family("small spread", f"{plural} of mean {{}} and spread 1/64", lambda t: bases.beside(t + z / 64), 3, grid)
     yield Family("next to 1", f"{plural} within {{}} of 1", lambda t: bases.beside(1 + t * z), 4, grid)
-    if scenes.words_of(name) & scenes.POSITIVE and "log" not in scenes.words_of(name):
-        small = sizes(name, "small", most)
-        yield Family("small", f"{plural} of {{}}", lambda t: bases.beside(t * ones), 2, small)
+    words = words_of(name)
+    if words & POSITIVE and "log" not in words:
+        yield Family("small", f"{plural} of {{}}", lambda t: bases.beside(t * ones), 2, sizes(name, "small", most))
 
 
-def _of_others(bases: Bases, most: float) -> Iterator[Family]:
-    """What the other arguments go through, alone and together with the swept one."""
-    for at in range(1, len(bases.scene.roles)):
-        yield from _of_other(bases, at, most)
+def _gaps(bases: Bases, singular: str) -> Iterator[Family]:
+    """One element of each row far from the others."""
+    right = bases.onehot()
+    wrong = np.roll(right, 1, -1)
+    yield Family("gap, wrong class", f"{singular} gaps over {{}}", lambda t: bases.beside(t * wrong), 0)
+    yield Family("gap, right class", f"{singular} gaps over {{}}", lambda t: bases.beside(t * right), 0)
+    yield Family("one far below", f"one {singular} below the others by {{}}", lambda t: bases.beside(-t * wrong), 3)
 
 
-def _of_other(bases: Bases, at: int, most: float) -> Iterator[Family]:
-    scene, z, other = bases.scene, bases.swept, bases.others[at - 1]
-    swept, name, role, key = scene.names[0], scene.names[at], scene.roles[at], f"_{at}"
+def _of_other(bases: Bases, position: int, most: float) -> Iterator[Family]:
+    """What another argument goes through, alone and together with the swept one."""
+    scene, z, other = bases.scene, bases.swept, bases.others[position - 1]
+    swept, name, role = scene.names[0], scene.names[position], scene.roles[position]
     if role == "labels" and scene.labels == "onehot" and scene.shape:
         soft, noise = np.exp(z) / np.exp(z).sum(-1, keepdims=True), np.roll(z, 1, 0)
-        yield Family("scale, soft labels", f"`{swept}` of scale {{}} with soft labels", lambda t: bases.beside(t * noise, **{key: soft}), 3)
-    if not _is_alike(bases, at):
+        phrase = f"`{swept}` of scale {{}} with soft labels"
+        yield Family("scale, soft labels", phrase, lambda t: bases.beside(t * noise, {position: soft}), 3)
+    if not _is_like_swept(bases, position):
         return
     yield Family(f"near {name}", f"`{swept}` within {{}} of `{name}`", lambda t: bases.beside(other + t * z), 4)
-    if role not in ("real", "positive"):
-        return
-    grid, ones = sizes(name, role, most), np.ones(scene.shape)
-    equal = next((bases.others[one - 1] for one in range(1, len(scene.roles)) if one != at and _is_alike(bases, one)), None)
-    for sign, said in ((1.0, ""), (-1.0, "-")) if role == "real" else ((1.0, ""),):
-        size = f"{'over ' if role == 'real' and sign > 0 else 'under ' if sign < 0 else 'of '}{said}{{}}"
-        yield Family(f"{name} all {said}t", f"`{name}` {size}", lambda t, s=sign: bases.beside(z, **{key: s * t * ones}), 4, grid)
-        if equal is not None:
-            words = f"`{name}` {size} where the others are equal"
-            yield Family(f"{name} all {said}t, others equal", words, lambda t, s=sign: bases.beside(equal, **{key: s * t * ones}), 4, grid)
-    yield Family(f"{name} scale", f"`{name}` of scale {{}}", lambda t: bases.beside(z, **{key: t * other}), 4, grid)
+    if role in ("real", "positive"):
+        yield from _alone(bases, position, sizes(name, role, most))
     if role == "real":
-        yield Family(
-            f"both scale with {name}", f"`{swept}` and `{name}` of scale {{}}", lambda t: bases.beside(t * z, **{key: t * other}), 3
-        )
-        words = f"`{swept}` and `{name}` of scale {{}} and opposite signs"
-        yield Family(f"opposite {name}", words, lambda t: bases.beside(-t * other, **{key: t * other}), 4)
-        for sign, said in ((1.0, ""), (-1.0, "-")):
-            words = f"`{swept}` {'over' if sign > 0 else 'under'} {said}{{}} with `{name}` of zeros"
-            swept_sizes = sizes(swept, "swept", most)
-            yield Family(
-                f"all {said}t, {name} zeros", words, lambda t, s=sign: bases.beside(s * t * ones, **{key: 0 * other}), 4, swept_sizes
-            )
+        yield from _together(bases, position, sizes(swept, "swept", most))
 
 
-def _is_alike(bases: Bases, at: int) -> bool:
+def _alone(bases: Bases, position: int, grid: np.ndarray) -> Iterator[Family]:
+    """Another argument of floats, while the swept one rests."""
+    scene, z, other = bases.scene, bases.swept, bases.others[position - 1]
+    name, role, ones = scene.names[position], scene.roles[position], np.ones(scene.shape)
+    equal = next((bases.others[p - 1] for p in range(1, len(scene.roles)) if p != position and _is_like_swept(bases, p)), None)
+    for sign, minus in ((1.0, ""), (-1.0, "-")) if role == "real" else ((1.0, ""),):
+        reach = f"{'over ' if role == 'real' and sign > 0 else 'under ' if sign < 0 else 'of '}{minus}{{}}"
+
+        def all_equal(t: float, swept: np.ndarray, sign: float = sign) -> Args:
+            return bases.beside(swept, {position: sign * t * ones})
+
+        yield Family(f"{name} all {minus}t", f"`{name}` {reach}", lambda t, args=all_equal: args(t, z), 4, grid)
+        if equal is not None:
+            phrase = f"`{name}` {reach} where the others are equal"
+            yield Family(f"{name} all {minus}t, others equal", phrase, lambda t, args=all_equal: args(t, equal), 4, grid)
+    yield Family(f"{name} scale", f"`{name}` of scale {{}}", lambda t: bases.beside(z, {position: t * other}), 4, grid)
+
+
+def _together(bases: Bases, position: int, swept_grid: np.ndarray) -> Iterator[Family]:
+    """The swept array and another argument of any floats, both of which grow, or of which the other is zero."""
+    scene, z, other = bases.scene, bases.swept, bases.others[position - 1]
+    swept, name, ones = scene.names[0], scene.names[position], np.ones(scene.shape)
+    both = f"`{swept}` and `{name}` of scale {{}}"
+    yield Family(f"both scale with {name}", both, lambda t: bases.beside(t * z, {position: t * other}), 3)
+    yield Family(f"opposite {name}", f"{both} and opposite signs", lambda t: bases.beside(-t * other, {position: t * other}), 4)
+    for sign, minus in ((1.0, ""), (-1.0, "-")):
+
+        def beside_zeros(t: float, sign: float = sign) -> Args:
+            return bases.beside(sign * t * ones, {position: 0 * other})
+
+        phrase = f"`{swept}` {'over' if sign > 0 else 'under'} {minus}{{}} with `{name}` of zeros"
+        yield Family(f"all {minus}t, {name} zeros", phrase, beside_zeros, 4, swept_grid)
+
+
+def _is_like_swept(bases: Bases, position: int) -> bool:
     """Whether an argument is an array of floats of the swept one's shape."""
-    return bases.scene.shapes[at] == bases.scene.shape and np.asarray(bases.others[at - 1]).dtype.kind not in "iu"
+    return bases.scene.shapes[position] == bases.scene.shape and bases.others[position - 1].dtype.kind not in "iu"
 
 
 def _points(bases: Bases) -> Iterator[Family]:
     """Single inputs: zeros, ties, equal arguments."""
     scene, z = bases.scene, bases.swept
-
-    def point(name: str, phrase: str, args: Args) -> Family:
-        return Family(name, phrase, lambda t: args, 4, POINT)
-
-    yield point("ordinary", "ordinary inputs", bases.ordinary())
-    yield point("zeros", f"`{scene.names[0]}` of zeros", bases.beside(0 * z))
+    swept = f"`{scene.names[0]}`"
+    yield _point("ordinary", "ordinary inputs", bases.ordinary())
+    yield _point("zeros", f"{swept} of zeros", bases.beside(0 * z))
     if z.size > 1:
-        one = np.array(z)
-        one.flat[0] = 0.0
-        yield point("a zero", f"a zero in `{scene.names[0]}`", bases.beside(one))
+        with_zero = np.array(z)
+        with_zero.flat[0] = 0.0
+        yield _point("a zero", f"a zero in {swept}", bases.beside(with_zero))
     if len(scene.shape) > 1:
         rows = np.array(z)
         rows[0] = 0.0
-        yield point("a row of zeros", f"a row of zeros in `{scene.names[0]}`", bases.beside(rows))
-    for at, role in enumerate(scene.roles[1:], 1):
-        other, name = bases.others[at - 1], scene.names[at]
-        if not _is_alike(bases, at):
-            continue
-        yield point(f"equal to {name}", f"`{scene.names[0]}` equal to `{name}`", bases.beside(np.asarray(other, float)))
-        if role in ("real", "positive"):
-            yield point(f"{name} zeros", f"`{name}` of zeros", bases.beside(z, **{f"_{at}": 0 * other}))
-            yield point(
-                f"both zeros with {name}", f"`{scene.names[0]}` and `{name}` of zeros", bases.beside(0 * z, **{f"_{at}": 0 * other})
-            )
-            if len(scene.shape) > 1:
-                rows = np.array(z)
-                rows[0] = other[0]
-                yield point(f"a row equal to {name}", f"a row of `{scene.names[0]}` equal to `{name}`", bases.beside(rows))
+        yield _point("a row of zeros", f"a row of zeros in {swept}", bases.beside(rows))
+    for position in range(1, len(scene.roles)):
+        if _is_like_swept(bases, position):
+            yield from _points_of_other(bases, position)
+
+
+def _points_of_other(bases: Bases, position: int) -> Iterator[Family]:
+    """Another argument that is zero or equals the swept one."""
+    scene, z, other = bases.scene, bases.swept, bases.others[position - 1]
+    swept, name = f"`{scene.names[0]}`", scene.names[position]
+    yield _point(f"equal to {name}", f"{swept} equal to `{name}`", bases.beside(np.asarray(other, float)))
+    if scene.roles[position] not in ("real", "positive"):
+        return
+    zeros = {position: 0 * other}
+    yield _point(f"{name} zeros", f"`{name}` of zeros", bases.beside(z, zeros))
+    yield _point(f"both zeros with {name}", f"{swept} and `{name}` of zeros", bases.beside(0 * z, zeros))
+    if len(scene.shape) > 1:
+        rows = np.array(z)
+        rows[0] = other[0]
+        yield _point(f"a row equal to {name}", f"a row of {swept} equal to `{name}`", bases.beside(rows))
+
+
+def _point(name: str, phrase: str, args: Args) -> Family:
+    return Family(name, phrase, lambda t: args, 4, POINT)

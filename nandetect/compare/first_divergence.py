@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +11,9 @@ from flint import ctx
 
 from nandetect import nonfinite
 from nandetect.compare.oracle import eps
+from nandetect.compare.pair import Loss
 from nandetect.compare.results import Parting, What
+from nandetect.compat import Atom, Literal, Var
 from nandetect.interpret import walk
 from nandetect.interpret.walk import Run
 from nandetect.locating import events, locate, reporting
@@ -24,9 +25,10 @@ from nandetect.truth import Values, evaluate
 from nandetect.truth.balls import LADDER, Unclear
 from nandetect.truth.elementwise import decided
 from nandetect.truth.table import each, lifted
+from nandetect.types import Array
 
 
-def origin(name: str, function: Callable[..., Any], args: Sequence[Any], what: What) -> Report | None:
+def origin(name: str, function: Loss, args: Sequence[jax.Array], what: What) -> Report | None:
     """The origin of what is not finite, by `nd.locate`; None where it was not found, because run again it is finite."""
     step = function if what == "value" else jax.grad(function)
     report = locate.locate(jax.jit(step), *args)
@@ -34,72 +36,82 @@ def origin(name: str, function: Callable[..., Any], args: Sequence[Any], what: W
 
 
 @dataclass(frozen=True, slots=True)
-class _Loss:
-    """An equation's relative error in ulps of its own largest element, and the largest of those of what it was given."""
+class _Error:
+    """An equation's relative error in ulps of its own largest element, and the largest of the errors of what it was given."""
 
     node: Node
     ulps: float
     before: float
 
 
-def inaccurate(function: Callable[..., Any], args: Sequence[Any], dtype: Any, what: What) -> Parting | None:
+def inaccurate(function: Loss, args: Sequence[jax.Array], dtype: np.dtype, what: What) -> Parting | None:
     """The equation that loses the most: its result is the furthest from the truth compared with what it was given.
 
     A rounding error costs about one ulp at a time; what costs many is a subtraction of nearly equal numbers, or an `exp` of a large one.
     """
     step = function if what == "value" else jax.grad(function)
-    traced = trace.trace(step, args, {})
-    run = Run(traced.jaxpr, traced.consts)
-    walk.run(run, traced.args)
-    losses = _losses(run, traced.args, eps(dtype))
-    if not losses:
+    program = trace.trace(step, args, {})
+    run = Run(program.jaxpr, program.consts)
+    walk.run(run, program.args)
+    errors = _errors(run, program.args, eps(dtype))
+    if not errors:
         return None
-    most = max(losses, key=lambda loss: loss.ulps / max(loss.before, 1.0))
-    lens = reporting.lens(traced, Phases(traced.jaxpr))
-    told = events.make(most.node, 0, None, lens)
-    return Parting(event=told, ulps=most.ulps, ulps_before=most.before)
+    most = max(errors, key=lambda error: error.ulps / max(error.before, 1.0))
+    event = events.make(most.node, 0, None, reporting.lens(program, Phases(program.jaxpr)))
+    return Parting(event=event, ulps=most.ulps, ulps_before=most.before)
 
 
-def _losses(run: Run, args: Sequence[Any], unit: float) -> list[_Loss]:
+def _errors(run: Run, args: Sequence[Array], unit: float) -> list[_Error]:
+    """The equations that lose something, by the first precision that decides everything."""
     for precision in LADDER[1:]:
         with ctx.workprec(precision):
             try:
-                return list(_beside(run, list(args), {}, unit)[0])
+                beside = _Beside(unit)
+                beside.run(run, list(args), {})
+                return beside.errors
             except Unclear:
                 continue
     return []
 
 
-def _beside(run: Run, args: list[Any], errors: dict[Any, float], unit: float) -> tuple[list[_Loss], list[Any], dict[Any, float]]:
-    """Run the exact values beside a run that has happened: what each equation lost, the exact results, and the errors of all variables."""
-    exact = dict(zip([*run.jaxpr.constvars, *run.jaxpr.invars], map(evaluate.taken, [*run.consts, *args]), strict=True))
-    found: list[_Loss] = []
+class _Beside:
+    """Runs the exact values beside a run that has happened; `errors` are of the equations that lost something, inner ones too.
 
-    def read(atom: Any) -> Any:
-        return evaluate.taken(walk.literal(atom)) if hasattr(atom, "val") else exact[atom]
+    `unit` is the ulp of 1.
+    """
 
-    for number, eqn in enumerate(run.jaxpr.eqns):
-        ins = [read(atom) for atom in eqn.invars]
-        before = max((errors.get(atom, 0.0) for atom in eqn.invars if not hasattr(atom, "val")), default=0.0)
-        child = run.inner.get(number)
-        if child is None:
-            outs = evaluate.apply(eqn, ins)
-        else:
-            handed = [atom for atom in (eqn.invars[at] for at in child.operands)]
-            given = {var: errors.get(atom, 0.0) for var, atom in zip(child.jaxpr.invars, handed, strict=True) if not hasattr(atom, "val")}
-            inner, outs, _ = _beside(child, [ins[at] for at in child.operands], given, unit)
-            found += inner
-        exact.update(zip(eqn.outvars, outs, strict=True))
-        for var, out in zip(eqn.outvars, outs, strict=True):
-            if not nonfinite.is_inexact(var.aval) or var not in run.values:
-                continue
-            errors[var] = _relative(out, run.values[var], unit)
-            if child is None and errors[var] > before:
-                found.append(_Loss(Node(run, number), errors[var], before))
-    return found, [read(atom) for atom in run.jaxpr.outvars], errors
+    def __init__(self, unit: float):
+        self.unit = unit
+        self.errors: list[_Error] = []
+
+    def run(self, run: Run, args: Sequence[Array], known: dict[Var, float]) -> list[Array]:
+        """The exact results of a run. `known` are the errors of its arguments, in ulps; those of its other variables are added to it."""
+        exact = dict(zip([*run.jaxpr.constvars, *run.jaxpr.invars], map(evaluate.taken, [*run.consts, *args]), strict=True))
+
+        def read(atom: Atom) -> Array:
+            return evaluate.taken(walk.literal(atom)) if isinstance(atom, Literal) else exact[atom]
+
+        for number, eqn in enumerate(run.jaxpr.eqns):
+            ins = [read(atom) for atom in eqn.invars]
+            before = max((known.get(atom, 0.0) for atom in eqn.invars if not isinstance(atom, Literal)), default=0.0)
+            child = run.inner.get(number)
+            if child is None:
+                outs = evaluate.apply(eqn, ins)
+            else:
+                handed = zip(child.jaxpr.invars, (eqn.invars[position] for position in child.operands), strict=True)
+                given = {var: known.get(atom, 0.0) for var, atom in handed if not isinstance(atom, Literal)}
+                outs = self.run(child, [ins[position] for position in child.operands], given)
+            exact.update(zip(eqn.outvars, outs, strict=True))
+            for var, out in zip(eqn.outvars, outs, strict=True):
+                if not nonfinite.is_inexact(var.aval) or var not in run.values:
+                    continue
+                known[var] = _relative(out, run.values[var], self.unit)
+                if child is None and known[var] > before:
+                    self.errors.append(_Error(Node(run, number), known[var], before))
+        return [read(atom) for atom in run.jaxpr.outvars]
 
 
-def _relative(exact: Any, got: Any, unit: float) -> float:
+def _relative(exact: Array, got: Array, unit: float) -> float:
     """The largest error of an array in ulps of its largest element."""
     values = Values(each(decided, lifted(exact)))
     error = values.distance(nonfinite.host(got).astype(np.float64))

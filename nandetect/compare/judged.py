@@ -1,14 +1,13 @@
-"""One function beside the truth in one dtype: whatever its runner, its oracle and its gauge say together."""
+"""One function that is judged in one dtype: what its runner gives, what its oracle knows and what its gauge measures, put together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import numpy as np
-
-from nandetect.compare.families import Args
 from nandetect.compare.oracle import Oracle
+from nandetect.compare.ordinary import Args
 from nandetect.compare.results import What
 from nandetect.compare.runner import Runner
 from nandetect.compare.ulps import Distance, Gauge
@@ -16,37 +15,43 @@ from nandetect.compare.ulps import Distance, Gauge
 WHATS: tuple[What, What] = ("value", "gradient")
 
 
+class Distances(NamedTuple):
+    """How far from the truth the value and the gradient are at one input."""
+
+    value: Distance
+    gradient: Distance
+
+    def of(self, what: What) -> Distance:
+        return self.value if what == "value" else self.gradient
+
+
 @dataclass(frozen=True, slots=True)
-class Judge:
-    """Asks all three about inputs that are not cast yet."""
+class Judged:
+    """A function with its runner, oracle and gauge, which are asked about inputs that are not cast yet."""
 
     runner: Runner
     oracle: Oracle
     gauge: Gauge
 
-    def distances(self, inputs: Sequence[Args], conditioned: bool = True) -> list[tuple[Distance, Distance] | None]:
+    def distances(self, inputs: Sequence[Args], conditioned: bool = True) -> list[Distances | None]:
         """How far value and gradient are from the truth at each input; None for one that the dtype cannot hold."""
-        results = self.runner(inputs)
-        found: list[tuple[Distance, Distance] | None] = []
-        for at, args in enumerate(inputs):
-            if not results.usable[at]:
-                found.append(None)
+        outputs = self.runner(inputs)
+        distances: list[Distances | None] = []
+        for row, args in enumerate(inputs):
+            if not outputs.usable[row]:
+                distances.append(None)
                 continue
             cast = self.runner.cast(args)
-            value = self.gauge.value(cast, results.values[at], conditioned)
-            found.append((value, self.gauge.gradient(cast, results.gradients[at], conditioned)))
-        return found
+            value = self.gauge.value(cast, outputs.values[row], conditioned)
+            distances.append(Distances(value, self.gauge.gradient(cast, outputs.gradients[row], conditioned)))
+        return distances
 
     def distance(self, args: Args, what: What) -> Distance | None:
         """How far the value or the gradient is from the truth."""
-        (found,) = self.distances([args])
-        return None if found is None else found[WHATS.index(what)]
+        (distances,) = self.distances([args])
+        return None if distances is None else distances.of(what)
 
     def is_broken(self, args: Args, what: What) -> bool:
-        """Whether it is not finite there, and the truth is."""
-        found = self.distance(args, what)
-        return found is not None and found.faulty
-
-    def bad(self, inputs: Sequence[Args], what: What) -> np.ndarray:
-        """Where it is not finite, whatever the truth, bool[n]."""
-        return self.runner(inputs).bad(what)
+        """Whether the value or the gradient is not finite at this input, and the truth is."""
+        distance = self.distance(args, what)
+        return distance is not None and distance.faulty

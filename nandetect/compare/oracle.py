@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from nandetect import truth
-from nandetect.compare.scene import Scene
+from nandetect.compare.ordinary import kinds
+from nandetect.compare.pair import Loss
+from nandetect.compare.parameters import Scene
+from nandetect.compare.results import What
 from nandetect.truth import Values
 
 # Derivatives by differences are slow (three values for each element, with many bits): no more inputs than this for each function.
@@ -21,7 +25,7 @@ MOST_DIFFERENCES = 6
 class Known:
     """One exact array, with what is asked of it again and again."""
 
-    def __init__(self, exact: Values, dtype: Any):
+    def __init__(self, exact: Values, dtype: np.dtype):
         self.exact, self.dtype = exact, dtype
 
     @cached_property
@@ -51,62 +55,68 @@ class Known:
         return float(finite.max()) if finite.size else 0.0
 
     def completed(self, other: Values) -> Known:
-        """With what is undefined here from there."""
+        """The same, with what has no value here taken from the other."""
         return Known(Values(np.where(self.has_value, self.exact.balls, other.balls)), self.dtype)
 
 
-Both = tuple[Known, Known]
+class Truth(NamedTuple):
+    """What is true of the value and of the gradient at one input."""
+
+    value: Known
+    gradient: Known
+
+    def of(self, what: What) -> Known:
+        return self.value if what == "value" else self.gradient
 
 
 class Oracle:
     """The truth about one function's value and its gradient for the swept argument, in one scene and dtype.
 
-    Where its own formula is 0/0 or 0 * inf, the `other` function's is asked, if that is the same function elsewhere; and else what the
-    exact value's own derivative is.
+    Where its own formula is 0/0 or 0 * inf, the formula of the `other` function is asked, if the two are the same function elsewhere; and
+    where that does not help, the derivative of the exact value.
     """
 
-    def __init__(self, function: Callable[..., Any], scene: Scene, dtype: Any):
-        self.scene, self.dtype = scene, jnp.dtype(dtype)
-        kinds = zip(scene.shapes, scene.kinds(self.dtype), strict=True)
-        shapes = [jax.ShapeDtypeStruct(shape, kind) for shape, kind in kinds]
+    def __init__(self, function: Loss, scene: Scene, dtype: np.dtype):
+        self.scene, self.dtype = scene, dtype
+        shapes = [jax.ShapeDtypeStruct(shape, kind) for shape, kind in zip(scene.shapes, kinds(scene, dtype), strict=True)]
         # Jitted, so that a function for which float64 must stand in is compiled once.
         self.exact = truth.of(jax.jit(jax.value_and_grad(function)), *shapes)
         self.value_alone = truth.of(function, *shapes)
         self.other: Oracle | None = None
-        self._own: dict[bytes, Both] = {}
-        self._full: dict[bytes, Both] = {}
+        self._own: dict[bytes, Truth] = {}
+        self._full: dict[bytes, Truth] = {}
         self._differences = 0
 
-    def own(self, args: Sequence[np.ndarray]) -> Both:
+    def own(self, args: Sequence[np.ndarray]) -> Truth:
         """The exact value and gradient of the function's own formula."""
         key = b"".join(arg.tobytes() for arg in args)
         if key not in self._own:
             with np.errstate(all="ignore"):
                 value, gradient = self.exact.at(*args)
-            self._own[key] = Known(value, self.dtype), Known(gradient, self.dtype)
+            self._own[key] = Truth(Known(value, self.dtype), Known(gradient, self.dtype))
         return self._own[key]
 
-    def at(self, args: Sequence[np.ndarray]) -> Both:
-        """The truth, undefined only where it cannot be told."""
+    def at(self, args: Sequence[np.ndarray]) -> Truth:
+        """The truth at an input, undefined only where it cannot be told."""
         key = b"".join(arg.tobytes() for arg in args)
         if key not in self._full:
             self._full[key] = self._completed(args)
         return self._full[key]
 
-    def _completed(self, args: Sequence[np.ndarray]) -> Both:
+    def _completed(self, args: Sequence[np.ndarray]) -> Truth:
         value, gradient = self.own(args)
         if value.has_value.all() and gradient.has_value.all():
-            return value, gradient
+            return Truth(value, gradient)
         if self.other is not None:
             elsewhere = self.other.own(args)
-            value, gradient = value.completed(elsewhere[0].exact), gradient.completed(elsewhere[1].exact)
+            value, gradient = value.completed(elsewhere.value.exact), gradient.completed(elsewhere.gradient.exact)
         if value.defined.all() and not gradient.has_value.all() and self.value_alone.is_exact and self._differences < MOST_DIFFERENCES:
             self._differences += 1
             with np.errstate(all="ignore"):
                 gradient = gradient.completed(truth.derivative_at(self.value_alone, list(args), 0))
-        return value, gradient
+        return Truth(value, gradient)
 
 
-def eps(dtype: Any) -> float:
+def eps(dtype: DTypeLike) -> float:
     """The distance from 1 to the next number of a dtype: an ulp of 1."""
     return float(jnp.finfo(dtype).eps)

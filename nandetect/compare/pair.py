@@ -6,10 +6,13 @@ import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from nandetect.errors import UsageError
 from nandetect.targets import model_file, target
+from nandetect.types import Pytree
+
+# A function that is called as a loss; that it returns one number is seen when it is traced.
+Loss = Callable[..., Pytree]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,7 @@ class Side:
     """One of the two losses."""
 
     name: str
-    function: Callable[..., Any]
+    function: Loss
 
 
 def load(first: str, second: str) -> tuple[Side, Side]:
@@ -26,8 +29,7 @@ def load(first: str, second: str) -> tuple[Side, Side]:
     short = [side.name.rpartition(":")[2] for side in sides]
     if short[0] == short[1]:
         short = [side.name for side in sides] if sides[0].name != sides[1].name else [f"{short[0]} (first)", f"{short[1]} (second)"]
-    one, other = (Side(name, side.function) for name, side in zip(short, sides, strict=True))
-    return one, other
+    return Side(short[0], sides[0].function), Side(short[1], sides[1].function)
 
 
 def _side(text: str) -> Side:

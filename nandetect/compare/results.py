@@ -106,8 +106,8 @@ class Parting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """One of the two functions: judged in one dtype, surveyed in others. `exact` is False where float64 stood in for the truth."""
+class Judgement:
+    """What was found of one function: judged in one dtype, surveyed in others. `exact` is False where float64 stood in for the truth."""
 
     name: str
     sound: bool
@@ -180,7 +180,7 @@ class Comparison:
     shapes: tuple[tuple[int, ...], ...]
     parameters: tuple[str, ...]
     sameness: Sameness
-    judged: tuple[Judged, Judged]
+    judged: tuple[Judgement, Judgement]
     timing: Timing | None
     training: Training | None
     notes: tuple[str, ...]

@@ -6,28 +6,28 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from nandetect.compare.families import Args
-from nandetect.compare.judged import Judge
-from nandetect.compare.scene import Scene
+from nandetect.compare.judged import Judged
+from nandetect.compare.ordinary import Args
+from nandetect.compare.parameters import Scene
 from nandetect.errors import UsageError
 
-Shows = Callable[[Judge, Args], bool]
+Shows = Callable[[Judged, Args], bool]
 DIGITS = (2, 3, 4)
 MOST_TRIALS = 120
 
 
-def smallest(judge: Judge, args: Args, shows: Shows, judge_for: Callable[[Scene], Judge]) -> tuple[Judge, Args]:
-    """The judge and the arguments of the smallest shape and the roundest numbers that still show it."""
-    for shape, taken in _slices(judge.runner.scene, args):
+def smallest(judged: Judged, args: Args, shows: Shows, judged_for: Callable[[Scene], Judged]) -> tuple[Judged, Args]:
+    """The function in the smallest shape, and the arguments with the roundest numbers, that still show a fault."""
+    for shape, taken in _slices(judged.runner.scene, args):
         try:
-            smaller = judge_for(judge.runner.scene.moved(shape))
+            smaller = judged_for(judged.runner.scene.reshaped(shape))
             if shows(smaller, taken):
-                judge, args = smaller, taken
+                judged, args = smaller, taken
                 break
         # A function may want the very shape that it was given.
         except UsageError:
             continue
-    return judge, rounder(args, lambda trial: shows(judge, trial), judge.runner.scene.movable)
+    return judged, rounder(args, lambda trial: shows(judged, trial), judged.runner.scene.movable)
 
 
 def _slices(scene: Scene, args: Args) -> Iterator[tuple[tuple[int, ...], Args]]:

@@ -1,17 +1,18 @@
-"""What a call of each costs, compiled: interleaved, so that what else the machine does hits both alike."""
+"""What a call of each function costs, compiled: in turns, so that whatever else the machine does slows both alike."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
-from nandetect.compare.pair import Side
+from nandetect.compare.ordinary import example
+from nandetect.compare.pair import Loss, Side
+from nandetect.compare.parameters import Scene
 from nandetect.compare.results import Ratio, Timing
-from nandetect.compare.scene import Scene, check, example
+from nandetect.compare.scene import check
 from nandetect.errors import UsageError
 
 # Rows of the batch that is timed, where the functions take one: a call on few numbers takes no time beside calling it.
@@ -21,8 +22,8 @@ ROUNDS = 31
 TURN = 0.004
 
 
-def timing(sides: tuple[Side, Side], scene: Scene, dtype: Any) -> Timing:
-    """Forward, and value with gradient."""
+def timing(sides: tuple[Side, Side], scene: Scene, dtype: np.dtype) -> Timing:
+    """The times of a call forward, and of one that gives value and gradient."""
     scene = _larger(sides, scene, dtype)
     args = [jax.numpy.asarray(arg) for arg in scene.cast(example(scene), dtype)]
     forward = [jax.jit(side.function) for side in sides]
@@ -30,11 +31,12 @@ def timing(sides: tuple[Side, Side], scene: Scene, dtype: Any) -> Timing:
     return Timing(shape=scene.shape, forward=_ratio(forward, args), backward=_ratio(backward, args))
 
 
-def _larger(sides: tuple[Side, Side], scene: Scene, dtype: Any) -> Scene:
+def _larger(sides: tuple[Side, Side], scene: Scene, dtype: np.dtype) -> Scene:
+    """The scene with a large batch, where both functions take one."""
     if scene.given is not None or len(scene.shape) < 2:
         return scene
     try:
-        large = scene.moved((ROWS, *scene.shape[1:]))
+        large = scene.reshaped((ROWS, *scene.shape[1:]))
         for side in sides:
             check(side, large, dtype)
         return large
@@ -43,7 +45,7 @@ def _larger(sides: tuple[Side, Side], scene: Scene, dtype: Any) -> Scene:
         return scene
 
 
-def _ratio(functions: Sequence[Callable[..., Any]], args: Sequence[Any]) -> Ratio:
+def _ratio(functions: Sequence[Loss], args: Sequence[jax.Array]) -> Ratio:
     calls = [_calls(function, args) for function in functions]
     seconds = np.array([[_turn(function, args, count) for function, count in zip(functions, calls, strict=True)] for _ in range(ROUNDS)])
     ratios = seconds[:, 1] / seconds[:, 0]
@@ -53,14 +55,15 @@ def _ratio(functions: Sequence[Callable[..., Any]], args: Sequence[Any]) -> Rati
     )
 
 
-def _calls(function: Callable[..., Any], args: Sequence[Any]) -> int:
+def _calls(function: Loss, args: Sequence[jax.Array]) -> int:
     """How many calls make a turn."""
     jax.block_until_ready(function(*args))
     once = min(_turn(function, args, 1) for _ in range(3))
     return max(1, round(TURN / once))
 
 
-def _turn(function: Callable[..., Any], args: Sequence[Any], count: int) -> float:
+def _turn(function: Loss, args: Sequence[jax.Array], count: int) -> float:
+    """Seconds a call, over so many calls."""
     began = time.perf_counter()
     for _ in range(count):
         out = function(*args)

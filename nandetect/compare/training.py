@@ -5,23 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nandetect.compare.pair import Side
+from nandetect.compare.pair import Loss, Side
+from nandetect.compare.parameters import Scene
 from nandetect.compare.results import Trained, Training
-from nandetect.compare.scene import Scene
 from nandetect.errors import NonFiniteError, UsageError
 from nandetect.guarding.guard import guard
 from nandetect.train.optimizers import OPTIMIZERS
 from nandetect.train.prepare import Ready, batches, prepare
 from nandetect.train.settings import STEPS, Settings
 from nandetect.train.step import make_step
+from nandetect.types import Pytree
 
-# Steps between two looks at the accuracy; and by which share two losses must differ to have parted: rounding alone is far below at first.
+# Steps between two looks at the accuracy. The share by which two losses must differ to have parted: rounding alone is far below at first.
 LOOK = 100
 PARTED = 1e-3
 
@@ -37,14 +37,13 @@ def training(sides: tuple[Side, Side], scene: Scene, seed: int, dtype: str, step
 
 
 def _run(side: Side, scene: Scene, ready: Ready, seed: int, steps: int) -> tuple[Trained, list[float]]:
+    """One training and its losses, up to the first non-finite step."""
     settings = Settings(seed=seed)
-    step: Any = guard(
-        jax.jit(make_step(ready.model.apply, _loss(side, scene), OPTIMIZERS[settings.optimizer](settings.lr))), check_every=32
-    )
+    step = guard(jax.jit(make_step(ready.model.apply, _loss(side, scene), OPTIMIZERS[settings.optimizer](settings.lr))), check_every=32)
     right = _accuracy(ready)
     params, state = ready.params, ready.state
-    losses: list[Any] = []
-    accuracy: list[tuple[int, Any]] = []
+    losses: list[jax.Array] = []
+    accuracy: list[tuple[int, jax.Array]] = []
     report = None
     try:
         for number, (inputs, labels) in zip(range(steps), batches(ready, seed), strict=False):
@@ -57,25 +56,26 @@ def _run(side: Side, scene: Scene, ready: Ready, seed: int, steps: int) -> tuple
     except NonFiniteError as error:
         report = replace(error.report, label=side.name, called_at=None)
     stopped = None if report is None else report.step
-    numbers = [float(one) for one in jax.device_get(losses[:stopped])]
-    told = Trained(
+    numbers = [float(loss) for loss in jax.device_get(losses[:stopped])]
+    trained = Trained(
         name=side.name,
         steps=len(numbers),
         non_finite_step=stopped,
         report=report,
         loss=numbers[-1] if numbers else None,
-        accuracy=tuple((at, float(share)) for at, share in accuracy if stopped is None or at <= stopped),
+        accuracy=tuple((number, float(share)) for number, share in accuracy if stopped is None or number <= stopped),
     )
-    return told, numbers
+    return trained, numbers
 
 
-def _loss(side: Side, scene: Scene) -> Callable[[Any, Any], Any]:
+def _loss(side: Side, scene: Scene) -> Loss:
+    """The loss as a function of one-hot labels, which is what the batches hold."""
     if scene.labels == "onehot":
         return side.function
     return lambda logits, labels: side.function(logits, jnp.argmax(labels, -1).astype(jnp.int32))
 
 
-def _accuracy(ready: Ready) -> Callable[[Any], Any]:
+def _accuracy(ready: Ready) -> Callable[[Pytree], jax.Array]:
     """The share of the held-out samples that a model's parameters get right."""
     part = ready.data.held_out
     inputs, labels = part.inputs.astype(ready.dtype), np.asarray(part.labels)
@@ -84,7 +84,7 @@ def _accuracy(ready: Ready) -> Callable[[Any], Any]:
 
 def _parted(first: list[float], second: list[float]) -> int | None:
     """The first step whose losses differ, or that only one of them reached."""
-    for step, (one, other) in enumerate(zip(first, second, strict=False)):
-        if not math.isclose(one, other, rel_tol=PARTED, abs_tol=PARTED**2):
+    for step, (loss, other) in enumerate(zip(first, second, strict=False)):
+        if not math.isclose(loss, other, rel_tol=PARTED, abs_tol=PARTED**2):
             return step
     return min(len(first), len(second)) if len(first) != len(second) else None

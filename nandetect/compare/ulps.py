@@ -10,8 +10,9 @@ import numpy as np
 from flint import arb
 
 from nandetect.compare.oracle import Known, Oracle, eps
+from nandetect.compare.results import What
 
-# Below this many raw ulps nobody asks whether the input's own rounding explains them.
+# Raw ulps below which nobody asks whether the input's own rounding explains them.
 PLAIN = 4.0
 TRIALS = 4
 
@@ -37,41 +38,41 @@ class Gauge:
 
     def __init__(self, oracle: Oracle, ordinary: Sequence[Sequence[np.ndarray]]):
         self.oracle, self.eps, self.most = oracle, eps(oracle.dtype), float(jnp.finfo(oracle.dtype).max)
-        known = [oracle.at(args) for args in ordinary]
-        self.usual_value = float(np.median([value.largest for value, _ in known]))
-        self.usual_gradient = max(gradient.largest for _, gradient in known)
-        self.usual_slope = float(np.median([gradient.magnitude.mean() for _, gradient in known]))
+        truths = [oracle.at(args) for args in ordinary]
+        self.usual_value = float(np.median([truth.value.largest for truth in truths]))
+        self.usual_gradient = max(truth.gradient.largest for truth in truths)
+        self.usual_slope = float(np.median([truth.gradient.magnitude.mean() for truth in truths]))
 
     def value(self, args: Sequence[np.ndarray], got: float, conditioned: bool = True) -> Distance:
-        """Of the value."""
+        """How far a value is from the truth at an input."""
         value, gradient = self.oracle.at(args)
         swept = np.abs(args[0].astype(np.float64))
         with np.errstate(over="ignore", invalid="ignore"):
             steep, usual = np.nansum(swept * gradient.magnitude), swept.sum() * self.usual_slope
         unit = max(value.largest, 1.0, self.usual_value, usual, steep if np.isfinite(steep) else 0.0)
-        return self._distance(value, np.asarray(got), unit, (lambda: self._shaken(args, 0)) if conditioned else None)
+        return self._distance(value, np.asarray(got), unit, (lambda: self._shaken(args, "value")) if conditioned else None)
 
     def gradient(self, args: Sequence[np.ndarray], got: np.ndarray, conditioned: bool = True) -> Distance:
-        """Of the worst element of the gradient."""
+        """How far the worst element of a gradient is from the truth at an input."""
         value, gradient = self.oracle.at(args)
         if not value.has_value.all():
             # Outside of where the function is defined its derivative's formula means nothing.
             return Distance(np.nan, False, 0.0, np.nan)
         unit, grown = max(gradient.largest, self.usual_gradient), self.usual_gradient * self.eps * _largest(args[0])
-        return self._distance(gradient, got, unit, (lambda: np.maximum(self._shaken(args, 1), grown)) if conditioned else None)
+        return self._distance(gradient, got, unit, (lambda: np.maximum(self._shaken(args, "gradient"), grown)) if conditioned else None)
 
     def _distance(self, true: Known, got: np.ndarray, unit: float, allowed: Callable[[], np.ndarray] | None) -> Distance:
-        # A sum of as many terms as the input has may overflow before its mean does: that close to the end of the range nobody is blamed.
+        # A sum of as many terms as the input has may overflow before its mean does: so close to the end of the range it is nobody's fault.
         with np.errstate(over="ignore"):
             near_the_end = true.magnitude * max(self.oracle.scene.size, 1) >= self.most
-        told = true.defined & np.isfinite(true.rounded) & ~near_the_end
-        faulty = told & ~np.isfinite(got)
+        known = true.defined & np.isfinite(true.rounded) & ~near_the_end
+        faulty = known & ~np.isfinite(got)
         if faulty.any():
             where = np.unravel_index(int(np.argmax(faulty)), got.shape)
             return Distance(np.inf, True, float(got[where]), float(true.rounded[where]))
-        judged = told & np.isfinite(got)
+        judged = known & np.isfinite(got)
         if not judged.any():
-            return Distance(np.nan, False, *(float(one.flat[0]) if one.size else 0.0 for one in (got, true.rounded)))
+            return Distance(np.nan, False, *(float(array.flat[0]) if array.size else 0.0 for array in (got, true.rounded)))
         error = np.where(judged, true.exact.distance(got), 0.0)
         units = np.full(got.shape, (unit or 1.0) * self.eps)
         if allowed is not None and (error / units).max() > PLAIN:
@@ -80,16 +81,19 @@ class Gauge:
         where = np.unravel_index(int(np.argmax(ulps)), ulps.shape)
         return Distance(float(ulps[where]), False, float(got[where]), float(true.rounded[where]))
 
-    def _shaken(self, args: Sequence[np.ndarray], which: int) -> np.ndarray:
-        """How much the truth of the value (0) or the gradient (1) changes where the inputs move, at most over a few trials."""
+    def _shaken(self, args: Sequence[np.ndarray], what: What) -> np.ndarray:
+        """How much the truth of the value or the gradient changes where the inputs move, at most over a few trials."""
         rng, movable = np.random.default_rng(0), self.oracle.scene.movable
-        by = self.eps / 2 * max(_largest(args[at]) for at in movable)
-        here = self.oracle.at(args)[which].exact.balls
-        most = np.zeros(here.shape)
+        step = self.eps / 2 * max(_largest(args[position]) for position in movable)
+        centre = self.oracle.at(args).of(what).exact.balls
+        most = np.zeros(centre.shape)
         for _ in range(TRIALS):
-            moved = [_moved(arg, by, rng, self.oracle.exact.is_exact) if at in movable else arg for at, arg in enumerate(args)]
-            there = self.oracle.exact.at(*moved)[which].balls
-            most = np.maximum(most, np.asarray(np.frompyfunc(_apart, 2, 1)(here, there), float))
+            moved = [
+                _moved(arg, step, rng, self.oracle.exact.is_exact) if position in movable else arg for position, arg in enumerate(args)
+            ]
+            value, gradient = self.oracle.exact.at(*moved)
+            balls = (value if what == "value" else gradient).balls
+            most = np.maximum(most, np.asarray(np.frompyfunc(_apart, 2, 1)(centre, balls), float))
         return most
 
 
@@ -97,15 +101,15 @@ def _largest(arg: np.ndarray) -> float:
     return float(np.abs(arg.astype(np.float64)).max(initial=0.0))
 
 
-def _moved(arg: np.ndarray, by: float, rng: np.random.Generator, exactly: bool) -> np.ndarray:
+def _moved(arg: np.ndarray, step: float, rng: np.random.Generator, exactly: bool) -> np.ndarray:
     """Every element moved up or down; in float64 where that stands in for the truth."""
     signs = rng.choice([-1, 1], arg.shape)
     if not exactly:
-        return arg.astype(np.float64) + by * signs
+        return arg.astype(np.float64) + step * signs
     out = np.empty(arg.shape, object)
-    out[...] = np.frompyfunc(lambda x, sign: arb(float(x)) + arb(by) * int(sign), 2, 1)(arg.astype(np.float64), signs)
+    out[...] = np.frompyfunc(lambda x, sign: arb(float(x)) + arb(step) * int(sign), 2, 1)(arg.astype(np.float64), signs)
     return out
 
 
-def _apart(one: arb, other: arb) -> float:
-    return float(abs(one - other).mid()) if one.is_finite() and other.is_finite() else 0.0
+def _apart(ball: arb, other: arb) -> float:
+    return float(abs(ball - other).mid()) if ball.is_finite() and other.is_finite() else 0.0

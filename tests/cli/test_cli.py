@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
+from commands import COMMAND, nandetect_command, refused
 
 import nandetect
 
-COMMAND = [sys.executable, "-c", "from nandetect.cli import main; main()"]
 PROGRAM = "import jax.numpy as jnp\n\ndef loss(w, x):\n    return jnp.sum(jnp.log(x @ w))\n"
 SHAPES = ("--shape", "f32[3]", "--shape", "f32[4,3]")
-
-
-def nandetect_command(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run one command with neither a terminal nor anything to read."""
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        cwd=cwd,
-        env={**os.environ, **environment},
-        timeout=300,
-    )
 
 
 @pytest.fixture
@@ -36,15 +21,6 @@ def program(tmp_path):
     file = tmp_path / "program.py"
     file.write_text(PROGRAM)
     return file
-
-
-def refused(*arguments: object, **options) -> str:
-    """The one line on standard error with which a command that exits 2 refuses."""
-    done = nandetect_command(*arguments, **options)
-    assert (done.returncode, done.stdout) == (2, "")
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
-    return lines[0]
 
 
 def test_help_names_every_command():

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import jsonschema
 import numpy as np
 import pytest
+from commands import nandetect_command, refused
 from pairs import (
     BOTH_SOUND,
     FACTOR,
@@ -20,7 +21,6 @@ from pairs import (
     cross_entropy_naive,
     cross_entropy_stable,
 )
-from test_cli import nandetect_command, refused
 
 from nandetect.compare import Asked
 from nandetect.compare.compare import between

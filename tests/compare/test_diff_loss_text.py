@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from nandetect.cli import diff_loss_view
-from nandetect.compare import Comparison, verdict
+from nandetect.compare import Comparison, conclusions
 from nandetect.compare.results import (
     Breakage,
     Input,
-    Judged,
+    Judgement,
     Limit,
     Parting,
     Ratio,
@@ -57,7 +57,7 @@ def survey(thresholds=(), limits=(), ulps=(1.0,) * 13, worst=None):
     return Survey(dtype="float32", thresholds=thresholds, limits=limits, samples=samples(ulps), worst_value=worst, worst_gradient=None)
 
 
-NAIVE = Judged(
+NAIVE = Judgement(
     name="naive",
     sound=False,
     exact=True,
@@ -77,7 +77,7 @@ NAIVE = Judged(
     ),
     parting=Parting(event=ORIGIN, ulps=4096.0, ulps_before=1.0),
 )
-STABLE = Judged(name="stable", sound=True, exact=True, unsupported=(), surveys=(survey(),), breakages=(), parting=None)
+STABLE = Judgement(name="stable", sound=True, exact=True, unsupported=(), surveys=(survey(),), breakages=(), parting=None)
 RATIO = Ratio(first=20.0, second=10.0, least=0.4, median=0.5, most=0.75)
 FOUND = Comparison(
     verdict="`naive` is non-finite for logit gaps over 87.3 in float32; `stable` is finite throughout and within 1 ulp.",
@@ -168,6 +168,6 @@ def test_without_blocks_the_picture_is_drawn_in_ascii():
 def test_what_breaks_in_another_type_alone_is_a_note():
     elsewhere = dataclasses.replace(survey((BROKEN,)), dtype="float16")
     both = (dataclasses.replace(STABLE, surveys=(survey(), elsewhere)), STABLE)
-    (note,) = verdict.findings(both, FOUND.sameness, 16.0)
+    (note,) = conclusions.findings(both, FOUND.sameness, 16.0)
     assert (note.rule, note.severity) == ("low-precision", "note")
     assert note.message == "in float16 the value of `stable` is non-finite for logit gaps over 87.4"

@@ -1,27 +1,28 @@
-"""What was found, in one sentence, and as findings."""
+"""What a comparison comes to, in one sentence and as findings."""
 
 from __future__ import annotations
 
 import math
 
-from nandetect.compare.results import Breakage, Judged, Sameness, Survey, Threshold, Timing
+from nandetect.compare.results import Breakage, Judgement, Sameness, Survey, Threshold, Timing
 from nandetect.records import Finding
 
-_PATIENCE = 1.25
+# Ratio of times up to which two functions cost the same.
+_SAME_COST = 1.25
 
 
-def sentence(judged: tuple[Judged, Judged], sameness: Sameness, timing: Timing | None, max_ulp: float) -> str:
+def sentence(judgements: tuple[Judgement, Judgement], sameness: Sameness, timing: Timing | None, max_ulp: float) -> str:
     """Both functions, then whether they are the same one, then the cost."""
-    parts = [_of(one, max_ulp) for one in judged]
-    parts.append(_relation(sameness, judged[0].name, judged[1].name))
+    parts = [_of(judgement, max_ulp) for judgement in judgements]
+    parts.append(_relation(sameness, judgements[0].name, judgements[1].name))
     if timing is not None:
-        parts.append(_cost(timing, judged[1].name))
+        parts.append(_cost(timing, judgements[1].name))
     return "; ".join(part for part in parts if part) + "."
 
 
-def _of(one: Judged, max_ulp: float) -> str:
-    survey, name = one.surveys[0], f"`{one.name}`"
-    broken = {breakage.what: breakage for breakage in one.breakages}
+def _of(judgement: Judgement, max_ulp: float) -> str:
+    survey, name = judgement.surveys[0], f"`{judgement.name}`"
+    broken = {breakage.what: breakage for breakage in judgement.breakages}
     value, gradient = (_where(survey, broken[what]) if what in broken else "" for what in ("value", "gradient"))
     inaccurate = _inaccurate(survey, max_ulp)
     if not broken:
@@ -37,11 +38,16 @@ def _of(one: Judged, max_ulp: float) -> str:
 
 def _where(survey: Survey, broken: Breakage) -> str:
     """The first family or point, and where numbers grow besides, how far those may."""
-    steady = [one for one in survey.thresholds if one.fault and one.what == broken.what and one.lasting and one.finite_to is not None]
+    steady = [threshold for threshold in survey.thresholds if threshold.what == broken.what and _is_steady(threshold)]
     if not steady:
         return broken.input.phrase.format(_size(broken.input.at))
-    others = [one for one in steady[1:] if one.family.startswith("all equal")]
-    return " and ".join(_phrase(one) for one in (steady[0], *others[:1]))
+    others = [threshold for threshold in steady[1:] if threshold.family.startswith("all equal")]
+    return " and ".join(_phrase(threshold) for threshold in (steady[0], *others[:1]))
+
+
+def _is_steady(threshold: Threshold) -> bool:
+    """Whether the function breaks at this size and stays broken."""
+    return threshold.fault and threshold.lasting and threshold.finite_to is not None
 
 
 def _kind(broken: Breakage) -> str:
@@ -52,8 +58,8 @@ def _kind(broken: Breakage) -> str:
     return "nan" if math.isnan(broken.got) else _number(broken.got)
 
 
-def _phrase(one: Threshold) -> str:
-    return one.phrase.format(_size(one.broken_from))
+def _phrase(threshold: Threshold) -> str:
+    return threshold.phrase.format(_size(threshold.broken_from))
 
 
 def _size(x: float) -> str:
@@ -85,7 +91,7 @@ def _relation(same: Sameness, first: str, second: str) -> str:
 
 def _cost(timing: Timing, second: str) -> str:
     ratio = timing.backward.median
-    if 1 / _PATIENCE <= ratio <= _PATIENCE:
+    if 1 / _SAME_COST <= ratio <= _SAME_COST:
         return "same cost"
     return f"`{second}` takes {ratio:.2g} times as long"
 
@@ -94,21 +100,24 @@ def _number(x: float) -> str:
     return f"{x:.6g}"
 
 
-def findings(judged: tuple[Judged, Judged], sameness: Sameness, max_ulp: float) -> tuple[Finding, ...]:
+def findings(judgements: tuple[Judgement, Judgement], sameness: Sameness, max_ulp: float) -> tuple[Finding, ...]:
     """Errors of the functions that have a fault, and notes."""
     found: list[Finding] = []
-    for one in judged:
-        found += [*_faults(one, max_ulp), *_elsewhere(one)]
-    relation = _relation(sameness, judged[0].name, judged[1].name)
+    for judgement in judgements:
+        found += [*_faults(judgement, max_ulp), *_elsewhere(judgement)]
+    relation = _relation(sameness, judgements[0].name, judgements[1].name)
     if relation and sameness.relation != "unknown":
         found.append(Finding(rule="different-function", code="ND403", severity="note", message=relation, measured=sameness.amount))
     return tuple(found)
 
 
-def _faults(one: Judged, max_ulp: float) -> list[Finding]:
-    survey, found = one.surveys[0], []
-    for broken in one.breakages:
-        said = f"the {broken.what} of `{one.name}` is {_number(broken.got)} in {survey.dtype} where the truth is {_number(broken.truth)}"
+def _faults(judgement: Judgement, max_ulp: float) -> list[Finding]:
+    survey = judgement.surveys[0]
+    found: list[Finding] = []
+    for broken in judgement.breakages:
+        said = (
+            f"the {broken.what} of `{judgement.name}` is {_number(broken.got)} in {survey.dtype} where the truth is {_number(broken.truth)}"
+        )
         found.append(
             Finding(
                 rule="non-finite",
@@ -128,7 +137,7 @@ def _faults(one: Judged, max_ulp: float) -> list[Finding]:
                     rule="inaccurate",
                     code="ND402",
                     severity="error",
-                    message=f"the {worst.what} of `{one.name}` is {worst.ulps:,.0f} ulp from the truth in {survey.dtype}",
+                    message=f"the {worst.what} of `{judgement.name}` is {worst.ulps:,.0f} ulp from the truth in {survey.dtype}",
                     measured=worst.got,
                     expected=worst.truth,
                 )
@@ -136,12 +145,12 @@ def _faults(one: Judged, max_ulp: float) -> list[Finding]:
     return found
 
 
-def _elsewhere(one: Judged) -> list[Finding]:
+def _elsewhere(judgement: Judgement) -> list[Finding]:
     """Notes of the types that were not asked for, where the function breaks in them and not in the one that was."""
     found = []
-    for survey in one.surveys[1:] if one.sound else ():
-        broken = [threshold for threshold in survey.thresholds if threshold.fault and threshold.lasting and threshold.finite_to is not None]
+    for survey in judgement.surveys[1:] if judgement.sound else ():
+        broken = [threshold for threshold in survey.thresholds if _is_steady(threshold)]
         if broken:
-            said = f"in {survey.dtype} the {broken[0].what} of `{one.name}` is non-finite for {_phrase(broken[0])}"
+            said = f"in {survey.dtype} the {broken[0].what} of `{judgement.name}` is non-finite for {_phrase(broken[0])}"
             found.append(Finding(rule="low-precision", code="ND404", severity="note", message=said, measured=broken[0].broken_from))
     return found
