@@ -1,11 +1,10 @@
-"""The audit of a model's start: its kernels by themselves, then as its program uses them, then what one batch shows."""
+"""The audit of a model's start: every kernel as its program uses it, then what one batch shows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -13,22 +12,26 @@ import numpy as np
 
 from nandetect import compat
 from nandetect.audit import batch, parameters, reading, rules, signal, telling
-from nandetect.audit.kernels import Kernel, kernels, scaled
+from nandetect.audit.kernels import InitialKernel, kernels, scaled
 from nandetect.audit.parameters import Parameters
 from nandetect.audit.reading import Key, Reading
 from nandetect.audit.result import Audit, Layer
-from nandetect.audit.scale import Verdict, agreed, judge
+from nandetect.audit.scale import ScaleVerdict, agreed, judge
 from nandetect.audit.signal import Signal
 from nandetect.errors import UsageError
 from nandetect.records import Finding
+from nandetect.types import Array, Pytree
 
-assert rules  # its import fills the table
-# An orthogonal kernel's gain is free within these; policies start their last layer at 0.01.
+assert rules  # its import fills the table of `reading`
+# Gains that an orthogonal kernel may have; policies start their last layer at 0.01.
 _GAINS = (0.005, 2.2)
 
 
 def audit_init(
-    params: Any, apply: Callable[[Any, Any], Any] | None = None, inputs: Any = None, loss: Callable[[Any], Any] | None = None
+    params: Pytree,
+    apply: Callable[[Pytree, Pytree], Pytree] | None = None,
+    inputs: Pytree = None,
+    loss: Callable[[Pytree], Pytree] | None = None,
 ) -> list[Finding]:
     """What is wrong with freshly drawn parameters, as findings; none where nothing is.
 
@@ -48,50 +51,42 @@ def audit_init(
 
 
 def audit(
-    params: Any, apply: Callable[[Any, Any], Any] | None = None, inputs: Any = None, loss: Callable[[Any], Any] | None = None
+    params: Pytree,
+    apply: Callable[[Pytree, Pytree], Pytree] | None = None,
+    inputs: Pytree = None,
+    loss: Callable[[Pytree], Pytree] | None = None,
 ) -> Audit:
     """`audit_init` with all that was measured: a row for each kernel, the loss at the start, and the findings."""
     given = parameters.of(params)
-    if apply is None and inputs is not None:
-        if not callable(params):
-            raise UsageError("audit_init was given inputs and no apply(params, inputs) to put them through")
-        apply = _called
-    if apply is not None and inputs is None and loss is None:
-        raise UsageError("audit_init was given apply and no inputs: give a batch of them, or leave both out")
-    run = _traced(lambda params: apply(params, inputs), given, "apply", inputs) if apply is not None and inputs is not None else None
-    lossy = _traced(loss, given, "loss", None) if loss is not None else None
-    program, measured = run or lossy, lossy or run
-    found = kernels(given.all, program.reading if program else None)
-    verdicts = agreed([_verdict(kernel) for kernel in found])
-    signals, value, unseen = _measured(measured, given) if measured else ({}, None, "")
-
-    told: list[Finding] = []
-    for kernel, verdict in zip(found, verdicts, strict=True):
-        told += [*telling.of_pattern(kernel, found), *telling.of_scale(kernel, verdict)]
-    paths = [parameter.path for parameter in given.all]
-    classes = run.classes if run else None
-    chance = math.log(classes) if classes and lossy and lossy.reading.has_logarithm else None
-    if measured:
-        told += batch.of_inputs(measured.reading, signals, paths)
-        if chance and value is not None and classes:
-            told += batch.of_loss(value, classes, run.batch if run else 1, told)
-        told += batch.of_units(measured.reading, signals, paths, told)
-        told += batch.of_travel(measured.reading, signals, paths, told)
-    if any(one.rule == "inputs-unscaled" for one in told):
-        told = [telling.with_inputs_first(one) for one in told]
-    rows = _by_leaf(measured.reading, signals) if measured else {}
+    programs = _programs(given, _applied(params, apply, inputs, loss), inputs, loss)
+    every = kernels(given.all, programs.read.reading if programs.read else None)
+    verdicts = agreed([_verdict(kernel) for kernel in every])
+    measured = _measured(programs.run, given) if programs.run else _Measured()
+    first = _first_signals(programs.run.reading, measured.signals) if programs.run else {}
     return Audit(
-        layers=tuple(_layer(kernel, verdict, rows.get(kernel.parameter.number)) for kernel, verdict in zip(found, verdicts, strict=True)),
-        findings=tuple(telling.folded(told)),
-        loss=value,
-        chance=chance,
-        unseen=unseen,
+        layers=tuple(_layer(kernel, verdict, first.get(kernel.parameter.number)) for kernel, verdict in zip(every, verdicts, strict=True)),
+        findings=tuple(_findings(every, verdicts, programs, measured, [parameter.path for parameter in given.all])),
+        loss=measured.loss,
+        chance=programs.chance,
+        unseen=measured.unseen,
         parameters=sum(parameter.size for parameter in given.all),
     )
 
 
-def _called(model: Any, inputs: Any) -> Any:
-    return model(inputs)
+def _applied(
+    params: Pytree,
+    apply: Callable[[Pytree, Pytree], Pytree] | None,
+    inputs: Pytree,
+    loss: Callable[[Pytree], Pytree] | None,
+) -> Callable[[Pytree, Pytree], Pytree] | None:
+    """The function that the inputs go through: `apply`, else parameters that are callable; None without inputs."""
+    if apply is None and inputs is not None and not callable(params):
+        raise UsageError("audit_init was given inputs and no apply(params, inputs) to put them through")
+    if apply is not None and inputs is None and loss is None:
+        raise UsageError("audit_init was given apply and no inputs: give a batch of them, or leave both out")
+    if inputs is None:
+        return None
+    return apply or (lambda model, inputs: model(inputs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +94,52 @@ class _Program:
     """A traced function of the parameters: `classes` is the last axis of the one array that it returns, `batch` the product of the
     others."""
 
-    jaxpr: Any
-    consts: list[Any]
+    jaxpr: compat.Jaxpr
+    consts: list[Array]
     reading: Reading
     classes: int | None
     batch: int
 
 
-def _traced(function: Callable[[Any], Any], given: Parameters, name: str, inputs: Any) -> _Program:
-    """`function(params)` as a jaxpr, what it closes over taken for data."""
+@dataclass(frozen=True, slots=True)
+class _Programs:
+    """The traced functions, those that were given."""
 
-    def flat(leaves: Sequence[Any]) -> Any:
+    applied: _Program | None
+    loss: _Program | None
+
+    @property
+    def read(self) -> _Program | None:
+        """The program that shows what each kernel is for."""
+        return self.applied or self.loss
+
+    @property
+    def run(self) -> _Program | None:
+        """The program that is run with taps in it: the loss, if there is one, which can be differentiated."""
+        return self.loss or self.applied
+
+    @property
+    def chance(self) -> float | None:
+        """The loss of guessing, ln C; None where the classes are not known, or the loss takes no logarithm."""
+        if self.applied is None or self.applied.classes is None or self.loss is None or not self.loss.reading.has_logarithm:
+            return None
+        return math.log(self.applied.classes)
+
+
+def _programs(
+    given: Parameters,
+    apply: Callable[[Pytree, Pytree], Pytree] | None,
+    inputs: Pytree,
+    loss: Callable[[Pytree], Pytree] | None,
+) -> _Programs:
+    applied = _traced(lambda params: apply(params, inputs), given, "apply", "parameters and inputs") if apply is not None else None
+    return _Programs(applied, _traced(loss, given, "loss", "parameters") if loss is not None else None)
+
+
+def _traced(function: Callable[[Pytree], Pytree], given: Parameters, name: str, taken: str) -> _Program:
+    """`function(params)` as a jaxpr, read; what it closes over counts as inputs. `taken` says in words what it takes."""
+
+    def flat(leaves: Sequence[Array]) -> list[Array]:
         return [leaf for leaf in jax.tree.leaves(function(given.rebuild(leaves))) if hasattr(leaf, "dtype")]
 
     try:
@@ -117,20 +147,19 @@ def _traced(function: Callable[[Any], Any], given: Parameters, name: str, inputs
     # The user's code runs here, and may fail in any way.
     except Exception as error:
         why = " ".join(str(error).split("\n\n")[0].split())
-        given_to = "parameters and inputs" if inputs is not None else "parameters"
-        raise UsageError(f"{name} could not be traced on these {given_to}: {type(error).__name__}: {why}") from error
+        raise UsageError(f"{name} could not be traced on these {taken}: {type(error).__name__}: {why}") from error
     if name == "loss" and (not shapes or shapes[0].shape != () or not jnp.issubdtype(shapes[0].dtype, jnp.floating)):
-        kinds = ", ".join(f"{one.dtype}{list(one.shape)}" for one in shapes[:3]) or "no array"
+        kinds = ", ".join(f"{out.dtype}{list(out.shape)}" for out in shapes[:3]) or "no array"
         raise UsageError(f"loss(params) should return one floating number; it returns {kinds}")
     jaxpr, consts = compat.open_jaxpr(closed)
-    seen = reading.read(jaxpr, consts, range(len(given.all)), constants_are_data=True)
-    whole = [one.shape for one in shapes if len(one.shape) > 1]
+    whole = [out.shape for out in shapes if len(out.shape) > 1]
     classes = whole[0][-1] if len(whole) == 1 and whole[0][-1] > 1 else None
-    return _Program(jaxpr, consts, seen, classes, math.prod(whole[0][:-1]) if whole else 1)
+    batch_size = math.prod(whole[0][:-1]) if whole else 1
+    return _Program(jaxpr, consts, reading.read(jaxpr, consts, range(len(given.all))), classes, batch_size)
 
 
-def _verdict(kernel: Kernel) -> Verdict | None:
-    """The verdict on a kernel's scale, unless it is not a scale that it has."""
+def _verdict(kernel: InitialKernel) -> ScaleVerdict | None:
+    """The verdict on a kernel's scale; None where no scheme's scale is to be expected of it."""
     if kernel.pattern.constant is not None or kernel.pattern.sparse or any(site.is_changed for site in kernel.sites):
         return None
     gain = kernel.pattern.gain
@@ -139,28 +168,61 @@ def _verdict(kernel: Kernel) -> Verdict | None:
     return judge(scaled(kernel), kernel.fans, kernel.around)
 
 
-def _measured(program: _Program, given: Parameters) -> tuple[dict[Key, Signal], float | None, str]:
-    """The signals, the loss, and why there are none where the program cannot be run with taps in it: the kernels are judged anyway."""
-    is_loss = program.classes is None and not program.jaxpr.outvars[0].aval.shape
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What one run of the program shows: the signal at its sites, the loss where it is one; or why it could not be followed."""
+
+    signals: Mapping[Key, Signal] = field(default_factory=dict)
+    loss: float | None = None
+    unseen: str = ""
+
+
+def _measured(program: _Program, given: Parameters) -> _Measured:
+    """What a run with taps shows. Where the program cannot be run like that, the kernels are judged without."""
+    is_loss = program.classes is None and not compat.aval(program.jaxpr.outvars[0]).shape
     try:
         outs, signals = signal.measure(program.jaxpr, program.consts, given.leaves(), program.reading, is_loss)
     # Any program at all is run here; what is special in it must not keep a training from starting.
     except Exception as error:
-        return {}, None, f"the signal could not be followed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    return signals, float(np.asarray(outs[0])) if is_loss else None, ""
+        return _Measured(unseen=f"the signal could not be followed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    return _Measured(signals, float(np.asarray(outs[0])) if is_loss else None)
 
 
-def _by_leaf(reading: Reading, signals: dict[Key, Signal]) -> dict[int, Signal]:
-    """The signal at the first site of each parameter."""
-    rows: dict[int, Signal] = {}
-    for key, one in signals.items():
-        rows.setdefault(reading.sites[key].leaf, one)
-    return rows
+def _findings(
+    every: Sequence[InitialKernel],
+    verdicts: Sequence[ScaleVerdict | None],
+    programs: _Programs,
+    measured: _Measured,
+    paths: Sequence[str],
+) -> list[Finding]:
+    """All findings: those on each kernel, then those on the batch, which name the kernels' for their causes."""
+    found: list[Finding] = []
+    for kernel, verdict in zip(every, verdicts, strict=True):
+        found += [*telling.of_pattern(kernel, every), *telling.of_scale(kernel, verdict)]
+    if programs.run is not None:
+        seen, signals = programs.run.reading, measured.signals
+        found += batch.of_inputs(seen, signals, paths)
+        if programs.applied is not None and programs.applied.classes and programs.chance is not None and measured.loss is not None:
+            found += batch.of_loss(measured.loss, programs.applied.classes, programs.applied.batch, found)
+        found += batch.of_units(seen, signals, paths, found)
+        found += batch.of_travel(seen, signals, paths, found)
+    if any(each.rule == "inputs-unscaled" for each in found):
+        found = [telling.with_inputs_first(each) for each in found]
+    return telling.folded(found)
 
 
-def _layer(kernel: Kernel, verdict: Verdict | None, row: Signal | None) -> Layer:
+def _first_signals(reading: Reading, signals: Mapping[Key, Signal]) -> dict[int, Signal]:
+    """The signal at the first site of each parameter, by the number of the parameter."""
+    first: dict[int, Signal] = {}
+    for key, at_site in signals.items():
+        first.setdefault(reading.sites[key].leaf, at_site)
+    return first
+
+
+def _layer(kernel: InitialKernel, verdict: ScaleVerdict | None, measured: Signal | None) -> Layer:
+    """The row of a kernel."""
     fans = verdict.fans if verdict else kernel.fans[0]
-    row = row or Signal(forward=math.nan)
+    measured = measured or Signal(forward=math.nan)
     return Layer(
         path=kernel.parameter.path,
         shape=kernel.parameter.shape,
@@ -168,17 +230,18 @@ def _layer(kernel: Kernel, verdict: Verdict | None, row: Signal | None) -> Layer
         fan_in=fans.fan_in,
         fan_out=fans.fan_out,
         follows=kernel.around.follows,
-        std=kernel.spread.deviation,
+        std=kernel.statistics.deviation,
         wanted=verdict.wanted if verdict else None,
         scheme=_scheme(kernel, verdict),
         is_off=bool(verdict and verdict.is_off),
-        forward=row.forward,
-        backward=row.backward,
-        idle=row.idle,
+        forward=measured.forward,
+        backward=measured.backward,
+        idle=measured.idle,
     )
 
 
-def _scheme(kernel: Kernel, verdict: Verdict | None) -> str:
+def _scheme(kernel: InitialKernel, verdict: ScaleVerdict | None) -> str:
+    """The scheme that a kernel was drawn by, as the table has it; empty where none is known."""
     if kernel.pattern.constant is not None:
         return "zeros" if kernel.is_zero else "constant"
     if kernel.pattern.gain is not None and verdict is None:

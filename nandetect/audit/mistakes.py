@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nandetect.audit.schemes import ANY, Fans
-from nandetect.audit.spread import CUT, Form
+from nandetect.audit.weight_statistics import CUT, Form
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mistake:
-    """`cause` names it in one phrase, `formula` is the standard deviation that comes out, `wrote` and `meant` the code for a kernel of m
-    inputs and n outputs with a `key`; `wants` is the scheme that it is a mistake for. `rank` is lower for the more usual ones."""
+    """`cause` names the mistake in one phrase, `formula` is the standard deviation that it gives; `wrote` and `meant` are code that draws a
+    kernel of m inputs and n outputs with a `key`. `wants` is the scheme that was meant. `rank` is lower for the more usual mistakes."""
 
     cause: str
     formula: str
@@ -31,7 +31,7 @@ class Mistake:
 
     @property
     def has_no_fans(self) -> bool:
-        """Whether it is one scale for every kernel, so that it does not say which scheme was meant."""
+        """Whether the scale is the same for every kernel, and so does not say which scheme was meant."""
         return not {"m", "n"} & set(re.findall(r"[a-z]+", self.formula))
 
 
@@ -51,7 +51,7 @@ def _spatial(f: Fans) -> bool:
 
 
 def _axes(f: Fans) -> bool:
-    """Whether the fans that JAX's initialisers would read off the shape are other than the true ones."""
+    """Whether JAX's initialisers would read another fan-in off the shape than the true one."""
     return len(f.shape) > 2 and _shape_fan(f) != f.fan_in
 
 
@@ -235,7 +235,7 @@ MISTAKES = (
     ),
 )
 
-# What is a mistake only where a rectifier follows: it halves the signal, and these do not make up for it.
+# Schemes that are a mistake only before a rectifier: it halves the signal, and they do not make up for that.
 FOR_RELU = (
     Mistake(
         cause="LeCun for ReLU",

@@ -1,36 +1,37 @@
-"""Whose parameters these are does not matter: any pytree, flax nnx, linen, equinox or haiku, as paths beside arrays."""
+"""The parameters of a model as paths beside arrays, whatever pytree holds them: dicts, flax nnx or linen, equinox, haiku."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from nandetect.errors import UsageError
+from nandetect.types import Array, Pytree
 
-# What holds no kernel though it may have two axes: the biases and scales of stacked layers, running statistics.
+# Names of what is no kernel though it may have two axes: the biases and scales of stacked layers, running statistics.
 _VECTORS = re.compile(r"^(b|bias\w*|b_?\d+|beta|gamma|scale\w*|offset|shift|mean|var|ln\w*|norm\w*|g)$")
 _EMBEDDINGS = re.compile(r"(^|[._\[\]'])(\w*embed\w*|emb|wte|wpe|pos\w*|tokens?|codebook|lookup|cls_?token)($|[._\[\]'])", re.IGNORECASE)
 
 
-def is_floating(leaf: Any) -> bool:
+def is_floating(leaf: object) -> bool:
     """Whether a leaf is an array that may be a parameter."""
-    return hasattr(leaf, "dtype") and hasattr(leaf, "shape") and bool(jnp.issubdtype(leaf.dtype, jnp.floating))
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and hasattr(leaf, "shape") and bool(jnp.issubdtype(dtype, jnp.floating))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
     """One floating array of the parameters. `number` counts the floating leaves in pytree order; `owned` says that an object's attribute
-    holds it, as in equinox and in flax nnx, and not a dict."""
+    holds it (as in equinox and flax nnx) and not a dict."""
 
     number: int
     path: str
-    array: Any
+    array: Array
     owned: bool = False
 
     @property
@@ -52,8 +53,7 @@ class Parameter:
 
     @property
     def stores_outputs_first(self) -> bool:
-        """Whether it is an attribute called `weight`, which equinox keeps as (out, in, *window); everyone else writes (*window, in,
-        out)."""
+        """Whether it is an attribute called `weight`: equinox keeps it as (out, in, *window), all others as (*window, in, out)."""
         return self.owned and self.name.startswith("weight")
 
     @property
@@ -71,54 +71,54 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The floating leaves of a pytree, and the way back: `rebuild(leaves)` is the pytree with those in their place."""
+    """The floating leaves of a pytree. `rebuild(leaves)` is the pytree with others in their place."""
 
     all: tuple[Parameter, ...]
-    rebuild: Callable[[Sequence[Any]], Any]
+    rebuild: Callable[[Sequence[Array]], Pytree]
 
-    def leaves(self) -> list[Any]:
+    def leaves(self) -> list[Array]:
         return [parameter.array for parameter in self.all]
 
 
-def of(params: Any) -> Parameters:
+def of(params: Pytree) -> Parameters:
     """Every floating array in a pytree. Raises `UsageError` where there is none."""
     flat, tree = jax.tree_util.tree_flatten_with_path(params)
     leaves = [leaf for _, leaf in flat]
-    found = [(at, path, leaf) for at, (path, leaf) in enumerate(flat) if is_floating(leaf)]
-    if not found:
+    floating = [(place, path, leaf) for place, (path, leaf) in enumerate(flat) if is_floating(leaf)]
+    if not floating:
         raise UsageError(f"audit_init wants parameters, a pytree with floating arrays in it; {type(params).__name__} has none")
-    places = [at for at, _, _ in found]
 
-    def rebuild(values: Sequence[Any]) -> Any:
-        again = list(leaves)
-        for at, value in zip(places, values, strict=True):
-            again[at] = value
-        return jax.tree.unflatten(tree, again)
+    def rebuild(values: Sequence[Array]) -> Pytree:
+        rebuilt = list(leaves)
+        for (place, _, _), value in zip(floating, values, strict=True):
+            rebuilt[place] = value
+        return jax.tree.unflatten(tree, rebuilt)
 
     every = tuple(
-        Parameter(number=number, path=written(path), array=leaf, owned=_owned(path)) for number, (_, path, leaf) in enumerate(found)
+        Parameter(number=number, path=written(path), array=leaf, owned=_owned(path)) for number, (_, path, leaf) in enumerate(floating)
     )
     return Parameters(every, rebuild)
 
 
-def written(path: Sequence[Any]) -> str:
+def written(path: Sequence[object]) -> str:
     """A pytree path as a person would write it: `dense.kernel`, `layers[0].w`."""
     parts = ""
     for key in _without_value(path):
         if isinstance(key, jax.tree_util.SequenceKey):
-            parts += f"[{key.idx}]"
+            parts += f"[{getattr(key, 'idx', '')}]"
         else:
             name = getattr(key, "name", None) if isinstance(key, jax.tree_util.GetAttrKey) else getattr(key, "key", key)
             parts += f"[{name}]" if isinstance(name, int) else f"{'.' if parts else ''}{name}"
     return parts or "params"
 
 
-def _without_value(path: Sequence[Any]) -> Sequence[Any]:
-    """Without the `.value` or `.raw_value` behind which flax's nnx keeps an array."""
+def _without_value(path: Sequence[object]) -> Sequence[object]:
+    """A path without the `.value` or `.raw_value` behind which flax's nnx keeps an array."""
     last = path[-1] if path else None
     return path[:-1] if len(path) > 1 and getattr(last, "name", "") in ("value", "raw_value", "_value") else path
 
 
-def _owned(path: Sequence[Any]) -> bool:
-    kept = _without_value(path)
-    return bool(kept) and isinstance(kept[-1], jax.tree_util.GetAttrKey)
+def _owned(path: Sequence[object]) -> bool:
+    """Whether an attribute of an object holds the array at a path."""
+    keys = _without_value(path)
+    return bool(keys) and isinstance(keys[-1], jax.tree_util.GetAttrKey)

@@ -6,23 +6,24 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from nandetect.audit.mistakes import FOR_RELU, MISTAKES, Mistake
 from nandetect.audit.schemes import ANY, GLOROT, HE, LECUN, Fans, Scheme, Surroundings, legitimate
-from nandetect.audit.spread import FEWEST, Spread
+from nandetect.audit.weight_statistics import FEWEST, WeightStatistics
 
-# Standard errors, and the ratio of variances, that both must be passed before a scale is called wrong: so that neither chance in a small
-# kernel nor a tiny real deviation in a huge one is. Of 1,615 correct kernels none was (DETECTORS 5.1; benchmarks/init_audit.py).
+# Standard errors and the ratio of variances that a wrong scale is off by, both: the ratio alone is passed by chance in a small kernel, the
+# errors alone by a tiny deviation in a huge one. None of 1,615 correct kernels was called wrong (benchmarks/init_audit.py).
 ERRORS = 4.0
 RATIO = 1.25
-# As near must a kernel come to a scheme that has an exact scale or is rare.
+# The ratio of variances within which a kernel has a scheme that is exact (see `Scheme`).
 EXACT = 1.05
 _RECTIFIED = ("relu", "leaky_relu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """`fits` is the scheme that a kernel has, `wants` the one that it should have, `causes` the mistakes that would make what is there, the
+class ScaleVerdict:
+    """`fits` is the scheme that a kernel has, `wants` the one that it should have, `causes` the mistakes that would give its scale, the
     likeliest first. `fans` are those by which it was judged."""
 
     fans: Fans
@@ -36,36 +37,53 @@ class Verdict:
 
     @property
     def wanted(self) -> float:
-        """The standard deviation that it should have."""
+        """The standard deviation that the kernel should have."""
         return math.sqrt(self.wants.variance(self.fans))
 
 
-def judge(spread: Spread, fans: Sequence[Fans], around: Surroundings) -> Verdict | None:
-    """The verdict on a kernel whose fans are one of `fans`; None where it has too few weights to say anything.
+class _Suspect(NamedTuple):
+    """A mistake that may have made a kernel's scale, with the fans for which it would; the lower its `unlikeliness`, the likelier it is."""
+
+    unlikeliness: tuple[int, float]
+    fans: Fans
+    mistake: Mistake
+
+    @property
+    def variance(self) -> float:
+        return self.mistake.variance(self.fans)
+
+
+def judge(statistics: WeightStatistics, fans: Sequence[Fans], around: Surroundings) -> ScaleVerdict | None:
+    """The verdict on a kernel that has one of `fans`; None where it has too few weights to say anything.
 
     A scheme fits where the second moment is within 4 standard errors or a factor of 1.25 of its variance, in a form that it is drawn in.
     """
-    if spread.count < FEWEST or not spread.finite or spread.second == 0:
+    if statistics.count < FEWEST or not statistics.finite or statistics.second == 0:
         return None
-    fitting = [(scheme, one) for one in fans for scheme in legitimate(around, one) if fits(spread, scheme, one)]
-    found = sorted(_causes(spread, fans, around), key=lambda found: found[0])
+    fitting = [(scheme, known) for known in fans for scheme in legitimate(around, known) if fits(statistics, scheme, known)]
+    suspects = sorted(_suspects(statistics, fans, around), key=lambda suspect: suspect.unlikeliness)
     if fitting:
-        scheme, one = min(fitting, key=lambda pair: (pair[0].tolerated, _distance(spread, pair[0].variance(pair[1]))))
-        sharp = [each for each in found if _is_sharper(spread, each[2].variance(each[1]), scheme.variance(one))]
-        if not sharp and scheme.tolerated:
-            causes = [mistake for _, which, mistake in found if which == one]
-            causes.sort(key=lambda mistake: mistake.variance(one) != scheme.variance(one))
-            return Verdict(fans=one, wants=HE, fits=scheme, causes=_once(causes))
-        if not sharp:
-            return Verdict(fans=one, wants=scheme, fits=scheme)
-        found = sharp
-    one = found[0][1] if found else fans[0]
-    causes = [mistake for _, which, mistake in found if which == one]
-    return Verdict(fans=one, wants=_wanted(causes[0] if causes else None, around), causes=_once(causes))
+        scheme, chosen = min(fitting, key=lambda pair: (pair[0].tolerated, _distance(statistics, pair[0].variance(pair[1]))))
+        sharper = [suspect for suspect in suspects if _is_sharper(statistics, suspect.variance, scheme.variance(chosen))]
+        if not sharper:
+            return _fitting(scheme, chosen, suspects)
+        suspects = sharper
+    chosen = suspects[0].fans if suspects else fans[0]
+    causes = [suspect.mistake for suspect in suspects if suspect.fans == chosen]
+    return ScaleVerdict(fans=chosen, wants=_wanted(causes[0] if causes else None, around), causes=_once(causes))
+
+
+def _fitting(scheme: Scheme, fans: Fans, suspects: Sequence[_Suspect]) -> ScaleVerdict:
+    """The verdict on a kernel that has a scheme; a tolerated one may have been a mistake, the one of the same variance first."""
+    if not scheme.tolerated:
+        return ScaleVerdict(fans=fans, wants=scheme, fits=scheme)
+    causes = [suspect.mistake for suspect in suspects if suspect.fans == fans]
+    causes.sort(key=lambda mistake: mistake.variance(fans) != scheme.variance(fans))
+    return ScaleVerdict(fans=fans, wants=HE, fits=scheme, causes=_once(causes))
 
 
 def _wanted(cause: Mistake | None, around: Surroundings) -> Scheme:
-    """The scheme that was meant: the one that a mistake is a mistake for, unless what follows says better."""
+    """The scheme that was meant: the one that `cause` is a mistake for, unless what follows the kernel says more."""
     if around.follows in _RECTIFIED:
         return HE
     if cause is None or cause.has_no_fans:
@@ -73,46 +91,47 @@ def _wanted(cause: Mistake | None, around: Surroundings) -> Scheme:
     return {"He": HE, "LeCun": LECUN, "Glorot": GLOROT}[cause.wants]
 
 
-def fits(spread: Spread, scheme: Scheme, fans: Fans) -> bool:
+def fits(statistics: WeightStatistics, scheme: Scheme, fans: Fans) -> bool:
     """Whether the weights could have been drawn by a scheme."""
-    if (spread.forms and not spread.forms & scheme.forms) or (not spread.forms and scheme.forms != ANY):
+    if (statistics.forms and not statistics.forms & scheme.forms) or (not statistics.forms and scheme.forms != ANY):
         return False
     variance = scheme.variance(fans)
-    near = math.log(EXACT if scheme.exact else RATIO)
-    return _distance(spread, variance) <= near or (abs(spread.deviates(variance)) <= ERRORS and not _is_ruled_out(spread, variance))
+    if _distance(statistics, variance) <= math.log(EXACT if scheme.exact else RATIO):
+        return True
+    return abs(statistics.deviates(variance)) <= ERRORS and not _is_ruled_out(statistics, variance)
 
 
-def _is_ruled_out(spread: Spread, variance: float) -> bool:
-    """Whether the end of the distribution says clearly that it has another scale, whatever the mean of squares allows."""
-    return spread.resolution > 0 and _distance(spread, variance) > max(6 * spread.resolution, math.log(EXACT))
+def _is_ruled_out(statistics: WeightStatistics, variance: float) -> bool:
+    """Whether the end of the distribution shows another variance, whatever the mean of squares allows."""
+    return statistics.resolution > 0 and _distance(statistics, variance) > max(6 * statistics.resolution, math.log(EXACT))
 
 
-def _is_sharper(spread: Spread, mistake: float, scheme: float) -> bool:
-    """Whether the weights speak for a mistake and against a scheme that is close to it."""
-    error = spread.resolution or math.sqrt(max(spread.kurtosis - 1, 0.5) / spread.count)
-    far = 6 * error if spread.resolution else max(6 * error, math.log(1.1))
-    return _distance(spread, mistake) <= 3 * error and _distance(spread, scheme) > far
+def _is_sharper(statistics: WeightStatistics, mistake: float, scheme: float) -> bool:
+    """Whether the weights have the variance of a mistake, and not that of a scheme close to it."""
+    error = statistics.resolution or math.sqrt(max(statistics.kurtosis - 1, 0.5) / statistics.count)
+    far = 6 * error if statistics.resolution else max(6 * error, math.log(1.1))
+    return _distance(statistics, mistake) <= 3 * error and _distance(statistics, scheme) > far
 
 
-def _distance(spread: Spread, variance: float) -> float:
-    """How far off, in logarithms: by the sharper measure."""
-    return abs(math.log(spread.sharp / variance))
+def _distance(statistics: WeightStatistics, variance: float) -> float:
+    """The logarithm of the ratio of variances, by the sharper measure of the weights' own."""
+    return abs(math.log(statistics.sharp / variance))
 
 
-def _causes(spread: Spread, fans: Sequence[Fans], around: Surroundings) -> Iterator[tuple[tuple[int, float], Fans, Mistake]]:
-    """The mistakes whose variance is within 4 standard errors, with how likely each is (a lower pair is likelier)."""
-    for one in fans:
+def _suspects(statistics: WeightStatistics, fans: Sequence[Fans], around: Surroundings) -> Iterator[_Suspect]:
+    """The mistakes whose variance is within 4 standard errors, for each of the fans."""
+    for known in fans:
         for mistake in (*FOR_RELU, *MISTAKES) if around.follows in _RECTIFIED else MISTAKES:
-            if not mistake.applies(one) or (spread.forms and not spread.forms & mistake.forms):
+            if not mistake.applies(known) or (statistics.forms and not statistics.forms & mistake.forms):
                 continue
-            variance = mistake.variance(one)
-            errors = abs(spread.deviates(variance))
-            if errors <= ERRORS and _distance(spread, variance) <= math.log(RATIO) * 2:
-                yield (mistake.rank + int(errors > 2.5), errors), one, mistake
+            variance = mistake.variance(known)
+            errors = abs(statistics.deviates(variance))
+            if errors <= ERRORS and _distance(statistics, variance) <= math.log(RATIO) * 2:
+                yield _Suspect((mistake.rank + int(errors > 2.5), errors), known, mistake)
 
 
 def _once(causes: Sequence[Mistake]) -> tuple[Mistake, ...]:
-    """Each cause once, and none that another one says as well: He and LeCun may be missed in the same way."""
+    """Each cause once, and none that another one's words hold: He's and LeCun's scale may be missed by one mistake."""
     first: list[Mistake] = []
     for mistake in causes:
         if not any(mistake.cause in other.cause for other in first):
@@ -120,14 +139,14 @@ def _once(causes: Sequence[Mistake]) -> tuple[Mistake, ...]:
     return tuple(first)
 
 
-def agreed(verdicts: Sequence[Verdict | None]) -> list[Verdict | None]:
-    """The same verdicts, where several kernels of one model were drawn by one mistake: what explains the most of them is the likeliest.
+def agreed(verdicts: Sequence[ScaleVerdict | None]) -> list[ScaleVerdict | None]:
+    """The verdicts on the kernels of one model, where one mistake drew several: each keeps the causes that explain the most kernels.
 
     A cause that only one kernel allows gives way to one that two or more share.
     """
     shared = Counter(cause for verdict in verdicts if verdict for cause in {mistake.cause for mistake in verdict.causes})
 
-    def settled(verdict: Verdict | None) -> Verdict | None:
+    def settled(verdict: ScaleVerdict | None) -> ScaleVerdict | None:
         if verdict is None or not verdict.causes:
             return verdict
         most = max(shared[mistake.cause] for mistake in verdict.causes)

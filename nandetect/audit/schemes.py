@@ -1,4 +1,4 @@
-"""The schemes by which kernels are rightly drawn, as data: a variance for a kernel's fans, and before what it is right."""
+"""The schemes by which kernels are rightly drawn, as data: a variance for a kernel's fans, and where it is right."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from nandetect.audit.spread import CUT, Form
+from nandetect.audit.weight_statistics import CUT, Form
 
-# What comes after a kernel's product; "" where nothing is known.
+# The operation that a kernel's product goes into; "" where nothing is known.
 Follows = Literal[
     "", "relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu", "softplus", "elu", "selu", "sin", "softmax",
     "norm", "residual", "attention", "gate", "kernel", "output", "other",
@@ -19,10 +19,9 @@ ANY: frozenset[Form] = frozenset({"normal", "uniform", "truncated"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fans:
-    """A kernel's fan-in and fan-out, its window left in both; `window` is the number of positions of a convolution's window, 1 for a
-    matrix.
+    """A kernel's fan-in and fan-out, the window counted in both; `window` is the number of positions in a convolution's, 1 for a matrix.
 
-    `shape` is the kernel's, `why` says how the fans were told, in words that end a sentence; empty where they were read off the program.
+    `shape` is the kernel's. `why` says how the fans were read off it, in words that end a sentence; empty where the program shows them.
     """
 
     fan_in: int
@@ -35,8 +34,8 @@ class Fans:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What the rest of the model says of a kernel: `blocks` are the numbers of repeated blocks that it may be one of, `zeros` how many
-    kernels are zero, `is_recurrent` whether its name says that it is a cell's, `is_last` whether no other kernel comes after it,
-    `normalised` whether the model has normalisation layers."""
+    kernels are zero, `small_normals` how many could have been drawn with GPT-2's 0.02, `is_recurrent` whether its name says that it is a
+    cell's, `is_last` whether no other kernel comes after it, `normalised` whether the model has normalisation layers."""
 
     follows: Follows = ""
     is_last: bool = False
@@ -51,8 +50,8 @@ class Surroundings:
 class Scheme:
     """A right way to draw a kernel. `formula` is its standard deviation in m inputs and n outputs, `name` as people call it.
 
-    A `tolerated` one is common and works in a shallow net, but is not what the nonlinearity wants. An `exact` one is drawn by a library, or
-    is so rare that only kernels that have it within a twentieth are taken to be drawn by it.
+    A `tolerated` one is common and works in a shallow net, but is not what the nonlinearity wants. An `exact` one is either drawn by a
+    library or so rare that a kernel is taken to have it only where its variance is within a twentieth.
     """
 
     name: str
@@ -140,8 +139,9 @@ T5_QUERY = Scheme(
     exact=True,
     source="Raffel et al. 2019",
 )
+# Standard deviations that people draw a last layer with.
 _SMALL = (0.01, 0.001)
-# The widest window of a convolution: a longer axis counts layers or heads.
+# The widest window that a convolution is taken to have: a longer axis counts layers or heads.
 _WIDEST = 16
 _RECTIFIED = frozenset({"relu", "leaky_relu"})
 
@@ -178,7 +178,7 @@ def _fixed(deviation: float) -> Scheme:
 
 
 def _of_cell(gates: int) -> Scheme:
-    """torch's and equinox's cells draw everything by the size of their state, which a kernel has once for each gate."""
+    """The scheme of torch's and equinox's cells, which draw everything by the size of their state: a kernel has it once for each gate."""
     source = "the cells of torch and equinox"
     return replace(
         TORCH, name="torch's cell", variance=lambda f: gates / (3 * f.fan_out), formula=f"sqrt({gates} / (3 * n))", source=source
@@ -190,14 +190,14 @@ def _tolerated(scheme: Scheme) -> Scheme:
 
 
 def _by_depth(around: Surroundings) -> Iterator[Scheme]:
-    """What a branch of a residual net is scaled by, for any of the numbers of blocks that the model may have."""
+    """The schemes that scale a branch of a residual net down, for any of the numbers of blocks that the model may have."""
     for blocks in around.blocks:
         for base in (HE, LECUN, GLOROT, GPT2):
             yield _scaled(base, 1 / (2 * blocks), f"{base.name} over sqrt(2L), L = {blocks}", "GPT-2's residual scaling")
             yield _scaled(base, 1 / blocks, f"{base.name} over sqrt(L), L = {blocks}", "residual scaling")
         yield _scaled(GLOROT, 1 / math.sqrt(8 * blocks), f"DeepNorm, L = {blocks}", "arXiv 2203.00555")
     if around.zeros >= 2:
-        # Fixup: the last kernel of each branch is 0, the others shrink with the number of branches.
+        # Fixup draws the last kernel of each branch as 0, and the others smaller the more branches there are.
         for branches in {around.zeros, *around.blocks}:
             for kernels in (2, 3):
                 factor = branches ** (-1 / (kernels - 1))
@@ -225,23 +225,23 @@ def is_window(shape: tuple[int, ...], outputs_first: bool = False) -> bool:
 
 
 def readings(shape: tuple[int, ...], outputs_first: bool = False, may_be_stack: bool = False) -> tuple[Fans, ...]:
-    """The fans that a shape alone allows, the most usual first.
+    """The fans that a shape allows without a program, the most usual first.
 
     A matrix is (in, out), a convolution (*window, in, out); with `outputs_first`, (out, in) and (out, in, *window). A leading axis may
     count stacked layers or an ensemble's members, and an attention's kernel is (in, heads, size) or (heads, size, out). What looks like a
     convolution is one, unless it `may_be_stack`.
     """
-    one = _outputs_first if outputs_first else _inputs_first
+    read = _outputs_first if outputs_first else _inputs_first
     window = shape[2:] if outputs_first else shape[:-2]
     if is_window(shape, outputs_first) and not may_be_stack:
-        return (one(shape),)
-    found = [one(shape)] if all(size <= _WIDEST for size in window) else []
-    found += [one(shape[axes:]) for axes in range(1, len(shape) - 1)]
+        return (read(shape),)
+    fans = [read(shape)] if all(size <= _WIDEST for size in window) else []
+    fans += [read(shape[axes:]) for axes in range(1, len(shape) - 1)]
     if len(shape) > 2 and not outputs_first:
-        for kept in (shape[at:] for at in range(max(len(shape) - 4, 0), len(shape) - 2)):
-            found.append(Fans(fan_in=kept[0], fan_out=math.prod(kept[1:]), why="read as (in, heads, size)"))
-            found.append(Fans(fan_in=math.prod(kept[:-1]), fan_out=kept[-1], why="read as (heads, size, out)"))
-    return tuple(Fans(fan_in=f.fan_in, fan_out=f.fan_out, window=f.window, shape=shape, why=f.why) for f in found)
+        for kept in (shape[axes:] for axes in range(max(len(shape) - 4, 0), len(shape) - 2)):
+            fans.append(Fans(fan_in=kept[0], fan_out=math.prod(kept[1:]), why="read as (in, heads, size)"))
+            fans.append(Fans(fan_in=math.prod(kept[:-1]), fan_out=kept[-1], why="read as (heads, size, out)"))
+    return tuple(replace(read_as, shape=shape) for read_as in fans)
 
 
 def _inputs_first(shape: tuple[int, ...]) -> Fans:

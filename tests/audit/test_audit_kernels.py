@@ -14,7 +14,7 @@ from jax.nn import initializers
 import nandetect as nd
 from nandetect.audit.mistakes import FOR_RELU, MISTAKES
 from nandetect.audit.schemes import Fans, readings
-from nandetect.audit.spread import spread
+from nandetect.audit.weight_statistics import weight_statistics
 
 SHAPES = ((16, 16), (64, 10), (40, 128), (3, 3, 16, 32))
 CORRECT = {
@@ -194,7 +194,7 @@ def test_parameters_are_wanted():
 )
 def test_the_form_of_a_distribution_is_told_from_640_weights(draw, form):
     for seed in range(20):
-        assert spread(draw(np.random.default_rng(seed), 640).astype(np.float32)).forms == {form}
+        assert weight_statistics(draw(np.random.default_rng(seed), 640).astype(np.float32)).forms == {form}
 
 
 def test_a_convolution_and_a_stack_are_read_by_their_shape():

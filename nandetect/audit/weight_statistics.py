@@ -1,4 +1,4 @@
-"""How the weights of one kernel are spread: their second moment, and the shape of their distribution as far as their number tells it."""
+"""What the weights of one kernel show: their moments, and the form of their distribution as far as their number tells it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 Form = Literal["normal", "uniform", "truncated"]
-# Weights looked at of a larger kernel: enough for a deviation of a thousandth.
+# The largest number of weights looked at: enough to tell a deviation of a thousandth.
 _ENOUGH = 1 << 22
-# A test of fewer weights than this says nothing.
+# The fewest weights that a test of a distribution or a scale says anything of.
 FEWEST = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ideal:
-    """A distribution of second moment 1: its fourth moment, the variance of a sample's fourth moment times its size, where it ends, and how
-    many of `n` samples lie within 1/n of that end (the density there)."""
+    """A distribution of second moment 1: its fourth moment, the variance of a sample's fourth moment times the sample's size, its end, and
+    the density there."""
 
     kurtosis: float
     kurtosis_variance: float
@@ -27,7 +27,7 @@ class Ideal:
     edge: float = 0.0
 
 
-# Truncated at two deviations of the normal that it is cut from, as in JAX, flax and haiku; its second moment is CUT times that one's.
+# The second moment of a normal cut at two deviations (as JAX, flax and haiku cut theirs), as a multiple of the uncut one's.
 CUT = 0.7737413
 IDEALS: dict[Form, Ideal] = {
     "normal": Ideal(kurtosis=3.0, kurtosis_variance=24.0),
@@ -37,10 +37,10 @@ IDEALS: dict[Form, Ideal] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """What `count` weights show. `second` is mean(w^2), of the nonzero mean too; `zeros` and `tiny` are shares, `tiny` those below the
-    smallest normal number of the dtype, `grain` is the distance from 1 to its next number; `forms` are the distributions that they could
-    have been drawn from, none where it is none of ours."""
+class WeightStatistics:
+    """What `count` weights show. `second` is mean(w^2), the mean not subtracted; `peak` is the largest |w|. `zeros` and `tiny` are shares,
+    `tiny` that below the smallest normal number of the dtype; `grain` is the distance from 1 to the next number of the dtype. `forms` are
+    the distributions that the weights could have been drawn from; none where it is none of those known here."""
 
     count: int
     mean: float
@@ -65,7 +65,7 @@ class Spread:
 
     @property
     def sharp(self) -> float:
-        """The second moment, told by the largest weight where the distribution ends: far more exact than the mean of squares."""
+        """The second moment; where the distribution ends, as its largest weight tells it: far more exact than the mean of squares."""
         if len(self.forms) != 1:
             return self.second
         ideal = IDEALS[next(iter(self.forms))]
@@ -76,7 +76,7 @@ class Spread:
 
     @property
     def resolution(self) -> float:
-        """The standard error of the logarithm of `sharp` where the distribution ends; 0 where it does not, and `sharp` is no sharper."""
+        """The standard error of the logarithm of `sharp`; 0 where the distribution has no end and `sharp` is the second moment."""
         if len(self.forms) != 1:
             return 0.0
         ideal = IDEALS[next(iter(self.forms))]
@@ -97,13 +97,13 @@ class Spread:
         return (ratio ** (1 / 3) - (1 - error**2 / 9)) / (error / 3)
 
 
-def spread(array: np.ndarray) -> Spread:
-    """What the weights of an array show; a large one is sampled evenly."""
+def weight_statistics(array: np.ndarray) -> WeightStatistics:
+    """What the weights of an array show; a large array is sampled evenly."""
     flat = array.reshape(-1)
     step = max(flat.size // _ENOUGH, 1)
-    # Odd, so that it does not keep to one column.
+    # An odd step does not keep to one column.
     taken = flat[:: step + 1 - step % 2]
-    limits = _smallest_normal(taken.dtype)
+    smallest_normal = float(jnp.finfo(taken.dtype).smallest_normal)
     weights = taken.astype(np.float64)
     finite = bool(np.isfinite(weights).all())
     if not finite:
@@ -113,26 +113,22 @@ def spread(array: np.ndarray) -> Spread:
     kurtosis = float((squares * squares).mean()) / second**2 if second > 0 else 0.0
     peak = float(np.abs(weights).max(initial=0.0))
     forms = _forms(weights.size, second, kurtosis, peak) if second > 0 else frozenset()
-    return Spread(
+    return WeightStatistics(
         count=weights.size,
         mean=float(weights.mean()) if weights.size else 0.0,
         second=second,
         kurtosis=kurtosis,
         peak=peak,
         zeros=float((weights == 0).mean()) if weights.size else 0.0,
-        tiny=float((np.abs(weights) < limits).mean()) if weights.size else 0.0,
+        tiny=float((np.abs(weights) < smallest_normal).mean()) if weights.size else 0.0,
         finite=finite,
         grain=float(jnp.finfo(taken.dtype).eps),
         forms=forms,
     )
 
 
-def _smallest_normal(dtype: np.dtype) -> float:
-    return float(jnp.finfo(dtype).smallest_normal)
-
-
 def _forms(count: int, second: float, kurtosis: float, peak: float) -> frozenset[Form]:
-    """The likeliest distribution and those that are not 150 times less likely, unless their fourth moment is 5 standard errors off."""
+    """The likeliest distribution and those at most 150 times (e^5) less likely, each if its fourth moment is within 5 standard errors."""
     if count < FEWEST:
         return frozenset()
     likelihoods: dict[Form, float] = {
