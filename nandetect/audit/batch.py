@@ -19,8 +19,8 @@ from nandetect.records import Finding
 _SCALED = (1e-4, 25.0)
 # Ratios of the loss to chance (ln C) that are noted and warned of. Kernels drawn by He's formula begin at up to 2 on standardised inputs.
 _LOSS_NOTED, _LOSS_WARNED = 1.5, 3.0
-# Shares of units that are told where each was judged on _SAMPLES values. DeepDiagnosis and SageMaker Debugger take half for both; but half of
-# the 64 units of a thirtieth layer are dead by chance with He's weights.
+# Shares of units that are told where each was judged on _SAMPLES values. DeepDiagnosis and SageMaker Debugger take half for both, but half
+# of the 64 units of a thirtieth layer are dead by chance with He's weights.
 _SATURATED, _DEAD = 0.5, 0.7
 _SAMPLES = 256
 # The share that is told on fewer values, and the fewest.
