@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from nandetect import wording
 
 Phase = Literal["forward", "backward", "update"]
 Value = Literal["nan", "inf", "-inf"]
@@ -24,6 +27,18 @@ class Frame:
     end_column: int | None = None
     function: str = ""
     code: str = ""
+
+    def expression(self, further: Sequence[str] = ()) -> str:
+        """The sub-expression that the columns mark, on one line; `further` are the lines after the first that it goes on over.
+
+        All of `code` where Python kept no columns, or where the expression ends on a line that is not given.
+        """
+        if self.column is None or self.end_column is None or self.end_line != self.line + len(further):
+            return self.code
+        lines = [line.encode() for line in (self.code, *further)]
+        lines[-1] = lines[-1][: self.end_column]
+        lines[0] = lines[0][self.column :]
+        return " ".join(line.decode(errors="replace").strip() for line in lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,9 +193,8 @@ class Cost:
     bound_bytes: int = 0
 
     def __str__(self) -> str:
-        megabytes = self.most_bytes / 2**20
-        kept = f"{megabytes:.1f}" if megabytes < 10 else f"{megabytes:,.0f}"
-        return f"{self.calls:,} calls watched, {self.looks:,} looks, {self.share:.1%} of the time, {kept} MB kept at most"
+        kept = wording.memory(self.most_bytes)
+        return f"{self.calls:,} calls watched, {self.looks:,} looks, {self.share:.1%} of the time, {kept} kept at most"
 
 
 def plain(value: Any) -> Any:

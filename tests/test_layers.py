@@ -13,7 +13,7 @@ import nandetect
 # A new room or root module gets a place here: after everything that it imports, before everything that imports it.
 # A name that ends in / is a room, whose own modules may use one another, but not in a circle.
 LAYERS = """
-types registry
+types registry wording
 records
 errors findings history listing ownership
 compat
@@ -49,6 +49,7 @@ WITHOUT_JAX = (
     "errors",
     "listing",
     "ownership",
+    "wording",
     "findings",
     "history",
     "render",
@@ -57,8 +58,8 @@ WITHOUT_JAX = (
     "targets.target",
     "train.observers",
 )
-# A renderer draws the nouns, and asks of a line of source whether it is the user's.
-DRAWN = ("records", "errors", "listing", "history", "ownership", "render")
+# A renderer draws the nouns; it asks how a number is said, and of a line of source whether it is the user's.
+DRAWN = ("records", "errors", "listing", "history", "ownership", "wording", "render")
 
 # A record draws itself (`str(report)`, a notebook's cell) through the one renderer, which stands far below it.
 UPWARDS = {("records", "render")}

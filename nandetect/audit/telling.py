@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from nandetect import wording
 from nandetect.audit.kernels import InitialKernel, scaled
 from nandetect.audit.mistakes import Mistake
 from nandetect.audit.scale import ScaleVerdict
@@ -86,9 +87,9 @@ def _off(kernel: InitialKernel, verdict: ScaleVerdict) -> Finding:
     std, wanted = scaled(kernel).deviation, verdict.wanted
     before = _RECTIFIERS.get(kernel.around.follows)
     where = f"`{kernel.parameter.path}` {list(kernel.parameter.shape)}{f' before {before}' if before else ''}"
-    wants = f"{verdict.wants.name} wants {with_numbers(verdict.wants.formula, verdict.fans)} = {_short(wanted)}"
+    wants = f"{verdict.wants.name} wants {with_numbers(verdict.wants.formula, verdict.fans)} = {wording.decimal(wanted)}"
     ratio = wanted / std
-    times = f"{_times(ratio)} too small" if ratio >= 1 else f"{_times(1 / ratio)} too large"
+    times = f"{wording.times_off(ratio)} too small" if ratio >= 1 else f"{wording.times_off(1 / ratio)} too large"
     default = _default(kernel, verdict)
     # A library's own scale has one cause; Glorot's may also come of another mistake.
     causes = verdict.causes[:1] if default is not None and default.name != "Glorot" else verdict.causes
@@ -106,7 +107,7 @@ def _off(kernel: InitialKernel, verdict: ScaleVerdict) -> Finding:
 
 def _measured(std: float, verdict: ScaleVerdict) -> str:
     """The standard deviation, as the formula of the likeliest mistake where there is one."""
-    return f"std is `{verdict.causes[0].formula}`: {_short(std)}" if verdict.causes else f"std is {_short(std)}"
+    return f"std is `{verdict.causes[0].formula}`: {wording.decimal(std)}" if verdict.causes else f"std is {wording.decimal(std)}"
 
 
 def _origin(verdict: ScaleVerdict, default: Scheme | None) -> str:
@@ -116,14 +117,6 @@ def _origin(verdict: ScaleVerdict, default: Scheme | None) -> str:
     if verdict.causes:
         return f"you probably wrote {_wrote(verdict.causes[0], verdict.wants.name)}"
     return "no mistake that is known here gives it"
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.1f} times" if ratio < 100 else f"{ratio:,.0f} times"
-
-
-def _short(x: float) -> str:
-    return f"{x:.4f}" if 0.001 <= x < 1 else f"{x:.3g}"
 
 
 def _wrote(mistake: Mistake, wanted: str) -> str:
@@ -165,7 +158,7 @@ def _sunk(kernel: InitialKernel, verdict: ScaleVerdict | None) -> Finding:
         "init-scale",
         "warning",
         f"{statistics.tiny:.0%} of the weights of `{path}` {list(kernel.parameter.shape)} are 0 or below the smallest normal number of "
-        f"{dtype}: their std is {_short(statistics.deviation)}",
+        f"{dtype}: their std is {wording.decimal(statistics.deviation)}",
         cause=f"{dtype} underflow" + (f": {small}" if small else ""),
         layer=path,
         measured=statistics.tiny,
@@ -183,7 +176,7 @@ def _one_sided(kernel: InitialKernel) -> Finding:
         "init-scale",
         "warning",
         f"the weights of `{path}` {list(kernel.parameter.shape)} have the mean {statistics.mean:.3g} with a root mean square of "
-        f"{_short(statistics.deviation)}: they are not centred on 0",
+        f"{wording.decimal(statistics.deviation)}: they are not centred on 0",
         cause="not centred: `jax.random.uniform` draws from 0 to 1" if statistics.mean > 0 else "not centred",
         layer=path,
         measured=statistics.mean,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from nandetect import wording
 from nandetect.records import plain
 from nandetect.render import excerpt, layout, page, words
 
@@ -215,7 +216,7 @@ def _ratio(ratio: Ratio, first: str, second: str) -> str:
 
 
 def _short(x: float | None) -> str:
-    return "?" if x is None else f"{x:.6g}"
+    return "?" if x is None else wording.precise(x)
 
 
 def body(found: Comparison) -> dict[str, Any]:

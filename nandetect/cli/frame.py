@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nandetect import wording
 from nandetect.render import page, plot
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def frame(
 def _headline(snapshot: Snapshot | None, title: str, width: int) -> Text:
     from rich.text import Text
 
-    rate = f"{snapshot.steps_per_second:,.0f} steps/s" if snapshot and snapshot.steps_per_second else ""
+    rate = wording.steps_per_second(snapshot.steps_per_second) if snapshot and snapshot.steps_per_second else ""
     told = _cut(title, width - len(rate) - 2)
     return Text.assemble((told, "bold"), " " * max(width - len(told) - len(rate), 1), rate)
 
@@ -71,7 +72,7 @@ def _headline(snapshot: Snapshot | None, title: str, width: int) -> Text:
 def _bar(progress: Progress, width: int, braille: bool) -> Text:
     from rich.text import Text
 
-    left = f"{duration(progress.left)} left" if progress.left is not None else ""
+    left = f"{wording.run_time(progress.left)} left" if progress.left is not None else ""
     told = "   ".join(part for part in (progress.done, left) if part)
     room = min(width - len(told) - 10, 60)
     if progress.share is None or room < 5:
@@ -133,7 +134,7 @@ def _curve(history: History, name: str, width: int, height: int, braille: bool) 
     from nandetect.render import overview
 
     share = name == "accuracy"
-    told = _share if share else number
+    told: Callable[[float], str] = wording.share if share else _number
     drawn = overview.curve(history, name, max(2 * (width - plot.LABEL - 2), 2), (0.0, 1.0) if share else None)
     if drawn is None:
         return [Text.assemble((name, "bold"), " not finite"), *(Text("") for _ in range(height))]
@@ -153,7 +154,7 @@ def _map(history: History, rows: int, width: int, braille: bool) -> list[Text]:
     if drawn is None:
         return []
     scale = "".join(plot.shade(level, braille) for level in (0.0, 0.3, 0.6, 0.9))
-    head = Text.assemble(("gradient by layer", "bold"), f"  {number(drawn.bottom)} {scale} {number(drawn.top)}")
+    head = Text.assemble(("gradient by layer", "bold"), f"  {_number(drawn.bottom)} {scale} {_number(drawn.top)}")
     first, last = f"step {int(history.steps[0]):,}", f"{int(history.steps[-1]):,}"
     axis = Text(" " * (_NAME + 1) + first + last.rjust(columns - len(first)), style="dim")
     return [head, *(_row(drawn, at, braille) for at in range(len(drawn.names))), axis]
@@ -165,7 +166,7 @@ def _row(drawn: Map, at: int, braille: bool) -> Text:
     line = Text(f"{page.end_of(drawn.names[at], _NAME):>{_NAME}} ")
     for colour, levels in itertools.groupby(drawn.levels[at], _colour):
         line.append("".join(plot.shade(level, braille) for level in levels), colour)
-    line.append(f"{number(drawn.latest[at]):>{_LATEST + 1}}", "dim")
+    line.append(f"{_number(drawn.latest[at]):>{_LATEST + 1}}", "dim")
     return line
 
 
@@ -197,22 +198,6 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
 
 
-def number(value: float) -> str:
-    """Three digits, in at most eight characters."""
-    # Nobody wants to read -0.
-    return f"{value + 0.0:.3g}"
-
-
-def _share(value: float) -> str:
-    return f"{value:.0%}" if value in (0.0, 1.0) else f"{value:.1%}"
-
-
-def duration(seconds: float) -> str:
-    """A time as a person says it: 8 s, 2 min 5 s, 3 h 20 min."""
-    whole = max(round(seconds), 0)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if minutes < 10 else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes < 24 * 60 else f"{minutes // 1440} d {minutes % 1440 // 60} h"
+def _number(value: float) -> str:
+    """In at most eight characters, for which there is room beside a curve."""
+    return wording.short(value, 3)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nandetect import wording
 from nandetect.race.verdict import ALPHA, smallest_p
-from nandetect.render.curves import duration
 
 if TYPE_CHECKING:
     from nandetect.race.result import Duel, Result, Spread, Standing
@@ -69,7 +69,7 @@ def _did(one: Standing, by: str) -> str:
     seen = one.over_seeds("target.seconds")
     assert seen is not None
     if math.isfinite(seen.median):
-        return f"after {duration(seen.median)}"
+        return f"after {wording.race_time(seen.median)}"
     return f"in {one.at_target} of {_seeds(len(one.runs))}" if one.at_target else "never"
 
 
@@ -87,14 +87,14 @@ def rows(result: Result) -> list[tuple[str, list[str]]]:
     table = [
         (target(result), [f"{one.at_target} of {_seeds(len(one.runs))}" for one in every]),
         ("  after", [_durations(one.over_seeds("target.seconds")) for one in every]),
-        ("  in epoch", [_told(one.over_seeds("target.epoch"), _whole) for one in every]),
-        ("and loss 0.000 in epoch", [_told(one.over_seeds("settled.epoch"), _whole) for one in every]),
+        ("  in epoch", [_told(one.over_seeds("target.epoch"), wording.whole) for one in every]),
+        ("and loss 0.000 in epoch", [_told(one.over_seeds("settled.epoch"), wording.whole) for one in every]),
         ("accuracy at the end", [_told(one.over_seeds("accuracy"), _percent, "%") for one in every]),
         ("  held out", [_told(one.over_seeds("held_out_accuracy"), _percent, "%") for one in every]),
         ("loss at the end", [_told(one.over_seeds("loss"), lambda loss: f"{loss:.3f}") for one in every]),
-        ("steps per second", [_told(one.over_seeds("steps_per_second"), _whole) for one in every]),
-        ("epochs in its time", [_told(one.over_seeds("epochs"), _whole) for one in every]),
-        ("compiling, apart", [duration(one.compile_seconds) for one in every]),
+        ("steps per second", [_told(one.over_seeds("steps_per_second"), wording.whole) for one in every]),
+        ("epochs in its time", [_told(one.over_seeds("epochs"), wording.whole) for one in every]),
+        ("compiling, apart", [wording.race_time(one.compile_seconds) for one in every]),
     ]
     if result.findings:
         table.append(("turned non-finite", [_faults(one) for one in every]))
@@ -118,10 +118,6 @@ def _durations(seen: Spread | None) -> str:
         return "never"
     unit, factor = ("ms", 1000.0) if max(finite) < 1 else ("s", 1.0)
     return _told(seen, lambda value: f"{value * factor:.3g}", f" {unit}")
-
-
-def _whole(number: float) -> str:
-    return f"{number:,.0f}" if number == round(number) or number >= 100 else f"{number:,.1f}"
 
 
 def _percent(share: float) -> str:

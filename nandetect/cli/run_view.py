@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from nandetect import wording
+
 if TYPE_CHECKING:
     from nandetect.records import Report
     from nandetect.run.script import Ran
@@ -34,7 +36,7 @@ def summary(ran: Ran) -> None:
         sys.stderr.write("nandetect: the program did not import JAX: nothing was watched\n")
         return
     found = "" if ran.found else "nothing non-finite; "
-    calls = f"{ran.cost.calls:,} calls of {ran.functions:,} compiled function{'' if ran.functions == 1 else 's'}"
+    calls = f"{ran.cost.calls:,} calls of {wording.counted(ran.functions, 'compiled function')}"
     beside = f" and {ran.operations:,} operations outside of them" if ran.operations else ""
     sys.stderr.write(f"nandetect: {found}watched {calls}{beside}, for {ran.cost.share:.1%} of the time\n")
     sys.stderr.flush()

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nandetect import wording
 from nandetect.cli import findings_view
-from nandetect.cli.frame import duration, number, pictures
+from nandetect.cli.frame import pictures
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -56,9 +57,9 @@ def headline(entry: Entry) -> str:
     if entry.state == "running":
         return f"{entry.name}: running, step {max(entry.steps - 1, 0):,}"
     began = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.began))
-    after = f" after {duration(entry.ended - entry.began)}" if entry.ended else ""
+    after = f" after {wording.run_time(entry.ended - entry.began)}" if entry.ended else ""
     state = "not known whether it still runs" if entry.state == "unknown" else entry.state
-    return f"{entry.name}: {state}{after}, {entry.steps:,} step{'' if entry.steps == 1 else 's'}, begun {began}"
+    return f"{entry.name}: {state}{after}, {wording.counted(entry.steps, 'step')}, begun {began}"
 
 
 def _settings(about: Any, width: int) -> list[str]:
@@ -84,7 +85,7 @@ def _stands(run: Run) -> list[str]:
         return ["no point of it has been written yet"]
     latest = {name: float(history.series[name][-1]) for name in ("loss", "accuracy", "gradient") if name in history.series}
     # NaN stands for what was not measured.
-    told = [f"{name} {number(value)}" for name, value in latest.items() if not math.isnan(value)]
+    told = [f"{name} {wording.short(value, 3)}" for name, value in latest.items() if not math.isnan(value)]
     return [f"step {int(history.steps[-1]):,}: {', '.join(told)}"] if told else []
 
 
@@ -93,17 +94,13 @@ def listed(kept: Sequence[Entry], directory: Path) -> list[str]:
     if not kept:
         return [f"no run is kept in {directory} yet; `nandetect train` keeps one"]
     rows = [("run", "state", "steps", "size", "errors")]
-    rows += [(one.name, one.state, f"{one.steps:,}", _bytes(one.size), str(one.errors or "")) for one in kept]
+    rows += [(one.name, one.state, f"{one.steps:,}", wording.file_size(one.size), str(one.errors or "")) for one in kept]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     table = [
         f"{name:<{widths[0]}}  {state:<{widths[1]}}  {steps:>{widths[2]}}  {size:>{widths[3]}}  {errors}".rstrip()
         for name, state, steps, size, errors in rows
     ]
     return [*table, "", f"kept in {directory}; `nandetect show RUN` prints one, `last` is the newest"]
-
-
-def _bytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def list_body(kept: Sequence[Entry]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from nandetect import wording
 from nandetect.cli import live, train_view
 from nandetect.cli.frame import Progress, frame
 from nandetect.train.observers import Audience
@@ -141,5 +142,5 @@ def progress(settings: Settings, now: Snapshot | None, elapsed: float) -> Progre
 
 def line(now: Snapshot) -> str:
     """A run at one step, in one line."""
-    rate = f"  {now.steps_per_second:,.0f} steps/s" if now.steps_per_second else ""
-    return f"step {now.step}  loss {now.loss + 0.0:.4g}  accuracy {now.accuracy:.1%}{rate}  gradient {now.gradient_norm:.3g}"
+    rate = f"  {wording.steps_per_second(now.steps_per_second)}" if now.steps_per_second else ""
+    return f"step {now.step}  loss {wording.short(now.loss)}  accuracy {now.accuracy:.1%}{rate}  gradient {now.gradient_norm:.3g}"

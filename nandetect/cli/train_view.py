@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nandetect import wording
 from nandetect.cli import findings_view
 from nandetect.records import plain
 
@@ -48,12 +49,12 @@ def show(result: Result, told: Sequence[Finding], kept: Path | None, to_stderr: 
 def summary(result: Result) -> list[str]:
     """What was done and what came of it, in a few lines."""
     lines = [
-        f"{_STOPPED[result.stopped]} {_count(result.steps, 'step')} ({result.epochs:.1f} epochs) in {result.seconds:.1f} s"
-        + (f", {result.steps_per_second:,.0f} steps/s" if result.steps_per_second else "")
+        f"{_STOPPED[result.stopped]} {wording.counted(result.steps, 'step')} ({result.epochs:.1f} epochs) in {result.seconds:.1f} s"
+        + (f", {wording.steps_per_second(result.steps_per_second)}" if result.steps_per_second else "")
         + (f"; compiling and the first step took {result.compile_seconds:.1f} s more" if result.compile_seconds is not None else "")
     ]
     if result.loss is not None:
-        lines.append(f"loss {result.loss + 0.0:.4g}  gradient {result.gradient_norm:.3g}  ({result.loss_name} loss, {result.dtype})")
+        lines.append(f"loss {wording.short(result.loss)}  gradient {result.gradient_norm:.3g}  ({result.loss_name} loss, {result.dtype})")
     if result.accuracy is not None:
         train, held_out = f"{result.train_samples:,} training samples", f"{result.held_out_samples:,} held out"
         lines.append(f"accuracy {result.accuracy:.1%} on {train}, {result.held_out_accuracy:.1%} on {held_out}")
@@ -71,7 +72,7 @@ def cost(toll: Toll, init: str | None, unscaled: bool) -> str:
     goal = "every training sample right" if toll.loss is None else f"a training loss of {toll.loss:.3g}"
     here = f"{goal} in epoch {toll.epoch}"
     if toll.twin_epoch is not None and toll.twin_epoch < toll.epoch:
-        saved = _count(toll.epoch - toll.twin_epoch, "epoch")
+        saved = wording.counted(toll.epoch - toll.twin_epoch, "epoch")
         return f"init {init} cost {saved} against {toll.scheme}: {here}, with {toll.scheme} in epoch {toll.twin_epoch}"
     if not toll.complete:
         return f"what init {init} cost is not known: {here}; {toll.scheme} was stopped in epoch {toll.twin_epochs:.1f}, not there yet"
@@ -81,10 +82,6 @@ def cost(toll: Toll, init: str | None, unscaled: bool) -> str:
 
 
 _STOPPED = {"finished": "trained for", "interrupted": "interrupted after", "non-finite": "stopped by a non-finite value after"}
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def body(settings: Settings, result: Result) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from nandetect import wording
 from nandetect.compare.results import Breakage, Judgement, Sameness, Survey, Threshold, Timing
 from nandetect.records import Finding
 
@@ -40,7 +41,7 @@ def _where(survey: Survey, broken: Breakage) -> str:
     """The first family or point, and where numbers grow besides, how far those may."""
     steady = [threshold for threshold in survey.thresholds if threshold.what == broken.what and _is_steady(threshold)]
     if not steady:
-        return broken.input.phrase.format(_size(broken.input.at))
+        return broken.input.phrase.format(wording.magnitude(broken.input.at))
     others = [threshold for threshold in steady[1:] if threshold.family.startswith("all equal")]
     return " and ".join(_phrase(threshold) for threshold in (steady[0], *others[:1]))
 
@@ -55,22 +56,18 @@ def _kind(broken: Breakage) -> str:
     origin = broken.report.origin if broken.report else None
     if origin is not None and origin.primitive == "div" and [operand.value for operand in origin.operands[:2]] == [0.0, 0.0]:
         return "0/0"
-    return "nan" if math.isnan(broken.got) else _number(broken.got)
+    return "nan" if math.isnan(broken.got) else wording.precise(broken.got)
 
 
 def _phrase(threshold: Threshold) -> str:
-    return threshold.phrase.format(_size(threshold.broken_from))
-
-
-def _size(x: float) -> str:
-    return f"{x:.4g}" if x >= 1000 else f"{x:.3g}"
+    return threshold.phrase.format(wording.magnitude(threshold.broken_from))
 
 
 def _inaccurate(survey: Survey, max_ulp: float) -> str:
     for worst in (survey.worst_value, survey.worst_gradient):
         if worst and worst.ulps > max_ulp:
             which = "" if worst.what == "value" else " in its gradient"
-            return f"is {worst.ulps:,.0f} ulp off{which} for {worst.input.phrase.format(_size(worst.input.at))}"
+            return f"is {worst.ulps:,.0f} ulp off{which} for {worst.input.phrase.format(wording.magnitude(worst.input.at))}"
     return ""
 
 
@@ -81,9 +78,11 @@ def _within(survey: Survey) -> str:
 
 def _relation(same: Sameness, first: str, second: str) -> str:
     if same.relation == "factor" and same.amount is not None:
-        return f"they are different functions: `{second}` is {_number(same.amount)} times `{first}`"
+        return f"they are different functions: `{second}` is {wording.precise(same.amount)} times `{first}`"
     if same.relation == "offset" and same.amount is not None:
-        return f"they are different functions: `{second}` is `{first}` {'-' if same.amount < 0 else '+'} {_number(abs(same.amount))}"
+        return (
+            f"they are different functions: `{second}` is `{first}` {'-' if same.amount < 0 else '+'} {wording.precise(abs(same.amount))}"
+        )
     return {"different": "they are different functions", "unknown": "whether they are the same function could not be told"}.get(
         same.relation, ""
     )
@@ -94,10 +93,6 @@ def _cost(timing: Timing, second: str) -> str:
     if 1 / _SAME_COST <= ratio <= _SAME_COST:
         return "same cost"
     return f"`{second}` takes {ratio:.2g} times as long"
-
-
-def _number(x: float) -> str:
-    return f"{x:.6g}"
 
 
 def findings(judgements: tuple[Judgement, Judgement], sameness: Sameness, max_ulp: float) -> tuple[Finding, ...]:
@@ -115,9 +110,8 @@ def _faults(judgement: Judgement, max_ulp: float) -> list[Finding]:
     survey = judgement.surveys[0]
     found: list[Finding] = []
     for broken in judgement.breakages:
-        said = (
-            f"the {broken.what} of `{judgement.name}` is {_number(broken.got)} in {survey.dtype} where the truth is {_number(broken.truth)}"
-        )
+        got, truth = wording.precise(broken.got), wording.precise(broken.truth)
+        said = f"the {broken.what} of `{judgement.name}` is {got} in {survey.dtype} where the truth is {truth}"
         found.append(
             Finding(
                 rule="non-finite",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from nandetect.records import Event, Frame
+from nandetect.records import Event
 
 Inputs = Mapping[str, Any]
 
@@ -25,7 +25,7 @@ class Facts:
     @cached_property
     def expression(self) -> str:
         """The expression that the origin stands in, as the user wrote it; its whole line where no columns are known."""
-        return _marked(self.origin.source) if self.origin.source else ""
+        return self.origin.source.expression() if self.origin.source else ""
 
     @cached_property
     def line(self) -> str:
@@ -82,12 +82,6 @@ class Facts:
 def _real(event: Event, slot: int) -> float | None:
     value = event.operands[slot].value if slot < len(event.operands) else None
     return float(value) if isinstance(value, int | float) else None
-
-
-def _marked(frame: Frame) -> str:
-    if frame.column is None or frame.end_column is None or frame.end_line != frame.line:
-        return frame.code
-    return frame.code.encode()[frame.column : frame.end_column].decode(errors="replace")
 
 
 def nothing(facts: Facts) -> Inputs | None:

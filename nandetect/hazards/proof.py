@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from nandetect import wording
 from nandetect.hazards.hazard import Hazard, Inputs
-
-DIGITS = 4
 
 
 def run(hazard: Hazard, expressions: Sequence[str], inputs: Inputs) -> list[list[Any]]:
@@ -48,7 +47,7 @@ def proof(hazard: Hazard, inputs: Inputs | None) -> str | None:
     if math.isfinite(before) or not math.isfinite(after):
         return None
     what = "a gradient of " if hazard.fails == "gradient" else ""
-    return f"before gives {what}{_number(before)}, after gives {what}{_number(after)}"
+    return f"before gives {what}{wording.short(before)}, after gives {what}{wording.short(after)}"
 
 
 def _worst(hazard: Hazard, arrays: list[Any]) -> float:
@@ -56,7 +55,3 @@ def _worst(hazard: Hazard, arrays: list[Any]) -> float:
     shown = arrays[1:] if hazard.fails == "gradient" else arrays
     elements = [float(element) for array in shown for element in array.astype("float64").reshape(-1)]
     return next((element for element in elements if not math.isfinite(element)), max(elements, key=abs))
-
-
-def _number(value: float) -> str:
-    return f"{value + 0.0:.{DIGITS}g}"

@@ -12,6 +12,7 @@ from contextlib import suppress
 from types import CodeType
 from typing import Any
 
+from nandetect import wording
 from nandetect.errors import NonFiniteError
 from nandetect.records import Frame, Report
 
@@ -90,8 +91,8 @@ def run(ipython: Any, source: str, lines_above: int = 0) -> Any:
     cost = watched.cost()
     operations = watched.memory.window.seen
     sys.stdout.write(
-        f"nandetect: nothing non-finite in {cost.calls:,} call{'' if cost.calls == 1 else 's'} "
-        f"and {operations:,} operation{'' if operations == 1 else 's'} outside of them\n"
+        f"nandetect: nothing non-finite in {wording.counted(cost.calls, 'call')} "
+        f"and {wording.counted(operations, 'operation')} outside of them\n"
     )
     return value
 

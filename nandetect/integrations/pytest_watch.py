@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nandetect import ownership
+from nandetect import ownership, wording
 from nandetect.errors import NonFiniteError
 from nandetect.records import Report
 from nandetect.run.import_hook import after_jax
@@ -112,7 +112,7 @@ class Watching:
         """What was found in all tests, and how much was watched."""
         if self.everywhere is None:
             return "JAX was not imported"
-        bad = f"{self.bad:,} test{'' if self.bad == 1 else 's'} made non-finite values" if self.bad else "no test made non-finite values"
+        bad = f"{wording.counted(self.bad, 'test')} made non-finite values" if self.bad else "no test made non-finite values"
         return f"{bad}, {self.everywhere.cost().calls:,} calls watched"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nandetect import compat, nonfinite
+from nandetect import compat, nonfinite, wording
 from nandetect.interpret.walk import LOOPS
 from nandetect.locating import events, loops
 from nandetect.locating.cause_rules import (
@@ -23,7 +23,6 @@ from nandetect.locating.cause_rules import (
     Step,
     explain,
     maker,
-    number,
 )
 from nandetect.locating.events import Lens
 from nandetect.locating.trail import Node
@@ -166,7 +165,7 @@ def _matrix(made: Made, lens: Lens) -> Iterator[Event]:
     one = matrix[made.index[:-2]].astype(np.complex128 if np.iscomplexobj(matrix) else np.float64)
     smallest = float(np.linalg.eigvalsh(one).min())
     if smallest <= 0:
-        reason = f"the smallest eigenvalue of its matrix is {number(smallest)}"
+        reason = f"the smallest eigenvalue of its matrix is {wording.short(smallest)}"
         yield replace(_event(*made.place, reason, lens), operands=())
 
 
@@ -185,7 +184,7 @@ def _given(element: Element, told: Told, lens: Lens) -> Iterator[Event]:
     if isinstance(atom, compat.Literal):
         writer = told.chosen or told.last
         if writer is not None:
-            yield _event(*writer.place, f"{number(element.value)} is written there", lens)
+            yield _event(*writer.place, f"{wording.short(element.value)} is written there", lens)
         return
     if run.parent is not None and atom in run.jaxpr.invars:
         return
@@ -194,7 +193,7 @@ def _given(element: Element, told: Told, lens: Lens) -> Iterator[Event]:
     yield Event(
         primitive="<input>",
         value="finite",
-        reason=f"{number(element.value)} in the input",
+        reason=f"{wording.short(element.value)} in the input",
         index=element.index,
         size=int(np.prod(np.shape(value), dtype=np.int64)),
         shape=tuple(np.shape(value)),
@@ -218,7 +217,7 @@ def _before_the_loop(element: Element, lens: Lens) -> Element | Event | None:
     carried = at < consts + loop.carry
     if carried and run.order[-1] > 0:
         made = events.make(node, at - consts, None, lens, brief=True)
-        reason = f"{number(element.value)} was carried into iteration {row}"
+        reason = f"{wording.short(element.value)} was carried into iteration {row}"
         return replace(made, value="finite", reason=reason, context=(*made.context, run.entry), index=element.index)
     index = element.index if carried else (row, *element.index)
     return replace(element, run=run.parent, atom=node.eqn.invars[loop.first_carry + at - consts], index=index)
@@ -231,7 +230,7 @@ def _from_a_loop(node: Node, output: int, element: Element, lens: Lens) -> Event
     when, context = "", made.context
     if output >= loop.carry:
         when, context = f" of iteration {element.index[0]}", (*context, (loop.name, element.index[0]))
-    return replace(made, value="finite", reason=f"{number(element.value)} is the result{when}", context=context, index=element.index)
+    return replace(made, value="finite", reason=f"{wording.short(element.value)} is the result{when}", context=context, index=element.index)
 
 
 def _draw(element: Element) -> Node | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nandetect import compat, nonfinite
+from nandetect import compat, nonfinite, wording
 from nandetect.interpret.movement import MOVES
 from nandetect.interpret.walk import Run
 from nandetect.locating.trail import Node, flows_of
@@ -167,24 +167,19 @@ def plain(value: Any) -> Any:
     return np.abs(value) if np.iscomplexobj(value) else value
 
 
-def number(value: float) -> str:
-    """A value in a phrase."""
-    return f"{value + 0.0:.4g}"
-
-
 def explain(made: Made, deadly: Deadly) -> Step:
     """What the equation that made a deadly element says of it."""
     if made.name in HANDS_ON | {"device_put", "psum_invariant"}:
         slots = list(made.values)
         return Step(slot=slots[0] if slots else None)
     if made.name in WIDE:
-        return Step(f"adds up to {number(made.value)}")
+        return Step(f"adds up to {wording.short(made.value)}")
     if made.name in BOUNDS:
         return _bounded(made)
     if made.name in CASTS:
         return _cast(made)
     if not made.values:
-        return Step(NOTHING_SUMMED if made.name in SUMS else f"gives {number(made.value)}")
+        return Step(NOTHING_SUMMED if made.name in SUMS else f"gives {wording.short(made.value)}")
     return RULES[deadly](made)
 
 
@@ -193,7 +188,7 @@ def _bounded(made: Made) -> Step:
     if not same:
         return Step()
     if made.is_written(same[0]) and len(made.values) > 1:
-        return Step(f"bounded to {number(made.value)}")
+        return Step(f"bounded to {wording.short(made.value)}")
     return Step(slot=same[0])
 
 
@@ -204,7 +199,7 @@ def _cast(made: Made) -> Step:
     if made.value == 0 and made.ins[0].dtype == bool:
         return Step(MASKED)
     rounded = made.value != before and abs(made.value) == 1
-    return Step(f"rounds to {number(made.value)} in {made.dtype}") if rounded else Step(slot=0)
+    return Step(f"rounds to {wording.short(made.value)} in {made.dtype}") if rounded else Step(slot=0)
 
 
 def _zero(made: Made) -> Step:
@@ -242,18 +237,20 @@ def _negative(made: Made) -> Step:
         sizes = sorted(np.abs(values).max() for values in made.values.values())
         if made.name == "add" and negative and sizes[0] < SLIGHT * abs(made.value):
             return Step(slot=negative[0])
-        return Step(f"cancels to {number(made.value)}" if abs(made.value) < CANCELLED * sizes[-1] else f"gives {number(made.value)}")
-    return Step(slot=negative[0]) if negative and made.name in ("mul", "div") else Step(f"gives {number(made.value)}")
+        return Step(
+            f"cancels to {wording.short(made.value)}" if abs(made.value) < CANCELLED * sizes[-1] else f"gives {wording.short(made.value)}"
+        )
+    return Step(slot=negative[0]) if negative and made.name in ("mul", "div") else Step(f"gives {wording.short(made.value)}")
 
 
 def _huge(made: Made) -> Step:
     slot = made.largest()
     most = np.abs(made.values[slot]).max()
     if made.name in SUMS and made.values[slot].size > 1 and len(made.values) > 1:
-        return Step(f"the products add up to {number(made.value)}")
+        return Step(f"the products add up to {wording.short(made.value)}")
     if abs(made.value) <= GROWTH * most:
         return Step(slot=slot)
-    return Step(f"grows to {number(made.value)}")
+    return Step(f"grows to {wording.short(made.value)}")
 
 
 def _edge(made: Made) -> Step:

@@ -58,13 +58,10 @@ def source(eqn: Any, enclosing: Sequence[Any] = ()) -> Source | None:
 
 def excerpt(frame: Frame) -> str:
     """The exact sub-expression that a frame marks, or its whole line where Python kept no columns; on one line."""
-    if frame.column is None or frame.end_line is None or frame.end_column is None:
-        return frame.code.strip()
-    lines = [code_at(frame.file, number) for number in range(frame.line, frame.end_line + 1)]
-    raw = [line.encode() for line in lines]
-    raw[-1] = raw[-1][: frame.end_column]
-    raw[0] = raw[0][frame.column :]
-    return " ".join(part.decode(errors="replace").strip() for part in raw)
+    if frame.column is not None and not frame.code:
+        frame = replace(frame, code=code_at(frame.file, frame.line))
+    further = [code_at(frame.file, number) for number in range(frame.line + 1, (frame.end_line or frame.line) + 1)]
+    return frame.expression(further).strip()
 
 
 def place(frame: Frame) -> tuple[str, int, int | None, int | None, int | None]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nandetect import wording
 from nandetect.render import page
 
 HEIGHT = 12
@@ -90,17 +91,10 @@ def _axis(times: Sequence[float], columns: int, braille: bool) -> list[Row]:
     for power in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1):
         column = min(round((power - low) / max(high - low, 1e-9) * (columns - 1)), columns - 1)
         line[column] = "┴" if braille else "+"
-        text = duration(10.0**power)
+        text = wording.race_time(10.0**power)
         start = min(max(column - len(text) // 2, 0), columns - len(text))
         if start >= free:
             labels[start : start + len(text)] = text
             free = start + len(text) + 2
     corner = "└" if braille else "+"
     return [(Piece(" " * _LEFT + corner + "".join(line)),), (Piece((" " * (_LEFT + 1) + "".join(labels)).rstrip()),)]
-
-
-def duration(seconds: float) -> str:
-    """A time in three digits: 0.92 ms, 31.5 ms, 1.2 s."""
-    if math.isinf(seconds):
-        return "never"
-    return f"{seconds * 1000:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s" if seconds < 999.5 else f"{seconds:.0f} s"

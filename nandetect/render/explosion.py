@@ -7,13 +7,14 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nandetect import wording
 from nandetect.render import page, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from nandetect.monitor.explosion import Explosion, Growth
+    from nandetect.monitor.explosion import Explosion
 
 SHADES, PLAIN_SHADES = " ░▒▓█", " .-+#"
 BROKEN = "x"
@@ -58,9 +59,9 @@ def headline(report: Explosion) -> str:
     first = report.first
     if first is None:
         largest = max(report.growths, key=lambda growth: growth.usual)
-        return f"the gradient is too large from the first step on: {_number(largest.usual)} in `{largest.layer}`"
+        return f"the gradient is too large from the first step on: {wording.rough(largest.usual)} in `{largest.layer}`"
     end = f", and was not finite from step {report.broken} on" if report.broken is not None else ""
-    grew = f"ten times its usual size at step {first.step}, {_times(first)} at its largest"
+    grew = f"ten times its usual size at step {first.step}, {wording.times_grown(first.factor)} at its largest"
     return f"the gradient of `{first.layer}` exploded first: {grew}{end}"
 
 
@@ -71,12 +72,14 @@ def _facts(report: Explosion) -> list[str]:
     if report.first is None:
         ends = report.growths[0], report.growths[-1]
         return (
-            [f"at the first step: {' -> '.join(f'`{end.layer}` {_number(end.usual)}' for end in ends)}"] if len(report.growths) > 1 else []
+            [f"at the first step: {' -> '.join(f'`{end.layer}` {wording.rough(end.usual)}' for end in ends)}"]
+            if len(report.growths) > 1
+            else []
         )
-    first = f"`{report.first.layer}` {_number(report.first.usual)} -> {_number(report.first.largest)}"
+    first = f"`{report.first.layer}` {wording.rough(report.first.usual)} -> {wording.rough(report.first.largest)}"
     if not rest:
         return [f"from {first}; no other layer grew ten times"]
-    then = ", ".join(f"`{growth.layer}` at step {growth.step} ({_times(growth)})" for growth in rest[:3])
+    then = ", ".join(f"`{growth.layer}` at step {growth.step} ({wording.times_grown(growth.factor)})" for growth in rest[:3])
     more = f", and {len(rest) - 3} more" if len(rest) > 3 else ""
     return [f"from {first}; then {then}{more}"]
 
@@ -111,7 +114,7 @@ def _map(out: Text, report: Explosion, width: int, unicode: bool) -> None:
 def _legend(low: float, high: float, shades: str, report: Explosion) -> str:
     """What the shades stand for."""
     edges = [low + (high - low) * at / (len(shades) - 1) for at in range(len(shades))]
-    parts = [f"{shade} {_number(10.0**edge)}" for shade, edge in zip(shades[1:], edges[:-1], strict=True)]
+    parts = [f"{shade} {wording.rough(10.0**edge)}" for shade, edge in zip(shades[1:], edges[:-1], strict=True)]
     bad = any(level is not None and math.isinf(level) for row in report.levels for level in row)
     return "norm from  " + "  ".join(parts) + (f"  {BROKEN} not finite" if bad else "")
 
@@ -147,12 +150,3 @@ def _columns(levels: Sequence[Sequence[float | None]], most: int) -> list[list[f
 
 def _largest(levels: Sequence[float | None]) -> float | None:
     return max((level for level in levels if level is not None), default=None)
-
-
-def _times(growth: Growth) -> str:
-    factor = growth.factor
-    return f"{factor:,.0f} times" if factor < 1e5 else f"{factor:.1e} times" if math.isfinite(factor) else "beyond measure"
-
-
-def _number(value: float) -> str:
-    return f"{value:.2g}" if math.isfinite(value) else "inf"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nandetect import ownership
+from nandetect import ownership, wording
 from nandetect.records import Event, Frame, Operand
 from nandetect.render.page import joined
 
@@ -20,37 +18,9 @@ _WRITTEN_OUT = 3
 _PASS = {"forward": "in the forward pass", "backward": "in the backward pass", "update": "in the update"}
 
 
-def number(value: Any, dtype: str = "") -> str:
-    """A value in four digits; in all the digits of its dtype where four would make it look rounder than it is (0.99999994)."""
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, complex):
-        sign = "-" if math.copysign(1.0, value.imag) < 0 else "+"
-        return f"{number(value.real, dtype)} {sign} {number(abs(value.imag), dtype)}j"
-    if not isinstance(value, float):
-        return str(value)
-    if not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    if value.is_integer() and abs(value) < 1e7:
-        return f"{value:.1f}"
-    short = f"{value:.4g}"
-    if float(short) != value and float(short) == float(f"{value:.1g}"):
-        short = _exact(value, dtype)
-    return short
-
-
-def _exact(value: float, dtype: str) -> str:
-    """The fewest digits that are this very value in its dtype."""
-    code = {"float16": "e", "float32": "f", "complex64": "f"}.get(dtype, "d")
-    for digits in range(4, 17):
-        text = f"{value:.{digits}g}"
-        if struct.pack(code, float(text)) == struct.pack(code, value):
-            return text
-    return repr(value)
-
-
 def bound(value: Any, dtype: str = "") -> str:
     """An end of a range: a number, whole ones without their `.0`."""
-    return "0" if value == 0 else number(value, dtype).removesuffix(".0")
+    return "0" if value == 0 else wording.number(value, dtype).removesuffix(".0")
 
 
 def amount(count: int, unit: str) -> str:
@@ -88,9 +58,7 @@ def function(qualified: str) -> str:
 
 def marked(frame: Frame) -> str:
     """The exact sub-expression of a frame where it is all on one line, else that line."""
-    if frame.column is None or frame.end_column is None or frame.end_line != frame.line:
-        return frame.code.strip()
-    return frame.code.encode()[frame.column : frame.end_column].decode(errors="replace").strip()
+    return frame.expression().strip()
 
 
 def called(name: str) -> str:
@@ -158,7 +126,7 @@ def by_value(event: Event) -> str:
     """The equation over the values at the bad element; empty unless each is known, and of many."""
     if not 0 < len(event.operands) <= _WRITTEN_OUT or any(operand.value is None for operand in event.operands):
         return ""
-    return joined(applied(event, [number(operand.value, operand.dtype) for operand in event.operands]))
+    return joined(applied(event, [wording.number(operand.value, operand.dtype) for operand in event.operands]))
 
 
 def operand(this: Operand, position: int, where: Sequence[int] = (), before: Operand | None = None) -> str:
@@ -168,7 +136,7 @@ def operand(this: Operand, position: int, where: Sequence[int] = (), before: Ope
     if this.value is not None:
         elsewhere = this.shape and this.index is not None and tuple(this.index) != tuple(where)
         spot = f"at {index(this.index or ())}" if elsewhere else "there" if this.shape else ""
-        words += ["is", number(this.value, this.dtype), spot]
+        words += ["is", wording.number(this.value, this.dtype), spot]
     about = summary(this)
     return " ".join(word for word in words if word) + (f" ({about})" if about else "")
 

@@ -5,6 +5,7 @@ The thresholds are the project's own; a measured gain below a fifth is within wh
 
 from __future__ import annotations
 
+from nandetect import wording
 from nandetect.findings import finding
 from nandetect.records import Finding
 from nandetect.speed import words
@@ -32,14 +33,15 @@ def not_jitted(seen: Jitting) -> Finding | None:
         return None
     if seen.of_seconds is not None and seen.of_seconds < GAIN * (seen.of_seconds - gain):
         return None
-    slow, fast = words.time(seen.seconds), words.time(seen.jitted_seconds)
+    slow, fast = wording.call_time(seen.seconds), wording.call_time(seen.jitted_seconds)
     if seen.is_function:
-        slow, fast = f"{slow} ({words.rate(seen.seconds)} steps/s)", f"{fast} ({words.rate(seen.jitted_seconds)} steps/s)"
+        slow, fast = f"{slow} ({wording.pace(seen.seconds)})", f"{fast} ({wording.pace(seen.jitted_seconds)})"
     name = f"`{seen.name}`" if seen.is_function else seen.name
     return finding(
         "not-jitted",
         "note" if beside else "warning",
-        f"{name}{words.at(seen.where)} is not jitted: it takes {slow}, compiled it would take {fast}, {words.times(ratio)} as fast",
+        f"{name}{words.at(seen.where)} is not jitted: it takes {slow}, compiled it would take {fast}, "
+        f"{wording.times_as_fast(ratio)} as fast",
         cause=f"{seen.operations:,} operations are run one by one",
         measured=seen.seconds * 1e3,
         expected=seen.jitted_seconds * 1e3,
@@ -62,7 +64,7 @@ def recompiling(seen: Recompiling, warm: int = WARM) -> Finding | None:
         "recompiling",
         "warning" if much else "note",
         f"`{seen.name}` was compiled {seen.count:,} times in {seen.calls:,} calls{words.at(seen.where)}: after the first, that took "
-        f"{words.time(seen.seconds)}, {share:.0%} of the time. {told}",
+        f"{wording.call_time(seen.seconds)}, {share:.0%} of the time. {told}",
         cause=_cause(first),
         layer=first.path or None,
         measured=seen.count,
@@ -126,8 +128,8 @@ def x64(seen: Widening) -> Finding | None:
         "x64",
         "warning",
         f"`{seen.name}` computes in float64 though its data is float32: {seen.what} is widened{words.at(seen.where)}"
-        f"{words.more(seen.count - 1)}{wide}. A step takes {words.time(seen.seconds)}, and {words.time(seen.narrow_seconds)} without x64, "
-        f"{words.times(ratio)} as fast",
+        f"{words.more(seen.count - 1)}{wide}. A step takes {wording.call_time(seen.seconds)}, "
+        f"and {wording.call_time(seen.narrow_seconds)} without x64, {wording.times_as_fast(ratio)} as fast",
         cause="jax_enable_x64 is on",
         layer=seen.argument,
         measured=seen.seconds * 1e3,
@@ -144,7 +146,7 @@ def host_transfer(seen: Crossing) -> Finding | None:
     ratio = seen.seconds / max(seen.without_seconds, 1e-9)
     if price < SHORT or ratio < GAIN:
         return None
-    message, cause, help = _CROSSINGS[seen.kind](seen, words.time(price), words.time(seen.seconds))
+    message, cause, help = _CROSSINGS[seen.kind](seen, wording.call_time(price), wording.call_time(seen.seconds))
     return finding(
         "host-transfer",
         # A batch has to come from the host some time.
@@ -181,7 +183,7 @@ def _read(seen: Crossing, price: str, of: str) -> tuple[str, str, str]:
 def _upload(seen: Crossing, price: str, of: str) -> tuple[str, str, str]:
     root = seen.what.split("[")[0].split(".")[0]
     return (
-        f"`{seen.what}`{words.more(seen.others)} of `{seen.name}`, {words.megabytes(seen.size)}, "
+        f"`{seen.what}`{words.more(seen.others)} of `{seen.name}`, {wording.megabytes(seen.size)}, "
         f"{'go' if seen.others else 'goes'} from numpy to the device in every step: {price} of {of}",
         "a numpy array is handed over",
         f"what does not change is moved once, before the loop: {root} = jax.device_put({root}); else move the next one while a step runs",
@@ -198,13 +200,13 @@ def not_donated(seen: Donation) -> Finding | None:
         return None
     names = " and ".join(f"`{name}`" for name in seen.arguments)
     is_faster = seen.seconds / seen.donated_seconds >= GAIN and seen.seconds - seen.donated_seconds >= SHORT
-    gain = f", and {words.time(seen.donated_seconds)} a step where it takes {words.time(seen.seconds)}" if is_faster else ""
+    gain = f", and {wording.call_time(seen.donated_seconds)} a step where it takes {wording.call_time(seen.seconds)}" if is_faster else ""
     positions = seen.positions[0] if len(seen.positions) == 1 else seen.positions
     return finding(
         "not-donated",
         "note",
-        f"`{seen.name}` keeps the old {names} beside the new: donated, it would need {words.megabytes(seen.donated_memory)} "
-        f"where it needs {words.megabytes(seen.memory)}{gain}",
+        f"`{seen.name}` keeps the old {names} beside the new: donated, it would need {wording.megabytes(seen.donated_memory)} "
+        f"where it needs {wording.megabytes(seen.memory)}{gain}",
         cause="the state is not donated",
         layer=seen.arguments[0],
         measured=seen.memory / 1e6,

@@ -1,4 +1,4 @@
-"""How prices are said."""
+"""What stands beside a price: where, and how many more."""
 
 from __future__ import annotations
 
@@ -7,33 +7,6 @@ from pathlib import Path
 
 from nandetect.program.sources import Place
 from nandetect.records import Frame
-
-
-def time(seconds: float) -> str:
-    """`5.1 ms`, `71 us`, `1.3 s`: two digits, or as many as stand before the point."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{_two(seconds / size)} {unit}"
-    return f"{_two(seconds * 1e6)} us"
-
-
-def _two(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
-
-
-def rate(seconds: float) -> str:
-    """Steps a second."""
-    return f"{1 / seconds:,.0f}" if seconds <= 0.1 else f"{1 / seconds:.2g}"
-
-
-def times(ratio: float) -> str:
-    """`5.2 times`."""
-    return f"{_two(ratio)} times"
-
-
-def megabytes(count: float) -> str:
-    """Of 10**6 bytes, in three digits."""
-    return f"{count / 1e6:,.0f} MB" if count >= 1e8 else f"{count / 1e6:.3g} MB"
 
 
 def at(place: Frame | Place | None) -> str:

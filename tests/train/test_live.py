@@ -21,8 +21,9 @@ import pytest
 from logbooks import LEAVES, floats
 from rich.console import Console
 
+from nandetect import wording
 from nandetect.cli import live
-from nandetect.cli.frame import Progress, duration, frame
+from nandetect.cli.frame import Progress, frame
 from nandetect.cli.train_live import Picture, progress
 from nandetect.history import History, Leaf
 from nandetect.records import Finding
@@ -192,7 +193,7 @@ def test_progress_is_of_what_was_asked_for(asked, said):
     [(0.4, "0 s"), (59.4, "59 s"), (125, "2 min 5 s"), (3599, "59 min"), (12_000, "3 h 20 min"), (200_000, "2 d 7 h")],
 )
 def test_a_time_is_told_as_a_person_would(seconds, text):
-    assert duration(seconds) == text
+    assert wording.run_time(seconds) == text
 
 
 def screen(monkeypatch, cost: float) -> tuple[live.Screen, Callable[[float], None], list[Any]]:

@@ -7,11 +7,12 @@ import re
 
 import numpy as np
 
+from nandetect import wording
 from nandetect.findings import finding
 from nandetect.monitor.rules.columns import Course, middle
 from nandetect.monitor.rules.layers import Kernel, is_recurrent, layer_of
 from nandetect.monitor.rules.units import silent
-from nandetect.monitor.rules.words import listed, times
+from nandetect.monitor.rules.words import listed
 from nandetect.records import Finding
 
 # Points from which the beginning is read: what a too large first step does to a layer's input must not be taken for the input.
@@ -155,7 +156,7 @@ def _scale(course: Course, kernels: list[Kernel], scales: dict[Kernel, float], h
     return finding(
         "init-scale",
         "error" if unlearned(course) else "warning",
-        f"`{worst.path}` starts with a standard deviation of {std:.3g}, {times(factor)} {how} for He's {he:.3g}, and {seen}",
+        f"`{worst.path}` starts with a standard deviation of {std:.3g}, {wording.times(factor)} {how} for He's {he:.3g}, and {seen}",
         cause=f"initial weights {how}",
         layer=worst.path,
         step=int(course.steps[0]),

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
+from nandetect import wording
 from nandetect.findings import finding
 from nandetect.monitor.rules.beginning import EXPLODING, elasticity, faded, loud, sources, unlearned
 from nandetect.monitor.rules.columns import Course, middle
 from nandetect.monitor.rules.layers import cell_of, is_recurrent
-from nandetect.monitor.rules.words import times
 from nandetect.records import Finding
 
 # The gradient of the first layers against the last ones, each over its weights: a thousandth (AutoTrainer), or a fiftieth where
@@ -38,14 +38,16 @@ def exploding_gradient(course: Course) -> list[Finding]:
         place = _strongest(course, 0)
         size = float(course.series("gradient")[0])
         return [
-            _exploding(course, place, 0, size, f"{times(force)} what the loss would ask for ({EXPLODING:.0f} at most)", force, EXPLODING)
+            _exploding(
+                course, place, 0, size, f"{wording.times(force)} what the loss would ask for ({EXPLODING:.0f} at most)", force, EXPLODING
+            )
         ]
     growth = _signal(course)
     cell = next((kernel.leaf for kernel in course.kernels if is_recurrent(course.leaves, kernel.leaf)), None)
     limit = _LOUDER if cell is None else _LOUDER_CELL
     if loud(course) and growth > limit:
         place, size = course.kernels[-1].leaf if cell is None else cell, float(course.series("gradient")[0])
-        return [_exploding(course, place, 0, size, f"the signal grows {times(growth)} on its way to the last layer", growth, limit)]
+        return [_exploding(course, place, 0, size, f"the signal grows {wording.times(growth)} on its way to the last layer", growth, limit)]
     return _grown(course)
 
 
@@ -67,7 +69,7 @@ def vanishing_gradient(course: Course) -> list[Finding]:
             finding(
                 "vanishing-gradient",
                 "error" if stuck else "warning",
-                f"the gradient of `{course.leaves[where].path}` is, against its weights, {times(factor)} smaller than the last "
+                f"the gradient of `{course.leaves[where].path}` is, against its weights, {wording.times(factor)} smaller than the last "
                 f"layer: it falls {rate:.2g} times a layer over {layers} layers",
                 cause="a gradient that shrinks from layer to layer: saturating activations, or weights too small",
                 layer=course.leaves[where].path,
@@ -153,7 +155,9 @@ def _grown(course: Course) -> list[Finding]:
         return []
     at = int(finite[int(np.argmax(window > 10 * usual))])
     return [
-        _exploding(course, _strongest(course, int(finite[-1])), at, now, f"{times(now / usual)} what it was at first", now / usual, GROWN)
+        _exploding(
+            course, _strongest(course, int(finite[-1])), at, now, f"{wording.times(now / usual)} what it was at first", now / usual, GROWN
+        )
     ]
 
 

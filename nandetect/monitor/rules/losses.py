@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
+from nandetect import wording
 from nandetect.findings import finding
 from nandetect.monitor.rules.columns import Course, middle
-from nandetect.monitor.rules.words import times
 from nandetect.records import Finding
 
 # A loss that was learned and lost: over the best stretch by this factor, and over the start. Noisy losses and those of two players
@@ -45,7 +45,7 @@ def divergence(course: Course) -> list[Finding]:
         finding(
             "divergence",
             "error",
-            f"the loss rose from {best:.3g} to {now:.3g} from about step {step} on: {times(now / max(abs(best), 1e-12))} its best",
+            f"the loss rose from {best:.3g} to {now:.3g} from about step {step} on: {wording.times(now / max(abs(best), 1e-12))} its best",
             cause="training that became unstable",
             step=step,
             measured=now,

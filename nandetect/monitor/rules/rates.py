@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
+from nandetect import wording
 from nandetect.findings import finding
 from nandetect.monitor.rules.beginning import unlearned
 from nandetect.monitor.rules.columns import Course, middle
-from nandetect.monitor.rules.words import times
 from nandetect.records import Finding
 
 # Updates of a tenth of the parameters' norm. Measured in healthy runs: 0.03 at most, in the first steps.
@@ -100,7 +100,7 @@ def _course_of(course: Course) -> str:
 
 def _high(course: Course, at: int, ratio: float, seen: str) -> Finding:
     step = int(course.steps[at])
-    relative = times(ratio) if ratio >= 1 else f"{ratio:.2g} times"
+    relative = wording.times(ratio) if ratio >= 1 else f"{ratio:.2g} times"
     return finding(
         "learning-rate-high",
         "error" if unlearned(course) or ratio > VIOLENT else "warning",

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from nandetect import wording
 from nandetect.findings import finding
 from nandetect.monitor.rules.columns import Course
-from nandetect.monitor.rules.words import times
 from nandetect.records import Finding
 
 # What is usual is read from so many steps before; a mean and a sigma would hide themselves after one large spike.
@@ -136,7 +136,7 @@ def _finding(course: Course, at: int, norm: float, usual: float, grave: bool) ->
     return finding(
         "gradient-spike",
         "warning" if grave else "note",
-        f"the gradient of step {step} is {times(norm / usual)} what is usual there: {norm:.3g} against {usual:.3g}",
+        f"the gradient of step {step} is {wording.times(norm / usual)} what is usual there: {norm:.3g} against {usual:.3g}",
         cause="one batch's gradient stands far out",
         layer=layer,
         step=step,

@@ -1,11 +1,6 @@
-"""How the rules say a number."""
+"""How the rules say a list of names."""
 
 from __future__ import annotations
-
-
-def times(factor: float) -> str:
-    """`3.1 times`, `480 times`, `2e+06 times`."""
-    return f"{factor:.2g} times" if factor < 10 or factor >= 1e5 else f"{factor:,.0f} times"
 
 
 def listed(names: list[str], most: int = 3) -> str:
