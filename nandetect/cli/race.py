@@ -36,9 +36,9 @@ def command(
             files.check(path, option)
     if html or png:
         race_plot.require()
-    from nandetect.race import Settings, run
+    from nandetect.race import RaceSettings, run
 
-    settings = Settings(
+    settings = RaceSettings(
         entrants=tuple(entrants),
         data=data,
         samples=samples,

@@ -14,7 +14,7 @@ from nandetect.errors import UsageError
 from nandetect.render import html as reports
 
 if TYPE_CHECKING:
-    from nandetect.race.result import Result, Spread
+    from nandetect.race.result import OverSeeds, RaceResult
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>nandetect race</title>
@@ -39,7 +39,7 @@ def require() -> None:
         raise UsageError("--html and --png need matplotlib: pip install 'nandetect[plot]'")
 
 
-def plot(result: Result, kind: Literal["png", "svg"]) -> bytes:
+def plot(result: RaceResult, kind: Literal["png", "svg"]) -> bytes:
     """Accuracy on the training samples and held out, against time: the median of the seeds, and from the least to the most of them."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -50,7 +50,7 @@ def plot(result: Result, kind: Literal["png", "svg"]) -> bytes:
         for one in result.standings:
             seen = [(at, value) for at, value in zip(one.curve.seconds, getattr(one.curve, part), strict=True) if value is not None]
             times: list[float] = [at for at, _ in seen]
-            spreads: list[Spread] = [value for _, value in seen]
+            spreads: list[OverSeeds] = [value for _, value in seen]
             (line,) = axes.plot(times, [value.median for value in spreads], drawstyle="steps-post", label=one.name)
             low, high = [value.min for value in spreads], [value.max for value in spreads]
             axes.fill_between(times, low, high, step="post", alpha=0.2, color=line.get_color())
@@ -66,7 +66,7 @@ def plot(result: Result, kind: Literal["png", "svg"]) -> bytes:
     return held.getvalue()
 
 
-def page(result: Result) -> str:
+def page(result: RaceResult) -> str:
     """One self-contained file: the verdict, the plot as inline SVG, the table, and a report for each fault."""
     drawn = plot(result, "svg").decode()
     heads = "".join(f"<th>{html.escape(one.name)}</th>" for one in result.standings)

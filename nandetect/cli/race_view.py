@@ -13,7 +13,7 @@ from nandetect.render.page import wrap
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from nandetect.race.result import Result
+    from nandetect.race.result import RaceResult
 
 _WIDTH = 100
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
@@ -29,7 +29,7 @@ _SPREADS = (
 )
 
 
-def show(result: Result, to_stderr: bool) -> None:
+def show(result: RaceResult, to_stderr: bool) -> None:
     """Print the race."""
     from rich.console import Console
 
@@ -45,7 +45,7 @@ def show(result: Result, to_stderr: bool) -> None:
     console.file.flush()
 
 
-def lines(result: Result, width: int = _WIDTH, braille: bool = True) -> Iterator[Text]:
+def lines(result: RaceResult, width: int = _WIDTH, braille: bool = True) -> Iterator[Text]:
     """Everything but the reports, line by line."""
     from rich.text import Text
 
@@ -62,7 +62,7 @@ def lines(result: Result, width: int = _WIDTH, braille: bool = True) -> Iterator
         yield from (Text(piece, style="dim") for piece in wrap(line, width))
 
 
-def _table(result: Result, width: int) -> Iterator[Text]:
+def _table(result: RaceResult, width: int) -> Iterator[Text]:
     """A column for each entrant, as many beside one another as fit."""
     from rich.text import Text
 
@@ -88,7 +88,7 @@ def _table(result: Result, width: int) -> Iterator[Text]:
         at = end
 
 
-def _picture(result: Result, width: int, braille: bool) -> Iterator[Text]:
+def _picture(result: RaceResult, width: int, braille: bool) -> Iterator[Text]:
     from rich.text import Text
 
     yield Text("accuracy on the training samples against an entrant's own time (median of the seeds)")
@@ -110,7 +110,7 @@ def _colour(curve: int) -> str:
     return _COLOURS[curve % len(_COLOURS)]
 
 
-def body(result: Result) -> dict[str, Any]:
+def body(result: RaceResult) -> dict[str, Any]:
     """The document's own part; the findings stand beside it."""
     told = plain(result)
     del told["findings"]

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nandetect import wording
-from nandetect.race.verdict import ALPHA, smallest_p
+from nandetect.race.significance import ALPHA, smallest_p
 
 if TYPE_CHECKING:
-    from nandetect.race.result import Duel, Result, Spread, Standing
+    from nandetect.race.result import Duel, OverSeeds, RaceResult, Standing
 
 
-def verdict(result: Result) -> str:
+def verdict(result: RaceResult) -> str:
     """Who won, by what and with what confidence, or why nobody did."""
     seeds = result.settings.seeds
     if not result.rounds:
@@ -28,7 +28,7 @@ def verdict(result: Result) -> str:
     return f"`{first.name}` wins: {_event(result, by)} {_did(first, by)} (median of {_seeds(seeds)}), {rest}; {_p(p)}"
 
 
-def _why_nobody(result: Result) -> str:
+def _why_nobody(result: RaceResult) -> str:
     seeds, pairs = result.settings.seeds, len(result.duels)
     best = smallest_p(seeds, pairs)
     if best > ALPHA:
@@ -51,11 +51,11 @@ def _needed(duel: Duel) -> str:
     return f"{duel.needed - 1:.0%} of the time" if duel.by == "time" else f"{duel.needed:.0%} of the samples"
 
 
-def _event(result: Result, by: str) -> str:
+def _event(result: RaceResult, by: str) -> str:
     return target(result) if by == "time" else "held-out samples right at the end"
 
 
-def target(result: Result) -> str:
+def target(result: RaceResult) -> str:
     """What the time is taken to."""
     wanted = result.settings.target
     return "every training sample right" if wanted == 1 else f"{wanted * 100:.4g}% of the training samples right"
@@ -81,7 +81,7 @@ def _seeds(count: int) -> str:
     return f"{count} seed{'' if count == 1 else 's'}"
 
 
-def rows(result: Result) -> list[tuple[str, list[str]]]:
+def rows(result: RaceResult) -> list[tuple[str, list[str]]]:
     """The table: what is told, and for every entrant its text."""
     every = result.standings
     table = [
@@ -101,7 +101,7 @@ def rows(result: Result) -> list[tuple[str, list[str]]]:
     return table
 
 
-def _told(seen: Spread | None, text: Callable[[float], str], unit: str = "") -> str:
+def _told(seen: OverSeeds | None, text: Callable[[float], str], unit: str = "") -> str:
     """`9 / 12 / 14`, or one number where all are the same."""
     if seen is None:
         return "-"
@@ -111,7 +111,7 @@ def _told(seen: Spread | None, text: Callable[[float], str], unit: str = "") -> 
     return " / ".join(parts) + unit
 
 
-def _durations(seen: Spread | None) -> str:
+def _durations(seen: OverSeeds | None) -> str:
     """Three times in the unit of the largest finite one."""
     finite = [value for value in seen or () if math.isfinite(value)]
     if seen is None or not finite:
@@ -129,7 +129,7 @@ def _faults(one: Standing) -> str:
     return f"{len(steps)} of {_seeds(len(one.runs))}, step {min(steps)} first" if steps else "no"
 
 
-def conditions(result: Result) -> str:
+def conditions(result: RaceResult) -> str:
     """On what and how it was raced."""
     asked = result.settings
     ended = "interrupted after" if result.stopped == "interrupted" else "in"
@@ -139,7 +139,7 @@ def conditions(result: Result) -> str:
     )
 
 
-def judgement(result: Result) -> list[str]:
+def judgement(result: RaceResult) -> list[str]:
     """How it was judged; where more than two raced, every pair."""
     pairs = len(result.duels)
     corrected = f", p corrected for {pairs} pairs (Holm)" if pairs > 1 else ""

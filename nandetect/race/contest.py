@@ -16,8 +16,8 @@ from nandetect.data.dataset import stratified
 from nandetect.locating.locate import locate
 from nandetect.race.duels import champion, duels
 from nandetect.race.lane import Lane
-from nandetect.race.result import Result
-from nandetect.race.settings import Entrant, Settings, entrants
+from nandetect.race.result import RaceResult
+from nandetect.race.settings import Entrant, RaceSettings, entrants
 from nandetect.race.summary import limit, standings
 from nandetect.records import Finding
 from nandetect.train.loop import configured
@@ -31,11 +31,11 @@ Notice = Callable[[str], None]
 _SLICE = 0.005
 _SHORTEST_SLICE = 0.001
 _LEAST_ROUNDS = 20
-# Held-out samples that are looked at on the way; at the end it is all of them.
+# Held-out samples that are looked at during the race; at the end all of them are.
 _SHOWN = 1000
 
 
-def run(settings: Settings, notice: Notice = lambda line: None) -> Result:
+def run(settings: RaceSettings, notice: Notice = lambda line: None) -> RaceResult:
     """Race the entrants, telling `notice` how it stands. An interrupt ends the race, and what was raced so far is judged.
 
     Raises `UsageError` for entrants or data that cannot be used, before anything is raced.
@@ -43,7 +43,7 @@ def run(settings: Settings, notice: Notice = lambda line: None) -> Result:
     with configured(jax_enable_x64=False, jax_debug_nans=False, jax_debug_infs=False):
         racing = entrants(settings)
         loaded = data.load(settings.data)
-        # All that can be refused is refused before the first of them compiles.
+        # Whatever can be refused is refused before the first entrant compiles.
         lanes = [_lanes(entrant, settings.seeds, loaded) for entrant in racing]
         compiling = []
         for entrant, own in zip(racing, lanes, strict=True):
@@ -57,7 +57,7 @@ def run(settings: Settings, notice: Notice = lambda line: None) -> Result:
         ranked = standings(racing, lanes, compiling, settings.target)
         fought = duels(ranked, limit(lanes))
         sampled = lanes[0][0].ready.data
-        return Result(
+        return RaceResult(
             settings=settings,
             data=loaded.name,
             train_samples=len(sampled.train),
@@ -76,10 +76,11 @@ def _lanes(entrant: Entrant, seeds: int, loaded: Data) -> list[Lane]:
     """A lane for each seed. They share the entrant's own compiled step, and that with no other entrant, be it spelled the same."""
     ready = [prepare(entrant.with_seed(seed), loaded) for seed in range(seeds)]
     score = scorer(ready[0].model.apply, ready[0].dtype)
-    return [Lane(dataclasses.replace(one, step=ready[0].step), seed, score, _some(one.data.held_out)) for seed, one in enumerate(ready)]
+    return [Lane(dataclasses.replace(own, step=ready[0].step), seed, score, _some(own.data.held_out)) for seed, own in enumerate(ready)]
 
 
 def _some(part: Part) -> Part:
+    """The samples that are looked at during the race, of every class alike."""
     if len(part) <= _SHOWN:
         return part
     return part.take(stratified(part.labels, _SHOWN, np.random.default_rng(0)))
@@ -91,14 +92,14 @@ def _race(lanes: Sequence[Sequence[Lane]], time_limit: float, notice: Notice) ->
     slice_seconds = min(_SLICE, max(_SHORTEST_SLICE, time_limit / (seeds * count * _LEAST_ROUNDS)))
     rounds = 0
     collects = gc.isenabled()
-    # A collection of garbage falls on whoever happens to run.
+    # Garbage collection would fall on the clock of whoever happens to run.
     gc.disable()
     began = time.perf_counter()
     try:
         while time.perf_counter() - began < time_limit and not all(lane.fault for own in lanes for lane in own):
             for seed in range(seeds):
-                for at in _order(count, rounds + seed):
-                    lanes[at][seed].advance(slice_seconds)
+                for entrant in _order(count, rounds + seed):
+                    lanes[entrant][seed].advance(slice_seconds)
             rounds += 1
             notice(f"racing: {min(time.perf_counter() - began, time_limit):.0f} s of {time_limit:g} s")
             gc.collect(0)
@@ -112,7 +113,7 @@ def _race(lanes: Sequence[Sequence[Lane]], time_limit: float, notice: Notice) ->
 
 def _order(count: int, turn: int) -> list[int]:
     """Everyone once, the next one first each time; every other time round backwards, so that nobody always follows the same one."""
-    order = [(turn + at) % count for at in range(count)]
+    order = [(turn + place) % count for place in range(count)]
     return order if turn // count % 2 == 0 else order[::-1]
 
 

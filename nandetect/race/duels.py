@@ -8,8 +8,8 @@ from itertools import combinations
 from statistics import fmean, median
 from typing import Literal
 
-from nandetect.race.result import Duel, Run, Standing
-from nandetect.race.verdict import ALPHA, DEVIATIONS, LEAST_ACCURACY, LEAST_RATIO, holm, sign_flip
+from nandetect.race.result import Duel, SeedRun, Standing
+from nandetect.race.significance import ALPHA, DEVIATIONS, LEAST_ACCURACY, LEAST_RATIO, holm, sign_flip
 
 
 def duels(standings: Sequence[Standing], limit: float) -> tuple[Duel, ...]:
@@ -48,7 +48,7 @@ def _differences(one: Standing, other: Standing, limit: float) -> tuple[Literal[
     return "held-out", [mine.held_out_accuracy - theirs.held_out_accuracy for mine, theirs in runs]
 
 
-def _time(run: Run, limit: float) -> float:
+def _time(run: SeedRun, limit: float) -> float:
     return run.target.seconds if run.target else limit
 
 
@@ -75,7 +75,7 @@ def _noise(*standings: Standing) -> float:
     return math.sqrt(squares / max(sum(max(len(own) - 1, 0) for own in costs), 1))
 
 
-def _cost(run: Run) -> float:
+def _cost(run: SeedRun) -> float:
     """Seconds a step until the target; over the whole run where it was not reached, 0 where nothing was run."""
     if run.target:
         return run.target.seconds / run.target.steps

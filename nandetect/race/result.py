@@ -6,29 +6,29 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from nandetect.race.settings import Settings
+from nandetect.race.settings import RaceSettings
 from nandetect.records import Finding
 from nandetect.train.settings import Reached
 
 
-class Spread(NamedTuple):
-    """Over the seeds; infinite where a seed did not get there."""
+class OverSeeds(NamedTuple):
+    """The least, the middle and the largest of what every seed gave; infinite where a seed did not get there."""
 
     min: float
     median: float
     max: float
 
-
-def spread(values: Iterable[float]) -> Spread:
-    """The least, the middle and the largest; the middle of an even number with an infinite one in it is infinite."""
-    values = list(values)
-    return Spread(min(values), median(values), max(values))
+    @classmethod
+    def of(cls, values: Iterable[float]) -> OverSeeds:
+        """Of one value a seed. Where the two in the middle are a finite and an infinite one, the middle is infinite."""
+        values = list(values)
+        return cls(min(values), median(values), max(values))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class SeedRun:
     """One seed of an entrant.
 
     `target` is the first epoch in which enough training samples were classified right, `settled` the first in which moreover the loss
@@ -50,12 +50,12 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """Accuracy against an entrant's own time, spread over its seeds; None where no seed has been measured yet."""
+class AccuracyCurve:
+    """Accuracy against an entrant's own time, over its seeds; None where no seed has been measured yet."""
 
     seconds: tuple[float, ...]
-    training: tuple[Spread | None, ...]
-    held_out: tuple[Spread | None, ...]
+    training: tuple[OverSeeds | None, ...]
+    held_out: tuple[OverSeeds | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,24 +63,26 @@ class Standing:
     """An entrant at the end: `training` are its settings, `runs` its seeds; `compile_seconds` is what its first call took."""
 
     name: str
-    training: dict[str, Any]
+    training: dict[str, object]
     parameters: int
     compile_seconds: float
-    runs: tuple[Run, ...]
-    curve: Curve
+    runs: tuple[SeedRun, ...]
+    curve: AccuracyCurve
 
     @property
     def at_target(self) -> int:
         """Seeds that reached the target."""
         return sum(run.target is not None for run in self.runs)
 
-    def over_seeds(self, what: str) -> Spread | None:
-        """The spread of a field of `Run`, or of `target.seconds` and the like; None where a seed has none of it."""
+    def over_seeds(self, what: str) -> OverSeeds | None:
+        """A field of `SeedRun` over the seeds, or `target.seconds` and the like; None where a seed has none of it."""
         values = [_field(run, what) for run in self.runs]
-        return spread(values) if None not in values else None
+        known = [value for value in values if value is not None]
+        return OverSeeds.of(known) if len(known) == len(values) else None
 
 
-def _field(run: Run, what: str) -> Any:
+def _field(run: SeedRun, what: str) -> float | None:
+    """A number of a run; of an epoch that was never reached, infinite."""
     outer, _, inner = what.partition(".")
     value = getattr(run, outer)
     return value if not inner else math.inf if value is None else getattr(value, inner)
@@ -107,10 +109,10 @@ class Duel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class RaceResult:
     """What a race came to; `winner` beat every other entrant. `rounds` are the turns that every entrant had with every seed."""
 
-    settings: Settings
+    settings: RaceSettings
     data: str
     train_samples: int
     held_out_samples: int

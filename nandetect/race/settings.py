@@ -1,4 +1,4 @@
-"""What a race was asked to be, and what each entrant of it is: `mlp`, `FILE.py`, `mlp:init=he-wrong,lr=0.01`."""
+"""What a race is to be, and who its entrants are: `mlp`, `FILE.py`, `mlp:init=he-wrong,lr=0.01`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nandetect.errors import UsageError
-from nandetect.train.settings import Settings as TrainSettings
+from nandetect.train.settings import Settings
 
 # More seeds than this would take the exact test too long; fewer than six cannot give a p value below 0.05.
 MOST_SEEDS = 32
@@ -16,17 +16,17 @@ MOST_SEEDS = 32
 # What an entrant trains with where it does not say. On 40 digits these show what a start is worth: with pixels standardised, He's
 # formula is right on all of them in epoch 9 to 14, half of it in 33 to 41, and both get to loss 0.000 (8 seeds). On raw pixels, or with
 # Adam, which rescales the gradient, a wrong scale of the start is soon made up for.
-DEFAULTS: dict[str, Any] = {"inputs": "standard", "optimizer": "momentum", "lr": 0.05}
+DEFAULTS = {"optimizer": "momentum", "lr": 0.05}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class RaceSettings:
     """What was asked. `target` is the share of the training samples to be right; `time_limit`, in seconds, is for all of the racing."""
 
     entrants: tuple[str, ...]
     data: str = "digits"
     samples: int = 40
-    inputs: str = DEFAULTS["inputs"]
+    inputs: str = "standard"
     seeds: int = 8
     time_limit: float = 30.0
     target: float = 1.0
@@ -52,20 +52,20 @@ class Entrant:
     name: str
     training: dict[str, Any]
 
-    def with_seed(self, seed: int) -> TrainSettings:
+    def with_seed(self, seed: int) -> Settings:
         """The training of one seed; the parameters, the samples and the order of batches follow from it."""
         try:
-            return TrainSettings(**self.training, seed=seed)
+            return Settings(**self.training, seed=seed)
         except UsageError as error:
             raise UsageError(f"{self.name}: {str(error).removeprefix('--')}") from error
 
 
-def entrants(settings: Settings) -> tuple[Entrant, ...]:
+def entrants(settings: RaceSettings) -> tuple[Entrant, ...]:
     """The entrants as they were spelled; a second one of the same spelling is told apart by a number."""
-    common = {**DEFAULTS, "data": settings.data, "samples": settings.samples, "inputs": settings.inputs}
+    common: dict[str, Any] = {**DEFAULTS, "data": settings.data, "samples": settings.samples, "inputs": settings.inputs}
     found: list[Entrant] = []
-    for at, spelling in enumerate(settings.entrants):
-        again = settings.entrants[: at + 1].count(spelling)
+    for position, spelling in enumerate(settings.entrants):
+        again = settings.entrants[: position + 1].count(spelling)
         found.append(Entrant(spelling if again == 1 else f"{spelling} ({again})", {**common, **_training(spelling)}))
     return tuple(found)
 
@@ -110,7 +110,7 @@ def _dtype(text: str) -> str:
     return text
 
 
-_VALUES: dict[str, Callable[[str], Any]] = {
+_VALUES: dict[str, Callable[[str], object]] = {
     "init": str,
     "loss": str,
     "lr": float,

@@ -1,21 +1,20 @@
-"""From what was read of the lanes to the standing of each entrant."""
+"""The standing of each entrant, from what was read of its lanes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
 
 from nandetect.race import clock
 from nandetect.race.lane import Lane
-from nandetect.race.result import Curve, Run, Spread, Standing, spread
+from nandetect.race.result import AccuracyCurve, OverSeeds, SeedRun, Standing
 from nandetect.race.settings import Entrant
 from nandetect.train.settings import Reached
 
-# What is printed as 0.000.
+# Loss below which it is printed as 0.000.
 SETTLED = 0.0005
 _POINTS = 120
 
@@ -47,15 +46,15 @@ def track(lane: Lane) -> Track:
 def standings(entrants: Sequence[Entrant], lanes: Sequence[Sequence[Lane]], compiling: Sequence[float], target: float) -> list[Standing]:
     """Every entrant's seeds, and its curve; all curves have one axis of time, from the first reading to the last."""
     tracks = [[track(lane) for lane in own] for own in lanes]
-    ends = [one.times[one.ends - 1] for own in tracks for one in own if len(one.ends)]
+    ends = [read.times[read.ends - 1] for own in tracks for read in own if len(read.ends)]
     grid = np.geomspace(min(end[0] for end in ends), max(end[-1] for end in ends), _POINTS) if ends else np.zeros(0)
     return [
         Standing(
             name=entrant.name,
-            training=_told(entrant),
+            training=_training(entrant),
             parameters=sum(leaf.size for leaf in jax.tree.leaves(own[0].ready.params)),
             compile_seconds=seconds,
-            runs=tuple(_run(lane, one, target) for lane, one in zip(own, read, strict=True)),
+            runs=tuple(_seed_run(lane, seen, target) for lane, seen in zip(own, read, strict=True)),
             curve=_curve(own, read, grid),
         )
         for entrant, own, read, seconds in zip(entrants, lanes, tracks, compiling, strict=True)
@@ -67,18 +66,18 @@ def limit(lanes: Sequence[Sequence[Lane]]) -> float:
     return max((float(clock.times(lane.turns)[-1]) for own in lanes for lane in own if lane.turns), default=1.0)
 
 
-def _told(entrant: Entrant) -> dict[str, Any]:
-    asked = entrant.with_seed(0)
+def _training(entrant: Entrant) -> dict[str, object]:
+    settings = entrant.with_seed(0)
     names = ("model", "loss", "init", "optimizer", "lr", "hidden", "batch_size", "inputs", "dtype", "jit")
-    return {name: getattr(asked, name) for name in names}
+    return {name: getattr(settings, name) for name in names}
 
 
-def _run(lane: Lane, read: Track, target: float) -> Run:
+def _seed_run(lane: Lane, read: Track, target: float) -> SeedRun:
     seconds = sum(taken for _, taken in lane.turns)
     sound = lane.fault is None
     enough = (read.accuracy >= target - 1e-9) & sound
     data = lane.ready.data
-    return Run(
+    return SeedRun(
         seed=lane.seed,
         steps=lane.done,
         epochs=lane.done / lane.ready.steps_per_epoch,
@@ -94,23 +93,24 @@ def _run(lane: Lane, read: Track, target: float) -> Run:
 
 
 def _first(true: np.ndarray, read: Track) -> Reached | None:
+    """The first epoch of which something is true."""
     if not true.any():
         return None
-    at = int(np.argmax(true))
-    steps = int(read.ends[at])
-    return Reached(epoch=at + 1, steps=steps, seconds=float(read.times[steps - 1]))
+    epoch = int(np.argmax(true))
+    steps = int(read.ends[epoch])
+    return Reached(epoch=epoch + 1, steps=steps, seconds=float(read.times[steps - 1]))
 
 
-def _curve(lanes: Sequence[Lane], tracks: Sequence[Track], grid: np.ndarray) -> Curve:
-    training = [_at(grid, read.times[read.ends - 1], read.accuracy, lane, read) for lane, read in zip(lanes, tracks, strict=True)]
+def _curve(lanes: Sequence[Lane], tracks: Sequence[Track], grid: np.ndarray) -> AccuracyCurve:
+    training = [_on_grid(grid, read.times[read.ends - 1], read.accuracy, lane, read) for lane, read in zip(lanes, tracks, strict=True)]
     held_out = [
-        _at(grid, read.times[[at - 1 for at, _ in lane.looks]], np.array([seen for _, seen in lane.looks]), lane, read)
+        _on_grid(grid, read.times[[step - 1 for step, _ in lane.looks]], np.array([share for _, share in lane.looks]), lane, read)
         for lane, read in zip(lanes, tracks, strict=True)
     ]
-    return Curve(seconds=tuple(grid.tolist()), training=_spreads(training), held_out=_spreads(held_out))
+    return AccuracyCurve(seconds=tuple(grid.tolist()), training=_over_seeds(training), held_out=_over_seeds(held_out))
 
 
-def _at(grid: np.ndarray, times: np.ndarray, values: np.ndarray, lane: Lane, read: Track) -> np.ndarray:
+def _on_grid(grid: np.ndarray, times: np.ndarray, values: np.ndarray, lane: Lane, read: Track) -> np.ndarray:
     """The latest value at each time of the grid, NaN before the first; 0 from the end of a lane that turned non-finite."""
     if lane.fault:
         times, values = np.append(times, read.times[-1] if len(read.times) else 0.0), np.append(values, 0.0)
@@ -118,6 +118,6 @@ def _at(grid: np.ndarray, times: np.ndarray, values: np.ndarray, lane: Lane, rea
     return np.where(latest >= 0, np.append(values, np.nan)[latest], np.nan)
 
 
-def _spreads(values: Sequence[np.ndarray]) -> tuple[Spread | None, ...]:
+def _over_seeds(values: Sequence[np.ndarray]) -> tuple[OverSeeds | None, ...]:
     columns = np.stack(values, axis=1)
-    return tuple(spread(column[np.isfinite(column)].tolist()) if np.isfinite(column).any() else None for column in columns)
+    return tuple(OverSeeds.of(column[np.isfinite(column)].tolist()) if np.isfinite(column).any() else None for column in columns)

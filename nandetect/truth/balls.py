@@ -1,18 +1,21 @@
-"""Numbers as balls: a midpoint and a radius that bounds the error, by python-flint (https://arblib.org); what decides needs a clear answer.
+"""Numbers as balls, by python-flint (https://arblib.org): a midpoint, and a radius that bounds the error.
 
-An infinity and a NaN are always exact: what comes out non-finite because a ball is too wide raises `Unclear`, and all is done again with
-more bits. At the last precision nothing is unclear any more: see `split`.
+An infinity and a NaN are always exact. Where a ball is too wide to tell whether a result is finite, or which of two numbers is larger,
+`Unclear` is raised and everything is done again with more bits. At the last precision nothing is unclear any more: see `split`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flint import arb, ctx, fmpz
 
+if TYPE_CHECKING:
+    from nandetect.truth.split import Number
+
 INF, NEGATIVE_INF, NAN, ZERO, ONE = arb.pos_inf(), arb.neg_inf(), arb.nan(), arb(0), arb(1)
-# Bits of the midpoints, tried in turn. At the last of them two balls that overlap are equal.
+# Bits of the midpoints, tried in turn. At the last precision two balls that overlap are equal.
 LADDER = (128, 512, 2048, 8192)
 LAST = LADDER[-1]
 
@@ -21,12 +24,12 @@ class Unclear(ArithmeticError):
     """A decision needs more bits: two balls overlap, or one holds a point at which a function breaks."""
 
 
-def sign(x: Any) -> int | None:
+def sign(x: Number) -> int | None:
     """-1, 0 or 1; None of a NaN. Raises `Unclear` where the ball holds zero and more."""
     return order(x, ZERO)
 
 
-def order(x: Any, y: Any) -> int | None:
+def order(x: Number, y: Number) -> int | None:
     """-1, 0 or 1 as x is below, equal to or above y; None where either is NaN. Raises `Unclear` where the balls overlap."""
     if x < y:
         return -1
@@ -40,8 +43,8 @@ def order(x: Any, y: Any) -> int | None:
     raise Unclear
 
 
-def rank(x: Any) -> float:
-    """A float that stands for a number where only its sign, its being zero, infinite or NaN matters. Raises `Unclear` as `sign` does."""
+def rank(x: Number) -> float:
+    """-inf, -1, 0, 1, inf or NaN: a float of a number's sign that is zero, infinite or NaN as it is. Raises `Unclear` as `sign` does."""
     which = sign(x)
     if which is None:
         return np.nan
@@ -58,7 +61,7 @@ def nearest(x: arb) -> fmpz:
 
 
 def tiny(x: arb, beside: arb) -> bool:
-    """Whether `beside` at half of the precision in force would not see that x was added to it. Both are finite."""
+    """Whether adding x to `beside` would change nothing in half of the bits that there are. Both are finite."""
     return bool(x.abs_upper() < beside.abs_lower() * two_to(-ctx.prec // 2))
 
 

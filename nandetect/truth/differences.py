@@ -1,12 +1,11 @@
 """Derivatives of exact values by differences at steps far below what any type can hold.
 
-Where a formula is differentiable but its derivative's formula is 0/0 or 0 * inf, as in the branch that a `where` guards.
+They are for formulas that are differentiable where their derivative's formula is 0/0 or 0 * inf, as in the branch that a `where` guards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -18,21 +17,23 @@ from nandetect.truth.elementwise import decided
 from nandetect.truth.formula import KNOWN_BITS, Exact
 from nandetect.truth.table import each, lifted
 from nandetect.truth.values import Values
+from nandetect.types import Array, Pytree
 
-# The step is 2^-400, below anything that a type of 32 bits or less can hold, or 2^-1300 where float64 is meant;
-# what counts as zero; and how many bits shorter the second step is.
-STEP, NOTHING = (400, 300)
-WIDE_STEP, WIDE_NOTHING = (1300, 1200)
+# The step, as a negative power of two, below anything that a type of 32 bits or less can hold; and what counts as zero beside it.
+STEP, NOTHING = 400, 300
+# The same where float64 is meant.
+WIDE_STEP, WIDE_NOTHING = 1300, 1200
+# Bits by which the second step is shorter.
 SHORTER = 8
 PRECISIONS = (2048, 8192)
 
 
-def gradient(function: Callable[..., Any], argnum: int = 0) -> Callable[..., Any]:
+def gradient(function: Callable[..., Pytree], argnum: int = 0) -> Callable[..., Pytree]:
     """The derivative of a scalar function as JAX's formula: `truth.of(truth.gradient(f), *args)` is what that formula means."""
     return jax.grad(function, argnums=argnum)
 
 
-def derivative_at(exact: Exact, args: Sequence[Any], argnum: int = 0) -> Values:
+def derivative_at(exact: Exact, args: Sequence[Pytree], argnum: int = 0) -> Values:
     """The derivative of the exact scalar value itself with respect to an argument that is one array; NaN where it has none.
 
     Each element is a central difference. Where the function is smooth, the derivatives from either side differ by no more than the step
@@ -56,7 +57,7 @@ def derivative_at(exact: Exact, args: Sequence[Any], argnum: int = 0) -> Values:
     return Values(out)
 
 
-def _fill(out: np.ndarray, exact: Exact, flat: list[Any], place: int, step: arb, nothing: arb) -> None:
+def _fill(out: np.ndarray, exact: Exact, flat: list[Array], place: int, step: arb, nothing: arb) -> None:
     """Put the derivatives that the precision in force finds in the places that are NaN."""
     centre = each(decided, lifted(flat[place]))
 
@@ -65,7 +66,7 @@ def _fill(out: np.ndarray, exact: Exact, flat: list[Any], place: int, step: arb,
         moved[index] = moved[index] + shift
         return _scalar(exact.at_leaves([*flat[:place], moved, *flat[place + 1 :]], (ctx.prec,), known=lambda ball: True)[0])
 
-    # Any element moved by nothing.
+    # The value where no element is moved.
     at_centre: arb | None = None
     for index in np.ndindex(out.shape):
         if out[index] is not NAN:

@@ -4,42 +4,42 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from flint import arb
 
+from nandetect.compat import JaxprEqn
 from nandetect.truth.balls import INF, NAN, ZERO, Unclear, nearest, order, rank, sign
 from nandetect.truth.functions import FUNCTIONS
 from nandetect.truth.gammas import SEVERAL
-from nandetect.truth.split import Split
-from nandetect.truth.table import RULES, Rule, each, lifted, number, rule
+from nandetect.truth.split import Number, Split
+from nandetect.truth.table import Rule, each, lifted, number, rule
 
 
-def elementwise(name: str, function: Callable[..., Any]) -> None:
+def elementwise(name: str, function: Callable[..., object]) -> None:
     """Enter a function of numbers under a primitive."""
-    RULES[name] = lambda params, *xs: [each(function, *map(lifted, xs))]
+    rule(name)(lambda eqn, *xs: [each(function, *map(lifted, xs))])
 
 
-def decided(x: Any) -> arb:
+def decided(x: Number) -> arb:
     """A split number as one ball."""
     return x.whole() if isinstance(x, Split) else x
 
 
-def add(x: Any, y: Any) -> Any:
+def add(x: Number, y: Number) -> Number:
     return x + y
 
 
-def sub(x: Any, y: Any) -> Any:
+def sub(x: Number, y: Number) -> Number:
     return number(0) if x is y and x.is_finite() else x - y
 
 
-def mul(x: Any, y: Any) -> Any:
+def mul(x: Number, y: Number) -> Number:
     product = x * y
     return product if product.is_finite() else number(np.float64(rank(x)) * rank(y))
 
 
-def div(x: Any, y: Any) -> Any:
+def div(x: Number, y: Number) -> Number:
     """A quotient; a zero that divides counts as positive."""
     quotient = x / y
     if quotient.is_finite():
@@ -48,7 +48,7 @@ def div(x: Any, y: Any) -> Any:
     return number(above / below)
 
 
-def power(x: Any, n: int) -> Any:
+def power(x: Number, n: int) -> Number:
     """An integer power."""
     y = x**n
     if y.is_finite():
@@ -56,8 +56,8 @@ def power(x: Any, n: int) -> Any:
     return number(np.float64(rank(x)) ** n)
 
 
-def pow(x: Any, y: Any) -> Any:
-    """A real power, NaN of a negative number unless the exponent is an integer; what meets 0 and infinities is as in IEEE 754."""
+def pow(x: Number, y: Number) -> Number:
+    """A real power, NaN of a negative number unless the exponent is an integer; with 0 and infinities it is as in IEEE 754."""
     exponent = decided(y)
     if not (x.is_finite() and exponent.is_finite()):
         return number(np.power(_beside_one(x), _beside_one(y)))
@@ -69,8 +69,8 @@ def pow(x: Any, y: Any) -> Any:
     return number(NAN) if which == -1 else FUNCTIONS["exp"](y * FUNCTIONS["log"](x))
 
 
-def _beside_one(x: Any) -> np.float64:
-    """A float that has a number's place among -inf, -1, 0, 1 and inf, and its parity."""
+def _beside_one(x: Number) -> np.float64:
+    """A float that lies as a number does among -inf, -1, 0, 1 and inf, and is as odd or even."""
     which = rank(x)
     if not np.isfinite(which) or which == 0:
         return np.float64(which)
@@ -80,38 +80,38 @@ def _beside_one(x: Any) -> np.float64:
     return np.float64(which * {-1: 0.5, 0: 1.0, 1: 2.5}[order(abs(x), number(1)) or 0])
 
 
-def polynomial(x: Any, *coefficients: Any) -> Any:
+def polynomial(x: Number, *coefficients: Number) -> Number:
     """The coefficients, lowest first, times the powers of x."""
     return functools.reduce(lambda sum, coefficient: add(coefficient, mul(x, sum)), reversed(coefficients))
 
 
-def largest(x: Any, y: Any) -> Any:
+def largest(x: Number, y: Number) -> Number:
     """The larger, NaN where either is; of two equal ones the first."""
     return _outer(x, y, 1)
 
 
-def smallest(x: Any, y: Any) -> Any:
+def smallest(x: Number, y: Number) -> Number:
     """The smaller, NaN where either is; of two equal ones the first."""
     return _outer(x, y, -1)
 
 
-def _outer(x: Any, y: Any, wanted: int) -> Any:
+def _outer(x: Number, y: Number, wanted: int) -> Number:
     if x is y:
         return x
     which = order(x, y)
     return number(NAN) if which is None else y if which == -wanted else x
 
 
-def clamp(low: Any, x: Any, high: Any) -> Any:
+def clamp(low: Number, x: Number, high: Number) -> Number:
     return smallest(largest(x, low), high)
 
 
-def _sign(x: Any) -> Any:
+def _sign(x: Number) -> Number:
     which = sign(x)
     return number(NAN if which is None else which)
 
 
-def atan2(y: Any, x: Any) -> Any:
+def atan2(y: Number, x: Number) -> Number:
     """The angle of a point, with the axes' own angles for points that lie on them or infinitely far out."""
     if y.is_nan() or x.is_nan():
         return number(NAN)
@@ -125,17 +125,17 @@ def atan2(y: Any, x: Any) -> Any:
 def comparison(test: Callable[[int], bool], unordered: bool = False) -> Rule:
     """The rule of a comparison; `unordered` is what it says of a NaN."""
 
-    def compare(x: Any, y: Any) -> bool:
+    def compare(x: Number, y: Number) -> bool:
         which = order(x, y)
         return unordered if which is None else test(which)
 
-    return lambda params, x, y: [np.asarray(each(compare, lifted(x), lifted(y)), bool)]
+    return lambda eqn, x, y: [np.asarray(each(compare, lifted(x), lifted(y)), bool)]
 
 
-def several(function: Callable[..., arb]) -> Callable[..., Any]:
+def several(function: Callable[..., arb]) -> Callable[..., Number]:
     """A function of several real variables, of balls, as one of numbers: NaN where it has no value."""
 
-    def of(*xs: Any) -> Any:
+    def of(*xs: Number) -> Number:
         balls = [decided(x) for x in xs]
         y = function(*balls)
         if y.is_finite() or any(x.is_nan() for x in balls):
@@ -180,14 +180,14 @@ for _name, _test, _unordered in (
     ("gt", lambda which: which > 0, False),
     ("ge", lambda which: which >= 0, False),
 ):
-    RULES[_name] = comparison(_test, _unordered)
+    rule(_name)(comparison(_test, _unordered))
 
 
 @rule("is_finite")
-def _is_finite(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
+def _is_finite(eqn: JaxprEqn, x: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(each(lambda v: v.is_finite(), x), bool)]
 
 
 @rule("integer_pow")
-def _integer_pow(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
-    return [each(lambda v: power(v, params["y"]), x)]
+def _integer_pow(eqn: JaxprEqn, x: np.ndarray) -> list[np.ndarray]:
+    return [each(lambda v: power(v, eqn.params["y"]), x)]

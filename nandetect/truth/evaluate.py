@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 
 from nandetect import compat, nonfinite
+from nandetect.compat import AnyJaxpr, Atom, Jaxpr, JaxprEqn
 from nandetect.errors import UsageError
 from nandetect.interpret import walk
 from nandetect.truth import elementwise, moving, reductions, whole  # noqa: F401  (they fill the table)
 from nandetect.truth.table import RULES, is_exact, lifted
+from nandetect.types import Array
 
-# A loop that the program ends by rounding need not end in truth.
+# Iterations after which a loop is given up: one that the program ends by rounding need not end in exact arithmetic.
 MOST_ITERATIONS = 1 << 15
 ENTERED = frozenset({"jit", "pjit", "remat", "remat2", "checkpoint", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"})
 
 
-def run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[np.ndarray]:
+def run(jaxpr: Jaxpr, consts: Sequence[Array], args: Sequence[Array]) -> Sequence[Array]:
     """The results of a jaxpr. Raises `Unclear` where the precision in force does not decide what it must."""
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], map(taken, [*consts, *args]), strict=True))
 
-    def read(atom: Any) -> Any:
+    def read(atom: Atom) -> Array:
         return taken(walk.literal(atom)) if isinstance(atom, compat.Literal) else values[atom]
 
     for eqn in jaxpr.eqns:
@@ -32,12 +34,12 @@ def run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[np.ndarr
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def taken(x: Any) -> Any:
+def taken(x: Array) -> Array:
     """A value as the rules want it: floats as exact numbers, all else as it is."""
     return lifted(x) if is_exact(x) or nonfinite.is_inexact(x) else x
 
 
-def apply(eqn: Any, ins: Sequence[Any]) -> list[Any]:
+def apply(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
     """The results of one equation."""
     name = eqn.primitive.name
     if name in compat.DEBUG:
@@ -48,49 +50,49 @@ def apply(eqn: Any, ins: Sequence[Any]) -> list[Any]:
         return loop(eqn, ins)
     inside = walk.RULES.get(name, walk.call)(eqn, ins)
     if inside is not None:
-        return enter(inside.jaxpr, [ins[at] for at in inside.operands])
+        return enter(inside.jaxpr, [ins[position] for position in inside.operands])
     if not is_floating(eqn):
         return walk.evaluate(eqn, ins)
     if name not in RULES:
         return [taken(np.asarray(out)) for out in walk.evaluate(eqn, ins)]
-    return RULES[name](eqn.params, *(x if is_exact(x) else np.asarray(x) for x in ins))
+    return RULES[name](eqn, *(x if is_exact(x) else np.asarray(x) for x in ins))
 
 
-def enter(closed: Any, args: Sequence[Any]) -> list[np.ndarray]:
+def enter(closed: AnyJaxpr, args: Sequence[Array]) -> Sequence[Array]:
     """The results of a jaxpr that an equation carries."""
     jaxpr, consts = compat.open_jaxpr(closed)
     return run(jaxpr, consts, args)
 
 
-def scan(eqn: Any, ins: Sequence[Any]) -> list[np.ndarray]:
+def scan(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
     """A scan, iteration by iteration."""
     params = eqn.params
     consts, carried = compat.scan_parts(eqn)
     carry, rows = list(ins[consts : consts + carried]), ins[consts + carried :]
-    made: list[list[Any]] = []
+    made: list[Sequence[Array]] = []
     steps = range(params["length"])
-    for at in reversed(steps) if params["reverse"] else steps:
-        outs = enter(params["jaxpr"], [*ins[:consts], *carry, *(row_of(row, at) for row in rows)])
+    for number in reversed(steps) if params["reverse"] else steps:
+        outs = enter(params["jaxpr"], [*ins[:consts], *carry, *(row_of(row, number) for row in rows)])
         carry = outs[:carried]
         made.append(outs[carried:])
     made = made[::-1] if params["reverse"] else made
     columns = zip(*made, strict=True) if made else [[] for _ in eqn.outvars[carried:]]
-    return [*carry, *(stacked(column, var.aval) for column, var in zip(columns, eqn.outvars[carried:], strict=True))]
+    return [*carry, *(stacked(column, compat.aval(var)) for column, var in zip(columns, eqn.outvars[carried:], strict=True))]
 
 
-def row_of(x: Any, at: int) -> Any:
+def row_of(x: Array, number: int) -> Array:
     """One row, as an array also where it is one number."""
-    return x[at, ...] if isinstance(x, np.ndarray) else x[at]
+    return x[number, ...] if isinstance(x, np.ndarray) else x[number]
 
 
-def stacked(column: Sequence[Any], aval: Any) -> np.ndarray:
+def stacked(column: Sequence[Array], aval: ShapedArray) -> np.ndarray:
     """The rows that a scan made, one above the other."""
     if not column:
         return np.empty(aval.shape, object if nonfinite.is_inexact(aval) else aval.dtype)
     return np.stack([np.asarray(row) for row in column])
 
 
-def loop(eqn: Any, ins: Sequence[Any]) -> list[np.ndarray]:
+def loop(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
     """A while loop. Raises `UsageError` where it does not end."""
     params = eqn.params
     first, second = params["cond_nconsts"], params["body_nconsts"]
@@ -103,13 +105,13 @@ def loop(eqn: Any, ins: Sequence[Any]) -> list[np.ndarray]:
     raise UsageError(f"a while loop has not ended after {MOST_ITERATIONS} iterations of exact arithmetic: compare a function that ends")
 
 
-def is_floating(eqn: Any) -> bool:
-    """Whether an equation has to do with floating numbers."""
+def is_floating(eqn: JaxprEqn) -> bool:
+    """Whether an operand or a result of an equation is floating."""
     return any(nonfinite.is_inexact(atom.aval) for atom in [*eqn.invars, *eqn.outvars])
 
 
-def unsupported(jaxpr: Any) -> Iterator[str]:
-    """The names of primitives that have no exact rule, as often as they stand there."""
+def unsupported(jaxpr: Jaxpr) -> Iterator[str]:
+    """The names of primitives that have no exact rule, in order; one that stands there twice is given twice."""
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
         inner = compat.sub_jaxprs(eqn)
@@ -124,11 +126,11 @@ def unsupported(jaxpr: Any) -> Iterator[str]:
             yield name
 
 
-def _only_bits(eqn: Any) -> bool:
-    """Whether an equation makes floats of bits, which is exact whoever does it."""
+def _only_bits(eqn: JaxprEqn) -> bool:
+    """Whether an equation makes floats of the bits of integers, which is exact without a rule."""
     return eqn.primitive.name == "bitcast_convert_type" and not nonfinite.is_inexact(eqn.invars[0].aval)
 
 
-def _is_complex(aval: Any) -> bool:
+def _is_complex(aval: object) -> bool:
     dtype = getattr(aval, "dtype", None)
     return dtype is not None and bool(jnp.issubdtype(dtype, np.complexfloating))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,13 +15,12 @@ from nandetect.truth.balls import LADDER, NAN, Unclear, two_to
 from nandetect.truth.elementwise import decided
 from nandetect.truth.table import each, lifted
 from nandetect.truth.values import Values
+from nandetect.types import Array, Pytree
 
 # A value is known when its ball is this many times smaller than it (bits), or smaller than anything a type holds.
 KNOWN_BITS = 100
 NOTHING = 1200
-
-
-Known = Callable[[arb], bool]
+IsKnown = Callable[[arb], bool]
 
 
 def is_known(ball: arb) -> bool:
@@ -38,7 +36,7 @@ class Exact:
     With any, the values are those of the function in float64, and `is_exact` is False.
     """
 
-    def __init__(self, function: Callable[..., Any], args: Sequence[Any]):
+    def __init__(self, function: Callable[..., Pytree], args: Sequence[Pytree]):
         self.function = function
         closed = jax.make_jaxpr(function)(*args)
         self.jaxpr, self.consts = compat.open_jaxpr(closed)
@@ -50,14 +48,14 @@ class Exact:
     def is_exact(self) -> bool:
         return not self.unsupported
 
-    def at(self, *args: Any) -> list[Values]:
+    def at(self, *args: Pytree) -> list[Values]:
         """The values of the outputs, in the order of their leaves. Raises `UsageError` where the arguments are not like the traced ones."""
         leaves, structure = jax.tree.flatten(args)
         if structure != self.structure or [np.shape(leaf) for leaf in leaves] != self.shapes:
             raise UsageError(f"the function was traced on arguments of shapes {self.shapes}, not {[np.shape(leaf) for leaf in leaves]}")
         return self.at_leaves(leaves) if self.is_exact else self.in_float64(args)
 
-    def at_leaves(self, leaves: Sequence[Any], precisions: Sequence[int] = LADDER, known: Known = is_known) -> list[Values]:
+    def at_leaves(self, leaves: Sequence[Array], precisions: Sequence[int] = LADDER, known: IsKnown = is_known) -> list[Values]:
         """The values at flat arguments, also object arrays of `flint.arb`, by the first of the precisions at which all are known.
 
         Raises `Unclear` where none of the precisions decides what must be decided; the last of `LADDER` always does.
@@ -77,7 +75,7 @@ class Exact:
             raise Unclear
         return [Values(each(lambda ball: settled(ball, known), balls)) for balls in found]
 
-    def in_float64(self, args: Sequence[Any]) -> list[Values]:
+    def in_float64(self, args: Sequence[Pytree]) -> list[Values]:
         """What stands in for the truth where a primitive has no exact rule: the function in double precision."""
         with compat.double_precision():
             wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) if nonfinite.is_inexact(np.asarray(leaf)) else leaf, tuple(args))
@@ -85,17 +83,17 @@ class Exact:
         return [Values(each(decided, lifted(out))) for out in outs]
 
 
-def of(function: Callable[..., Any], *args: Any) -> Exact:
+def of(function: Callable[..., Pytree], *args: Pytree) -> Exact:
     """A function as the formula that its jaxpr on these arguments is."""
     return Exact(function, args)
 
 
-def settled(ball: arb, known: Known = is_known) -> arb:
+def settled(ball: arb, known: IsKnown = is_known) -> arb:
     """A ball as it is handed out: zero where it is nothing, NaN where all the bits there are did not decide it."""
     if not known(ball):
         return NAN
     return arb(0) if ball.is_finite() and ball.abs_upper() < two_to(-NOTHING) and ball.rel_accuracy_bits() < KNOWN_BITS else ball
 
 
-def _mask(known: Known, balls: np.ndarray) -> np.ndarray:
+def _mask(known: IsKnown, balls: np.ndarray) -> np.ndarray:
     return np.asarray(each(known, balls), bool)

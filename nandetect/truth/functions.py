@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from flint import arb
 
 from nandetect.truth.balls import INF, NAN, NEGATIVE_INF, ONE, ZERO, Unclear, holds_zero, nearest
-from nandetect.truth.split import Split, joined
+from nandetect.truth.split import Number, Split, joined
 
 Real = Callable[[arb], arb]
 
@@ -35,7 +34,7 @@ class Function:
     rewritten: Callable[[Split], Split] | None = None
     positive: bool = False
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Number) -> Number:
         """The function at a number; raises `Unclear` where its ball is too wide to say."""
         if isinstance(x, Split):
             return self.at_split(x)

@@ -1,13 +1,13 @@
 """Numbers at the last precision: a ball and, apart from it, a remainder too small for the ball to see.
 
 However many bits there are, 1 + exp(-1e6) needs more: in a ball alone it is 1, and the log of what is left after 1 is taken away is -inf
-instead of -1e6. So what a sum would swallow is carried beside it. Then a ball that holds zero at the last precision is taken to be zero:
-nothing else is known to be in it.
+instead of -1e6. So the part that a sum would round away is carried beside it. A ball that still holds zero at the last precision is taken
+to be zero: nothing else is known of it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias
 
 from flint import arb
 
@@ -19,7 +19,7 @@ class Split:
 
     __slots__ = ("high", "low")
 
-    def __init__(self, high: Any, low: arb = ZERO):
+    def __init__(self, high: arb | int, low: arb = ZERO):
         self.high = high if isinstance(high, arb) else arb(high)
         self.low = low
 
@@ -39,7 +39,7 @@ class Split:
     def __abs__(self) -> Split:
         return -self if self.high < 0 else self
 
-    def __add__(self, other: Any) -> Split:
+    def __add__(self, other: Number) -> Split:
         x, y = self, split(other)
         if not (x.is_finite() and y.is_finite()):
             return Split(x.high + y.high)
@@ -50,14 +50,17 @@ class Split:
                 return joined(x.high, x.low + y.high)
         return joined(x.high + y.high, x.low + y.low)
 
-    def __sub__(self, other: Any) -> Split:
+    def __sub__(self, other: Number) -> Split:
         return self + -split(other)
 
-    def __mul__(self, other: Any) -> Split:
+    def __rsub__(self, other: Number) -> Split:
+        return split(other) - self
+
+    def __mul__(self, other: Number) -> Split:
         x, y = self, split(other)
         return joined(x.high * y.high, x.high * y.low + x.low * y.high + x.low * y.low)
 
-    def __truediv__(self, other: Any) -> Split:
+    def __truediv__(self, other: Number | int) -> Split:
         x, y = self, split(other)
         if y.high.is_zero():
             return Split(NAN)
@@ -65,19 +68,24 @@ class Split:
             return joined(x.high / y.high)
         return joined(x.high / y.high, (x.low * y.high - x.high * y.low) / (y.high * y.whole()))
 
+    def __rtruediv__(self, other: Number | int) -> Split:
+        return split(other) / self
+
     def __pow__(self, exponent: int) -> Split:
         power = self.high**exponent
         if self.low.is_zero() or not power.is_finite():
             return joined(power)
         return joined(power, power * (exponent * (self.low / self.high).log1p()).expm1())
 
-    def __lt__(self, other: Any) -> bool:
+    def __lt__(self, other: Number) -> bool:
         return self.is_below(split(other))
 
-    def __gt__(self, other: Any) -> bool:
+    def __gt__(self, other: Number) -> bool:
         return split(other).is_below(self)
 
     def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Split | arb | int):
+            return NotImplemented
         return not (self.is_below(split(other)) or split(other).is_below(self) or self.is_nan() or split(other).is_nan())
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
@@ -85,14 +93,18 @@ class Split:
     __rmul__ = __mul__
 
     def is_below(self, other: Split) -> bool:
-        """Whether this is certainly less, by more than what the last precision takes for zero."""
+        """Whether this number is certainly less, by more than what the last precision takes for zero."""
         if not (self.is_finite() and other.is_finite()):
             return bool(self.high < other.high)
         return bool((self - other).high < 0)
 
 
-def split(x: Any) -> Split:
-    """Any number as a split one."""
+# An exact number: a ball, or at the last precision a split one.
+Number: TypeAlias = arb | Split
+
+
+def split(x: Number | int) -> Split:
+    """A number as a split one."""
     return x if isinstance(x, Split) else Split(x)
 
 

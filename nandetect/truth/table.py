@@ -1,36 +1,29 @@
 """The table of exact rules, and arrays of exact numbers.
 
-A rule takes an equation's parameters and its operands, and gives its results. Floating operands and results are object arrays of numbers
+A rule takes an equation and its operands, and gives its results. Floating operands and results are object arrays of numbers
 (`flint.arb`, or `Split` at the last precision), all others are plain numpy arrays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from flint import arb, ctx
+from numpy.typing import ArrayLike
 
 from nandetect import nonfinite
+from nandetect.registry import Registry
 from nandetect.truth.balls import LAST
-from nandetect.truth.split import Split
+from nandetect.truth.split import Number, Split
+from nandetect.types import Array
 
 Rule = Callable[..., list[np.ndarray]]
-RULES: dict[str, Rule] = {}
+RULES: Registry[Rule] = Registry()
+rule = RULES.rule
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Enter a function in the table under the primitives it is for."""
-
-    def enter(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return enter
-
-
-def number(x: Any) -> Any:
+def number(x: Number | float | np.generic) -> Number:
     """An exact number: of a ball, a Python or numpy number, or one that is one already; split at the last precision."""
     if isinstance(x, Split):
         return x
@@ -39,7 +32,7 @@ def number(x: Any) -> Any:
     return Split(x) if ctx.prec >= LAST else x
 
 
-def array(x: Any) -> np.ndarray:
+def array(x: object) -> np.ndarray:
     """An object array of what numpy may have handed back as a bare element."""
     if isinstance(x, np.ndarray):
         return x
@@ -48,25 +41,25 @@ def array(x: Any) -> np.ndarray:
     return out
 
 
-def each(function: Callable[..., Any], *xs: Any) -> np.ndarray:
+def each(function: Callable[..., object], *xs: Array) -> np.ndarray:
     """A function of numbers over arrays, elementwise, as an object array."""
     return array(np.frompyfunc(function, len(xs), 1)(*xs))
 
 
-def lifted(x: Any) -> np.ndarray:
-    """Any real array as exact numbers."""
+def lifted(x: ArrayLike) -> np.ndarray:
+    """A real array as exact numbers."""
     x = x if isinstance(x, np.ndarray) else np.asarray(x)
     if x.dtype != object and x.dtype.kind not in "biu":
         x = nonfinite.host(x).astype(np.float64)
     return each(number, x)
 
 
-def is_exact(x: Any) -> bool:
+def is_exact(x: object) -> bool:
     """Whether an operand holds exact numbers."""
     return isinstance(x, np.ndarray) and x.dtype == object
 
 
-def full(shape: tuple[int, ...], value: Any) -> np.ndarray:
+def full(shape: tuple[int, ...], value: Number | float) -> np.ndarray:
     """An array of one number."""
     out = np.empty(shape, object)
     out.fill(number(value))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flint import arb, fmpz
+from jax.typing import DTypeLike
 
+from nandetect.truth.split import Number, Split
 from nandetect.truth.table import each, lifted
 
 # Beyond any type's range, and short enough for an exponent that a Python float takes.
@@ -40,18 +41,17 @@ class Values:
         """The absolute value, float64[shape]: inf where that overflows, NaN where there is none."""
         return np.abs(self.rounded(np.float64))
 
-    def rounded(self, dtype: Any) -> np.ndarray:
+    def rounded(self, dtype: DTypeLike) -> np.ndarray:
         """The exact values rounded to nearest, ties to even, in a floating type: subnormal numbers are kept, overflow is infinite."""
         form = form_of(dtype)
         return np.asarray(each(lambda ball: nearest(ball, form), self.balls), np.float64).astype(jnp.dtype(dtype))
 
-    def distance(self, other: Any) -> np.ndarray:
+    def distance(self, other: np.ndarray | float) -> np.ndarray:
         """|truth - other|, float64[shape]: 0 where both are the same infinity (or both are NaN), inf where else either is not finite."""
-        precise = lifted(np.asarray(other)) if np.asarray(other).dtype != object else np.asarray(other)
-        return np.asarray(each(_distance, self.balls, precise), np.float64)
+        return np.asarray(each(_distance, self.balls, lifted(other)), np.float64)
 
 
-def form_of(dtype: Any) -> tuple[int, int, float]:
+def form_of(dtype: DTypeLike) -> tuple[int, int, float]:
     """A floating type's bits of precision, the exponent of its last place where that is smallest, and its largest number."""
     info = jnp.finfo(jnp.dtype(dtype))
     return info.nmant + 1, int(info.minexp) - info.nmant, float(info.max)
@@ -83,8 +83,8 @@ def _infinity(ball: arb) -> int:
     return 0 if ball.is_finite() or ball.is_nan() else 1 if ball > 0 else -1
 
 
-def _distance(ball: arb, other: Any) -> float:
-    other = getattr(other, "high", other)
+def _distance(ball: arb, number: Number) -> float:
+    other = number.high if isinstance(number, Split) else number
     if ball.is_nan() or other.is_nan():
         return 0.0 if ball.is_nan() and other.is_nan() else np.inf
     if not (ball.is_finite() and other.is_finite()):

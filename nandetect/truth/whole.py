@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from flint import fmpz
 
+from nandetect.compat import JaxprEqn
 from nandetect.truth.balls import NAN, nearest, sign
 from nandetect.truth.elementwise import decided, div, elementwise
+from nandetect.truth.split import Number
 from nandetect.truth.table import each, lifted, number, rule
 
 
-def _is_whole(x: Any) -> bool:
-    """Whether rounding to an integer would change nothing that anyone asks for: the largest that are told are below 2^4096."""
+def _is_whole(x: Number) -> bool:
+    """Whether rounding to an integer leaves a number as it is: it is not finite, or so large (2^4096) that no type holds it."""
     return not x.is_finite() or bool(abs(x) > number(2**4096))
 
 
-def rounding(how: Callable[[Any, int], Any]) -> Callable[[Any], Any]:
-    """A rounding to integers; `how` says which, of the integer nearest to a number and of the side of it on which the number is."""
+def rounding(how: Callable[[fmpz, int], fmpz]) -> Callable[[Number], Number]:
+    """A rounding to integers. `how` gives the integer, from the one nearest to a number and the side of it that the number is on."""
 
-    def of(x: Any) -> Any:
+    def of(x: Number) -> Number:
         if _is_whole(x):
             return x
         middle = nearest(decided(x))
@@ -31,7 +33,7 @@ def rounding(how: Callable[[Any, int], Any]) -> Callable[[Any], Any]:
     return of
 
 
-def _halfway(x: Any, even: bool) -> Any:
+def _halfway(x: Number, even: bool) -> Number:
     """The nearest integer; a half goes to the even one, or away from zero."""
     if _is_whole(x):
         return x
@@ -42,7 +44,7 @@ def _halfway(x: Any, even: bool) -> Any:
     return low + number(1 if side == 1 else 0)
 
 
-def rem(x: Any, y: Any) -> Any:
+def rem(x: Number, y: Number) -> Number:
     """What division towards zero leaves, with the sign of x."""
     if not x.is_finite() or y.is_nan() or sign(y) == 0:
         return number(NAN)
@@ -57,9 +59,9 @@ ceil = rounding(lambda middle, side: middle + (side > 0))
 
 
 @rule("convert_element_type")
-def _convert(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
+def _convert(eqn: JaxprEqn, x: np.ndarray) -> list[np.ndarray]:
     """From float to float nothing changes; from integers to floats nothing is rounded; to integers it is cut off, to booleans compared."""
-    dtype = np.dtype(params["new_dtype"])
+    dtype = np.dtype(eqn.params["new_dtype"])
     if dtype.kind not in "biu":
         return [lifted(x)]
     if x.dtype != object:
@@ -70,7 +72,7 @@ def _convert(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(each(lambda v: _cut(v, int(info.min), int(info.max)), x), dtype)]
 
 
-def _cut(x: Any, least: int, most: int) -> int:
+def _cut(x: Number, least: int, most: int) -> int:
     """A number without its fraction, kept within an integer type as XLA keeps it; 0 of a NaN."""
     if x.is_nan():
         return 0
@@ -82,8 +84,8 @@ def _cut(x: Any, least: int, most: int) -> int:
 
 
 @rule("round")
-def _round(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
-    even = "EVEN" in getattr(params["rounding_method"], "name", "")
+def _round(eqn: JaxprEqn, x: np.ndarray) -> list[np.ndarray]:
+    even = "EVEN" in getattr(eqn.params["rounding_method"], "name", "")
     return [each(lambda v: _halfway(v, even), x)]
 
 

@@ -17,9 +17,9 @@ import pytest
 from nandetect import cli
 from nandetect.cli import race_view, race_words
 from nandetect.errors import UsageError
-from nandetect.race import Settings, clock, contest, duels, run, verdict
+from nandetect.race import RaceSettings, clock, contest, duels, run, significance
 from nandetect.race.lane import Lane
-from nandetect.race.result import Curve, Result, Run, Spread, Standing, spread
+from nandetect.race.result import AccuracyCurve, OverSeeds, RaceResult, SeedRun, Standing
 from nandetect.race.settings import entrants
 from nandetect.records import Finding
 from nandetect.render import curves
@@ -35,7 +35,7 @@ DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
 def test_the_test_gives_fishers_own_count():
     """The Design of Experiments, section 21: of the 32,768 choices of signs 863 reach his sum of 314 on either side."""
     assert sum(DARWIN) == 314
-    assert verdict.sign_flip(DARWIN) == 2 * 863 / 2**15
+    assert significance.sign_flip(DARWIN) == 2 * 863 / 2**15
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8, 11])
@@ -45,24 +45,24 @@ def test_the_test_is_what_trying_every_choice_of_signs_gives(count):
         seen = [rng.randint(-9, 9) for _ in range(count)]
         sums = [sum(map(int.__mul__, signs, seen)) for signs in itertools.product((-1, 1), repeat=count)]
         expected = sum(abs(one) >= abs(sum(seen)) for one in sums) / len(sums)
-        assert verdict.sign_flip([one / 10 for one in seen]) == expected
+        assert significance.sign_flip([one / 10 for one in seen]) == expected
 
 
 def test_where_all_seeds_agree_p_is_the_smallest_and_identical_measurements_tie():
-    assert verdict.sign_flip([0.3] * 8) == verdict.smallest_p(8, 1) == 2 / 256
-    assert verdict.sign_flip([0.0] * 8) == 1.0
-    assert verdict.sign_flip([1e-3] * 32) == 2 / 2**32
+    assert significance.sign_flip([0.3] * 8) == significance.smallest_p(8, 1) == 2 / 256
+    assert significance.sign_flip([0.0] * 8) == 1.0
+    assert significance.sign_flip([1e-3] * 32) == 2 / 2**32
 
 
 def test_without_a_difference_the_test_is_wrong_in_no_more_than_one_race_of_twenty():
     rng = np.random.default_rng(0)
-    p_values = [verdict.sign_flip(rng.normal(size=8)) for _ in range(2000)]
+    p_values = [significance.sign_flip(rng.normal(size=8)) for _ in range(2000)]
     assert 0.035 < np.mean(np.array(p_values) <= 0.05) < 0.06  # 12 of 256 is 0.047
 
 
 def test_holms_correction_is_that_of_r():
     """p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")."""
-    assert verdict.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert significance.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
 def test_a_hiccup_of_the_machine_is_on_nobodys_clock():
@@ -78,9 +78,9 @@ def test_a_step_that_grows_dearer_is_on_the_clock():
     assert clock.times([]).tolist() == []
 
 
-def a_run(seed: int, seconds: float | None, held_out: float = 0.8, fault_step: int | None = None) -> Run:
+def a_run(seed: int, seconds: float | None, held_out: float = 0.8, fault_step: int | None = None) -> SeedRun:
     reached = None if seconds is None else Reached(epoch=round(seconds * 100), steps=round(seconds * 100), seconds=seconds)
-    return Run(
+    return SeedRun(
         seed=seed,
         steps=400,
         epochs=400.0,
@@ -95,24 +95,24 @@ def a_run(seed: int, seconds: float | None, held_out: float = 0.8, fault_step: i
     )
 
 
-def standing(name: str, runs: list[Run]) -> Standing:
+def standing(name: str, runs: list[SeedRun]) -> Standing:
     times = tuple(np.geomspace(0.01, 1.0, 9).tolist())
-    reached = spread(math.inf if one.target is None else one.target.seconds for one in runs)
-    rise = tuple(Spread(value, value, value) for value in (min(1.0, at / min(reached.median, 1e9)) for at in times))
+    reached = OverSeeds.of(math.inf if one.target is None else one.target.seconds for one in runs)
+    rise = tuple(OverSeeds(value, value, value) for value in (min(1.0, at / min(reached.median, 1e9)) for at in times))
     return Standing(
         name=name,
         training={},
         parameters=10,
         compile_seconds=0.5,
         runs=tuple(runs),
-        curve=Curve(seconds=times, training=rise, held_out=rise),
+        curve=AccuracyCurve(seconds=times, training=rise, held_out=rise),
     )
 
 
-def ended(*standings: Standing, **changed: object) -> Result:
+def ended(*standings: Standing, **changed: object) -> RaceResult:
     fought = duels.duels(standings, limit=4.0)
     given = {
-        "settings": Settings(entrants=tuple(one.name for one in standings), seeds=len(standings[0].runs)),
+        "settings": RaceSettings(entrants=tuple(one.name for one in standings), seeds=len(standings[0].runs)),
         "data": "digits",
         "train_samples": 40,
         "held_out_samples": 359,
@@ -123,7 +123,7 @@ def ended(*standings: Standing, **changed: object) -> Result:
         "duels": fought,
         "winner": duels.champion(standings, fought),
     }
-    return Result(**{**given, **changed})  # pyright: ignore[reportArgumentType]
+    return RaceResult(**{**given, **changed})  # pyright: ignore[reportArgumentType]
 
 
 QUICK = standing("mlp:init=he", [a_run(seed, 0.20 + seed / 100) for seed in range(8)])
@@ -241,7 +241,7 @@ def test_a_curve_in_braille_has_a_dot_for_each_value():
 
 
 def test_an_entrant_is_a_model_and_its_settings():
-    asked = Settings(entrants=("mlp", "mlp:init=he,hidden=64x32,jit=no,batch-size=20,lr=1e-3,inputs=raw", "mlp"), samples=30)
+    asked = RaceSettings(entrants=("mlp", "mlp:init=he,hidden=64x32,jit=no,batch-size=20,lr=1e-3,inputs=raw", "mlp"), samples=30)
     first, second, third = entrants(asked)
     assert (first.name, third.name) == ("mlp", "mlp (2)")
     trained = second.with_seed(3)
@@ -256,9 +256,9 @@ def test_everyone_follows_everyone_else():
 
 
 @pytest.fixture(scope="module")
-def raced() -> Result:
+def raced() -> RaceResult:
     """He's formula against the one misremembered, as the README has it but shorter."""
-    return run(Settings(entrants=("mlp:init=he", "mlp:init=he-wrong"), time_limit=3.0))
+    return run(RaceSettings(entrants=("mlp:init=he", "mlp:init=he-wrong"), time_limit=3.0))
 
 
 def test_hes_formula_needs_at_most_half_the_epochs_to_all_right_and_to_loss_nought(raced):
@@ -273,8 +273,8 @@ def test_hes_formula_needs_at_most_half_the_epochs_to_all_right_and_to_loss_noug
 def test_a_race_is_told_by_the_schema(raced):
     document = documents.document("race", raced.findings, race_view.body(raced))
     jsonschema.validate(json.loads(json.dumps(document, allow_nan=False)), SCHEMA, cls=jsonschema.Draft202012Validator)
-    assert set(SCHEMA["$defs"]["race_run"]["properties"]) == set(Run.__dataclass_fields__)
-    assert set(SCHEMA["$defs"]["race"]["properties"]) == {*Result.__dataclass_fields__, "verdict"} - {"findings"}
+    assert set(SCHEMA["$defs"]["race_run"]["properties"]) == set(SeedRun.__dataclass_fields__)
+    assert set(SCHEMA["$defs"]["race"]["properties"]) == {*RaceResult.__dataclass_fields__, "verdict"} - {"findings"}
 
 
 def test_the_training_is_that_of_nandetect_train(raced):
@@ -293,12 +293,12 @@ def test_curves_rise_to_what_the_runs_reached(raced):
 
 
 def test_a_compiled_step_is_three_times_as_fast_and_more():
-    fast, slow = run(Settings(entrants=("mlp", "mlp:jit=no"), seeds=1, time_limit=0.5)).standings
+    fast, slow = run(RaceSettings(entrants=("mlp", "mlp:jit=no"), seeds=1, time_limit=0.5)).standings
     assert fast.over_seeds("steps_per_second").min > 3 * slow.over_seeds("steps_per_second").max
 
 
 def test_an_entrant_that_turns_nan_is_located_and_not_dropped():
-    result = run(Settings(entrants=("mlp:loss=naive,lr=5", "mlp"), seeds=2, time_limit=0.5))
+    result = run(RaceSettings(entrants=("mlp:loss=naive,lr=5", "mlp"), seeds=2, time_limit=0.5))
     (finding,) = result.findings
     broken, sound = result.standings
     assert (finding.report.origin.primitive, finding.report.origin.source.code.strip()[:6]) == ("log", "return")
@@ -316,7 +316,7 @@ def test_an_interrupted_race_is_judged_by_what_was_raced():
         seen.append(line)
 
     seen: list[str] = []
-    result = run(Settings(entrants=("mlp:hidden=8", "mlp:hidden=8"), seeds=1, time_limit=60.0), interrupt)
+    result = run(RaceSettings(entrants=("mlp:hidden=8", "mlp:hidden=8"), seeds=1, time_limit=60.0), interrupt)
     assert (result.stopped, result.rounds > 0, result.standings[0].runs[0].steps > 0) == ("interrupted", True, True)
 
 
@@ -325,7 +325,7 @@ def test_an_interrupt_amid_the_first_slice_leaves_a_result(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Lane, "advance", interrupted)
-    result = run(Settings(entrants=("mlp:hidden=8", "mlp:hidden=8"), seeds=1, time_limit=60.0))
+    result = run(RaceSettings(entrants=("mlp:hidden=8", "mlp:hidden=8"), seeds=1, time_limit=60.0))
     assert race_words.verdict(result).startswith("no winner: the race was interrupted before")
     assert next(race_view.lines(result)).plain == race_words.verdict(result)
 
@@ -408,7 +408,7 @@ def test_without_matplotlib_a_plot_is_refused_before_the_race(monkeypatch, tmp_p
 
 def test_a_race_of_a_thing_against_itself_has_no_winner():
     def race():
-        return run(Settings(entrants=("mlp", "mlp"), seeds=6, time_limit=2.0))
+        return run(RaceSettings(entrants=("mlp", "mlp"), seeds=6, time_limit=2.0))
 
     result = race()
     # The test of significance is wrong in one race of twenty, and on a busy machine the clock's noise may go along with it; not twice.
@@ -418,4 +418,4 @@ def test_a_race_of_a_thing_against_itself_has_no_winner():
 
 def test_bad_settings_are_refused_from_python_too():
     with pytest.raises(UsageError, match="--target 0"):
-        Settings(entrants=("mlp", "mlp"), target=0.0)
+        RaceSettings(entrants=("mlp", "mlp"), target=0.0)

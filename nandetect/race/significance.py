@@ -8,13 +8,13 @@ import numpy as np
 
 ALPHA = 0.05
 
-# What a step takes differs by a few per cent between two copies of one program, from one process to the next: that is no one's merit.
+# The time of a step differs by a few per cent between two copies of one program, from one process to the next: that is no one's merit.
 LEAST_RATIO = 1.1
-# On a machine with other work it differs by more, and in bursts that hit several seeds of one entrant, which the test takes for
-# independent. How much more is seen in the seeds of one entrant, all of which run one program: so many of its deviations are needed.
+# Deviations between the seeds of one entrant, all of which run one program, that a lead in time must be. On a machine with other work
+# the time of a step differs by more, and in bursts that hit several seeds of one entrant, which the test takes for independent.
 # (Of a median over 8 seeds two deviations are three standard errors.)
 DEVIATIONS = 2.0
-# Nor is a difference of accuracy that a step more or fewer makes.
+# A difference of accuracy that a step more or fewer makes is no one's merit either.
 LEAST_ACCURACY = 0.01
 
 
@@ -29,7 +29,7 @@ def sign_flip(differences: Sequence[float]) -> float:
     if not len(seen):
         return 1.0
     left, right = _sums(seen[: len(seen) // 2]), np.sort(_sums(seen[len(seen) // 2 :]))
-    # Sums that are equal but for rounding are equal.
+    # Sums that differ by no more than rounding count as equal.
     reach = abs(seen.sum()) - 1e-9 * np.abs(seen).sum()
     above = len(right) - np.searchsorted(right, reach - left, side="left")
     below = np.searchsorted(right, -reach - left, side="right")
@@ -48,9 +48,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """The p values, each as it counts among the others (S. Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979)."""
     adjusted = [1.0] * len(p_values)
     least = 0.0
-    for rank, at in enumerate(np.argsort(p_values, kind="stable")):
-        least = max(least, min(1.0, (len(p_values) - rank) * p_values[at]))
-        adjusted[at] = least
+    for rank, pair in enumerate(np.argsort(p_values, kind="stable")):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[pair]))
+        adjusted[pair] = least
     return adjusted
 
 
