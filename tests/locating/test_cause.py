@@ -277,6 +277,19 @@ def test_a_product_many_times_its_operands_is_the_cause_of_an_overflow(why):
     assert (event.primitive, event.reason, event.operands[0].value) == ("mul", "grows to 400", 20.0)
 
 
+def test_a_slight_addend_is_passed_over_on_the_way_to_what_is_negative(why):
+    def scale(x):
+        h = x * -3.0  # <-- cause
+        return jnp.sqrt(h + 1e-6)
+
+    assert told(why(scale, jnp.float32(1))) == [("mul", "gives -3")]
+
+
+def test_what_a_loop_began_with_is_followed_out_to_the_argument():
+    event = given(lambda c, xs: lax.scan(lambda c, x: (c + 1.0, x / c), c, xs)[1], jnp.float32(0), X + 1)
+    assert (event.argument, event.reason) == ("c", "0 in the input")
+
+
 def test_what_cannot_be_traced_has_no_cause_and_does_not_raise():
     assert cause.trace(None, 0, (), None) == ()
 

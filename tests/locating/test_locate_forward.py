@@ -272,6 +272,16 @@ def test_origin_is_the_value_that_a_sort_brought_to_the_symptom(find, xs):
     assert (report.origin.value, report.chain[-1].value) == ("-inf", "-inf")
 
 
+def test_inf_beside_a_nan_in_a_product_is_a_fault_too(find):
+    def f(x):
+        inverse = 1.0 / x[0]  # <-- origin
+        return jnp.stack([inverse, jnp.log(x[1])]) @ jnp.array([0.0, 1.0])
+
+    # With the logarithm mended, the inf would still meet the zero.
+    assert np.isnan(f(jnp.array([0.0, 1.0])))
+    assert find(f, jnp.array([0.0, -1.0])).origin.primitive == "div"
+
+
 def test_running_sum_owes_nothing_to_what_stands_after_it(find, xs):
     @jax.jit
     def f(x):

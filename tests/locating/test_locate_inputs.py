@@ -26,6 +26,14 @@ def test_inf_argument_that_was_computed_with_is_the_origin(xs):
     assert (report.origin.primitive, report.origin.argument, report.origin.value) == ("<input>", "x", "inf")
 
 
+def test_mask_of_minus_inf_that_was_given_is_not_to_blame_for_what_made_nan_of_it(find, xs):
+    def f(x, mask):
+        scores = x + mask
+        return jnp.exp(scores - scores.max())  # <-- origin
+
+    assert find(f, xs, jnp.full(3, -jnp.inf)).origin.primitive == "sub"
+
+
 def test_chain_from_an_input_starts_where_it_was_first_computed_with(xs):
     report = nd.locate(jax.jit(lambda x: jnp.sum(2 * x)), xs.at[0].set(jnp.nan))
     assert [event.primitive for event in report.chain] == ["<input>", "mul", "reduce_sum"]

@@ -26,6 +26,11 @@ def test_nan_that_a_where_dropped(find, xs):
     assert find(f, xs, strict=True).origin.index == (1,)
 
 
+def test_nan_that_was_made_of_an_inf_that_was_given(find):
+    f = jax.jit(lambda x: jnp.nan_to_num(x - x))  # <-- origin
+    assert find(f, jnp.array([1.0, jnp.inf]), strict=True).origin.primitive == "sub"
+
+
 def test_nan_that_only_chose_a_branch(find):
     f = jax.jit(lambda x: lax.cond(jnp.isnan(x / x), lambda: 1, lambda: 2))  # <-- origin
     assert find(f, jnp.float32(0), strict=True).origin.primitive == "div"
