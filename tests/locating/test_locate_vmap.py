@@ -55,6 +55,21 @@ def test_lane_of_a_while_is_found_at_its_iteration(find):
     assert (origin.context, origin.index) == ((("vmap", 3), ("while", 1)), (1,))
 
 
+def test_lane_that_is_finished_keeps_the_inf_of_its_last_iteration(find):
+    def lane(count, x):
+        def body(c):
+            square = c[1] * c[1]  # <-- origin
+            return c[0] + 1, square - c[1]
+
+        return lax.while_loop(lambda c: c[0] < count, body, (0, x))[1]
+
+    # One more iteration would make inf - inf of it.
+    f = jax.jit(jax.vmap(lane))
+    assert f(jnp.array([1, 3]), jnp.array([1e20, 1.0])).tolist() == [float("inf"), 0.0]
+    report = find(f, jnp.array([1, 3]), jnp.array([1e20, 1.0]))
+    assert [(event.primitive, event.context[-1]) for event in report.chain] == [("mul", ("while", 0)), ("sub", ("while", 0))]
+
+
 def test_finished_lane_that_runs_on_is_silent():
     def lane(x):
         return lax.while_loop(lambda c: c > 0.5, lambda c: jnp.log(c), x)
