@@ -13,8 +13,9 @@ from nandetect.compare.ordinary import Args
 from nandetect.compare.results import Sample, What
 from nandetect.compare.ulps import PLAIN, Distance
 
-# Points of a function that are held against its truth at inputs moved by their rounding, which costs three more truths each.
+# Points of which the truth is also taken at inputs moved by their own rounding, which costs several more truths each.
 ASKED = 80
+# Rounds of looking around the worst sample for a worse one.
 CLIMBS = 3
 
 # A family and one of its sizes.
@@ -63,7 +64,7 @@ def accuracy(judged: Judged, families: Sequence[Family], every: int = PER_DECADE
 
 
 def _conditioned(judged: Judged, points: Sequence[Point], raw: Sequence[Distances | None]) -> list[Distances | None]:
-    """The same with the input's own rounding allowed for, where that is asked; beyond `ASKED` points, nothing is said of them."""
+    """The raw distances, the doubtful ones with the input's own rounding allowed for; beyond `ASKED` of those, None."""
     doubtful = [row for row, distances in enumerate(raw) if distances and any(PLAIN < distance.ulps < np.inf for distance in distances)]
     doubtful.sort(key=lambda row: -max(_finite(distance) for distance in raw[row] or ()))
     asked, unasked = doubtful[:ASKED], doubtful[ASKED:]

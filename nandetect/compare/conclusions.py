@@ -141,10 +141,10 @@ def _faults(judgement: Judgement, max_ulp: float) -> list[Finding]:
 
 def _elsewhere(judgement: Judgement) -> list[Finding]:
     """Notes of the types that were not asked for, where the function breaks in them and not in the one that was."""
-    found = []
+    notes = []
     for survey in judgement.surveys[1:] if judgement.sound else ():
         broken = [threshold for threshold in survey.thresholds if _is_steady(threshold)]
         if broken:
             said = f"in {survey.dtype} the {broken[0].what} of `{judgement.name}` is non-finite for {_phrase(broken[0])}"
-            found.append(Finding(rule="low-precision", code="ND404", severity="note", message=said, measured=broken[0].broken_from))
-    return found
+            notes.append(Finding(rule="low-precision", code="ND404", severity="note", message=said, measured=broken[0].broken_from))
+    return notes

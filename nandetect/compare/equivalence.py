@@ -23,7 +23,7 @@ def points(scene: Scene) -> list[Args]:
 
 
 def sameness(first: Oracle, second: Oracle, inputs: Sequence[Sequence[np.ndarray]]) -> Sameness:
-    """The same function, the same times a factor, the same plus an offset, or another."""
+    """What the second function is: the first, the first times a factor, the first plus an offset, or another."""
     pairs = [(first.own(args).value.exact.balls.item(), second.own(args).value.exact.balls.item()) for args in inputs]
     pairs = [(a, b) for a, b in pairs if a.is_finite() and b.is_finite()]
     if not pairs:
@@ -44,7 +44,7 @@ def sameness(first: Oracle, second: Oracle, inputs: Sequence[Sequence[np.ndarray
 
 
 def _round(x: float, tolerance: float) -> float:
-    """The number of the fewest digits that is as near."""
+    """The number of the fewest digits that is x within the tolerance."""
     for digits in range(1, 17):
         short = float(f"{x:.{digits}g}")
         if abs(short - x) <= tolerance * max(abs(x), 1e-300):

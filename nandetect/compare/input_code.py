@@ -15,7 +15,7 @@ def code(names: Sequence[str], args: Sequence[np.ndarray], dtype: np.dtype) -> t
 
 
 def array(arg: np.ndarray, dtype: np.dtype) -> str:
-    """One array; a large one that repeats itself by what it repeats."""
+    """One array; a large one of one number by that number."""
     arg = np.asarray(arg)
     whole = arg.dtype.kind in "iub"
     kind = "" if whole or dtype == np.float32 else f", jnp.{dtype.name}"

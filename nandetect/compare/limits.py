@@ -20,8 +20,9 @@ from nandetect.interpret.walk import Run
 from nandetect.program import sources, trace
 from nandetect.program.trace import Program
 
-# The sizes at which each is looked for; between two of them by halves, to a thousandth.
+# Sizes at which onsets are looked for.
 SIZES = np.geomspace(1.0, 1000.0, 19)
+# Halvings between two of the sizes, to a thousandth.
 ROUNDS = 9
 
 
@@ -38,7 +39,7 @@ Onsets = Callable[[float], dict[str, Onset]]
 
 
 def limits(judged: Judged, families: Sequence[Family]) -> list[Limit]:
-    """The smallest size at which an equation's result is not finite though what it was given is, for each family and primitive."""
+    """For each family and primitive, the smallest size at which an equation makes a non-finite result of finite operands."""
     if not families:
         return []
     runner = judged.runner

@@ -1,4 +1,4 @@
-"""What is true of a loss at an input: the exact value and gradient of its own formula, or where that has none, of what it means."""
+"""What is true of a loss at an input: exact value and gradient of its formula, or where that has none, of the function it stands for."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from nandetect.compare.parameters import Scene
 from nandetect.compare.results import What
 from nandetect.truth import Values
 
-# Derivatives by differences are slow (three values for each element, with many bits): no more inputs than this for each function.
+# Inputs of a function at which its derivative is taken by differences: slow, since each element takes three values with many bits.
 MOST_DIFFERENCES = 6
 
 
 class Known:
-    """One exact array, with what is asked of it again and again."""
+    """One exact array; what is asked of it is computed once."""
 
     def __init__(self, exact: Values, dtype: np.dtype):
         self.exact, self.dtype = exact, dtype
 
     @cached_property
     def defined(self) -> np.ndarray:
-        """Where it is a real number."""
+        """Where the exact value is a real number."""
         return self.exact.defined
 
     @cached_property
     def has_value(self) -> np.ndarray:
-        """Where it is a real number or infinite."""
+        """Where the exact value is a real number or infinite."""
         return self.defined | (self.exact.infinite != 0)
 
     @cached_property

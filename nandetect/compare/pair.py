@@ -11,7 +11,7 @@ from nandetect.errors import UsageError
 from nandetect.targets import model_file, target
 from nandetect.types import Pytree
 
-# A function that is called as a loss; that it returns one number is seen when it is traced.
+# A function that is called as a loss; tracing it tells whether it returns one number.
 Loss = Callable[..., Pytree]
 
 
@@ -44,10 +44,10 @@ def _side(text: str) -> Side:
 
 
 def parameters(side: Side) -> tuple[str, ...]:
-    """The names of what must be given. Raises `UsageError` where that is nothing."""
+    """The names of the required parameters, or of the first where none is. Raises `UsageError` where there is none at all."""
     try:
         signature = inspect.signature(side.function)
-    # A builtin may have none.
+    # A builtin may have no signature.
     except (TypeError, ValueError):
         return ("x", "labels")
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

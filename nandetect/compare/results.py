@@ -41,7 +41,7 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """The size of a family from which an equation inside, run by itself, makes a non-finite value of finite ones."""
+    """The size of a family from which an equation inside the function makes a non-finite value of finite ones."""
 
     family: str
     primitive: str

@@ -44,7 +44,7 @@ class Runner:
             return self.scene.cast(args, self.dtype)
 
     def __call__(self, inputs: Sequence[Args]) -> Outputs:
-        """Raises `UsageError` where the function fails though it could be traced."""
+        """The function's outputs at each input. Raises `UsageError` where it fails though it could be traced."""
         cast = [self.cast(args) for args in inputs]
         usable = np.array([all(_is_finite(arg) for arg in args) for args in cast], bool)
         try:

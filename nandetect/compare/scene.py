@@ -52,8 +52,8 @@ def scene(
             refused.append(error)
             if isinstance(error, NotOneNumber):
                 break
-    told = [error for error in refused if isinstance(error, NotOneNumber)] or refused
-    raise UsageError(str(told[0]))
+    clearest = [error for error in refused if isinstance(error, NotOneNumber)] or refused
+    raise UsageError(str(clearest[0]))
 
 
 def check(side: Side, scene: Scene, dtype: np.dtype) -> None:
@@ -73,7 +73,7 @@ def _candidates(
 ) -> Iterator[Scene]:
     """The scenes to try, the likeliest first. `others` are the second function's names."""
     shape = shape if shape is not None else (SHAPE[0], classes) if classes else SHAPE
-    # What does not trace on a batch may be meant for one example, or for one number.
+    # A function that does not trace on a batch may be meant for one example, or for one number.
     shapes = [shape, *([shape[-1:], ()] if shape == SHAPE or classes else [])]
     taken = roles(names, labels)
     if "labels" not in taken:
@@ -97,7 +97,7 @@ def _from_archive(sides: tuple[Side, Side], names: tuple[str, ...], archive: Pat
     swept, *others = arrays
     if not nonfinite.is_inexact(swept) or np.iscomplexobj(swept):
         raise UsageError(f"the first array of {archive} is swept, and should be of floats; it is of {swept.dtype}")
-    found = Scene(
+    scene = Scene(
         names=tuple(names[: len(arrays)]),
         roles=("swept", *("fixed" for _ in others)),
         shapes=tuple(array.shape for array in arrays),
@@ -106,5 +106,5 @@ def _from_archive(sides: tuple[Side, Side], names: tuple[str, ...], archive: Pat
         given=tuple(arrays),
     )
     for side in sides:
-        check(side, found, dtype)
-    return found
+        check(side, scene, dtype)
+    return scene

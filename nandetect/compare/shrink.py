@@ -76,9 +76,9 @@ def _cut(scene: Scene, args: Args, row: int, columns: list[int]) -> tuple[tuple[
 
 
 def rounder(args: Args, shows: Callable[[Args], bool], which: Sequence[int]) -> Args:
-    """The arguments, those of `which` with as many zeros and as few digits as still show it; labels stay labels."""
-    args, trials = [np.array(arg, float) if at in which else arg for at, arg in enumerate(args)], 0
-    for arg in (args[at] for at in which):
+    """The arguments, those of `which` with as many zeros and as few digits as still show the fault; labels stay labels."""
+    args, trials = [np.array(arg, float) if position in which else arg for position, arg in enumerate(args)], 0
+    for arg in (args[position] for position in which):
         if arg.size > 64:
             continue
         for index in np.ndindex(arg.shape):

@@ -13,7 +13,7 @@ from nandetect.compare.results import Threshold, What
 
 # Sizes of the finer grid that is laid between two sizes, and how often that is done.
 FINER, ROUNDS = 8, 4
-# Non-finite points of one family that are held against the truth, before it is taken that they are as the truth is.
+# Non-finite points of one family that are held against the truth; where it is not finite at any of them, there is no fault.
 ASKED = 6
 
 

@@ -15,10 +15,10 @@ from nandetect.compare.results import Ratio, Timing
 from nandetect.compare.scene import check
 from nandetect.errors import UsageError
 
-# Rows of the batch that is timed, where the functions take one: a call on few numbers takes no time beside calling it.
+# Rows of the batch that is timed, where the functions take one: on few numbers the call itself would be all of the time.
 ROWS = 2048
 ROUNDS = 31
-# Seconds that one turn of one function takes, about.
+# Seconds that one turn of one function takes, roughly.
 TURN = 0.004
 
 

@@ -1,4 +1,4 @@
-"""Whether training notices: the same model, data, seeds and order of batches under each loss."""
+"""Whether training shows a difference: the same model, data, seeds and order of batches under each loss."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from nandetect.train.settings import STEPS, Settings
 from nandetect.train.step import make_step
 from nandetect.types import Pytree
 
-# Steps between two looks at the accuracy. The share by which two losses must differ to have parted: rounding alone is far below at first.
+# Steps between two looks at the accuracy.
 LOOK = 100
+# Share by which two losses must differ to have parted: rounding alone is far below it at first.
 PARTED = 1e-3
 
 
 def training(sides: tuple[Side, Side], scene: Scene, seed: int, dtype: str, steps: int = STEPS) -> Training:
-    """Train the bundled model on the embedded digits. Raises `UsageError` where these are no losses of logits and labels."""
+    """Train the bundled model on the embedded digits. Raises `UsageError` where the two are no losses of logits and labels."""
     if len(scene.roles) != 2 or scene.labels not in ("onehot", "classes"):
         raise UsageError(f"--train needs losses of logits and labels, not of ({', '.join(scene.names)})")
     ready = prepare(Settings(seed=seed, steps=steps, dtype=dtype, x64=dtype == "float64"))

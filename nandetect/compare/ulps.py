@@ -56,7 +56,7 @@ class Gauge:
         """How far the worst element of a gradient is from the truth at an input."""
         value, gradient = self.oracle.at(args)
         if not value.has_value.all():
-            # Outside of where the function is defined its derivative's formula means nothing.
+            # A derivative's formula means nothing where the function is not defined.
             return Distance(np.nan, False, 0.0, np.nan)
         unit, grown = max(gradient.largest, self.usual_gradient), self.usual_gradient * self.eps * _largest(args[0])
         return self._distance(gradient, got, unit, (lambda: np.maximum(self._shaken(args, "gradient"), grown)) if conditioned else None)
@@ -102,7 +102,7 @@ def _largest(arg: np.ndarray) -> float:
 
 
 def _moved(arg: np.ndarray, step: float, rng: np.random.Generator, exactly: bool) -> np.ndarray:
-    """Every element moved up or down; in float64 where that stands in for the truth."""
+    """An argument with every element moved up or down by the step: in float64 where that stands in for the truth, else exactly."""
     signs = rng.choice([-1, 1], arg.shape)
     if not exactly:
         return arg.astype(np.float64) + step * signs

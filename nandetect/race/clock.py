@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Slices to either side whose median a slice is given.
+# Slices to either side of one that its median cost is taken over.
 _NEIGHBOURS = 15
 
 

@@ -26,9 +26,9 @@ from nandetect.train.step import scorer
 
 Notice = Callable[[str], None]
 
-# Seconds of a turn: long beside what reading a clock and a few numbers takes, short beside what disturbs a machine. In a short race turns
-# are shorter, so that everyone has some of them.
+# Seconds of a turn: long beside reading a clock and a few numbers, short beside what disturbs a machine.
 _SLICE = 0.005
+# In a short race turns are shorter, so that everyone has about this many of them.
 _SHORTEST_SLICE = 0.001
 _LEAST_ROUNDS = 20
 # Held-out samples that are looked at during the race; at the end all of them are.
@@ -49,7 +49,7 @@ def run(settings: RaceSettings, notice: Notice = lambda line: None) -> RaceResul
         for entrant, own in zip(racing, lanes, strict=True):
             notice(f"compiling {entrant.name}")
             first, *others = own
-            # The later seeds find the step compiled.
+            # The first seed compiles the step, the later ones find it compiled.
             compiling.append(first.warm())
             for lane in others:
                 lane.warm()
@@ -73,7 +73,7 @@ def run(settings: RaceSettings, notice: Notice = lambda line: None) -> RaceResul
 
 
 def _lanes(entrant: Entrant, seeds: int, loaded: Data) -> list[Lane]:
-    """A lane for each seed. They share the entrant's own compiled step, and that with no other entrant, be it spelled the same."""
+    """A lane for each seed. All share the step that is compiled for this entrant; no other entrant does, even of the same spelling."""
     ready = [prepare(entrant.with_seed(seed), loaded) for seed in range(seeds)]
     score = scorer(ready[0].model.apply, ready[0].dtype)
     return [Lane(dataclasses.replace(own, step=ready[0].step), seed, score, _some(own.data.held_out)) for seed, own in enumerate(ready)]
@@ -87,7 +87,7 @@ def _some(part: Part) -> Part:
 
 
 def _race(lanes: Sequence[Sequence[Lane]], time_limit: float, notice: Notice) -> tuple[Literal["finished", "interrupted"], int, float]:
-    """Whole rounds until the time is up: in each, every seed has a slice of every entrant, in an order that turns and is turned round."""
+    """Whole rounds until the time is up: in each, every seed runs a slice of every entrant, in an order that changes."""
     seeds, count = len(lanes[0]), len(lanes)
     slice_seconds = min(_SLICE, max(_SHORTEST_SLICE, time_limit / (seeds * count * _LEAST_ROUNDS)))
     rounds = 0
@@ -112,14 +112,14 @@ def _race(lanes: Sequence[Sequence[Lane]], time_limit: float, notice: Notice) ->
 
 
 def _order(count: int, turn: int) -> list[int]:
-    """Everyone once, the next one first each time; every other time round backwards, so that nobody always follows the same one."""
+    """Every entrant once. Each turn starts with the next, and every other time round goes backwards: nobody always follows the same one."""
     order = [(turn + place) % count for place in range(count)]
     return order if turn // count % 2 == 0 else order[::-1]
 
 
 def _faults(racing: Sequence[Entrant], lanes: Sequence[Sequence[Lane]]) -> list[Finding]:
     """For each entrant that turned non-finite, where the first such seed did."""
-    found = []
+    faults: list[Finding] = []
     for entrant, own in zip(racing, lanes, strict=True):
         failed = [lane for lane in own if lane.fault]
         if not failed:
@@ -128,14 +128,14 @@ def _faults(racing: Sequence[Entrant], lanes: Sequence[Sequence[Lane]]) -> list[
         assert fault is not None
         report = locate(failed[0].ready.step, *fault.arguments)
         if report is None:
-            told = findings.finding(
+            finding = findings.finding(
                 "non-finite",
                 "error",
                 f"a result was not finite at step {fault.step}; run again, the same step was sound",
                 step=fault.step,
             )
         else:
-            told = findings.non_finite(dataclasses.replace(report, step=fault.step, label=f"{entrant.name} · seed {failed[0].seed}"))
+            finding = findings.non_finite(dataclasses.replace(report, step=fault.step, label=f"{entrant.name} · seed {failed[0].seed}"))
         often = f"in {len(failed)} of {len(own)} seeds"
-        found.append(dataclasses.replace(told, message=f"{entrant.name}: {told.message}, {often}"))
-    return found
+        faults.append(dataclasses.replace(finding, message=f"{entrant.name}: {finding.message}, {often}"))
+    return faults

@@ -17,7 +17,7 @@ from nandetect.guarding import finite
 from nandetect.train.prepare import Ready, batches
 from nandetect.types import Pytree
 
-# Inputs and targets.
+# The inputs and the targets of a step.
 Batch = tuple[np.ndarray, np.ndarray]
 
 # Factor from one look at the held-out samples to the next, for which parameters are kept: at steps 1, 2, 3, 4, 6, 9 ...
@@ -89,7 +89,7 @@ class Lane:
         fault = None
         if not np.isfinite(ran.losses).all() or not _is_sound((ran.params, ran.state)):
             fault = self._first_bad(given)
-        # Of a slice with a fault the steps before it count, at their share of the time.
+        # The steps of a slice before a fault count, at their share of the time.
         count = len(given)
         sound = count if fault is None else fault.step - self.done
         looks = [(step, self.score(params, self.shown)) for step, params in ran.kept if step <= self.done + sound]
@@ -118,7 +118,7 @@ class Lane:
                 next_look = max(done + 1, int(done * _LOOKS))
         losses = [float(np.asarray(measured["loss"])) for measured in metrics]
         correct = [int(np.asarray(measured["correct"])) for measured in metrics]
-        # What is still under way belongs to this slice.
+        # The steps that are still under way belong to this slice.
         jax.block_until_ready((params, state))
         return _Slice(params, state, losses, correct, kept, next_look, time.perf_counter() - began)
 
@@ -130,7 +130,7 @@ class Lane:
             if not _is_sound(stepped):
                 return Fault(self.done + number, (params, state, inputs, targets))
             params, state = stepped.params, stepped.state
-        # The same program on the same numbers was sound this time: the last step is the nearest that can be named.
+        # Where the same program on the same numbers was sound this time, the last step is the nearest that can be named.
         return Fault(self.done + len(given) - 1, (params, state, *given[-1]))
 
 

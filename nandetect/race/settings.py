@@ -10,12 +10,12 @@ from typing import Any
 from nandetect.errors import UsageError
 from nandetect.train.settings import Settings
 
-# More seeds than this would take the exact test too long; fewer than six cannot give a p value below 0.05.
+# Seeds beyond which the exact test would take too long; fewer than six cannot give a p value below 0.05.
 MOST_SEEDS = 32
 
-# What an entrant trains with where it does not say. On 40 digits these show what a start is worth: with pixels standardised, He's
+# Settings of an entrant that does not say. On 40 digits these show what an initial scale is worth: with pixels standardised, He's
 # formula is right on all of them in epoch 9 to 14, half of it in 33 to 41, and both get to loss 0.000 (8 seeds). On raw pixels, or with
-# Adam, which rescales the gradient, a wrong scale of the start is soon made up for.
+# Adam, which rescales the gradient, a wrong initial scale is soon made up for.
 DEFAULTS = {"optimizer": "momentum", "lr": 0.05}
 
 

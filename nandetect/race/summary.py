@@ -62,7 +62,7 @@ def standings(entrants: Sequence[Entrant], lanes: Sequence[Sequence[Lane]], comp
 
 
 def limit(lanes: Sequence[Sequence[Lane]]) -> float:
-    """The longest own time of all: what did not happen in it is taken to have happened at its end."""
+    """The longest time on any lane's clock: what did not happen within it is taken to have happened at its end."""
     return max((float(clock.times(lane.turns)[-1]) for own in lanes for lane in own if lane.turns), default=1.0)
 
 

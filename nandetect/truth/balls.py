@@ -37,7 +37,7 @@ def order(x: Number, y: Number) -> int | None:
         return 1
     if x.is_nan() or y.is_nan():
         return None
-    # The very same number, moved or copied: every tie of a maximum is one.
+    # A tie of a maximum is the very same number, moved or copied.
     if x is y or x == y:
         return 0
     raise Unclear
@@ -71,5 +71,5 @@ def two_to(exponent: int) -> arb:
 
 
 def holds_zero(x: arb) -> bool:
-    """Whether a ball holds zero without being it."""
+    """Whether a ball holds zero and more."""
     return not x.is_zero() and x.contains(0)

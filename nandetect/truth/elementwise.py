@@ -168,7 +168,7 @@ for _name, _plain in {
     "clamp": clamp,
     "pow": pow,
     "atan2": atan2,
-    # Types round; the truth does not.
+    # Rounding to a type is left out: the truth does not round.
     "reduce_precision": lambda x: x,
 }.items():
     elementwise(_name, _plain)

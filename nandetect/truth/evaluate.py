@@ -35,7 +35,7 @@ def run(jaxpr: Jaxpr, consts: Sequence[Array], args: Sequence[Array]) -> Sequenc
 
 
 def taken(x: Array) -> Array:
-    """A value as the rules want it: floats as exact numbers, all else as it is."""
+    """A value as the rules want it: floats as exact numbers, anything else as it is."""
     return lifted(x) if is_exact(x) or nonfinite.is_inexact(x) else x
 
 
@@ -86,7 +86,7 @@ def row_of(x: Array, number: int) -> Array:
 
 
 def stacked(column: Sequence[Array], aval: ShapedArray) -> np.ndarray:
-    """The rows that a scan made, one above the other."""
+    """The rows that a scan made, stacked; of none, an empty array."""
     if not column:
         return np.empty(aval.shape, object if nonfinite.is_inexact(aval) else aval.dtype)
     return np.stack([np.asarray(row) for row in column])

@@ -17,14 +17,14 @@ from nandetect.truth.table import each, lifted
 from nandetect.truth.values import Values
 from nandetect.types import Array, Pytree
 
-# A value is known when its ball is this many times smaller than it (bits), or smaller than anything a type holds.
+# Bits by which a ball must be smaller than its value for the value to be known; or smaller than anything that a type holds.
 KNOWN_BITS = 100
 NOTHING = 1200
 IsKnown = Callable[[arb], bool]
 
 
 def is_known(ball: arb) -> bool:
-    """Whether a ball is as narrow as is asked for; what is not finite is so exactly."""
+    """Whether a ball is as narrow as is asked for; an infinity and a NaN always are."""
     if not ball.is_finite() or ball.is_exact() or ball.rel_accuracy_bits() >= KNOWN_BITS:
         return True
     return bool(ball.rad() < two_to(-NOTHING))
@@ -89,7 +89,7 @@ def of(function: Callable[..., Pytree], *args: Pytree) -> Exact:
 
 
 def settled(ball: arb, known: IsKnown = is_known) -> arb:
-    """A ball as it is handed out: zero where it is nothing, NaN where all the bits there are did not decide it."""
+    """A ball as it is handed out: zero where it is below what any type holds, NaN where it is too wide at every precision."""
     if not known(ball):
         return NAN
     return arb(0) if ball.is_finite() and ball.abs_upper() < two_to(-NOTHING) and ball.rel_accuracy_bits() < KNOWN_BITS else ball

@@ -53,7 +53,7 @@ class Function:
             return self.at_ball(self.snapped(x.whole()))
         value = self.at_ball(self.snapped(x.high))
         steep = self.slope(x.high.union(x.whole()))
-        # A remainder beside a pole or an edge: what the function is there is not known.
+        # Beside a pole or an edge a remainder leaves the function unknown.
         return value + Split(steep * x.low) if value.is_finite() and steep.is_finite() else Split(NAN)
 
     def at_ball(self, x: arb) -> Split:
@@ -67,7 +67,7 @@ class Function:
         return Split(y) if self.positive else joined(y)
 
     def at_plain(self, x: arb) -> arb | None:
-        """The function at a ball; None where that is not clear."""
+        """The function at a ball; None where the ball is too wide to say."""
         if x.is_nan():
             return NAN
         if not x.is_finite():
@@ -77,7 +77,7 @@ class Function:
         return y if y.is_finite() else self.at_break(x)
 
     def at_break(self, x: arb) -> arb | None:
-        """What is meant at a finite ball where `value` fails; None where that is not clear."""
+        """What is meant at a finite ball where `value` fails; None where the ball is too wide to say."""
         for point, value in self.edges.items():
             if x == point and value is not None:
                 return value

@@ -10,7 +10,7 @@ from nandetect.truth.balls import INF, NAN, ONE, ZERO, nearest
 
 
 def polygamma(order: arb, x: arb) -> arb:
-    """The `order`-th derivative of digamma (DLMF 5.15.1): (-1)^(n+1) n! zeta(n+1, x), for x > 0; by the reflection of n = 0 else."""
+    """The `order`-th derivative of digamma (DLMF 5.15.1): (-1)^(n+1) n! zeta(n+1, x), for x > 0; else by recurrence from a positive x."""
     if not (order.is_exact() and order.is_integer()) or order < 0:
         return NAN
     n = int(nearest(order))
@@ -21,7 +21,7 @@ def polygamma(order: arb, x: arb) -> arb:
     if x > 0:
         value = arb(n + 1).zeta(x) * arb.fac_ui(n)
         return value if n % 2 else -value
-    # Up to a positive x: psi_n(x) = psi_n(x + m) - (-1)^n n! sum of (x + k)^-(n+1).
+    # The recurrence up to a positive x: psi_n(x) = psi_n(x + m) - (-1)^n n! sum of (x + k)^-(n+1).
     if not x.is_finite() or x.contains_integer() or x < -10_000:
         return NAN
     steps = int(nearest(-x)) + 2
@@ -44,7 +44,7 @@ def igamma(a: arb, x: arb) -> arb:
 
 
 def igammac(a: arb, x: arb) -> arb:
-    """What `igamma` lacks to 1."""
+    """The upper incomplete gamma function over gamma(a): 1 less `igamma`."""
     if not a > 0 or x < 0:
         return NAN
     if x.is_zero() or x == INF:

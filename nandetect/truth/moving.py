@@ -104,6 +104,6 @@ _scatter(("scatter-min", "scatter_min"), smallest)
 _scatter(("scatter-max", "scatter_max"), largest)
 
 for _name, _move in MOVES.items():
-    # An operand that moves together with exact ones (what a pad fills in) is exact too: only a case's number and a window's place are not.
+    # Operands that move are exact numbers, also what a pad fills in; the number of a case and the place of a window are plain.
     if _name not in RULES:
         rule(_name)(lambda eqn, *xs, move=_move: move(eqn.params, *xs))

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from nandetect.truth.split import Number, Split
 from nandetect.truth.table import each, lifted
 
-# Beyond any type's range, and short enough for an exponent that a Python float takes.
+# Exponent beyond any type's range, and within that of `np.ldexp`.
 FAR = 1 << 20
 
 
@@ -72,7 +72,7 @@ def nearest(ball: arb, form: tuple[int, int, float]) -> float:
     if drop > 0:
         kept, rest, half = mantissa >> drop, mantissa & ((fmpz(1) << drop) - 1), fmpz(1) << (drop - 1)
         mantissa, exponent = kept + (rest > half or (rest == half and kept % 2 == 1)), exponent + drop
-    # Now at most 53 bits, so that nothing below is rounded.
+    # The mantissa has at most 53 bits now, so that nothing below is rounded.
     if mantissa.bit_length() + exponent > 1024:
         return sign * np.inf
     value = float(np.ldexp(float(int(mantissa)), int(exponent)))
