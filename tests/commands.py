@@ -1,4 +1,4 @@
-"""Commands run in processes of their own."""
+"""Commands as the tests run them: in processes of their own, or in this one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from nandetect import cli
 
 COMMAND = (sys.executable, "-c", "from nandetect.cli import main; main()")
 
@@ -30,3 +34,13 @@ def refused(*arguments: object, **options) -> str:
     lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
     return lines[0]
+
+
+def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit code of a command that is run in this process."""
+    monkeypatch.setattr("sys.argv", ["nandetect", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    code = left.value.code or 0
+    assert isinstance(code, int)
+    return code

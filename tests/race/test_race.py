@@ -6,18 +6,15 @@ import dataclasses
 import itertools
 import json
 import math
-import random
 from importlib import resources
 
-import jax
 import jsonschema
 import numpy as np
 import pytest
+from commands import exit_code
 
-from nandetect import cli
 from nandetect.cli import race_view, race_words
-from nandetect.errors import UsageError
-from nandetect.race import RaceSettings, clock, contest, duels, run, significance
+from nandetect.race import RaceSettings, contest, duels, run
 from nandetect.race.lane import Lane
 from nandetect.race.result import AccuracyCurve, OverSeeds, RaceResult, SeedRun, Standing
 from nandetect.race.settings import entrants
@@ -27,55 +24,6 @@ from nandetect.render import json as documents
 from nandetect.train.settings import Reached
 
 SCHEMA = json.loads(resources.files("nandetect.render").joinpath("schema.json").read_text())
-
-# Charles Darwin's maize, crossed less self-fertilised, in eighths of an inch, as Fisher gives it.
-DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
-
-
-def test_the_test_gives_fishers_own_count():
-    """The Design of Experiments, section 21: of the 32,768 choices of signs 863 reach his sum of 314 on either side."""
-    assert sum(DARWIN) == 314
-    assert significance.sign_flip(DARWIN) == 2 * 863 / 2**15
-
-
-@pytest.mark.parametrize("count", [1, 2, 5, 8, 11])
-def test_the_test_is_what_trying_every_choice_of_signs_gives(count):
-    rng = random.Random(count)
-    for _ in range(5):
-        seen = [rng.randint(-9, 9) for _ in range(count)]
-        sums = [sum(map(int.__mul__, signs, seen)) for signs in itertools.product((-1, 1), repeat=count)]
-        expected = sum(abs(one) >= abs(sum(seen)) for one in sums) / len(sums)
-        assert significance.sign_flip([one / 10 for one in seen]) == expected
-
-
-def test_where_all_seeds_agree_p_is_the_smallest_and_identical_measurements_tie():
-    assert significance.sign_flip([0.3] * 8) == significance.smallest_p(8, 1) == 2 / 256
-    assert significance.sign_flip([0.0] * 8) == 1.0
-    assert significance.sign_flip([1e-3] * 32) == 2 / 2**32
-
-
-def test_without_a_difference_the_test_is_wrong_in_no_more_than_one_race_of_twenty():
-    rng = np.random.default_rng(0)
-    p_values = [significance.sign_flip(rng.normal(size=8)) for _ in range(2000)]
-    assert 0.035 < np.mean(np.array(p_values) <= 0.05) < 0.06  # 12 of 256 is 0.047
-
-
-def test_holms_correction_is_that_of_r():
-    """p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")."""
-    assert significance.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-
-
-def test_a_hiccup_of_the_machine_is_on_nobodys_clock():
-    quiet = [(10, 0.01)] * 50
-    disturbed = [(10, 0.01), (10, 3.0), *quiet[2:]]
-    np.testing.assert_allclose(clock.times(disturbed), clock.times(quiet))
-    np.testing.assert_allclose(clock.times(quiet), 0.001 * np.arange(1, 501))
-
-
-def test_a_step_that_grows_dearer_is_on_the_clock():
-    turns = [(1, 1.0)] * 100 + [(1, 2.0)] * 100
-    assert clock.times(turns)[-1] == pytest.approx(300.0)
-    assert clock.times([]).tolist() == []
 
 
 def a_run(seed: int, seconds: float | None, held_out: float = 0.8, fault_step: int | None = None) -> SeedRun:
@@ -330,20 +278,12 @@ def test_an_interrupt_amid_the_first_slice_leaves_a_result(monkeypatch):
     assert next(race_view.lines(result)).plain == race_words.verdict(result)
 
 
-def command(monkeypatch, *arguments: object) -> int:
-    """The exit code of the command line."""
-    monkeypatch.setattr("sys.argv", ["nandetect", "race", *map(str, arguments)])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    return left.value.code or 0
-
-
 def test_the_command_writes_a_page_a_picture_and_a_document(monkeypatch, tmp_path, capsys, raced):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr("nandetect.race.run", lambda settings, notice: dataclasses.replace(raced, settings=settings))
     paths = [tmp_path / f"race.{kind}" for kind in ("html", "png", "json")]
     options = itertools.chain.from_iterable(zip(("--html", "--png", "--json"), paths, strict=True))
-    assert command(monkeypatch, "mlp:init=he", "mlp:init=he-wrong", "--time-limit", "3s", *options) == 0
+    assert exit_code(monkeypatch, "race", "mlp:init=he", "mlp:init=he-wrong", "--time-limit", "3s", *options) == 0
     first = capsys.readouterr().out.splitlines()[0]
     page, picture, document = (path.read_bytes() for path in paths)
     assert picture.startswith(b"\x89PNG")
@@ -355,55 +295,10 @@ def test_the_command_writes_a_page_a_picture_and_a_document(monkeypatch, tmp_pat
 def test_a_fault_exits_1_and_with_json_nothing_else_is_on_standard_output(monkeypatch, capsys, raced):
     fault = Finding(rule="non-finite", code="ND001", severity="error", message="it made nan")
     monkeypatch.setattr("nandetect.race.run", lambda settings, notice: dataclasses.replace(raced, findings=(fault,)))
-    assert command(monkeypatch, "mlp", "mlp", "--json", "-") == 1
+    assert exit_code(monkeypatch, "race", "mlp", "mlp", "--json", "-") == 1
     out, err = capsys.readouterr()
     assert json.loads(out)["findings"][0]["message"] == "it made nan"
     assert "error: it made nan" in err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["mlp"], "a race needs two entrants or more: nandetect race mlp:init=he mlp:init=he-wrong"),
-        (["mlp", "nowhere.py"], "there is no file nowhere.py"),
-        (["mlp", "nothing:init=he"], "there is no model nothing"),
-        (["mlp", "mlp:init=no-such"], "mlp.py has no init no-such; it has he, he-wrong, glorot, lecun, unit"),
-        (["mlp", "mlp:he"], "mlp:he: 'he' is no setting; write key=value, and widths as hidden=128x40"),
-        (["mlp", "mlp:"], "'mlp:' is no entrant: write FILE.py, mlp, or mlp:key=value,key=value"),
-        (["mlp", "mlp:speed=9"], "mlp:speed=9: there is no setting speed; there are init, loss, lr, optimizer, hidden, dtype"),
-        (["mlp", "mlp:lr=fast"], "mlp:lr=fast: lr=fast cannot be read; give a number"),
-        (["mlp", "mlp:lr=-1"], "mlp:lr=-1: lr -1: give a learning rate above 0"),
-        (["mlp", "mlp:jit=maybe"], "mlp:jit=maybe: jit=maybe cannot be read; give yes or no"),
-        (["mlp", "mlp:hidden=128,40"], "mlp:hidden=128,40: '40' is no setting; write key=value, and widths as hidden=128x40"),
-        (["mlp", "mlp:lr=1,lr=2"], "mlp:lr=1,lr=2: lr is given twice"),
-        (["mlp", "mlp:dtype=float64"], "mlp:dtype=float64: a race is run in 32 bits; give float32, bfloat16 or float16"),
-        (["mlp", "mlp", "--data", "nowhere"], "there is no data nowhere"),
-        (["mlp", "mlp", "--samples", "2000"], "--samples 2000: digits has 1438 training samples"),
-        (["mlp", "mlp", "--inputs", "no-such"], "--inputs no-such is not known; give raw, unit or standard"),
-        (["mlp", "mlp", "--seeds", "0"], "--seeds 0: give 1 to 32"),
-        (["mlp", "mlp", "--target", "110%"], "--target 110%: give an accuracy above 0% and up to 100%"),
-        (["mlp", "mlp", "--target", "all"], "--target all is not a share: write 95% or 0.95"),
-        (["mlp", "mlp", "--time-limit", "0s"], "--time-limit 0s: give a time above 0"),
-        (["mlp", "mlp", "--time-limit", "soon"], "--time-limit soon is not a time: write 30s, 5m or 1h"),
-        (["mlp", "mlp", "--png", "nowhere/out.png"], "--png nowhere/out.png: there is no directory nowhere"),
-        (["mlp", "mlp", "--html", "."], "--html . is a directory"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_what_cannot_be_raced_is_refused_in_one_line(arguments, told, monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert command(monkeypatch, *arguments) == 2
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert told in err
-    assert list(tmp_path.iterdir()) == []
-    assert not jax.config.jax_enable_x64
-
-
-def test_without_matplotlib_a_plot_is_refused_before_the_race(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("nandetect.cli.race_plot.find_spec", lambda name: None)
-    assert command(monkeypatch, "mlp", "mlp", "--png", tmp_path / "out.png") == 2
-    assert capsys.readouterr().err == "nandetect: --html and --png need matplotlib: pip install 'nandetect[plot]'\n"
 
 
 def test_a_race_of_a_thing_against_itself_has_no_winner():
@@ -414,8 +309,3 @@ def test_a_race_of_a_thing_against_itself_has_no_winner():
     # The test of significance is wrong in one race of twenty, and on a busy machine the clock's noise may go along with it; not twice.
     assert result.winner is None or race().winner is None
     assert [one.target.epoch for one in result.standings[0].runs] == [one.target.epoch for one in result.standings[1].runs]
-
-
-def test_bad_settings_are_refused_from_python_too():
-    with pytest.raises(UsageError, match="--target 0"):
-        RaceSettings(entrants=("mlp", "mlp"), target=0.0)

@@ -319,19 +319,6 @@ def test_derivatives_by_differences_of_smooth_functions_at_zero():
         assert truth.derivative_at(truth.of(function, np.float32(0)), (np.float32(0),)).rounded(np.float32) == want
 
 
-def test_what_has_no_exact_rule_falls_back_to_float64_and_says_so():
-    matrix = np.array([[2, 1], [1, 3]], np.float32)
-    function = truth.of(lambda x: jnp.linalg.cholesky(x), matrix)
-    assert not function.is_exact and function.unsupported == ("cholesky",)
-    np.testing.assert_allclose(function.at(matrix)[0].rounded(np.float64), np.linalg.cholesky(matrix.astype(np.float64)), rtol=1e-15)
-    with pytest.raises(UsageError, match="cholesky has no exact rule"):
-        truth.derivative_at(function, (matrix,))
-
-
-def test_complex_numbers_have_no_exact_rule():
-    assert truth.of(lambda x: jnp.abs(jnp.exp(1j * x)), np.float32(1)).unsupported[-1] == "abs (complex)"
-
-
 def test_arguments_that_do_not_fit_are_refused():
     function = truth.of(stable, np.zeros((2, 3), np.float32), LABELS)
     with pytest.raises(UsageError, match=r"traced on arguments of shapes \[\(2, 3\), \(2, 3\)\], not \[\(4, 3\), \(2, 3\)\]"):

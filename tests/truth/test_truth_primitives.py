@@ -13,6 +13,7 @@ from jax.scipy import special
 from mpmath import mp, mpf
 
 from nandetect import compat, truth
+from nandetect.errors import UsageError
 from nandetect.interpret.walk import LOOPS
 from nandetect.truth.evaluate import ENTERED
 from nandetect.truth.table import RULES
@@ -290,3 +291,16 @@ def test_the_case_of_a_primitive_contains_it(name):
         pytest.skip("this JAX has no such primitive")
     found = {SAME.get(primitive, primitive) for primitive in primitives(jax.make_jaxpr(INTEGERS[name])(X).jaxpr)}
     assert name in found
+
+
+def test_what_has_no_exact_rule_falls_back_to_float64_and_says_so():
+    matrix = np.array([[2, 1], [1, 3]], np.float32)
+    function = truth.of(lambda x: jnp.linalg.cholesky(x), matrix)
+    assert not function.is_exact and function.unsupported == ("cholesky",)
+    np.testing.assert_allclose(function.at(matrix)[0].rounded(np.float64), np.linalg.cholesky(matrix.astype(np.float64)), rtol=1e-15)
+    with pytest.raises(UsageError, match="cholesky has no exact rule"):
+        truth.derivative_at(function, (matrix,))
+
+
+def test_complex_numbers_have_no_exact_rule():
+    assert truth.of(lambda x: jnp.abs(jnp.exp(1j * x)), np.float32(1)).unsupported[-1] == "abs (complex)"
