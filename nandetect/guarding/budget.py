@@ -1,4 +1,4 @@
-"""How much a guard may keep where nobody says: an eighth of the memory that the arrays are in."""
+"""How many bytes a guard may keep where nobody says: an eighth of the memory that the arrays are in."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`guard`: the user's own step, called as it is and watched.
 
-Nothing of the step changes: the same compiled program, the same results, donation and all. The function below is the whole price of most
-calls; whatever is not quick is in `watch`.
+Nothing of the step changes: the same compiled program, the same results, donation and all. Most calls cost no more than the lines of
+`guarded` below; whatever is not as quick as that is in `watch`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,26 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from nandetect.errors import NonFiniteError, UsageError
-from nandetect.guarding.watch import OnFind, Shared, Watch, quick_seconds, working
+from nandetect.guarding.costs import cost, last_call
+from nandetect.guarding.shared import OnFind, Shared
+from nandetect.guarding.watch import Watch
+from nandetect.guarding.working import working
 from nandetect.program.trace import is_compiled
 from nandetect.records import Cost, Finding
 from nandetect.speed import recompiled, rules
 from nandetect.speed.compilations import Compilations, source, tell_of
 
+Given = ParamSpec("Given")
+Returned = TypeVar("Returned", covariant=True)
 
-class Guarded(Protocol):
+
+class Guarded(Protocol[Given, Returned]):
     """What `guard` returns: the step's own signature and attributes, and these."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Returned: ...
 
     def flush(self) -> None:
         """Look at every call not yet looked at, of this thread and of those that have ended. Raises `NonFiniteError` as the step would."""
@@ -42,11 +48,13 @@ class Guarded(Protocol):
         ...
 
 
-class _Here(threading.local):
+class _ThisThread(threading.local):
     watch: Watch | None = None
 
 
-def guard(step: Callable[..., Any], *, check_every: int | None = None, keep: int | None = None, on_find: OnFind = "raise") -> Guarded:
+def guard(
+    step: Callable[Given, Returned], *, check_every: int | None = None, keep: int | None = None, on_find: OnFind = "raise"
+) -> Guarded[Given, Returned]:
     """The same function with the same results, which says where the first non-finite value came from that it returned.
 
     What it returns is looked at every `check_every` calls; without that, as often as costs at most half a percent of the time, and at the
@@ -66,13 +74,13 @@ def guard(step: Callable[..., Any], *, check_every: int | None = None, keep: int
 
 
 def watched(
-    step: Callable[..., Any],
+    step: Callable[..., Returned],
     check_every: int | None,
     keep: int | None,
     on_find: OnFind,
     order: Iterator[int] | None = None,
     compiled_so_far: Compilations | None = None,
-) -> tuple[Guarded, Shared]:
+) -> tuple[Guarded[..., Returned], Shared]:
     """The guarded step, and what its threads share. `order` numbers the calls of several functions as they come.
 
     `compiled_so_far` are the compilations of other functions made of the same source.
@@ -80,19 +88,20 @@ def watched(
     compiled = is_compiled(step)
     compilations = compiled_so_far or Compilations(source(step)[2])
     shared = Shared(step, check_every if compiled else 1, keep, on_find, order or itertools.count(), compiled, compilations)
-    here, order = _Here(), shared.order
+    this_thread, order = _ThisThread(), shared.order
 
-    def guarded(*args: Any, **kwargs: Any) -> Any:
-        watch = here.watch
+    # Of a compilation within a call, `_compiled` is told the locals of this function: it reads `shared`, `args` and `kwargs`.
+    def guarded(*args: object, **kwargs: object) -> Returned:
+        watch = this_thread.watch
         if watch is None:
-            watch = here.watch = _joined(shared)
+            watch = this_thread.watch = _joined(shared)
         quick = watch.quick
         if quick is None or kwargs or len(args) != quick.size or not quick.goes_on(args, quick.made):
             return watch.call(args, kwargs)
         try:
             out = step(*args)
         except FloatingPointError:
-            watch.broke(args)
+            watch.broke(quick, next(order), quick.of_kept(args))
             raise
         if quick.is_whole:
             made = (out,)
@@ -115,11 +124,11 @@ def watched(
     functools.update_wrapper(guarded, step, updated=())
     added: Any = guarded
     added.flush, added.cost = functools.partial(flush, shared), functools.partial(cost, shared)
-    added.findings = lambda: [*shared.findings, *recompilations(shared.compilations, cost(shared).calls, _last(shared))]
+    added.findings = lambda: [*shared.findings, *recompilations(shared.compilations, cost(shared).calls, last_call(shared))]
     return added, shared
 
 
-def _check(step: Any, check_every: Any, keep: Any, on_find: Any) -> None:
+def _check(step: object, check_every: object, keep: object, on_find: object) -> None:
     if not callable(step):
         raise UsageError(f"guard wants a function, not {type(step).__name__}: step = nd.guard(step)")
     if check_every is not None and (not isinstance(check_every, int) or check_every < 1):
@@ -144,34 +153,11 @@ def _joined(shared: Shared) -> Watch:
 
 def flush(shared: Shared) -> None:
     """Look at every call not yet looked at, of this thread and of those that have ended. Raises `NonFiniteError` as the step would."""
-    here = threading.current_thread()
+    thread = threading.current_thread()
     with shared.lock:
-        watches = [watch for watch in shared.watches if watch.thread is here or not watch.thread.is_alive()]
+        watches = [watch for watch in shared.watches if watch.thread is thread or not watch.thread.is_alive()]
     for watch in watches:
         watch.look()
-
-
-def cost(shared: Shared) -> Cost:
-    """What watching has cost so far."""
-    tallies = [*shared.past, *(watch.tally for watch in shared.watches)]
-    waiting = [watch.quick for watch in shared.watches if watch.quick is not None]
-    untimed = sum(tally.quick for tally in tallies) + sum(len(quick) for quick in waiting if quick.tree is None)
-    recording = sum(tally.recording for tally in tallies) + quick_seconds() * untimed
-    seconds = recording + sum(tally.looking for tally in tallies)
-    replaying = sum(tally.replaying for tally in tallies)
-    beside = sum(tally.last - tally.began for tally in tallies) - seconds - replaying
-    kept = sum(watch.recorder.window.size for watch in shared.watches) + sum(quick.bytes * len(quick) for quick in waiting)
-    return Cost(
-        calls=sum(tally.calls for tally in tallies) + sum(map(len, waiting)),
-        looks=sum(tally.looks for tally in tallies),
-        replays=sum(tally.replays for tally in tallies),
-        seconds=seconds,
-        share=seconds / beside if beside > 0 else 0.0,
-        replay_seconds=replaying,
-        kept_bytes=kept,
-        most_bytes=max([kept, *(tally.most for tally in tallies)]),
-        bound_bytes=shared.bound,
-    )
 
 
 def recompilations(compilations: Compilations, calls: int, now: float) -> list[Finding]:
@@ -188,11 +174,6 @@ def _compiled(called: Mapping[str, Any], seconds: float) -> None:
         # JAX calls this in the midst of compiling: what an unusual argument raises here must not stop the program.
         with contextlib.suppress(Exception):
             shared.compilations.enter(shared.step, shared.number, called["args"], called["kwargs"], seconds)
-
-
-def _last(shared: Shared) -> float:
-    """When the step was called last, as far as is known."""
-    return max([0.0, *(tally.last for tally in (*shared.past, *(watch.tally for watch in shared.watches)))])
 
 
 def _at_exit(shared: Shared) -> None:

@@ -1,4 +1,4 @@
-"""Whether what calls made is finite: a first look, cheap enough to take all the time."""
+"""The cheap first look at what calls returned: is any of it not finite? Everything else is asked only where something is."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from nandetect import nonfinite
 from nandetect.guarding import finite
 from nandetect.guarding.recorder import flatten
 
-# A result's place among the leaves and its state: one that was looked into and is no fault (a best loss that starts at inf) is not again.
-Accepted = set[tuple[int, int]]
+# Leaves of a result that are not finite: the index of each, and whether it holds an inf or a NaN (`finite.INF`, `finite.NAN`).
+BadLeaves = set[tuple[int, int]]
 
 
-def top(out: Any, is_whole: bool) -> tuple[Any, ...]:
-    """The parts of a result as they are handed back: the elements of a tuple, or the one thing that it is, or is handed on as."""
+def top(out: object, is_whole: bool) -> tuple[object, ...]:
+    """The parts of a result as the next call is given them: the elements of a tuple, or the result itself, also a tuple that `is_whole`."""
     return (out,) if is_whole or not isinstance(out, tuple) else out
 
 
-def bad_places(made: Sequence[Any]) -> Accepted:
-    """The places and states of the leaves that are not finite."""
-    seen = [(at, leaf) for at, leaf in enumerate(made) if finite.can_be_bad(leaf)]
-    return {(at, state) for (at, _), state in zip(seen, finite.states([leaf for _, leaf in seen]), strict=True) if state}
+def bad_leaves(made: Sequence[object]) -> BadLeaves:
+    """Those of a result's leaves that are not finite."""
+    inexact = [(index, leaf) for index, leaf in enumerate(made) if finite.can_be_bad(leaf)]
+    states = finite.states([leaf for _, leaf in inexact])
+    return {(index, state) for (index, _), state in zip(inexact, states, strict=True) if state}
 
 
-def bad_metrics(small: Sequence[Sequence[Any]]) -> bool:
-    """Whether a small result of any of some calls is not finite. They are read all together."""
+def bad_metrics(small: Sequence[Sequence[object]]) -> bool:
+    """Whether any of the metrics of some calls is not finite. The same metric of all calls is read together."""
     width = max(map(len, small), default=0)
-    return any(not _is_finite([one[at] for one in small if at < len(one)]) for at in range(width))
+    return any(not _is_finite([metrics[index] for metrics in small if index < len(metrics)]) for index in range(width))
 
 
-def _is_finite(column: list[Any]) -> bool:
+def _is_finite(column: list[object]) -> bool:
     leaves = column if isinstance(column[0], jax.Array) else flatten(column)[0]
     joined = _joined(leaves)
     if joined is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -33,7 +32,7 @@ class Skips:
         self._told = False
         self._before: list[float] | None = None
 
-    def suspects(self, out: Any, made: Sequence[Any], habits: Habits) -> bool:
+    def suspects(self, out: object, made: Sequence[object], habits: Habits) -> bool:
         """Whether the state says that steps were skipped since it was last seen: a counter grew, or a loss scale fell by halves."""
         seen = _counters(out) + _scales(made, habits)
         before, self._before = self._before, seen
@@ -79,16 +78,16 @@ def _is_sign(old: float, new: float) -> bool:
     return ratio >= 2 and math.frexp(ratio)[0] == 0.5
 
 
-def _counters(out: Any) -> list[float]:
-    """The counters of optax, negated."""
-    found = []
+def _counters(out: object) -> list[float]:
+    """The counters of optax, negated and one less, so that they are told apart from a loss scale by their sign."""
+    counters = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(out)[0]:
         if getattr(path[-1] if path else None, "name", None) in _COUNTERS and isinstance(leaf, jax.Array) and not leaf.is_deleted():
-            found.append(-1.0 - float(np.asarray(leaf).max()))
-    return found
+            counters.append(-1.0 - float(np.asarray(leaf).max()))
+    return counters
 
 
-def _scales(made: Sequence[Any], habits: Habits) -> list[float]:
+def _scales(made: Sequence[object], habits: Habits) -> list[float]:
     """What may be a loss scale: a number of at least one, handed from step to step."""
     if habits.links is None or max(habits.links.outs, default=-1) >= len(made):
         return []

@@ -14,7 +14,7 @@ from typing import Any
 from nandetect import compat, nonfinite
 from nandetect.guarding import finite
 from nandetect.guarding.recorder import flatten
-from nandetect.guarding.watch import working
+from nandetect.guarding.working import working
 from nandetect.records import Event, Report
 from nandetect.run.operations import Token, Window, program, run_through
 from nandetect.speed.reads import Reads

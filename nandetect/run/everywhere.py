@@ -24,8 +24,11 @@ import numpy as np
 
 from nandetect import compat
 from nandetect.errors import NonFiniteError
-from nandetect.guarding import guard
-from nandetect.guarding.watch import SHARE, Shared, Watch, working
+from nandetect.guarding import costs, guard
+from nandetect.guarding.schedule import SHARE
+from nandetect.guarding.shared import Shared
+from nandetect.guarding.watch import Watch
+from nandetect.guarding.working import working
 from nandetect.program.trace import is_compiled
 from nandetect.records import Cost, Finding, Report
 from nandetect.run import unjitted, wrappers
@@ -152,7 +155,7 @@ class Everywhere:
         """How often the functions made of one piece of source were called, by the id of their compilations."""
         calls = Counter({id(compilations): compilations.calls for compilations in self._compilations.values()})
         for shared in self._all():
-            calls[id(shared.compilations)] += guard.cost(shared).calls
+            calls[id(shared.compilations)] += costs.cost(shared).calls
         return calls
 
     def slow(self, seconds: float) -> list[Finding]:
@@ -201,7 +204,7 @@ class Everywhere:
 
     def cost(self) -> Cost:
         """What watching everything cost; `calls` are those of compiled functions."""
-        parts = [self._gone, *map(guard.cost, self._all())]
+        parts = [self._gone, *map(costs.cost, self._all())]
         return added(parts)
 
     @property
@@ -220,12 +223,16 @@ class Everywhere:
                 watch.look()
         except NonFiniteError:
             pass  # told already, and here there is nobody to catch it
-        cost = guard.cost(shared)
+        cost = costs.cost(shared)
         self._gone = added([self._gone, cost])
         shared.compilations.calls += cost.calls
         # Of functions that are gone, the one that was called most is kept with its last call, where that is small.
         watch = max(shared.watches, key=lambda watch: watch.tally.calls, default=None)
-        if watch is not None and watch.tally.calls > max([0, *(kept.tally.calls for _, kept in self._kept)]) and watch.last_bytes < _KEPT:
+        if (
+            watch is not None
+            and watch.tally.calls > max([0, *(kept.tally.calls for _, kept in self._kept)])
+            and watch.next_call_bytes < _KEPT
+        ):
             self._kept = [(shared, watch)]
         self._gone_functions += bool(shared.watches)
         self._findings += shared.findings

@@ -16,7 +16,7 @@ from jax.core import Tracer
 
 from nandetect import compat
 from nandetect.guarding.recorder import flatten
-from nandetect.guarding.watch import working
+from nandetect.guarding.working import working
 from nandetect.program.trace import is_jitted
 from nandetect.run.eager import MOVES, Memory
 from nandetect.run.import_hook import after_each_of_jax

@@ -1,0 +1,64 @@
+"""What the threads that call one guarded step have in common, and how they tell a fault."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from nandetect import findings
+from nandetect.errors import NonFiniteError, NonFiniteWarning
+from nandetect.guarding import budget
+from nandetect.records import Finding, Report
+from nandetect.speed.compilations import Compilations
+
+if TYPE_CHECKING:
+    from nandetect.guarding.costs import Tally
+    from nandetect.guarding.watch import Watch
+
+OnFind = Literal["raise", "warn"] | Callable[[Report], object]
+
+
+@dataclass
+class Shared:
+    """One guarded step: how it is to be watched, the watches of the threads that call it, and what they found.
+
+    `order` numbers the calls; the calls of other functions too, where a whole program is watched. `may_repeat` says whether a call may be
+    made again, `keep` how many bytes may be kept where that was asked for. `found` is the order of the call that was last found at fault.
+    """
+
+    step: Callable[..., object]
+    check_every: int | None
+    keep: int | None
+    on_find: OnFind
+    order: Iterator[int]
+    may_repeat: bool
+    # Those of all functions made of the same source.
+    compilations: Compilations
+    number: int = field(default_factory=itertools.count().__next__)
+    found: int = -1
+    findings: list[Finding] = field(default_factory=list)
+    watches: list[Watch] = field(default_factory=list)
+    # The tallies of threads that have ended.
+    past: list[Tally] = field(default_factory=list)
+    lock: AbstractContextManager[object] = field(default_factory=threading.RLock)
+
+    @functools.cached_property
+    def bound(self) -> int:
+        """The most bytes to keep. Asked for when the step is first called: before that, JAX may not have been set up."""
+        return budget.bound() if self.keep is None else self.keep
+
+    def tell(self, report: Report) -> None:
+        """Tell of a fault the way that was asked for. Raises `NonFiniteError` where that is to raise."""
+        self.findings.append(findings.non_finite(report))
+        if self.on_find == "raise":
+            raise NonFiniteError(report)
+        if self.on_find == "warn":
+            warnings.warn(f"\n{report}", NonFiniteWarning, stacklevel=5)
+        else:
+            self.on_find(report)
