@@ -97,7 +97,7 @@ def scan_parts(eqn: JaxprEqn) -> tuple[int, int]:
     return len(list(consts.vals)), len(list(carry.vals))
 
 
-def user_frames(info: source_info_util.SourceInfo | Place) -> list[Frame]:
+def user_frames(info: source_info_util.SourceInfo | CallSite) -> list[Frame]:
     """The Python frames outside JAX in which an equation was traced, innermost first; cut at the enclosing sub-trace."""
     try:
         frames = list(source_info_util.user_frames(info.traceback))
@@ -308,7 +308,7 @@ def ref_types() -> frozenset[type]:
     return frozenset(getattr(core, name) for name in ("Ref", "MutableArray") if hasattr(core, name))
 
 
-class Place(NamedTuple):
+class CallSite(NamedTuple):
     """Where in a program an operation was called, and inside which transforms."""
 
     traceback: Any
@@ -316,14 +316,14 @@ class Place(NamedTuple):
 
 
 def here() -> tuple[Any, Any]:
-    """What a `Place` is made of, for an operation that is being called now."""
+    """What a `CallSite` is made of, for an operation that is being called now."""
     context = source_info_util._source_info_context.context
     return context.traceback or xla_client.Traceback.get_traceback(), context.name_stack
 
 
-def at(place: Place) -> Any:
-    """A context in which what is traced stands at a place, and not where it is traced."""
-    return source_info_util.user_context(place.traceback, name_stack=place.name_stack)
+def at(site: CallSite) -> Any:
+    """A context in which what is traced stands at a call site, and not where it is traced."""
+    return source_info_util.user_context(site.traceback, name_stack=site.name_stack)
 
 
 @contextlib.contextmanager

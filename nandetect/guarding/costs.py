@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,3 +66,17 @@ def cost(shared: Shared) -> Cost:
 def last_call(shared: Shared) -> float:
     """When the step was called last, as far as is known."""
     return max([0.0, *(tally.last for tally in shared.past), *(watch.tally.last for watch in shared.watches)])
+
+
+def added(costs: Sequence[Cost]) -> Cost:
+    """Costs of several functions as one; the share of the time is left to who knows the whole time."""
+    return Cost(
+        calls=sum(cost.calls for cost in costs),
+        looks=sum(cost.looks for cost in costs),
+        replays=sum(cost.replays for cost in costs),
+        seconds=sum(cost.seconds for cost in costs),
+        replay_seconds=sum(cost.replay_seconds for cost in costs),
+        kept_bytes=sum(cost.kept_bytes for cost in costs),
+        most_bytes=max(cost.most_bytes for cost in costs),
+        bound_bytes=max(cost.bound_bytes for cost in costs),
+    )

@@ -88,8 +88,8 @@ def run(ipython: Any, source: str, lines_above: int = 0) -> Any:
             _display(report)
     if found:
         raise StoppedCell(found[0])
-    cost = watched.cost()
-    operations = watched.memory.window.seen
+    cost = watched.functions.cost()
+    operations = watched.eager.log.seen
     sys.stdout.write(
         f"nandetect: nothing non-finite in {wording.counted(cost.calls, 'call')} "
         f"and {wording.counted(operations, 'operation')} outside of them\n"

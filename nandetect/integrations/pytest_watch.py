@@ -113,7 +113,7 @@ class Watching:
         if self.everywhere is None:
             return "JAX was not imported"
         bad = f"{wording.counted(self.bad, 'test')} made non-finite values" if self.bad else "no test made non-finite values"
-        return f"{bad}, {self.everywhere.cost().calls:,} calls watched"
+        return f"{bad}, {self.everywhere.functions.cost().calls:,} calls watched"
 
 
 def _is_asked_by_pytest() -> bool:

@@ -1,4 +1,4 @@
-"""Code that is not jitted: its operations are remembered as they run; those that a bad value came from are the program to locate it in.
+"""Code that is not jitted: its operations are logged as they run; those that a bad value came from are the program to locate it in.
 
 A NaN is a symptom where the program reads it, where nothing has taken it by the end, and where it lives on from operation to operation. One
 that others make something finite of is none, and an infinity is none, since a mask is one in passing.
@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+import jax
 
 from nandetect import compat, nonfinite
 from nandetect.guarding import finite
 from nandetect.guarding.recorder import flatten
 from nandetect.guarding.working import working
 from nandetect.records import Event, Report
-from nandetect.run.operations import Token, Window, program, run_through
+from nandetect.run.operation_log import OperationLog
+from nandetect.run.operations import Token, program, run_through
 from nandetect.speed.reads import Reads
+from nandetect.types import Array, Pytree
 
 # The share of the time that looking may take, and the seconds that it always may.
 _SHARE, _LEAST = 0.01, 2e-4
@@ -26,36 +30,43 @@ _ARRAY = compat.array_type()
 # What only moves values: of ones that are known to be finite it makes finite ones (an index out of bounds is clamped).
 MOVES = frozenset({"__getitem__", "device_put", "copy", "copy_p"})
 
+# A result that the program holds, with what stands for it.
+Held = tuple[Token, Array]
+Answer = TypeVar("Answer")
 
-class Memory:
-    """The operations of late, and a look at what they left behind. `made_elsewhere` is called where a NaN may be that none of them made."""
+
+class EagerWatch:
+    """The log of operations, and looks at what they left behind: `tell` is called with the report of a NaN.
+
+    `made_elsewhere` is called where a NaN may be that none of the operations made.
+    """
 
     def __init__(self, tell: Callable[[Report], None], made_elsewhere: Callable[[], None]):
-        self.window = Window(self._full)
+        self.log = OperationLog(self._full)
         self.reads = Reads()
         self.seconds = 0.0
-        # What stands in for JAX's own functions, by the id of each.
-        self.stand_ins: dict[int, Any] = {}
+        # What is called in place of JAX's own functions, by the id of each.
+        self.wrappers: dict[int, object] = {}
         self._tell, self._made_elsewhere = tell, made_elsewhere
         # Trees of arguments, each once.
-        self._trees: dict[Any, Any] = {}
+        self._trees: dict[Hashable, Hashable] = {}
         # The NaNs that the last segment began with.
-        self._nans: list[tuple[Token, Any]] = []
+        self._nans: list[Held] = []
         self._looked = time.perf_counter()
-        self._turning = threading.Lock()
-        # A NaN that is data is read again and again.
+        self._ending = threading.Lock()
+        # Until when a NaN that the program reads is not looked into: one that is data is read again and again.
         self._finds_again = 0.0
 
-    def primitive(self, primitive: Any, operands: Sequence[Any], params: dict[str, Any], out: Any) -> None:
+    def primitive(self, primitive: compat.Primitive, operands: Sequence[object], params: dict[str, object], out: Pytree) -> None:
         """An operation ran by itself."""
-        if primitive.name not in MOVES or self.window.may_be_bad(operands):
-            self.window.enter(primitive, params, operands, out if primitive.multiple_results else (out,))
+        if primitive.name not in MOVES or self.log.may_be_bad(operands):
+            self.log.enter(primitive, params, operands, out if primitive.multiple_results else (out,))
 
-    def function(self, function: Any, tree: Any, operands: Sequence[Any], out: Any) -> None:
+    def function(self, function: Callable[..., object], tree: Hashable, operands: Sequence[object], out: Pytree) -> None:
         """A compiled function of JAX's own ran on arguments of this tree."""
-        self.window.enter(function, tree, operands, (out,) if type(out) is _ARRAY else flatten(out)[0])
+        self.log.enter(function, tree, operands, (out,) if type(out) is _ARRAY else flatten(out)[0])
 
-    def once(self, tree: Any) -> Any:
+    def once(self, tree: Hashable) -> Hashable:
         """The same tree for all arguments that have it."""
         trees = self._trees
         try:
@@ -69,42 +80,43 @@ class Memory:
 
     def _full(self) -> None:
         """A segment is at its end."""
-        if self._turning.acquire(blocking=False):
+        if self._ending.acquire(blocking=False):
             try:
                 # Another thread may have been faster.
-                if self.window.is_due:
-                    self._turn()
+                if self.log.is_due:
+                    self._end_segment()
             finally:
-                self._turning.release()
+                self._ending.release()
 
     def forget(self) -> None:
         """Start anew."""
-        self.window.forget()
+        self.log.forget()
         self._nans = []
 
     def look(self) -> None:
         """Look at all that the program holds. Tells of a NaN that nothing has taken."""
-        self._find(self.window.leaves(self._held_nans()))
+        self._find(self.log.untaken(self._held_nans()))
 
-    def _turn(self) -> None:
+    def _end_segment(self) -> None:
         """A segment is at its end: tells of a NaN of the last one's end that has lived on, before where it came from is forgotten."""
         now = time.perf_counter()
         since, self._looked = now - self._looked, now
         nans = self._held_nans(max(_SHARE * since, _LEAST))
-        left = self.window.leaves(nans)
+        left = self.log.untaken(nans)
         if left:
             # A compiled function may have made it, or what came of it.
             self._made_elsewhere()
             self._find(self._living(left))
-        self.window.turn(keep=2 if left else 1)
+        self.log.begin_segment(keep=2 if left else 1)
         self._nans = nans
 
-    def _held_nans(self, most: float | None = None) -> list[tuple[Token, Any]]:
+    def _held_nans(self, most: float | None = None) -> list[Held]:
         """The NaNs that the program holds, the latest first; with a bound on the seconds, waiting aside, those of the last segment."""
         began, waited = time.perf_counter(), 0.0
-        clean, bad = [], []
+        clean: list[Token] = []
+        bad: list[Held] = []
         with working, compat.outside_of_traces():
-            for token, value in self.window.held(of_now=most is not None):
+            for token, value in self.log.held(last_only=most is not None):
                 waits = time.perf_counter()
                 try:
                     # The program would have waited for it anyway.
@@ -120,20 +132,20 @@ class Memory:
                     bad.append((token, value))
                 if most is not None and time.perf_counter() - began - waited > most:
                     break
-        self.window.are_finite(clean)
+        self.log.mark_finite(clean)
         self.seconds += time.perf_counter() - began - waited
         return bad
 
-    def _living(self, left: list[tuple[Token, Any]]) -> list[tuple[Token, Any]]:
+    def _living(self, left: list[Held]) -> list[Held]:
         """Those that are NaN because something was that the last segment began with; seen by running it again from there."""
-        operations = self.window.origins([token for token, _ in left], of_now=True)
+        operations = self.log.origins([token for token, _ in left], last_only=True)
         nan = {id(token) for token, _ in self._nans}
         if not any(id(operand) in nan for operation in operations for operand in operation.operands):
             return []
         began = time.perf_counter()
         with working, compat.outside_of_traces(), compat.muted_effects():
             try:
-                for operation, results in run_through(operations, self.window.kept(of_now=True)):
+                for operation, results in run_through(operations, self.log.kept(last_only=True)):
                     if any(id(operand) in nan for operand in operation.operands):
                         made = zip(operation.results, results, strict=True)
                         nan.update(id(token) for token, result in made if finite.state(result) == finite.NAN)
@@ -143,7 +155,7 @@ class Memory:
         self.seconds += time.perf_counter() - began
         return [(token, value) for token, value in left if id(token) in nan]
 
-    def read(self, number: Any, read: Callable[[], Any]) -> Any:
+    def read(self, number: jax.Array, read: Callable[[], Answer]) -> Answer:
         """The program reads a number, to print it or to go by it: a NaN is a symptom, held or not."""
         began = time.perf_counter()
         number.block_until_ready()
@@ -158,14 +170,15 @@ class Memory:
             self.reads.enter(began, ready - began, time.perf_counter() - done)
         return out
 
-    def _symptom(self, number: Any) -> None:
-        token = self.window.made(number)
+    def _symptom(self, number: Array) -> None:
+        token = self.log.token_of(number)
         if token is None:
             self._made_elsewhere()
         elif time.perf_counter() >= self._finds_again:
             self._find([(token, number)])
 
-    def _find(self, bad: list[tuple[Token, Any]]) -> None:
+    def _find(self, bad: list[Held]) -> None:
+        """Tell where these were made, unless they arrived from outside."""
         began = time.perf_counter()
         with working, compat.outside_of_traces():
             try:
@@ -182,19 +195,19 @@ class Memory:
             now = time.perf_counter()
             self._finds_again = now + (now - began) / _SHARE
 
-    def _earlier(self, bad: list[tuple[Token, Any]]) -> list[tuple[Token, Any]]:
+    def _earlier(self, bad: list[Held]) -> list[Held]:
         """What the program holds of the values that these came from, as far as it is NaN; the latest first."""
-        made = {id(token) for operation in self.window.origins([token for token, _ in bad]) for token in operation.results}
+        made = {id(token) for operation in self.log.origins([token for token, _ in bad]) for token in operation.results}
         return [(token, value) for token, value in self._held_nans() if id(token) in made]
 
-    def _arrived(self, bad: list[tuple[Token, Any]]) -> bool:
+    def _arrived(self, bad: list[Held]) -> bool:
         """Whether something that these came from was given from outside as NaN."""
-        kept = self.window.kept()
-        operations = self.window.origins([token for token, _ in bad])
+        kept = self.log.kept()
+        operations = self.log.origins([token for token, _ in bad])
         given = [kept[id(operand)] for operation in operations for operand in operation.operands if id(operand) in kept]
         return any(finite.state(value) == finite.NAN for value in given if finite.can_be_bad(value))
 
-    def _located(self, bad: list[tuple[Token, Any]]) -> Report | None:
+    def _located(self, bad: list[Held]) -> Report | None:
         """Where these were made; None if they arrived from outside, or there are none."""
         if not bad:
             return None
@@ -202,13 +215,13 @@ class Memory:
         from nandetect.locating.locate import diagnose
 
         tokens, values = [token for token, _ in bad], [value for _, value in bad]
-        operations = self.window.origins(tokens)
+        operations = self.log.origins(tokens)
         with compat.replay_settings(), compat.muted_effects():
-            report = diagnose(program(operations, tokens, self.window.kept(), values))
+            report = diagnose(program(operations, tokens, self.log.kept(), values))
         return None if report is None or report.origin.primitive == "<input>" else report
 
 
-def _is_nan(number: Any) -> bool:
+def _is_nan(number: Array) -> bool:
     """Whether a number that was just read is one: the host has it now."""
     with working:
         return bool(nonfinite.nans(number).any())

@@ -1,15 +1,17 @@
-"""To do something as soon as a program has imported JAX, or more of it, and not to import it before: it reads its settings when it is
-imported."""
+"""A hook in Python's import: something is done as soon as the program has imported JAX, or one more module of it.
+
+nandetect does not import JAX by itself before that: JAX reads its settings when it is imported, and the program may set them first.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.machinery import ModuleSpec
-from typing import Any, Self
+from typing import Self
 
 
 @contextmanager
@@ -24,16 +26,16 @@ def after_jax(opened: Callable[[], None]) -> Iterator[None]:
         finder.leave()
         opened()
 
-    with _After(lambda name: name == "jax", imported) as finder:
+    with _ImportHook(lambda name: name == "jax", imported) as finder:
         yield
 
 
-def after_each_of_jax(imported: Callable[[types.ModuleType], None]) -> AbstractContextManager[Any]:
+def after_each_of_jax(imported: Callable[[types.ModuleType], None]) -> AbstractContextManager[object]:
     """While open, `imported` is called with each module of JAX's that a program imports for the first time."""
-    return _After(lambda name: name.startswith("jax."), imported)
+    return _ImportHook(lambda name: name.startswith("jax."), imported)
 
 
-class _After:
+class _ImportHook:
     """Lets the other finders find a module, and calls `imported` as soon as it has been executed."""
 
     def __init__(self, wanted: Callable[[str], bool], imported: Callable[[types.ModuleType], None]):
@@ -52,7 +54,7 @@ class _After:
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None) -> ModuleSpec | None:
         """The spec of a wanted module as the others give it, with a loader that calls back; nothing for any other name."""
         if self._asks_others or not self._wanted(name):
             return None

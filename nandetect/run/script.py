@@ -134,9 +134,9 @@ def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report
         ran.seconds = time.perf_counter() - began
         ran.saw_jax = bool(opened)
         for watched in opened:
-            ran.cost = _with_share(watched.cost(), ran.seconds, watched.memory.seconds)
-            ran.functions, ran.operations = watched.functions, watched.memory.window.seen
-            ran.findings = [finding for finding in watched.findings() if finding.report not in told]
+            ran.cost = _with_share(watched.functions.cost(), ran.seconds, watched.eager.seconds)
+            ran.functions, ran.operations = watched.functions.called, watched.eager.log.seen
+            ran.findings = [finding for finding in watched.functions.findings() if finding.report not in told]
             if not told and ran.code >= 0:
                 ran.findings += watched.slow(ran.seconds)
         ran.findings = [*map(findings.non_finite, told), *ran.findings]

@@ -1,4 +1,4 @@
-"""A loop whose step is not jitted, found among the operations that ran last; and what the same operations take compiled."""
+"""A loop whose step is not jitted: found in the log of operations as what comes again and again, and timed against the same compiled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +17,12 @@ import numpy as np
 from nandetect import compat, ownership
 from nandetect.program import sources
 from nandetect.records import Frame
-from nandetect.run.operations import Operation, Window, program, run_through
+from nandetect.run.operation_log import OperationLog
+from nandetect.run.operations import Operation, program, run_through
 from nandetect.speed import clock
 from nandetect.speed.prices import Jitting
 from nandetect.speed.rules import BESIDE, GAIN, OPERATIONS
+from nandetect.types import Array
 
 # The most operations of one step (more would take long to compile), and how often a step must come again.
 _LONGEST, _REPEATS = 1_000, 3
@@ -40,22 +41,22 @@ class Repeating:
     times: int
 
 
-def price(window: Window, calls: int, seconds: float, most: float) -> Jitting | None:
+def price(log: OperationLog, calls: int, seconds: float, most: float) -> Jitting | None:
     """What the loop that ran last would gain by jit; None where no loop of operations is seen. `calls` are those of compiled functions.
 
     Measuring it takes about so many seconds, compiling aside; a step that takes so long that it would be `most` is not measured.
     """
-    operations = window.latest()
-    loop = repeating([hash(operation.place.traceback) for operation in operations])
+    operations = log.latest()
+    loop = repeating([hash(operation.site.traceback) for operation in operations])
     beside = loop is not None and calls >= loop.times
     if loop is None or not (BESIDE if beside else OPERATIONS) <= loop.size <= _LONGEST:
         return None
     whole = _whole_seconds(operations, loop)
     if _STEPS * whole > most:
         return None
-    begin = window.soonest(range(loop.end - loop.times * loop.size, loop.end - loop.size, loop.size))
+    begin = log.cheapest(range(loop.end - loop.times * loop.size, loop.end - loop.size, loop.size))
     step, later = operations[begin : begin + loop.size], operations[begin + loop.size : begin + 2 * loop.size]
-    known = window.needed(begin, begin + loop.size)
+    known = log.inputs(begin, begin + loop.size)
     again = functools.partial(_run_again, step, known)
     of_seconds = whole if beside else None
     if of_seconds is not None and of_seconds < GAIN * (of_seconds - clock.timed(again)):
@@ -94,12 +95,12 @@ def _of_period(keys: np.ndarray, size: int) -> Repeating | None:
     return Repeating(int(edges[longest + 1]) + size, size, times) if times >= _REPEATS else None
 
 
-def _run_again(step: Sequence[Operation], known: dict[int, Any]) -> list[Any]:
+def _run_again(step: Sequence[Operation], known: dict[int, Array]) -> list[Sequence[Array]]:
     """The operations one by one, as they were run."""
     return [results for _, results in run_through(step, known)]
 
 
-def _compiled(step: Sequence[Operation], later: Sequence[Operation], known: dict[int, Any]) -> Callable[[], Any]:
+def _compiled(step: Sequence[Operation], later: Sequence[Operation], known: dict[int, Array]) -> Callable[[], object]:
     """The operations as one compiled program, of what those after them take."""
     used = {id(operand) for operation in step for operand in operation.operands}
     wanted = {id(operand) for operation in later for operand in operation.operands}
@@ -128,10 +129,10 @@ def _whole_seconds(operations: Sequence[Operation], loop: Repeating) -> float:
 @functools.cache
 def _watching_seconds() -> float:
     """What remembering one operation takes."""
-    window, value = Window(), jnp.ones(3)
+    log, value = OperationLog(), jnp.ones(3)
     began = time.perf_counter()
     for _ in range(_TRIES):
-        window.enter(None, None, [value, value], [value])
+        log.enter(None, None, [value, value], [value])
     return (time.perf_counter() - began) / _TRIES
 
 
@@ -168,5 +169,5 @@ def _is_in_loop(frame: Frame) -> bool:
 
 def _frames(operation: Operation) -> list[Frame]:
     """The user's frames of an operation, outermost first."""
-    frames = compat.user_frames(operation.place)
+    frames = compat.user_frames(operation.site)
     return [frame for frame in reversed(frames) if ownership.is_users(frame.file)]

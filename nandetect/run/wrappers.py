@@ -1,4 +1,5 @@
-"""What stands in for JAX's own functions, operators and readings while code that is not jitted is watched: it tells `Memory` of each."""
+"""Wrappers around JAX's own functions and operators, and around whatever reads a number, while code that is not jitted is watched: each
+tells `EagerWatch` of what ran."""
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ import functools
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 import jax
 import numpy as np
@@ -18,10 +19,10 @@ from nandetect import compat
 from nandetect.guarding.recorder import flatten
 from nandetect.guarding.working import working
 from nandetect.program.trace import is_jitted
-from nandetect.run.eager import MOVES, Memory
+from nandetect.run.eager import MOVES, EagerWatch
 from nandetect.run.import_hook import after_each_of_jax
 
-# What the program's arrays are computed with where it calls no function by name.
+# The operators of arrays; below, how a class spells each for what stands on its left, and on its right.
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
 _OF_TWO = tuple(f"__{side}{name}__" for name in _BINARY for side in ("", "r"))
 _OPERATORS = (*_OF_TWO, "__divmod__", "__rdivmod__", "__neg__", "__pos__", "__abs__", "__getitem__")
@@ -30,64 +31,71 @@ _OF_UFUNCS = ("__call__", "reduce", "accumulate", "at", "reduceat", "outer")
 _READS = ("__float__", "__format__", "__str__", "__repr__", "__array__", "item", "tolist")
 # What may stand on an operator's right so that nothing but this operator is at work: no tracer, and nothing with operators of its own.
 _PLAIN = frozenset({compat.array_type(), float, int, bool, np.ndarray, np.float32, np.float64})
-# The trees of as many arguments that are leaves.
-_TREES = [flatten(((0,) * count, {}))[1] for count in range(4)]
+# By their number, the trees of arguments that are leaves.
+_TREES: list[Hashable] = [flatten(((0,) * count, {}))[1] for count in range(4)]
 
 
 @contextmanager
-def remembered(memory: Memory) -> Iterator[None]:
-    """While open, operations outside of any trace are remembered, those of JAX's own compiled functions (`jnp.linalg.norm`) as one each."""
+def logged(eager: EagerWatch) -> Iterator[None]:
+    """While open, operations outside of any trace are logged, those of JAX's own compiled functions (`jnp.linalg.norm`) as one each."""
     with ExitStack() as undone:
-        undone.enter_context(compat.eager_operations(memory.primitive, working))
-        wrappers = memory.stand_ins
-
-        def replace(owner: Any, name: str, value: Any, stand_in: Any) -> None:
-            setattr(owner, name, stand_in)
-            undone.callback(setattr, owner, name, value)
-
-        def replace_in(module: types.ModuleType) -> None:
-            for name, value in list(vars(module).items()):
-                if is_jitted(value) or isinstance(value, jax.custom_jvp | jax.custom_vjp):
-                    if id(value) not in wrappers:
-                        wrappers[id(value)] = _StandIn(value, _reporting(value, value, memory))
-                    replace(module, name, value, wrappers[id(value)])
-                    # What a function with a derivative of its own calls while it is differentiated, no module's name leads to.
-                    if not is_jitted(value) and is_jitted(value.fun):
-                        replace(value, "fun", value.fun, _reporting(value.fun, value.fun, memory))
-                elif isinstance(value, _StandIn):
-                    # It was imported from where it had been replaced already.
-                    replace(module, name, value.original, value)
-
+        undone.enter_context(compat.eager_operations(eager.primitive, working))
+        replace = functools.partial(_replace, undone)
         for module in [module for name, module in sys.modules.items() if name == "jax" or name.startswith("jax.")]:
-            replace_in(module)
-        undone.enter_context(after_each_of_jax(replace_in))
-        replace(jax, "device_put", jax.device_put, _reporting(jax.device_put, jax.device_put, memory))
+            _replace_in(module, eager, replace)
+        undone.enter_context(after_each_of_jax(functools.partial(_replace_in, eager=eager, replace=replace)))
+        replace(jax, "device_put", jax.device_put, _reporting(jax.device_put, jax.device_put, eager))
         # The methods of `jnp.add` and its like, and the operators, call compiled functions that no module's name leads to.
         for name in _OF_UFUNCS:
             original = vars(jax.numpy.ufunc)[name]
-            replace(jax.numpy.ufunc, name, original, _reporting(original, original, memory))
+            replace(jax.numpy.ufunc, name, original, _reporting(original, original, eager))
         array = compat.array_type()
         for name in _OPERATORS:
             original, again = getattr(array, name), _operator(name)
-            reporting = _reporting(original, again, memory)
-            replace(array, name, original, _of_two(original, reporting, again, memory) if name in _OF_TWO else reporting)
+            reporting = _reporting(original, again, eager)
+            replace(array, name, original, _of_two(original, reporting, again, eager) if name in _OF_TWO else reporting)
         for name in _READS:
             original = getattr(array, name)
-            replace(array, name, original, _reading(original, memory))
+            replace(array, name, original, _reading(original, eager))
         yield
 
 
-def _operator(name: str) -> Callable[..., Any]:
+def _replace(undone: ExitStack, owner: object, name: str, original: object, wrapper: object) -> None:
+    setattr(owner, name, wrapper)
+    undone.callback(setattr, owner, name, original)
+
+
+def _replace_in(module: types.ModuleType, eager: EagerWatch, replace: Callable[[object, str, object, object], None]) -> None:
+    """Put wrappers in place of the compiled functions that a module of JAX's has names for."""
+    for name, value in list(vars(module).items()):
+        if _runs_as_one(value):
+            if id(value) not in eager.wrappers:
+                eager.wrappers[id(value)] = _Wrapper(value, _reporting(value, value, eager))
+            replace(module, name, value, eager.wrappers[id(value)])
+            # What a function with a derivative of its own calls while it is differentiated, no module's name leads to.
+            if isinstance(value, jax.custom_jvp | jax.custom_vjp) and is_jitted(value.fun):
+                replace(value, "fun", value.fun, _reporting(value.fun, value.fun, eager))
+        elif isinstance(value, _Wrapper):
+            # It was imported from where it had been replaced already.
+            replace(module, name, value.original, value)
+
+
+def _runs_as_one(value: object) -> TypeGuard[Callable[..., object]]:
+    """Whether it is a function of JAX's own that computes in one compiled program."""
+    return is_jitted(value) or isinstance(value, jax.custom_jvp | jax.custom_vjp)
+
+
+def _operator(name: str) -> Callable[..., object]:
     """An operator for whatever stands on its left: an array when it ran, a tracer when it is run again."""
     return lambda left, *others: getattr(left, name)(*others)
 
 
-def _reporting(function: Any, again: Any, memory: Memory) -> Callable[..., Any]:
+def _reporting(function: Callable[..., object], again: Callable[..., object], eager: EagerWatch) -> Callable[..., object]:
     """A function of JAX's own which says when it ran outside of any trace; run again, it is `again`."""
     moves = getattr(function, "__name__", "") in MOVES
 
     @functools.wraps(function, updated=())
-    def reporting(*args: Any, **kwargs: Any) -> Any:
+    def reporting(*args: object, **kwargs: object) -> object:
         if working.now:
             return function(*args, **kwargs)
         if not kwargs and len(args) < len(_TREES) and _PLAIN.issuperset(map(type, args)):
@@ -97,34 +105,36 @@ def _reporting(function: Any, again: Any, memory: Memory) -> Callable[..., Any]:
             for operand in operands:
                 if isinstance(operand, Tracer):
                     return function(*args, **kwargs)
-            tree = memory.once(tree)
-        # What it is made of is not remembered beside it.
+            tree = eager.once(tree)
+        # The operations that it is made of are not logged beside it.
         working.now = 1
         try:
             out = function(*args, **kwargs)
         finally:
             working.now = 0
-        # An operator may leave it to what stands on its right.
-        if out is not NotImplemented and (not moves or (out is not operands[0] and memory.window.may_be_bad(operands))):
-            memory.function(again, tree, _with_masks(operands) if moves else operands, out)
+        # An operator may leave the work to what stands on its right: then it returns NotImplemented.
+        if out is not NotImplemented and (not moves or (out is not operands[0] and eager.log.may_be_bad(operands))):
+            eager.function(again, tree, _with_masks(operands) if moves else operands, out)
         return out
 
     return reporting
 
 
-def _with_masks(operands: Sequence[Any]) -> list[Any]:
+def _with_masks(operands: Sequence[object]) -> list[object]:
     """The same, with masks as numpy's arrays: what they choose is to be known when it is run again."""
     with working:
-        return [np.asarray(one) if isinstance(one, jax.Array) and one.dtype == bool and one.ndim else one for one in operands]
+        return [np.asarray(x) if isinstance(x, jax.Array) and x.dtype == bool and x.ndim else x for x in operands]
 
 
-def _of_two(operator: Any, reporting: Callable[..., Any], again: Any, memory: Memory) -> Callable[..., Any]:
+def _of_two(
+    operator: Callable[..., object], reporting: Callable[..., object], again: Callable[..., object], eager: EagerWatch
+) -> Callable[..., object]:
     """`reporting` for an operator on two operands, faster where both are plain: most operations of a program are such."""
 
-    enter = memory.window.enter_of_two
+    enter = eager.log.enter_of_two
 
     @functools.wraps(operator)
-    def of_two(left: Any, right: Any, *others: Any) -> Any:
+    def of_two(left: object, right: object, *others: object) -> object:
         if working.now:
             return operator(left, right, *others)
         if others or type(right) not in _PLAIN:
@@ -140,33 +150,33 @@ def _of_two(operator: Any, reporting: Callable[..., Any], again: Any, memory: Me
     return of_two
 
 
-def _reading(original: Callable[..., Any], memory: Memory) -> Callable[..., Any]:
+def _reading(original: Callable[..., object], eager: EagerWatch) -> Callable[..., object]:
     @functools.wraps(original)
-    def reading(array: Any, *args: Any, **kwargs: Any) -> Any:
+    def reading(array: jax.Array, *args: object, **kwargs: object) -> object:
         read = functools.partial(original, array, *args, **kwargs)
-        return read() if working.now or array.is_deleted() else memory.read(array, read)
+        return read() if working.now or array.is_deleted() else eager.read(array, read)
 
     return reading
 
 
-class _StandIn:
+class _Wrapper:
     """A function of JAX's own, under every name that it has, called by way of another."""
 
-    def __init__(self, function: Any, call: Callable[..., Any]):
+    def __init__(self, function: Callable[..., object], call: Callable[..., object]):
         self.original, self._call = function, call
         self._is_method = hasattr(type(function), "__get__")
         functools.update_wrapper(self, function, updated=())
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         return self._call(*args, **kwargs)
 
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
+    def __get__(self, instance: object, owner: type | None = None) -> Callable[..., object]:
         return types.MethodType(self, instance) if instance is not None and self._is_method else self
 
     def __copy__(self) -> Self:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -175,6 +185,6 @@ class _StandIn:
     def __repr__(self) -> str:
         return repr(self.original)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Callable[[bytes], object], tuple[bytes]]:
         # A pickle holds the function itself.
         return pickle.loads, (pickle.dumps(self.original),)

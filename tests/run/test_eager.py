@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nandetect.run import eager, operations
+from nandetect.run import eager, operation_log
 from nandetect.run.everywhere import watching
 
 
@@ -55,7 +55,7 @@ def found_in(steps, bad):
 @pytest.mark.parametrize("steps", [2, 3, 9])
 @pytest.mark.parametrize("length", range(36, 72))
 def test_wherever_a_segment_ends_the_origin_is_found(monkeypatch, length, steps):
-    monkeypatch.setattr(operations, "_OPERATIONS", length)
+    monkeypatch.setattr(operation_log, "_OPERATIONS", length)
     monkeypatch.setattr(eager, "_LEAST", 1.0)
     (report,) = found_in(steps, bad=1)
     origin = report.origin
@@ -89,7 +89,7 @@ def test_a_nan_is_followed_through_what_only_moves_it():
 
 
 def test_what_is_remembered_is_bounded_and_the_rest_is_let_go(monkeypatch):
-    monkeypatch.setattr(operations, "_BYTES", 100_000)
+    monkeypatch.setattr(operation_log, "_BYTES", 100_000)
     with watching(lambda report: None) as everywhere:
         given, made, remembered = [], [], []
         for number in range(50):
@@ -98,7 +98,7 @@ def test_what_is_remembered_is_bounded_and_the_rest_is_let_go(monkeypatch):
             given.append(weakref.ref(x))
             # What is still being computed is held by whoever computes it.
             made.append(weakref.ref((y * x).block_until_ready()))
-            remembered.append(len(everywhere.memory.window.latest()))
+            remembered.append(len(everywhere.eager.log.latest()))
         assert sum(one() is not None for one in given) <= 26 and not any(one() for one in made)
         assert 2 < max(remembered) < 100
 
@@ -107,7 +107,7 @@ def test_a_nan_that_lives_on_is_found_before_its_origin_is_forgotten():
     told = []
     with watching(told.append):
         w = jnp.ones(3)
-        for number in range(3 * operations._OPERATIONS):
+        for number in range(3 * operation_log._OPERATIONS):
             w = w * (0.999 if told or number != 200 else jnp.log(-1.0))  # <-- origin
             if told:
                 break
@@ -119,7 +119,7 @@ def test_a_nan_that_lives_on_through_a_compiled_function_is_found_before_its_ori
     with watching(told.append):
         half = jax.jit(lambda x: x / 2)
         w = jnp.ones(3)
-        for number in range(3 * operations._OPERATIONS):
+        for number in range(3 * operation_log._OPERATIONS):
             w = half(w) * (2.0 if told or number != 200 else jnp.log(-1.0))  # <-- origin
             if told:
                 break
@@ -151,7 +151,7 @@ def named(x):
 @pytest.mark.parametrize("length", [5, 6, 7, 8, 2000])
 @pytest.mark.parametrize("safe", [masked, named])
 def test_a_nan_that_is_masked_is_none(monkeypatch, safe, length):
-    monkeypatch.setattr(operations, "_OPERATIONS", length)
+    monkeypatch.setattr(operation_log, "_OPERATIONS", length)
     monkeypatch.setattr(eager, "_LEAST", 1.0)
     told = []
     with watching(told.append) as everywhere:
@@ -245,7 +245,7 @@ def test_a_nan_is_followed_through_a_function_with_a_derivative_of_its_own():
 
 
 def test_what_waits_for_the_device_is_waited_for_before_where_it_came_from_is_forgotten(monkeypatch):
-    monkeypatch.setattr(operations, "_OPERATIONS", 100)
+    monkeypatch.setattr(operation_log, "_OPERATIONS", 100)
     told = []
     with watching(told.append):
         w, a = jnp.ones((200, 200)), jnp.eye(200)
@@ -255,7 +255,7 @@ def test_what_waits_for_the_device_is_waited_for_before_where_it_came_from_is_fo
 
 
 def test_what_was_held_long_before_is_there_when_operations_are_run_again(monkeypatch):
-    monkeypatch.setattr(operations, "_OPERATIONS", 6)
+    monkeypatch.setattr(operation_log, "_OPERATIONS", 6)
     monkeypatch.setattr(eager, "_LEAST", 1.0)
     told = []
     with watching(told.append):
@@ -294,7 +294,7 @@ def test_a_reference_that_the_program_writes_to_is_left_as_the_program_left_it()
 
 
 def test_two_threads_may_run_operations(monkeypatch):
-    monkeypatch.setattr(operations, "_OPERATIONS", 50)
+    monkeypatch.setattr(operation_log, "_OPERATIONS", 50)
     told, failed = [], []
 
     def work():

@@ -78,7 +78,7 @@ def told(program, seconds: float = 3600.0) -> list[Finding]:
     with everywhere.watching(lambda report: None) as watched:
         kept = program()
         watched.flush()
-        found = [*watched.findings(), *watched.slow(seconds)]
+        found = [*watched.functions.findings(), *watched.slow(seconds)]
         del kept
     return found
 
@@ -259,7 +259,7 @@ def test_a_step_that_takes_long_is_not_run_again_to_price_it():
         for _ in range(8):
             w = (((((w * 0.9 + 0.1) * 0.9 + 0.1) * 0.9 + 0.1) * 0.9) + 0.1) * 0.9 + 0.1
             time.sleep(0.02)
-    window = watched.memory.window
-    assert unjitted.price(window, calls=0, seconds=0.01, most=0.05) is None
-    priced = unjitted.price(window, calls=0, seconds=0.01, most=10.0)
+    log = watched.eager.log
+    assert unjitted.price(log, calls=0, seconds=0.01, most=0.05) is None
+    priced = unjitted.price(log, calls=0, seconds=0.01, most=10.0)
     assert priced is not None and priced.operations == 10

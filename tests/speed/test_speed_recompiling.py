@@ -83,7 +83,7 @@ def test_a_lambda_that_is_jitted_in_the_loop():
         x = jnp.ones(3)
         for _ in range(8):
             x = jax.jit(lambda x: x * 0.5)(x)
-        (finding,) = watched.findings()
+        (finding,) = watched.functions.findings()
     assert (finding.rule, finding.measured, finding.cause) == ("recompiling", 8, "a new function object each time")
     assert "compiled 8 times in 8 calls" in finding.message
 
@@ -96,7 +96,7 @@ def test_one_function_that_is_jitted_again_compiles_once_and_is_not_told():
         x = jnp.ones(3)
         for _ in range(8):
             x = jax.jit(halve)(x)
-        assert watched.findings() == []
+        assert watched.functions.findings() == []
 
 
 def test_another_shape_for_the_last_batch_and_numpy_beside_jax_are_no_matter():

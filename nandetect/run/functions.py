@@ -1,0 +1,141 @@
+"""The compiled functions of a program, each guarded: those that are there, and what is still known of those that are gone."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+import time
+import types
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
+from nandetect.errors import NonFiniteError
+from nandetect.guarding import costs, guard
+from nandetect.guarding.guard import Guarded
+from nandetect.guarding.shared import Shared
+from nandetect.guarding.watch import Watch
+from nandetect.records import Cost, Finding, Report
+from nandetect.speed.compilations import Compilations, source
+
+# The most bytes of a call that are kept when its function is gone.
+_KEPT = 2**26
+
+Returned = TypeVar("Returned")
+
+
+class Functions:
+    """All functions that are guarded. `on_find` is called with each fault, and with the number of the call at fault where that is known."""
+
+    def __init__(self, on_find: Callable[[Report, int | None], None], check_every: int | None = None):
+        self._on_find, self._check_every = on_find, check_every
+        # The calls of all functions are numbered in the order in which they come.
+        self._order = itertools.count()
+        self._guards: weakref.WeakSet[Callable[..., object]] = weakref.WeakSet()
+        self._shared: weakref.WeakValueDictionary[int, Shared] = weakref.WeakValueDictionary()
+        self._lock = threading.RLock()
+        # Of all functions made of one piece of source: jitted anew in a loop, they are many that are compiled once each.
+        self._compilations: dict[tuple[str, int, str], Compilations] = {}
+        # Of functions that are gone: their cost, how many were called, what was found in them, and the one that was called most.
+        self._gone = Cost()
+        self._gone_called = 0
+        self._gone_findings: list[Finding] = []
+        self._busiest_gone: tuple[Shared, Watch] | None = None
+
+    def guarded(self, function: Callable[..., Returned]) -> Guarded[..., Returned]:
+        """A compiled function, guarded."""
+        place = source(function)
+        compilations = self._compilations.setdefault(place, Compilations(place[2]))
+        step, shared = guard.watched(function, self._check_every, None, "raise", self._order, compilations)
+        # A weak reference: the function that it belongs to is what keeps it.
+        shared.on_find = functools.partial(self._found, weakref.ref(shared))
+        self._shared[id(shared)] = shared
+        self._guards.add(step)
+        weakref.finalize(step, self._leave, shared).atexit = False
+        return step
+
+    def _found(self, where: Callable[[], Shared | None], report: Report) -> None:
+        shared = where()
+        self._on_find(report, shared.found if shared else None)
+
+    def is_guarded(self, value: object) -> bool:
+        """Whether this is a function that `guarded` gave."""
+        return isinstance(value, types.FunctionType) and value in self._guards
+
+    def alive(self) -> list[Shared]:
+        """The functions that are there."""
+        with self._lock:
+            return list(self._shared.values())
+
+    def flush(self) -> None:
+        """Look at every call not looked at yet."""
+        for shared in self.alive():
+            guard.flush(shared)
+
+    def forget(self) -> None:
+        """Do not look at what was called so far."""
+        for shared in self.alive():
+            for watch in shared.watches:
+                watch.forget()
+
+    def _leave(self, shared: Shared) -> None:
+        """A function is gone; what it still held is looked at."""
+        try:
+            for watch in shared.watches:
+                watch.look()
+        except NonFiniteError:
+            pass  # told already, and here there is nobody to catch it
+        cost = costs.cost(shared)
+        self._gone = costs.added([self._gone, cost])
+        shared.compilations.calls += cost.calls
+        watch = max(shared.watches, key=_calls, default=None)
+        most = _calls(self._busiest_gone[1]) if self._busiest_gone else 0
+        if watch is not None and _calls(watch) > most and watch.next_call_bytes < _KEPT:
+            self._busiest_gone = shared, watch
+        self._gone_called += bool(shared.watches)
+        self._gone_findings += shared.findings
+        # It may live on for a while, in a cycle with its watches, and is not to be counted twice.
+        shared.watches, shared.findings = [], []
+
+    def findings(self) -> list[Finding]:
+        """All that was found, also what is no fault by itself."""
+        now, calls = time.perf_counter(), self._calls()
+        findings = [*self._gone_findings, *(finding for shared in self.alive() for finding in shared.findings)]
+        for compilations in self._compilations.values():
+            findings += guard.recompilations(compilations, calls[id(compilations)], now)
+        return findings
+
+    def _calls(self) -> Counter[int]:
+        """How often the functions made of one piece of source were called, by the id of their compilations."""
+        calls = Counter({id(compilations): compilations.calls for compilations in self._compilations.values()})
+        for shared in self.alive():
+            calls[id(shared.compilations)] += costs.cost(shared).calls
+        return calls
+
+    def busiest(self) -> tuple[Compilations | None, int]:
+        """The piece of source whose functions were called most, with how often; none where nothing was called or compiled."""
+        calls = self._calls()
+        busiest = max(self._compilations.values(), key=lambda compilations: calls[id(compilations)], default=None)
+        return busiest, calls[id(busiest)]
+
+    def busiest_of(self, compilations: Compilations | None) -> tuple[Shared, Watch] | None:
+        """The one function made of this source that was called most, with the calls of the thread that called it most."""
+        watches = [(shared, watch) for shared in self.alive() for watch in shared.watches]
+        watches += [self._busiest_gone] if self._busiest_gone else []
+        watches = [(shared, watch) for shared, watch in watches if shared.compilations is compilations]
+        return max(watches, key=lambda entry: _calls(entry[1]), default=None)
+
+    def cost(self) -> Cost:
+        """What watching all of them cost; the share of the time is left to who knows the whole time."""
+        return costs.added([self._gone, *map(costs.cost, self.alive())])
+
+    @property
+    def called(self) -> int:
+        """How many of them have been called."""
+        return self._gone_called + sum(bool(shared.watches) for shared in self.alive())
+
+
+def _calls(watch: Watch) -> int:
+    return watch.tally.calls
