@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -14,11 +14,15 @@ from nandetect.errors import NonFiniteError, UsageError
 from nandetect.guarding import finite, guard
 from nandetect.program.trace import keystr
 from nandetect.records import Report
+from nandetect.types import Pytree
 
+# How many leaves a message lists.
 _SHOWN = 8
 
+Returned = TypeVar("Returned")
 
-def assert_finite(value: Any, *args: Any, **kwargs: Any) -> Any:
+
+def assert_finite(value: Pytree, *args: object, **kwargs: object) -> Pytree:
     """Assert that a pytree is finite, or what a function returns for these arguments; returns it. The function is called once."""
     __tracebackhide__ = True
     is_call = args or kwargs or (callable(value) and jax.tree.leaves(value) == [value])
@@ -29,24 +33,24 @@ def assert_finite(value: Any, *args: Any, **kwargs: Any) -> Any:
     return result
 
 
-def assert_finite_grads(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def assert_finite_grads(function: Callable[..., object], *args: object, **kwargs: object) -> Pytree:
     """Assert that the gradient of a scalar function is finite in each of its arguments that hold floating numbers; returns it."""
     __tracebackhide__ = True
-    places = tuple(at for at, arg in enumerate(args) if any(map(_is_float, jax.tree.leaves(arg))))
-    if not places:
+    positions = tuple(position for position, arg in enumerate(args) if any(map(_is_float, jax.tree.leaves(arg))))
+    if not positions:
         raise UsageError("assert_finite_grads wants an argument that holds floating numbers: assert_finite_grads(loss, params, batch)")
-    gradient = _called(jax.grad(function, places, allow_int=True), args, kwargs)
-    bad = _bad(dict(zip(places, gradient, strict=True)))
+    gradient = _called(jax.grad(function, positions, allow_int=True), args, kwargs)
+    bad = _bad(dict(zip(positions, gradient, strict=True)))
     if bad:
         raise AssertionError(_listed(bad, "the gradient"))
-    return gradient[0] if len(places) == 1 else gradient
+    return gradient[0] if len(positions) == 1 else gradient
 
 
-def _is_float(leaf: Any) -> bool:
+def _is_float(leaf: object) -> bool:
     return isinstance(leaf, float | complex) or nonfinite.is_inexact(leaf)
 
 
-def _called(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _called(function: Callable[..., Returned], args: tuple[object, ...], kwargs: dict[str, object]) -> Returned:
     __tracebackhide__ = True
     found: list[Report] = []
     try:
@@ -65,18 +69,18 @@ def _called(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
     return result
 
 
-def _bad(tree: Any) -> list[tuple[str, Any]]:
-    """The leaves that are not finite, by their paths."""
+def _bad(tree: Pytree) -> list[tuple[str, Pytree]]:
+    """The leaves that are not finite, with their paths."""
     leaves = [(keystr(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0] if _is_float(leaf)]
     arrays = [np.asarray(leaf) if isinstance(leaf, float | complex) else leaf for _, leaf in leaves]
     return [leaf for leaf, state in zip(leaves, finite.states(arrays), strict=True) if state != finite.FINITE]
 
 
-def _listed(bad: list[tuple[str, Any]], what: str) -> str:
+def _listed(bad: list[tuple[str, Pytree]], what: str) -> str:
     lines = [f"{what} is not finite"]
     for path, leaf in bad[:_SHOWN]:
         where = nonfinite.bad(leaf)
-        nan, first = int(nonfinite.nans(leaf).sum()), [int(at) for at in np.argwhere(where)[0]]
+        nan, first = int(nonfinite.nans(leaf).sum()), [int(index) for index in np.argwhere(where)[0]]
         counts = ", ".join(f"{count:,} {name}" for count, name in ((nan, "nan"), (int(where.sum()) - nan, "inf")) if count)
         lines.append(f"  {path or 'it'}: {counts} of {where.size:,}" + (f", first at {first}" if first else ""))
     return "\n".join(lines + ([f"  and {len(bad) - _SHOWN:,} more"] if len(bad) > _SHOWN else []))

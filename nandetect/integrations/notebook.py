@@ -35,7 +35,7 @@ def load_ipython_extension(ipython: Any) -> None:
     from IPython.core.magic import no_var_expand
 
     @no_var_expand
-    def nandetect(line: str, cell: str | None = None) -> Any:
+    def nandetect(line: str, cell: str | None = None) -> object:
         """Run a cell, or the rest of the line, and say where the first non-finite value came from.
 
         Watched are un-jitted code, what is jitted meanwhile, and jitted functions that the notebook has names for. Functions that only a
@@ -57,7 +57,7 @@ def unload_ipython_extension(ipython: Any) -> None:
         magics.pop("nandetect", None)
 
 
-def run(ipython: Any, source: str, lines_above: int = 0) -> Any:
+def run(ipython: Any, source: str, lines_above: int = 0) -> object:
     """Run source in the user's namespace, show what was found in it, and give the value of its last expression.
 
     Raises `StoppedCell` where something was found, at the call where that was possible. Functions that it jitted are bare again afterwards.
@@ -98,7 +98,7 @@ def run(ipython: Any, source: str, lines_above: int = 0) -> Any:
 
 
 def _compiled(ipython: Any, source: str, lines_above: int) -> tuple[CodeType, CodeType | None]:
-    """The statements, and the expression at the end where there is one."""
+    """The statements of a cell, compiled, and the expression at its end where there is one."""
     code = "\n" * lines_above + ipython.transform_cell(source)
     # Some versions of IPython count the cell before they run it, and some after.
     number = len(ipython.history_manager.input_hist_raw) - 1

@@ -7,24 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import pytest
 
 from nandetect import ownership
 from nandetect.integrations.pytest_watch import NonFiniteResult, Watching, cut, first, headline, locals_kept
 from nandetect.records import Report
+from nandetect.types import Pytree
 
 OPTION = """fail each test in which a compiled call returns a non-finite value, or un-jitted code makes a NaN that is still held when the
 test returns. Watched is what is jitted after this plugin saw JAX imported: of what a plugin that was loaded earlier had jitted, nothing."""
 MARKER = """nandetect(on=True): whether `pytest --nandetect` watches this test; `@pytest.mark.nandetect(False)` is for one that wants NaN.
 Without --nandetect, `@pytest.mark.nandetect` watches this one test: its un-jitted code, what it jits, and the jitted functions that its
 module has a name for."""
+Given = ParamSpec("Given")
+Returned = TypeVar("Returned")
+# Where the watch of a whole run is kept, and where the one that a test stands under is, with what was found in the test.
 _WATCHING, _TEST = pytest.StashKey[Watching](), pytest.StashKey[tuple[Watching, list[Report]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The option."""
+    """Add the option `--nandetect`."""
     parser.getgroup("nandetect").addoption("--nandetect", action="store_true", help=" ".join(OPTION.split()))
 
 
@@ -36,7 +40,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The marker; and the watch, where this plugin was loaded too late to open it before the conftests."""
+    """Add the marker; and open the watch, where this plugin was loaded too late to open it before the conftests."""
     config.addinivalue_line("markers", " ".join(MARKER.split()))
     ownership.work_in(str(config.rootpath))
     if config.getoption("nandetect") and _WATCHING not in config.stash:
@@ -86,7 +90,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 @contextmanager
-def _test(item: pytest.Item, watching: Watching, namespace: dict[str, Any] | None = None) -> Generator[None]:
+def _test(item: pytest.Item, watching: Watching, namespace: dict[str, object] | None = None) -> Generator[None]:
     with watching.test(namespace or {}) as found:
         item.stash[_TEST] = watching, found
         yield
@@ -128,7 +132,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture
-def assert_finite(request: pytest.FixtureRequest) -> Callable[..., Any]:
+def assert_finite(request: pytest.FixtureRequest) -> Callable[..., Pytree]:
     """`assert_finite(tree)` or `assert_finite(fn, *args)`: what it is given, or what the function returns, is finite. Returns it."""
     from nandetect.integrations import assertions
 
@@ -136,18 +140,18 @@ def assert_finite(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def assert_finite_grads(request: pytest.FixtureRequest) -> Callable[..., Any]:
+def assert_finite_grads(request: pytest.FixtureRequest) -> Callable[..., Pytree]:
     """`assert_finite_grads(fn, *args)`: the gradient of a scalar function is finite in every floating argument. Returns it."""
     from nandetect.integrations import assertions
 
     return _silently(assertions.assert_finite_grads, request)
 
 
-def _silently(check: Callable[..., Any], request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """The assertion tells by itself what it finds."""
+def _silently(check: Callable[Given, Returned], request: pytest.FixtureRequest) -> Callable[Given, Returned]:
+    """An assertion, which tells by itself what it finds: the watch tells nothing of it."""
     watching, _ = request.node.stash.get(_TEST, (None, []))
 
-    def checked(*args: Any, **kwargs: Any) -> Any:
+    def checked(*args: Given.args, **kwargs: Given.kwargs) -> Returned:
         __tracebackhide__ = True
         with watching.silent() if watching else nullcontext():
             return check(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""A watch for one test after another: it opens when JAX is imported, and collects what each test makes. No JAX here before that."""
+"""The watch behind `pytest --nandetect`: it opens when JAX is imported, and collects what each test makes. No JAX here before that."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nandetect import ownership, wording
 from nandetect.errors import NonFiniteError
@@ -64,7 +64,7 @@ class Watching:
             raise NonFiniteResult(report)
 
     @contextmanager
-    def test(self, namespace: dict[str, Any]) -> Iterator[list[Report]]:
+    def test(self, namespace: dict[str, object]) -> Iterator[list[Report]]:
         """One test, and what was found in it; what was compiled before this watch was opened is watched where the namespace holds it."""
         self.found, self._is_bad = [], False
         with ExitStack() as undone:
@@ -127,13 +127,13 @@ def _is_asked_by_pytest() -> bool:
 
 
 @contextmanager
-def locals_kept(function: Any) -> Iterator[None]:
+def locals_kept(function: object) -> Iterator[None]:
     """While open, the locals of the first call of `function` outlive it: what it holds when it returns can still be looked at."""
     code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
     kept: list[types.FrameType] = []
     calls, before = 0, sys.getprofile()
 
-    def entered(frame: types.FrameType, event: str, argument: Any) -> None:
+    def entered(frame: types.FrameType, event: str, argument: object) -> None:
         nonlocal calls
         calls += event == "call"
         if frame.f_code is code:
