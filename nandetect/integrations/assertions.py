@@ -52,20 +52,20 @@ def _is_float(leaf: object) -> bool:
 
 def _called(function: Callable[..., Returned], args: tuple[object, ...], kwargs: dict[str, object]) -> Returned:
     __tracebackhide__ = True
-    found: list[Report] = []
+    reports: list[Report] = []
     try:
-        result = guard.watched(function, 1, None, found.append)[0](*args, **kwargs)
+        result = guard.watched(function, 1, None, reports.append)[0](*args, **kwargs)
     except UsageError:
         # JAX cannot trace it: what it returns is all there is to see.
         return function(*args, **kwargs)
     except FloatingPointError as error:
         # Another guard inside of it, or JAX's own check, was faster.
-        found += [error.report] if isinstance(error, NonFiniteError) else []
-        if not found:
+        reports += [error.report] if isinstance(error, NonFiniteError) else []
+        if not reports:
             raise
-        raise AssertionError(str(replace(found[0], step=None))) from None
-    if found:
-        raise AssertionError(str(replace(found[0], step=None)))
+        raise AssertionError(str(replace(reports[0], step=None))) from None
+    if reports:
+        raise AssertionError(str(replace(reports[0], step=None)))
     return result
 
 

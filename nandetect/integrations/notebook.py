@@ -64,13 +64,13 @@ def run(ipython: Any, source: str, lines_above: int = 0) -> object:
     """
     from nandetect.run import everywhere
 
-    found: list[Report] = []
+    reports: list[Report] = []
     is_over = False
 
     def tell(report: Report) -> None:
-        if not found and not is_over:
-            found.append(_in_cells(report, ipython))
-            raise StoppedCell(found[0])
+        if not reports and not is_over:
+            reports.append(_in_cells(report, ipython))
+            raise StoppedCell(reports[0])
 
     statements, last = _compiled(ipython, source, lines_above)
     try:
@@ -84,10 +84,10 @@ def run(ipython: Any, source: str, lines_above: int = 0) -> object:
     finally:
         # A function that outlives the cell may still be watched.
         is_over = True
-        for report in found:
+        for report in reports:
             _display(report)
-    if found:
-        raise StoppedCell(found[0])
+    if reports:
+        raise StoppedCell(reports[0])
     cost = watched.functions.cost()
     operations = watched.eager.log.seen
     sys.stdout.write(

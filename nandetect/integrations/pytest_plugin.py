@@ -23,7 +23,7 @@ Without --nandetect, `@pytest.mark.nandetect` watches this one test: its un-jitt
 module has a name for."""
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
-# Where the watch of a whole run is kept, and where the one that a test stands under is, with what was found in the test.
+# Where the watch of a whole run is kept, and where the one that a test stands under is, with the reports of it.
 _WATCHING, _TEST = pytest.StashKey[Watching](), pytest.StashKey[tuple[Watching, list[Report]]]()
 
 
@@ -91,8 +91,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @contextmanager
 def _test(item: pytest.Item, watching: Watching, namespace: dict[str, object] | None = None) -> Generator[None]:
-    with watching.test(namespace or {}) as found:
-        item.stash[_TEST] = watching, found
+    with watching.test(namespace or {}) as reports:
+        item.stash[_TEST] = watching, reports
         yield
 
 
@@ -101,14 +101,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Judge what the test made, at its end; one that swallowed what stopped it fails all the same."""
     if _TEST not in item.stash:
         return (yield)
-    watching, found = item.stash[_TEST]
+    watching, reports = item.stash[_TEST]
     with locals_kept(getattr(item, "obj", None)):
         try:
             result = yield
         finally:
             watching.judge()
-    if found:
-        pytest.fail(headline(first(found)), pytrace=False)
+    if reports:
+        pytest.fail(headline(first(reports)), pytrace=False)
     return result
 
 
@@ -118,9 +118,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if call.excinfo is not None and isinstance(call.excinfo.value, NonFiniteResult):
         cut(call.excinfo.value)
     report = yield
-    _, found = item.stash.get(_TEST, (None, []))
-    if found and report.failed and call.when != "teardown":
-        report.sections.append(("nandetect report", str(first(found))))
+    _, reports = item.stash.get(_TEST, (None, []))
+    if reports and report.failed and call.when != "teardown":
+        report.sections.append(("nandetect report", str(first(reports))))
     return report
 
 

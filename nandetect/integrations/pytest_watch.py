@@ -31,11 +31,11 @@ class NonFiniteResult(NonFiniteError):
 
 
 class Watching:
-    """A watch that opens once JAX is imported, and what it found in the test that is running; `found` is None between the tests."""
+    """A watch that opens once JAX is imported, and the `reports` of what it found in the test that is running; None between the tests."""
 
     def __init__(self) -> None:
         self.everywhere: Everywhere | None = None
-        self.found: list[Report] | None = None
+        self.reports: list[Report] | None = None
         self.bad = 0
         self._is_bad = False
         self._stops = True
@@ -55,28 +55,28 @@ class Watching:
         self.everywhere = self._undone.enter_context(everywhere.watching(self._tell, check_every=1))
 
     def _tell(self, report: Report) -> None:
-        if self.found is None:
+        if self.reports is None:
             return
         # The calls were counted from the first test on.
         report = replace(report, step=None)
-        self.found.append(report)
+        self.reports.append(report)
         if self._stops and not _is_asked_by_pytest():
             raise NonFiniteResult(report)
 
     @contextmanager
     def test(self, namespace: dict[str, object]) -> Iterator[list[Report]]:
-        """One test, and what was found in it; what was compiled before this watch was opened is watched where the namespace holds it."""
-        self.found, self._is_bad = [], False
+        """One test, and the reports of it; what was compiled before this watch was opened is watched where the namespace holds it."""
+        self.reports, self._is_bad = [], False
         with ExitStack() as undone:
             if self.everywhere is not None:
                 self.everywhere.forget()
                 if namespace:
                     undone.enter_context(self.everywhere.inside(namespace))
             try:
-                yield self.found
+                yield self.reports
             finally:
-                self.bad += bool(self.found) or self._is_bad
-                self.found = None
+                self.bad += bool(self.reports) or self._is_bad
+                self.reports = None
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -88,7 +88,7 @@ class Watching:
     def silent(self) -> Iterator[None]:
         """While open, an assertion tells by itself what is found."""
         self.judge()
-        found, self.found = self.found, None
+        reports, self.reports = self.reports, None
         try:
             yield
         except AssertionError:
@@ -97,7 +97,7 @@ class Watching:
         finally:
             if self.everywhere is not None:
                 self.everywhere.forget()
-            self.found = found
+            self.reports = reports
 
     def judge(self) -> None:
         """Look at everything not looked at yet, without stopping at what is found."""
@@ -170,6 +170,6 @@ def headline(report: Report) -> str:
     return layout.headline(report) + (f", at {words.place(source)}" if source else "")
 
 
-def first(found: list[Report]) -> Report:
+def first(reports: list[Report]) -> Report:
     """The report to show: where a value was born, before where it only arrived."""
-    return next((report for report in found if report.origin.primitive != "<input>"), found[0])
+    return next((report for report in reports if report.origin.primitive != "<input>"), reports[0])

@@ -52,10 +52,10 @@ def load(target: str, is_module: bool) -> Callable[[], None]:
     if is_module:
         sys.path[0] = os.getcwd()
         try:
-            found = importlib.util.find_spec(target)
+            spec = importlib.util.find_spec(target)
         except (ImportError, ValueError):
-            found = None
-        if found is None:
+            spec = None
+        if spec is None:
             raise UsageError(f"there is no module {target}: is it installed, or did you mean the file {target}.py without -m?")
         return lambda: _module(target)
     path = Path(target)
@@ -111,8 +111,8 @@ def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report
         opened: list[Everywhere] = []
 
         def watch() -> None:
-            # Watching has Python's garbage collector begin a little more often. It need not go through all of JAX each time: that is still
-            # there at the end, and so it need not then either.
+            # What there is by now, JAX's own objects above all, stays until the program ends. It is frozen: Python's garbage collector,
+            # which watching starts a little more often, need not go through it each time; nor at the end, unless that does something.
             gc.collect(1)
             if _wants_collecting(gc.get_objects()):
                 undone.callback(gc.unfreeze)
@@ -153,7 +153,7 @@ def _wants_collecting(objects: Sequence[object]) -> bool:
     streams = [stream for stream in (sys.stdin, sys.stdout, sys.stderr) if stream is not None]
     ends = [getattr(stream, "buffer", None) for stream in streams]
     known = {*map(id, streams), *map(id, ends), *(id(getattr(end, "raw", None)) for end in ends)}
-    return any(id(type(one)) in leaving and id(one) not in known for one in objects)
+    return any(id(type(item)) in leaving and id(item) not in known for item in objects)
 
 
 def _end(program: Callable[[], None]) -> int:

@@ -26,7 +26,7 @@ from nandetect.types import Array
 
 # The most operations of one step (more would take long to compile), and how often a step must come again.
 _LONGEST, _REPEATS = 1_000, 3
-# The steps that are run at least to measure one.
+# How many steps are run, at least, to measure one.
 _STEPS = 4
 _BLOCKS = (ast.For, ast.While, ast.FunctionDef, ast.AsyncFunctionDef)
 _TRIES = 200
@@ -34,7 +34,7 @@ _TRIES = 200
 
 @dataclass(frozen=True, slots=True)
 class Repeating:
-    """`times` times the same `size` operations, the last of them ending before `end`."""
+    """The same `size` operations, `times` times one after another; `end` is the index after the last of them."""
 
     end: int
     size: int
@@ -44,7 +44,7 @@ class Repeating:
 def price(log: OperationLog, calls: int, seconds: float, most: float) -> Jitting | None:
     """What the loop that ran last would gain by jit; None where no loop of operations is seen. `calls` are those of compiled functions.
 
-    Measuring it takes about so many seconds, compiling aside; a step that takes so long that it would be `most` is not measured.
+    Measuring takes about so many `seconds`, compiling aside. Where the steps are so long that it would take more than `most`, nothing is.
     """
     operations = log.latest()
     loop = repeating([hash(operation.site.traceback) for operation in operations])
@@ -96,12 +96,12 @@ def _of_period(keys: np.ndarray, size: int) -> Repeating | None:
 
 
 def _run_again(step: Sequence[Operation], known: dict[int, Array]) -> list[Sequence[Array]]:
-    """The operations one by one, as they were run."""
+    """Run the operations one by one, as they were run; what each gave."""
     return [results for _, results in run_through(step, known)]
 
 
 def _compiled(step: Sequence[Operation], later: Sequence[Operation], known: dict[int, Array]) -> Callable[[], object]:
-    """The operations as one compiled program, of what those after them take."""
+    """The operations as one compiled program, which returns what the operations after them take."""
     used = {id(operand) for operation in step for operand in operation.operands}
     wanted = {id(operand) for operation in later for operand in operation.operands}
     results = [token for operation in step for token in operation.results if id(token) in wanted or id(token) not in used]
