@@ -37,3 +37,8 @@ def test_help_of_inspect_imports_neither_jax_nor_numpy():
 
 def test_records_and_errors_do_without_jax():
     assert modules_after("import nandetect.records, nandetect.errors, nandetect.render.terminal").isdisjoint({"jax", "jaxlib", "numpy"})
+
+
+def test_a_record_is_written_without_what_only_finds_or_exports_it():
+    code = "import nandetect.logbook, nandetect.logbook.events"
+    assert modules_after(code).isdisjoint({"jax", "jaxlib", "platformdirs", "tensorboardX", "pyarrow"})

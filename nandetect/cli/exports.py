@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def check(tensorboard: str | None = None, csv: str | None = None, parquet: str | None = None) -> None:
     """Raise `UsageError` unless `write` could write there."""
-    from nandetect.logbook import tables
+    from nandetect.logbook import events, tables
 
     for path, option in ((csv, "--csv"), (parquet, "--parquet")):
         if path:
@@ -22,6 +22,7 @@ def check(tensorboard: str | None = None, csv: str | None = None, parquet: str |
     if parquet:
         tables.require_parquet()
     if tensorboard:
+        events.require_tensorboard()
         try:
             Path(tensorboard).mkdir(parents=True, exist_ok=True)
         except OSError as error:

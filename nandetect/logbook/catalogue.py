@@ -21,11 +21,11 @@ _AN_HOUR = 3600.0
 
 
 def default_directory() -> Path:
-    """Where a run goes that says nothing of it: state, not cache nor data, in the words of the XDG base directory specification."""
-    state = os.environ.get("XDG_STATE_HOME")
-    # The specification wants a relative path taken for none.
-    base = Path(state) if state and os.path.isabs(state) else Path.home() / ".local" / "state"
-    return base / "nandetect" / "runs"
+    """Where runs are kept that name no place of their own: below the user's state folder, as the platform has it."""
+    # Imported here, as only what looks for a kept run asks for the folder.
+    from platformdirs import user_state_path
+
+    return user_state_path("nandetect", appauthor=False) / "runs"
 
 
 def name_of(began: float, about: Mapping[str, Any]) -> str:

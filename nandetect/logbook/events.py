@@ -1,24 +1,26 @@
-"""A run as the event file that TensorBoard reads: TFRecord framing around hand-written protocol buffers, of which it needs five fields.
-
-The formats are those of tensorflow/core/lib/io/record_writer.h and tensorflow/core/util/event.proto.
-"""
+"""A run as the event file that TensorBoard reads, written by tensorboardX."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
+from nandetect.errors import UsageError
 from nandetect.logbook.reader import Run
 from nandetect.logbook.tables import columns
 from nandetect.logbook.writer import ELAPSED
 
-_VERSION = b"brain.Event:2"
-# Points that are framed at once: a checksum goes byte by byte, through all of one length together.
-_AT_ONCE = 1024
-_POLYNOMIAL = 0x82F63B78
+_VERSION = "brain.Event:2"
+
+
+def require_tensorboard() -> None:
+    """Raise `UsageError` where tensorboardX is not installed."""
+    if find_spec("tensorboardX") is None:
+        raise UsageError("--tensorboard needs tensorboardX: pip install 'nandetect[tensorboard]'")
 
 
 def file_name(run: Run) -> str:
@@ -27,71 +29,37 @@ def file_name(run: Run) -> str:
 
 
 def as_events(run: Run) -> bytes:
-    """One event a point, with a scalar for each column of `tables.columns`; what was not measured is left out."""
+    """One event a point, with a scalar for each column of `tables.columns`; what was not measured is left out.
+
+    `require_tensorboard` says whether it can be written.
+    """
+    # Not `SummaryWriter`: it names the file by host and time, stamps each event with the time of writing, rewrites tags such as
+    # `gradient/layers[0].w`, and writes from a thread of its own.
+    from tensorboardX import RecordWriter
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "events"
+        writer = RecordWriter(str(path))
+        try:
+            for event in _events(run):
+                writer.write(event)
+        finally:
+            writer.close()
+        return path.read_bytes()
+
+
+def _events(run: Run) -> Iterator[bytes]:
+    """The file's version, then the points of the run, each as the bytes of its protocol buffer."""
+    # The classes are made when the module is imported, out of sight of a type checker.
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+    from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+
+    yield Event(wall_time=run.entry.began, file_version=_VERSION).SerializeToString()
     table = dict(columns(run.history))
     steps = table.pop("step")
     elapsed = table.pop(ELAPSED, np.zeros(len(steps)))
-    tags = [_field(1, name.encode()) for name in table]
-    values = np.stack(list(table.values()), axis=1).astype("<f4") if table else np.zeros((len(steps), 0), "<f4")
-    parts = list(_framed([_double(1, run.entry.began) + _field(3, _VERSION)]))
-    for start in range(0, len(steps), _AT_ONCE):
-        points = range(start, min(start + _AT_ONCE, len(steps)))
-        parts += _framed([_event(run.entry.began + float(elapsed[at]), int(steps[at]), tags, values[at]) for at in points])
-    return b"".join(parts)
-
-
-def _event(time: float, step: int, tags: Sequence[bytes], values: np.ndarray) -> bytes:
-    known = np.flatnonzero(~np.isnan(values)).tolist()
-    raw = values.tobytes()
-    scalars = [_field(1, tags[at] + b"\x15" + raw[4 * at : 4 * at + 4]) for at in known]
-    # Protocol buffers leave out a zero.
-    at_step = b"\x10" + _varint(step) if step else b""
-    return _double(1, time) + at_step + _field(5, b"".join(scalars))
-
-
-def _double(number: int, value: float) -> bytes:
-    return bytes([number << 3 | 1]) + struct.pack("<d", value)
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A field of known length: a string, or a message."""
-    return bytes([number << 3 | 2]) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the high bit says that more follow."""
-    parts = []
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*parts, value])
-
-
-def _framed(records: Sequence[bytes]) -> Iterator[bytes]:
-    """Length, its checksum, the record, its checksum."""
-    for length, alike in groupby(records, key=len):
-        some = list(alike)
-        head = struct.pack("<Q", length)
-        head += struct.pack("<I", int(_masked(np.frombuffer(head, np.uint8)[None])[0]))
-        sums = _masked(np.frombuffer(b"".join(some), np.uint8).reshape(len(some), length)).astype("<u4")
-        for record, checksum in zip(some, sums, strict=True):
-            yield head + record + checksum.tobytes()
-
-
-def _masked(rows: np.ndarray) -> np.ndarray:
-    """The CRC-32C of each row, turned and shifted as TFRecord wants it."""
-    crc = np.full(len(rows), 0xFFFFFFFF, np.uint32)
-    for column in np.ascontiguousarray(rows.T):
-        crc = _TABLE[(crc ^ column) & 0xFF] ^ (crc >> np.uint32(8))
-    crc = ~crc
-    return ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)
-
-
-def _table() -> np.ndarray:
-    table = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        table = np.where(table & 1, (table >> np.uint32(1)) ^ np.uint32(_POLYNOMIAL), table >> np.uint32(1))
-    return table
-
-
-_TABLE = _table()
+    for point, step in enumerate(steps):
+        measured = ((name, column[point]) for name, column in table.items() if not np.isnan(column[point]))
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in measured]
+        event = Event(wall_time=run.entry.began + float(elapsed[point]), step=int(step), summary=Summary(value=values))
+        yield event.SerializeToString()

@@ -206,6 +206,18 @@ def test_where_pyarrow_is_missing_the_extra_is_named(monkeypatch, tmp_path, caps
     assert capsys.readouterr().err == "nandetect: --parquet needs pyarrow: pip install 'nandetect[parquet]'\n"
 
 
+@pytest.mark.parametrize("command", [["show", "last"], ["train"]], ids=" ".join)
+def test_where_tensorboardx_is_missing_the_extra_is_named(monkeypatch, tmp_path, capsys, command):
+    run()
+    monkeypatch.setattr("nandetect.logbook.events.find_spec", lambda name: None)
+    monkeypatch.setattr("sys.argv", ["nandetect", *command, "--tensorboard", str(tmp_path / "board")])
+    with pytest.raises(SystemExit) as exited:
+        cli.main()
+    assert exited.value.code == 2
+    assert capsys.readouterr().err == "nandetect: --tensorboard needs tensorboardX: pip install 'nandetect[tensorboard]'\n"
+    assert not (tmp_path / "board").exists()
+
+
 def test_in_a_narrow_encoding_the_picture_is_ascii():
     text = "\n".join(line.plain for line in show_view.lines(read(run()), braille=False))
     assert text.isascii() and "*" in text and "|" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ import nandetect as nd
 from nandetect.errors import UsageError
 from nandetect.findings import non_finite
 from nandetect.history import History
-from nandetect.logbook import Logbook, entries, find, prune, read, thin
+from nandetect.logbook import Logbook, default_directory, entries, find, prune, read, thin
 from nandetect.records import Finding
 
 SPIKE = Finding(rule="gradient-spike", code="ND303", severity="warning", message="it jumped", layer="dense.kernel", step=7, measured=3.5)
@@ -302,6 +303,14 @@ def test_a_run_is_found_by_file_directory_name_and_last(tmp_path, monkeypatch):
     with pytest.raises(UsageError) as refused:
         find("three")
     assert str(refused.value) == "there is no run three: the newest of 2 are two-mlp, one-mlp; `nandetect show` lists them"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other platforms have a folder of their own")
+@pytest.mark.parametrize("state", [None, "", "not/absolute"])
+def test_without_an_absolute_folder_for_state_runs_are_kept_in_the_home(tmp_path, monkeypatch, state):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME") if state is None else monkeypatch.setenv("XDG_STATE_HOME", state)
+    assert default_directory() == tmp_path / ".local" / "state" / "nandetect" / "runs"
 
 
 def test_old_runs_are_removed_but_not_one_that_is_written(tmp_path):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import socket
+import threading
 
 import numpy as np
 import pytest
 from logbooks import LEAVES, piece
 
-from nandetect.history import History
+from nandetect.history import History, Leaf
 from nandetect.logbook import ELAPSED, Logbook, read
 from nandetect.logbook.events import as_events, file_name
 from nandetect.logbook.tables import as_csv, as_parquet, columns
@@ -64,6 +66,25 @@ def test_a_run_without_a_point_is_still_an_event_file(tmp_path):
     book = Logbook(tmp_path / "run.sqlite")
     book.close()
     assert b"brain.Event:2" in as_events(read(book.path))
+
+
+def test_writing_events_leaves_no_thread_and_opens_no_connection(run, monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError(f"a connection to {arguments}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    threads = set(threading.enumerate())
+    first, second = as_events(run), as_events(run)
+    assert first == second
+    assert set(threading.enumerate()) <= threads
+
+
+def test_a_path_with_brackets_is_a_tag_as_it_is(tmp_path):
+    leaves = (Leaf(path="layers[0].w", shape=(4, 3), dtype="float32"),)
+    book = Logbook(tmp_path / "run.sqlite", leaves)
+    book.append(History(leaves=leaves, steps=np.arange(1), layers={"gradient": np.ones((1, 1), np.float32)}))
+    book.close()
+    assert b"gradient/layers[0].w" in as_events(read(book.path))
 
 
 def test_csv_has_a_row_a_point_and_reads_back_to_the_same_numbers(run):
