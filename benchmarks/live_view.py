@@ -48,13 +48,13 @@ def inside(how: str, out: str, seconds: float) -> None:
     """The run itself; the step takes some 1.5 ms on two CPU cores."""
     from nandetect.cli import train_live
     from nandetect.train.loop import run
-    from nandetect.train.observers import Audience
+    from nandetect.train.observers import Observer
     from nandetect.train.settings import Settings
 
     settings = Settings(hidden=(256, 128, 64), batch_size=256, time_limit=seconds)
     spent = [0.0]
 
-    class Timed(Audience):
+    class Timed(Observer):
         """The view, with the time inside of it."""
 
         def chunk(self, history: Any) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from nandetect.cli import values
-from nandetect.train.observers import Together
 
 
 def command(
@@ -43,6 +42,7 @@ def command(
     from nandetect.logbook import read
     from nandetect.render import json as documents
     from nandetect.train.loop import run
+    from nandetect.train.observers import Observers
     from nandetect.train.settings import Settings
 
     if json:
@@ -72,7 +72,7 @@ def command(
     opening = train_live.Opening(to_stderr=json == "-")
     with train_record.recording(settings, record, not no_record, needed=tensorboard is not None) as kept:
         with train_live.view(settings, wanted=not no_live) as view:
-            result = run(settings, Together(opening, view, kept))
+            result = run(settings, Observers(opening, view, kept))
         kept.finish(result, train_view.summary(result))
         train_view.show(result, opening.told, None if no_record else kept.path, to_stderr=json == "-")
         if tensorboard and kept.path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nandetect import wording
 from nandetect.cli import live, train_view
 from nandetect.cli.frame import Progress, frame
-from nandetect.train.observers import Audience
+from nandetect.train.observers import Observer
 
 if TYPE_CHECKING:
     from nandetect.history import History
@@ -24,7 +24,7 @@ _POINTS = 2000
 
 
 @contextmanager
-def view(settings: Settings, wanted: bool = True) -> Iterator[Audience]:
+def view(settings: Settings, wanted: bool = True) -> Iterator[Observer]:
     """The view of a run: a screen where there is a terminal and one is wanted."""
     from nandetect.render.curves import can_draw_braille
 
@@ -38,7 +38,7 @@ def view(settings: Settings, wanted: bool = True) -> Iterator[Audience]:
         yield shown
 
 
-class Opening(Audience):
+class Opening(Observer):
     """What was found before the first step, printed in whole; `told` is what that was."""
 
     def __init__(self, to_stderr: bool):
@@ -50,7 +50,7 @@ class Opening(Audience):
         train_view.first(findings, self._to_stderr)
 
 
-class Lines(Audience):
+class Lines(Observer):
     """Now and then a line, and each finding at once."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Lines(Audience):
         self._say(line(snapshot))
 
 
-class Picture(Audience):
+class Picture(Observer):
     """Frames on a screen."""
 
     def __init__(self, screen: live.Screen, settings: Settings, braille: bool):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from nandetect.errors import UsageError
 from nandetect.records import plain
-from nandetect.train.observers import Audience
+from nandetect.train.observers import Observer
 
 if TYPE_CHECKING:
     from nandetect.history import History
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nandetect.train.settings import Result, Settings
 
 
-class Record(Audience):
+class Record(Observer):
     """The record of one run, begun with the first thing that comes: what is refused before it trains leaves none."""
 
     def __init__(self, directory: Path | None, settings: Settings):

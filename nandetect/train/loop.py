@@ -20,7 +20,7 @@ from nandetect.monitor.rules import judge
 from nandetect.records import Finding, Report
 from nandetect.train import init_cost, pace
 from nandetect.train.ledger import Ledger
-from nandetect.train.observers import Audience
+from nandetect.train.observers import Observer
 from nandetect.train.prepare import Ready, batches, prepare
 from nandetect.train.settings import Result, Settings
 from nandetect.train.start import audited
@@ -30,16 +30,16 @@ from nandetect.train.step import accuracy
 _LOOK = 32
 
 
-def run(settings: Settings, audience: Audience | None = None) -> Result:
-    """Train as asked, telling `audience` how it goes."""
+def run(settings: Settings, observer: Observer | None = None) -> Result:
+    """Train as asked, telling `observer` how it goes."""
     watched = settings.debug_nans or _flag("jax_debug_nans") or _flag("jax_debug_infs")
     # JAX's own checks stop with a bare error, and at the wrong place as often as not: the guard does their work.
     with configured(jax_enable_x64=settings.x64, jax_debug_nans=False, jax_debug_infs=False):
         ready = prepare(settings)
         start = audited(ready) if settings.audit else ()
-        if audience:
-            audience.begun(start)
-        return _run(ready, settings, audience, watched, start)
+        if observer:
+            observer.begun(start)
+        return _run(ready, settings, observer, watched, start)
 
 
 def _flag(name: str) -> bool:
@@ -59,12 +59,12 @@ def configured(**flags: bool) -> Iterator[None]:
             jax.config.update(name, value)
 
 
-def _run(ready: Ready, settings: Settings, audience: Audience | None, watched: bool, start: tuple[Finding, ...]) -> Result:
+def _run(ready: Ready, settings: Settings, observer: Observer | None, watched: bool, start: tuple[Finding, ...]) -> Result:
     step: Any = guard(ready.step, check_every=_LOOK) if watched else ready.step
-    ledger = Ledger(ready.steps_per_epoch, ready.batch_size, layout.of(ready.params), *([audience.chunk] if audience else []))
+    ledger = Ledger(ready.steps_per_epoch, ready.batch_size, layout.of(ready.params), *([observer.chunk] if observer else []))
     # What the audit said is not said again; where a value was not finite, the guard knows better or the loss says it.
     known = {"non-finite", *(finding.rule for finding in start)}
-    judging = Judging(ledger.history, audience.found, known) if audience else None
+    judging = Judging(ledger.history, observer.found, known) if observer else None
     params = last = ready.params
     state = ready.state
     stopped: Literal["finished", "interrupted", "non-finite"] = "finished"
@@ -82,9 +82,9 @@ def _run(ready: Ready, settings: Settings, audience: Audience | None, watched: b
                     ready.step(params, state, inputs, targets, params, False)
                 # Of the steps between, a guard need not keep what they do not read.
                 params, state, metrics = step(params, state, inputs, targets, before if full else params, full)
-                if ledger.enter(metrics["vitals"]) and audience and judging and (snapshot := ledger.snapshot()):
+                if ledger.enter(metrics["vitals"]) and observer and judging and (snapshot := ledger.snapshot()):
                     judging.again()
-                    audience.notice(snapshot)
+                    observer.notice(snapshot)
         except KeyboardInterrupt:
             stopped = "interrupted"
         ledger.settle()

@@ -1,4 +1,4 @@
-"""Who is told how a run goes, while it goes. No JAX here."""
+"""Observers of a run: objects that are told how it goes, while it goes. No JAX here."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ if TYPE_CHECKING:
     from nandetect.train.settings import Snapshot
 
 
-class Audience:
-    """Told of a run what its methods say; each does nothing where it is not written over."""
+class Observer:
+    """Is told how a run goes, by methods that do nothing unless a subclass overrides them."""
 
     def begun(self, findings: Sequence[Finding]) -> None:
         """What the init audit found: the first step comes next."""
 
     def chunk(self, history: History) -> None:
-        """Newly read points, later than all before."""
+        """Newly read points of the run, later than all before."""
 
     def found(self, findings: Sequence[Finding]) -> None:
-        """What the run has come to show. Its result has what it shows as a whole."""
+        """Findings that the run has come to show; those of the whole run are in its result."""
 
     def notice(self, snapshot: Snapshot) -> None:
-        """How it stands, several times a second."""
+        """How the run stands, several times a second."""
 
 
-class Together(Audience):
-    """Several who are told the same."""
+class Observers(Observer):
+    """Several observers that are told the same."""
 
-    def __init__(self, *others: Audience):
-        self._others = others
+    def __init__(self, *observers: Observer):
+        self._observers = observers
 
     def begun(self, findings: Sequence[Finding]) -> None:
-        for other in self._others:
-            other.begun(findings)
+        for observer in self._observers:
+            observer.begun(findings)
 
     def chunk(self, history: History) -> None:
-        for other in self._others:
-            other.chunk(history)
+        for observer in self._observers:
+            observer.chunk(history)
 
     def found(self, findings: Sequence[Finding]) -> None:
-        for other in self._others:
-            other.found(findings)
+        for observer in self._observers:
+            observer.found(findings)
 
     def notice(self, snapshot: Snapshot) -> None:
-        for other in self._others:
-            other.notice(snapshot)
+        for observer in self._observers:
+            observer.notice(snapshot)

@@ -22,7 +22,7 @@ from nandetect.history import History
 from nandetect.targets import model_file
 from nandetect.train import ledger
 from nandetect.train.loop import run
-from nandetect.train.observers import Audience
+from nandetect.train.observers import Observer
 from nandetect.train.optimizers import OPTIMIZERS
 from nandetect.train.prepare import batches, prepare
 from nandetect.train.settings import Settings
@@ -113,7 +113,7 @@ def test_where_jaxs_own_check_is_on_the_report_takes_its_place(flag):
 
 
 def test_an_interrupted_run_tells_what_was_done():
-    class Impatient(Audience):
+    class Impatient(Observer):
         def notice(self, snapshot):
             if snapshot.step > 0:
                 raise KeyboardInterrupt
