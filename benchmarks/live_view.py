@@ -49,9 +49,9 @@ def inside(how: str, out: str, seconds: float) -> None:
     from nandetect.cli import train_live
     from nandetect.train.loop import run
     from nandetect.train.observers import Observer
-    from nandetect.train.settings import Settings
+    from nandetect.train.settings import TrainSettings
 
-    settings = Settings(hidden=(256, 128, 64), batch_size=256, time_limit=seconds)
+    settings = TrainSettings(hidden=(256, 128, 64), batch_size=256, time_limit=seconds)
     spent = [0.0]
 
     class Timed(Observer):

@@ -1,11 +1,11 @@
-"""`probe`: a function that also says how healthy its result is, in arrays that stay on the device and go wherever JAX goes."""
+"""`probe`: a function that also returns the health of its result, as arrays that stay on the device, inside any JAX transform."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,10 @@ from jax import lax
 from jax.core import Tracer
 
 from nandetect import nonfinite
+from nandetect.types import Array, Pytree
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 MOST = 2**32 - 1
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -31,19 +34,19 @@ class Health:
     All four are scalars, which `vmap` and `scan` stack. Integers, booleans, keys, and leaves that are not arrays are passed over.
     """
 
-    nan: Any
-    inf: Any
-    size: Any
-    largest: Any
+    nan: jax.Array
+    inf: jax.Array
+    size: jax.Array
+    largest: jax.Array
 
     @classmethod
-    def of(cls, tree: Any) -> Health:
+    def of(cls, tree: Pytree) -> Health:
         """The health of a pytree. That of None, which holds nothing, is the one to start a loop with."""
         arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array | np.ndarray | np.generic)]
         return _measured([lax.stop_gradient(array) for array in arrays if nonfinite.is_inexact(array)])
 
     @property
-    def finite(self) -> Any:
+    def finite(self) -> jax.Array:
         """Whether every number is finite."""
         return (self.nan == 0) & (self.inf == 0)
 
@@ -54,7 +57,7 @@ class Health:
 
     __or__ = merge
 
-    def across(self, axis_name: Any) -> Health:
+    def across(self, axis_name: Hashable | Sequence[Hashable]) -> Health:
         """The health of all shards of a `shard_map`, or of all elements of a `vmap`, along a named axis."""
         add = functools.partial(lax.psum, axis_name=axis_name)
         return Health(*(_total(count, add) for count in _fields(self)[:3]), largest=lax.pmax(self.largest, axis_name))
@@ -68,32 +71,32 @@ class Health:
         return f"{bad or 'no nan or inf'} in {size} values{largest}"
 
 
-def probe(fn: Callable[..., Any]) -> Callable[..., tuple[Any, Health]]:
+def probe(fn: Callable[Arguments, Result]) -> Callable[Arguments, tuple[Result, Health]]:
     """A pure function with the signature of `fn` that returns `(fn's result, its Health)`.
 
     The health is that of the floating and complex arrays in the result, which is passed on as it is. No gradient flows through the health,
-    so that a NaN it sees gets into none. Under `shard_map` each shard counts what it holds; `health.across("axis")` adds them up. XLA fuses
-    less with a value that is looked at: what a compiled program goes on to make of it may be rounded otherwise in the last bit.
+    so that a NaN in it gets into none. Under `shard_map` each shard counts what it holds; `health.across("axis")` adds the counts up. XLA
+    fuses less with a value that is measured, so that what a compiled program makes of it may be rounded differently in the last bit.
     """
 
     @functools.wraps(fn, updated=())
-    def probed(*args: Any, **kwargs: Any) -> tuple[Any, Health]:
+    def probed(*args: Arguments.args, **kwargs: Arguments.kwargs) -> tuple[Result, Health]:
         result = fn(*args, **kwargs)
         return result, Health.of(result)
 
     return probed
 
 
-# One program for all the arrays, where the function itself is not compiled.
+# Compiled, so that a function that is not compiled itself has one program for all its arrays.
 @jax.jit
-def _measured(arrays: list[Any]) -> Health:
+def _measured(arrays: list[Array]) -> Health:
     if not arrays:
         return Health(jnp.uint32(0), jnp.uint32(0), jnp.uint32(0), jnp.float32(0))
     nan, inf, largest = (jnp.stack(column) for column in zip(*map(_look, arrays), strict=True))
     return Health(_total(nan), _total(inf), jnp.uint32(min(sum(array.size for array in arrays), MOST)), jnp.max(largest))
 
 
-def _look(x: Any) -> tuple[Any, Any, Any]:
+def _look(x: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The NaNs, the infinities and the largest finite magnitude of one array."""
     x = nonfinite.widened(x)
     nan, finite = jnp.isnan(x), jnp.isfinite(x)
@@ -104,16 +107,16 @@ def _look(x: Any) -> tuple[Any, Any, Any]:
 def _count(mask: jax.Array) -> jax.Array:
     if mask.size <= MOST:
         return jnp.sum(mask, dtype=jnp.uint32)
-    # A float rounds where a uint32 would wrap.
+    # So many elements are counted in float32, which rounds where a uint32 would wrap.
     return jnp.minimum(jnp.sum(mask, dtype=jnp.float32), jnp.float32(MOST - 255)).astype(jnp.uint32)
 
 
-def _total(counts: Any, add: Callable[[Any], Any] = _sum) -> jax.Array:
+def _total(counts: jax.Array, add: Callable[[jax.Array], jax.Array] = _sum) -> jax.Array:
     """The sum of uint32 counts, or the largest uint32. Their upper and lower halves are added apart: 65,536 of those cannot overflow."""
     low, high = add(counts & 0xFFFF), add(counts >> 16)
     high = high + (low >> 16)
     return jnp.where(high > 0xFFFF, jnp.uint32(MOST), (high << 16) | (low & 0xFFFF))
 
 
-def _fields(health: Health) -> tuple[Any, ...]:
+def _fields(health: Health) -> tuple[jax.Array, ...]:
     return health.nan, health.inf, health.size, health.largest

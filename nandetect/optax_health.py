@@ -6,7 +6,7 @@ optax itself is not imported: it takes any pair of `init` and `update`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +16,25 @@ from jax.core import Tracer
 from nandetect.errors import UsageError
 from nandetect.health import Health
 from nandetect.monitor import in_step, layout
-from nandetect.monitor.in_step import Given, Vitals
+from nandetect.monitor.in_step import LeafArrays, Vitals
 from nandetect.monitor.vitals import LAYERS, MISSING, WHOLE, is_full
+from nandetect.types import Pytree
 
 if TYPE_CHECKING:
     import optax
 
 
 class UpdatesHealth(NamedTuple):
-    """What was seen of the updates: `health` of the last ones, and of their steps (int32) which and how many were not finite.
+    """What was seen of the updates: `health` of the last ones, and in int32 the number of `steps` and how many of them were not finite.
 
-    `first_nonfinite` is the number of the first such step, counted from 0, or -1; `consecutive_nonfinite` of them came last, in a row.
+    `first_nonfinite` is the number of the first such step, counted from 0, or -1; `consecutive_nonfinite` counts those in a row up to now.
     """
 
     health: Health
-    steps: Any
-    first_nonfinite: Any
-    total_nonfinite: Any
-    consecutive_nonfinite: Any
+    steps: jax.Array
+    first_nonfinite: jax.Array
+    total_nonfinite: jax.Array
+    consecutive_nonfinite: jax.Array
 
     def __str__(self) -> str:
         if isinstance(self.steps, Tracer | jax.ShapeDtypeStruct) or np.ndim(self.steps):
@@ -45,70 +46,70 @@ class UpdatesHealth(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    init: Callable[..., Any]
-    update: Callable[..., Any]
+    init: Callable[..., Pytree]
+    update: Callable[..., tuple[Pytree, Pytree]]
 
 
 def watch_updates() -> optax.GradientTransformationExtraArgs:
     """A transformation for `optax.chain` that returns the updates it is given, and whose state is an `UpdatesHealth`.
 
-    It sees what the one before it in the chain made: first in it, the gradients; last in it, what is added to the parameters. The state of
-    what stands inside `optax.apply_if_finite` forgets the steps that were skipped: chain it before, not inside.
+    It sees what the transformation before it in the chain made: the gradients where it is the first, what is added to the parameters where
+    it is the last. Chain it before `optax.apply_if_finite` and not inside, where its state would forget the steps that were skipped.
     """
     return cast("optax.GradientTransformationExtraArgs", _Pair(_init, _update))
 
 
-def read(opt_state: Any) -> UpdatesHealth:
+def read(opt_state: Pytree) -> UpdatesHealth:
     """The `UpdatesHealth` in the state of an optimizer, however deep it lies."""
     nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, UpdatesHealth))
-    found = [node for node in nodes if isinstance(node, UpdatesHealth)]
-    if len(found) != 1:
-        raise UsageError(f"the optimizer state holds {len(found)} states of `watch_updates`; give `read` a part of it that holds one")
-    return found[0]
+    states = [node for node in nodes if isinstance(node, UpdatesHealth)]
+    if len(states) != 1:
+        raise UsageError(f"the optimizer state holds {len(states)} states of `watch_updates`; give `read` a part of it that holds one")
+    return states[0]
 
 
 class Watched(NamedTuple):
     """The state of an optimizer that is watched: its own, and the vitals of its last step."""
 
-    inner: Any
+    inner: Pytree
     vitals: Vitals
 
 
 def watch(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """The same optimizer, whose state also holds the vitals of its last step, for `nd.Monitor().observe(opt_state=...)`.
 
-    They are measured where the update is, inside `jit` and `scan` alike and without a callback: the gradients as they come in, the
-    parameters, where `update` is given them, and what is added to them. Of which steps everything is measured says `vitals.is_full`.
-    A `scan` that returns `vitals(opt_state)` stacks them, and `observe` takes them so.
+    They are measured in the update itself, inside `jit` and `scan` alike and without a callback: of the gradients that come in, of the
+    parameters, where `update` is given them, and of what is added to them. `vitals.is_full` says of which steps everything is measured.
+    A `scan` that returns `vitals(opt_state)` stacks them, and `observe` takes them stacked.
     """
 
-    def init(params: Any) -> Watched:
+    def init(params: Pytree) -> Watched:
         leaves = layout.of(params)
         nothing = jnp.full(len(WHOLE) + len(LAYERS) * len(leaves), MISSING, jnp.float32)
         return Watched(optimizer.init(params), Vitals(nothing, jnp.array(-1, jnp.int32), leaves))
 
-    def update(updates: Any, state: Watched, params: Any = None, **extra_args: Any) -> tuple[Any, Watched]:
+    def update(updates: Pytree, state: Watched, params: Pytree = None, **extra_args: Pytree) -> tuple[Pytree, Watched]:
         new, inner = optimizer.update(updates, state.inner, params, **extra_args)
         step, leaves = _next(state.vitals.step), state.vitals.leaves
         columns = (layout.column(leaves, tree) for tree in (updates, params, new))
-        given = [Given(grad=grad, param=param, update=added) for grad, param, added in zip(*columns, strict=True)]
-        return new, Watched(inner, Vitals(in_step.sometimes(given, is_full(step)), step, leaves))
+        arrays = [LeafArrays(grad=grad, param=param, update=added) for grad, param, added in zip(*columns, strict=True)]
+        return new, Watched(inner, Vitals(in_step.sometimes(arrays, is_full(step)), step, leaves))
 
     return cast("optax.GradientTransformationExtraArgs", _Pair(init, update))
 
 
-def vitals(opt_state: Any) -> Vitals:
+def vitals(opt_state: Pytree) -> Vitals:
     """The vitals in the state of an optimizer, however deep they lie. Raises `UsageError` where it holds none, or more than one."""
-    return in_step.found(opt_state)
+    return in_step.of_state(opt_state)
 
 
-def _init(params: Any) -> UpdatesHealth:
+def _init(params: Pytree) -> UpdatesHealth:
     del params
-    # An array each: a step may be given the state to keep, and takes no array twice.
+    # An array for each count: a step that donates the state could not donate one array twice.
     return UpdatesHealth(Health.of(None), *(jnp.array(count, jnp.int32) for count in (0, -1, 0, 0)))
 
 
-def _update(updates: Any, state: UpdatesHealth, params: Any = None, **extra_args: Any) -> tuple[Any, UpdatesHealth]:
+def _update(updates: Pytree, state: UpdatesHealth, params: Pytree = None, **extra_args: Pytree) -> tuple[Pytree, UpdatesHealth]:
     del params, extra_args
     health = Health.of(updates)
     bad = ~health.finite
@@ -121,6 +122,6 @@ def _update(updates: Any, state: UpdatesHealth, params: Any = None, **extra_args
     )
 
 
-def _next(count: Any) -> Any:
+def _next(count: jax.Array) -> jax.Array:
     """One more, or the largest int32."""
     return jnp.where(count < jnp.iinfo(jnp.int32).max, count + 1, count)

@@ -30,10 +30,12 @@ def command(
     if json:
         documents.check(json)
     from nandetect.train import auditable
-    from nandetect.train.settings import Settings
+    from nandetect.train.settings import TrainSettings
 
-    settings = Settings(model=target, data=data, inputs=inputs, hidden=values.widths("--hidden", hidden), loss=loss, init=init, seed=seed)
-    subject = auditable.subject(target, settings)
+    settings = TrainSettings(
+        model=target, data=data, inputs=inputs, hidden=values.widths("--hidden", hidden), loss=loss, init=init, seed=seed
+    )
+    subject = auditable.load(target, settings)
     audit = auditable.audited(subject)
     audit_init_view.show(subject.name, audit, to_stderr=json == "-")
     if json:

@@ -43,12 +43,12 @@ def command(
     from nandetect.render import json as documents
     from nandetect.train.loop import run
     from nandetect.train.observers import Observers
-    from nandetect.train.settings import Settings
+    from nandetect.train.settings import TrainSettings
 
     if json:
         documents.check(json)
     exports.check(tensorboard)
-    settings = Settings(
+    settings = TrainSettings(
         model=model,
         data=data,
         samples=samples,

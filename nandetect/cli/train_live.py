@@ -17,14 +17,14 @@ from nandetect.train.observers import Observer
 if TYPE_CHECKING:
     from nandetect.history import History
     from nandetect.records import Finding
-    from nandetect.train.settings import Settings, Snapshot
+    from nandetect.train.settings import Snapshot, TrainSettings
 
 # Points that are kept to be drawn; a terminal shows a few hundred.
 _POINTS = 2000
 
 
 @contextmanager
-def view(settings: Settings, wanted: bool = True) -> Iterator[Observer]:
+def view(settings: TrainSettings, wanted: bool = True) -> Iterator[Observer]:
     """The view of a run: a screen where there is a terminal and one is wanted."""
     from nandetect.render.curves import can_draw_braille
 
@@ -68,7 +68,7 @@ class Lines(Observer):
 class Picture(Observer):
     """Frames on a screen."""
 
-    def __init__(self, screen: live.Screen, settings: Settings, braille: bool):
+    def __init__(self, screen: live.Screen, settings: TrainSettings, braille: bool):
         self._screen, self._settings, self._braille = screen, settings, braille
         self._began = time.monotonic()
         self._snapshot: Snapshot | None = None
@@ -117,11 +117,11 @@ class Picture(Observer):
         return whole
 
 
-def title(settings: Settings) -> str:
+def title(settings: TrainSettings) -> str:
     return f"{settings.model} on {settings.data}, {settings.optimizer}, learning rate {settings.lr:g}"
 
 
-def progress(settings: Settings, now: Snapshot | None, elapsed: float) -> Progress:
+def progress(settings: TrainSettings, now: Snapshot | None, elapsed: float) -> Progress:
     """How far the run is, `elapsed` seconds after it began."""
     from nandetect.train.settings import STEPS
 

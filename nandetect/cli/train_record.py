@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from nandetect.history import History
     from nandetect.logbook import Logbook
     from nandetect.records import Finding
-    from nandetect.train.settings import Result, Settings
+    from nandetect.train.settings import TrainResult, TrainSettings
 
 
 class Record(Observer):
     """The record of one run, begun with the first thing that comes: what is refused before it trains leaves none."""
 
-    def __init__(self, directory: Path | None, settings: Settings):
+    def __init__(self, directory: Path | None, settings: TrainSettings):
         self._directory, self._settings = directory, settings
         self._book: Logbook | None = None
 
@@ -44,7 +44,7 @@ class Record(Observer):
         if book := self._begun():
             book.note(findings)
 
-    def finish(self, result: Result, summary: Sequence[str]) -> None:
+    def finish(self, result: TrainResult, summary: Sequence[str]) -> None:
         """Write what came of the run, and the summary as it was printed."""
         if book := self._begun():
             book.settle(result.findings)
@@ -70,7 +70,7 @@ def _warn(message: str) -> None:
 
 
 @contextmanager
-def recording(settings: Settings, directory: str | None, wanted: bool, needed: bool) -> Iterator[Record]:
+def recording(settings: TrainSettings, directory: str | None, wanted: bool, needed: bool) -> Iterator[Record]:
     """The record of a run: in `directory`, or where runs are kept; in a passing place where it is not wanted and yet needed."""
     from nandetect import logbook
 

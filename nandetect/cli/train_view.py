@@ -14,7 +14,7 @@ from nandetect.records import plain
 
 if TYPE_CHECKING:
     from nandetect.records import Finding
-    from nandetect.train.settings import Result, Settings, Toll
+    from nandetect.train.settings import InitCost, TrainResult, TrainSettings
 
 
 def first(findings: Sequence[Finding], to_stderr: bool) -> None:
@@ -27,7 +27,7 @@ def first(findings: Sequence[Finding], to_stderr: bool) -> None:
     stream.flush()
 
 
-def show(result: Result, told: Sequence[Finding], kept: Path | None, to_stderr: bool) -> None:
+def show(result: TrainResult, told: Sequence[Finding], kept: Path | None, to_stderr: bool) -> None:
     """The reports, the summary, what else was found but was not `told` before, and where the run is kept."""
     from rich.console import Console
 
@@ -46,7 +46,7 @@ def show(result: Result, told: Sequence[Finding], kept: Path | None, to_stderr: 
     console.file.flush()
 
 
-def summary(result: Result) -> list[str]:
+def summary(result: TrainResult) -> list[str]:
     """What was done and what came of it, in a few lines."""
     lines = [
         f"{_STOPPED[result.stopped]} {wording.counted(result.steps, 'step')} ({result.epochs:.1f} epochs) in {result.seconds:.1f} s"
@@ -67,7 +67,7 @@ def summary(result: Result) -> list[str]:
     return lines
 
 
-def cost(toll: Toll, init: str | None, unscaled: bool) -> str:
+def cost(toll: InitCost, init: str | None, unscaled: bool) -> str:
     """What the initial scale cost in epochs against another one."""
     goal = "every training sample right" if toll.loss is None else f"a training loss of {toll.loss:.3g}"
     here = f"{goal} in epoch {toll.epoch}"
@@ -84,7 +84,7 @@ def cost(toll: Toll, init: str | None, unscaled: bool) -> str:
 _STOPPED = {"finished": "trained for", "interrupted": "interrupted after", "non-finite": "stopped by a non-finite value after"}
 
 
-def body(settings: Settings, result: Result) -> dict[str, Any]:
+def body(settings: TrainSettings, result: TrainResult) -> dict[str, Any]:
     """The document's own part; the findings stand beside it."""
     done = plain(result)
     del done["findings"]

@@ -17,7 +17,7 @@ from nandetect.errors import NonFiniteError, UsageError
 from nandetect.guarding.guard import guard
 from nandetect.train.optimizers import OPTIMIZERS
 from nandetect.train.prepare import Ready, batches, prepare
-from nandetect.train.settings import STEPS, Settings
+from nandetect.train.settings import STEPS, TrainSettings
 from nandetect.train.step import make_step
 from nandetect.types import Pytree
 
@@ -31,7 +31,7 @@ def training(sides: tuple[Side, Side], scene: Scene, seed: int, dtype: str, step
     """Train the bundled model on the embedded digits. Raises `UsageError` where the two are no losses of logits and labels."""
     if len(scene.roles) != 2 or scene.labels not in ("onehot", "classes"):
         raise UsageError(f"--train needs losses of logits and labels, not of ({', '.join(scene.names)})")
-    ready = prepare(Settings(seed=seed, steps=steps, dtype=dtype, x64=dtype == "float64"))
+    ready = prepare(TrainSettings(seed=seed, steps=steps, dtype=dtype, x64=dtype == "float64"))
     runs = [_run(side, scene, ready, seed, steps) for side in sides]
     (first, first_losses), (second, second_losses) = runs
     return Training(parted_at=_parted(first_losses, second_losses), runs=(first, second))
@@ -39,7 +39,7 @@ def training(sides: tuple[Side, Side], scene: Scene, seed: int, dtype: str, step
 
 def _run(side: Side, scene: Scene, ready: Ready, seed: int, steps: int) -> tuple[Trained, list[float]]:
     """One training and its losses, up to the first non-finite step."""
-    settings = Settings(seed=seed)
+    settings = TrainSettings(seed=seed)
     step = guard(jax.jit(make_step(ready.model.apply, _loss(side, scene), OPTIMIZERS[settings.optimizer](settings.lr))), check_every=32)
     right = _accuracy(ready)
     params, state = ready.params, ready.state

@@ -1,21 +1,25 @@
-"""The leaves of a model: which of them are measured, what they are called, and where each stands in the trees of a step."""
+"""The leaves of a model: which arrays are measured, how they are called, and where each stands in the trees of a step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
 
 import jax
 
 from nandetect.errors import UsageError
 from nandetect.history import Leaf
 from nandetect.nonfinite import is_inexact
+from nandetect.types import Array, Pytree
 
 
-def path_name(path: Sequence[Any]) -> str:
-    """A pytree path as a person would write it: `dense.kernel`, `layers[0].w`."""
+def path_name(path: Sequence[object]) -> str:
+    """A pytree path as a person would write it: `dense.kernel`, `layers[0].w`, `['mlp/linear'].w`.
+
+    No two leaves share a name, as the trees of a step are matched by it: that is why a key that is no identifier is quoted here and not in
+    `audit.parameters.written`, whose names are only read.
+    """
     name = ""
-    # The attribute in which flax keeps the array of a variable says nothing.
+    # flax keeps the array of a variable in an attribute `value`, which tells the reader nothing.
     if len(path) > 1 and getattr(path[-1], "name", None) == "value":
         path = path[:-1]
     for key in path:
@@ -27,17 +31,17 @@ def path_name(path: Sequence[Any]) -> str:
     return name or "params"
 
 
-def named(tree: Any) -> list[tuple[str, Any]]:
+def named(tree: Pytree) -> list[tuple[str, Array]]:
     """The leaves of a tree with their names."""
     return [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]]
 
 
-def of(tree: Any) -> tuple[Leaf, ...]:
+def of(tree: Pytree) -> tuple[Leaf, ...]:
     """The records of the floating and complex arrays of a tree; functions, keys and counters are passed over."""
     return tuple(Leaf(path=path, shape=tuple(leaf.shape), dtype=str(leaf.dtype)) for path, leaf in named(tree) if is_inexact(leaf))
 
 
-def column(leaves: Sequence[Leaf], tree: Any) -> list[Any]:
+def column(leaves: Sequence[Leaf], tree: Pytree) -> list[Array | None]:
     """The arrays of a tree in the order of the leaves, None where it has none."""
     arrays = dict(named(tree))
     return [arrays.get(leaf.path) for leaf in leaves]
@@ -48,30 +52,31 @@ class Layout:
 
     def __init__(self) -> None:
         self.leaves: tuple[Leaf, ...] = ()
-        self._places: dict[Any, list[int | None]] = {}
+        self._indices: dict[Hashable, list[int | None]] = {}
 
-    def column(self, name: str, tree: Any) -> list[Any]:
+    def column(self, name: str, tree: Pytree) -> list[Array | None]:
         """The arrays of a tree in the order of the leaves, None where it has none. Raises `UsageError` for a tree of another model."""
         flat, structure = jax.tree.flatten(tree)
-        places = self._places.get(structure)
-        if places is None:
-            places = self._places[structure] = self._learn(name, tree)
-        column = [None] * len(self.leaves)
-        for leaf, place in zip(flat, places, strict=True):
-            if place is not None:
-                column[place] = leaf
+        indices = self._indices.get(structure)
+        if indices is None:
+            indices = self._indices[structure] = self._learned(name, tree)
+        column: list[Array | None] = [None] * len(self.leaves)
+        for array, index in zip(flat, indices, strict=True):
+            if index is not None:
+                column[index] = array
         return column
 
-    def _learn(self, name: str, tree: Any) -> list[int | None]:
-        found = of(tree)
+    def _learned(self, name: str, tree: Pytree) -> list[int | None]:
+        """The index among the leaves of each array of a tree, None for what is not measured."""
+        leaves = of(tree)
         if not self.leaves:
-            self.leaves = found
-        known = {leaf.path: place for place, leaf in enumerate(self.leaves)}
-        for leaf in found:
+            self.leaves = leaves
+        known = {leaf.path: index for index, leaf in enumerate(self.leaves)}
+        for leaf in leaves:
             if leaf.path not in known:
                 raise UsageError(f"`{name}` holds `{leaf.path}`, which this monitor has not seen before: use one Monitor for each model")
-            if leaf.shape != self.leaves[known[leaf.path]].shape:
-                shape = self.leaves[known[leaf.path]].shape
+            shape = self.leaves[known[leaf.path]].shape
+            if leaf.shape != shape:
                 raise UsageError(
                     f"`{leaf.path}` in `{name}` has the shape {leaf.shape}, and before {shape}: use one Monitor for each model"
                 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +15,18 @@ from jax.core import Tracer
 from nandetect.errors import UsageError
 from nandetect.history import History
 from nandetect.monitor import traced
-from nandetect.monitor.in_step import Given, found, full, light, together
+from nandetect.monitor.in_step import LeafArrays, Metric, full, light, of_state, with_metrics
 from nandetect.monitor.layout import Layout
 from nandetect.monitor.reading import Reader, Row, Sink
-from nandetect.monitor.record import Kept
+from nandetect.monitor.record import RecordSink
 from nandetect.monitor.rules import judge
 from nandetect.monitor.vitals import LAYERS, TOTALS, WHOLE, is_full
 from nandetect.records import Finding
+from nandetect.types import Array, Pytree
 
 _TREES = ("params", "grads", "updates")
+# The arrays of one tree in the order of the leaves, None where it has none.
+Column = list[Array | None]
 _RESERVED = frozenset((*TOTALS, *WHOLE, *LAYERS))
 
 
@@ -37,11 +40,11 @@ class Monitor:
     def __init__(self, directory: str | Path | None = None):
         self._reader = Reader()
         if directory is not None:
-            self._reader.sinks.append(Kept(directory, self._reader.history, self.history))
+            self._reader.sinks.append(RecordSink(directory, self._reader.history, self.history))
         self._layout = Layout()
         self._steps = itertools.count()
-        # The step observed last, and what the next one needs of it where everything is measured of that.
-        self._last: tuple[int, dict[str, list[Any] | None]] = (-1, {})
+        # The step observed last, and the columns of it that the next one reads, where everything is to be measured of that.
+        self._last: tuple[int, dict[str, Column]] = (-1, {})
 
     @property
     def sinks(self) -> list[Sink]:
@@ -49,7 +52,14 @@ class Monitor:
         return self._reader.sinks
 
     def observe(
-        self, *, params: Any = None, grads: Any = None, updates: Any = None, loss: Any = None, opt_state: Any = None, **metrics: Any
+        self,
+        *,
+        params: Pytree = None,
+        grads: Pytree = None,
+        updates: Pytree = None,
+        loss: Metric | None = None,
+        opt_state: Pytree = None,
+        **metrics: Metric,
     ) -> None:
         """Note one step; inside a compiled function, each time that it runs.
 
@@ -72,10 +82,10 @@ class Monitor:
             return
         _check(metrics, 0)
         trees = {name: tree for name, tree in zip(_TREES, (params, grads, updates), strict=True) if tree is not None}
-        # One that is traced makes all of them so; of most steps only the gradients are looked at.
-        seen = [*metrics.values(), step, *jax.tree.leaves(grads if grads is not None else trees)]
-        if any(isinstance(leaf, Tracer) for leaf in seen):
-            numbers = traced.measured(self._given(trees), None if step is None else is_full(step))
+        # One traced array says that the step is traced. Of most steps only the gradients are looked at.
+        leaves = [*metrics.values(), step, *jax.tree.leaves(grads if grads is not None else trees)]
+        if any(isinstance(leaf, Tracer) for leaf in leaves):
+            numbers = traced.measured(self._leaf_arrays(trees), None if step is None else is_full(step))
             traced.send(self._arrived, self._layout.leaves, metrics, numbers, step)
         else:
             self._observe_here(trees, metrics, next(self._steps) if step is None else int(step))
@@ -90,91 +100,103 @@ class Monitor:
         """What the run so far shows, also what has not been read yet. Waits for the device."""
         return judge(self.history())
 
-    def _given(self, trees: dict[str, Any]) -> list[Given]:
+    def _leaf_arrays(self, trees: Mapping[str, Pytree]) -> list[LeafArrays]:
         columns = [self._layout.column(name, trees[name]) if name in trees else None for name in _TREES]
         nothing = [None] * len(self._layout.leaves)
         params, grads, updates = (column or nothing for column in columns)
-        return [Given(grad=grad, param=param, update=update) for param, grad, update in zip(params, grads, updates, strict=True)]
+        return [LeafArrays(grad=grad, param=param, update=update) for param, grad, update in zip(params, grads, updates, strict=True)]
 
-    def _observe_here(self, trees: dict[str, Any], metrics: dict[str, Any], number: int) -> None:
+    def _observe_here(self, trees: Mapping[str, Pytree], metrics: Mapping[str, Metric], number: int) -> None:
+        """Observe a step whose arrays are concrete."""
         if not self._layout.leaves:
             for name, tree in trees.items():
                 self._layout.column(name, tree)
-        here = {name: value for name, value in metrics.items() if not isinstance(value, jax.Array)}
-        there = {name: value for name, value in metrics.items() if name not in here}
-        last, self._last = self._last, (number, {})
-        all_of_it, next_in_full = self._reader.wants_all(number), is_full(number + 1)
-        wanted = _TREES if all_of_it or next_in_full else ("grads",)
-        columns = {name: self._layout.column(name, tree) for name, tree in trees.items() if name in wanted}
-        if next_in_full:
-            self._last = number, {"before": columns.get("updates"), "last": None if "updates" in columns else columns.get("params")}
-        if all_of_it and last[0] == number - 1:
-            columns |= {name: column for name, column in last[1].items() if column and _is_alive(column)}
+        full = self._reader.wants_all(number)
+        columns = self._columns(trees, number, full)
+        on_device = {name: value for name, value in metrics.items() if isinstance(value, jax.Array)}
+        on_host = {name: value for name, value in metrics.items() if name not in on_device}
         try:
-            if all_of_it:
-                numbers = _full(columns, list(there.values()), leaves=len(self._layout.leaves))
+            if full:
+                numbers = _full(columns, list(on_device.values()), leaves=len(self._layout.leaves))
             else:
-                numbers = _light(columns.get("grads") or [None] * len(self._layout.leaves), list(there.values()))
-        except RuntimeError as error:
-            _explain(trees, metrics)
-            raise error
-        if not self._is_on_host:
+                numbers = _light(columns.get("grads") or [None] * len(self._layout.leaves), list(on_device.values()))
+        except RuntimeError:
+            _refuse_donated({**trees, **metrics})
+            raise
+        if not self._computes_on_host:
             numbers.copy_to_host_async()
-        self._reader.enter(Row(number, self._layout.leaves, tuple(there), numbers, here))
+        self._reader.enter(Row(number, self._layout.leaves, tuple(on_device), numbers, on_host))
+
+    def _columns(self, trees: Mapping[str, Pytree], number: int, full: bool) -> dict[str, Column]:
+        """The columns that are measured of this step; those that the next one will read are kept for it."""
+        kept_of, kept = self._last
+        next_in_full = is_full(number + 1)
+        wanted = _TREES if full or next_in_full else ("grads",)
+        columns = {name: self._layout.column(name, tree) for name, tree in trees.items() if name in wanted}
+        self._last = number, {}
+        if next_in_full and "updates" in columns:
+            self._last = number, {"before": columns["updates"]}
+        elif next_in_full and "params" in columns:
+            self._last = number, {"last": columns["params"]}
+        if full and kept_of == number - 1:
+            columns |= {name: column for name, column in kept.items() if column and _is_alive(column)}
+        return columns
 
     @functools.cached_property
-    def _is_on_host(self) -> bool:
+    def _computes_on_host(self) -> bool:
         return jax.default_backend() == "cpu"
 
-    def _observe_state(self, opt_state: Any, metrics: dict[str, Any], step: Any, trees: tuple[Any, ...]) -> None:
+    def _observe_state(self, opt_state: Pytree, metrics: Mapping[str, Metric], step: Metric | None, trees: tuple[Pytree, ...]) -> None:
         if any(tree is not None for tree in trees):
             raise UsageError("give either `opt_state`, which has seen the gradients and the updates, or the trees themselves")
-        vitals = found(opt_state)
+        vitals = of_state(opt_state)
         _check(metrics, np.ndim(vitals.step))
         step = vitals.step if step is None else step
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((vitals, metrics, step))):
             traced.send(self._arrived, vitals.leaves, metrics, vitals.numbers, step)
             return
-        # New arrays: the step may be given its state to keep.
+        # New arrays, as a step may donate the state that holds these.
         numbers, step = _copied(vitals.numbers, list(metrics.values()), step)
-        self._reader.enter(Row(step, vitals.leaves, tuple(metrics), numbers, {}))
+        self._reader.enter(Row(step, vitals.leaves, tuple(metrics), numbers))
 
     def _arrived(self, row: Row) -> None:
-        """A row from inside a running program, which numbers its own steps or leaves that to be done."""
+        """Enter a row from inside a running program, and number it where the program did not."""
         if row.steps is None:
             row.steps = next(self._steps)
         self._reader.leave(row)
 
 
 @jax.jit
-def _light(grads: list[Any], metrics: list[Any]) -> jax.Array:
-    return together(metrics, light([Given(grad=grad) for grad in grads]))
+def _light(grads: Column, metrics: list[jax.Array]) -> jax.Array:
+    return with_metrics(metrics, light([LeafArrays(grad=grad) for grad in grads]))
 
 
 @functools.partial(jax.jit, static_argnames=("leaves",))
-def _full(columns: dict[str, Any], metrics: list[Any], leaves: int) -> jax.Array:
-    names = {"params": "param", "grads": "grad", "updates": "update", "before": "before", "last": "last"}
-    given = [Given(**{names[name]: column[at] for name, column in columns.items()}) for at in range(leaves)]
-    return together(metrics, full(given))
+def _full(columns: dict[str, Column], metrics: list[jax.Array], leaves: int) -> jax.Array:
+    fields = {"params": "param", "grads": "grad", "updates": "update", "before": "before", "last": "last"}
+    arrays = [LeafArrays(**{fields[name]: column[leaf] for name, column in columns.items()}) for leaf in range(leaves)]
+    return with_metrics(metrics, full(arrays))
 
 
 @jax.jit
-def _copied(numbers: Any, metrics: list[Any], step: Any) -> tuple[jax.Array, jax.Array]:
-    return together(metrics, numbers), jnp.asarray(step) + 0
+def _copied(numbers: jax.Array, metrics: list[Metric], step: Metric) -> tuple[jax.Array, jax.Array]:
+    return with_metrics(metrics, numbers), jnp.asarray(step) + 0
 
 
-def _is_alive(column: list[Any]) -> bool:
-    """Whether a column that was kept from the step before is still there: a step may take the arrays that it is given."""
+def _is_alive(column: Column) -> bool:
+    """Whether the arrays of a column that was kept still exist: the step may have donated them."""
     return not any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in column)
 
 
-def _explain(trees: dict[str, Any], metrics: dict[str, Any]) -> None:
-    for name, tree in {**trees, **metrics}.items():
+def _refuse_donated(trees: Mapping[str, Pytree]) -> None:
+    """Raise `UsageError` where one of the trees holds arrays that were donated."""
+    for name, tree in trees.items():
         if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(tree)):
             raise UsageError(f"`{name}` holds arrays that were donated to a step: observe what the step returned")
 
 
-def _check(metrics: dict[str, Any], axes: int) -> None:
+def _check(metrics: Mapping[str, Metric], axes: int) -> None:
+    """Raise `UsageError` for a metric whose name is taken, or that is not one number for each step."""
     for name, value in metrics.items():
         if name in _RESERVED:
             raise UsageError(f"a metric cannot be called `{name}`, which the monitor measures itself: call it something else")

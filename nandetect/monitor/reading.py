@@ -1,4 +1,4 @@
-"""Reading late what steps measured: rows from the device in, parts of a history out."""
+"""The reader of what steps measured: rows from the device go in, some steps later parts of a history come out."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 
 from nandetect.history import History, Leaf
+from nandetect.monitor.in_step import Metric
 from nandetect.monitor.points import Points, history
 from nandetect.monitor.vitals import LAYERS, LEAST, MISSING, WHOLE, is_full
+from nandetect.types import Array
 
 # Rows that make a part of the history, and the seconds after which fewer do.
 _PART, _TICK = 64, 0.1
-# After a row that was not finite, everything is measured of so many steps.
+# Steps of which everything is measured after a row that was not finite.
 _ALERT = 20
-# What a light measure says.
+# The columns that a light measure fills.
 _LIGHT = ("gradient", "gradient_nonfinite")
 Sink = Callable[[History], object]
 
@@ -27,19 +28,28 @@ Sink = Callable[[History], object]
 class Row:
     """What was measured of a step, or of T stacked ones: their `steps`, and float32 `numbers` with the metrics `names` and then vitals.
 
-    The vitals are those of `measure.light` or `measure.full`. `here` are metrics that the host had already.
+    The vitals are those of `in_step.light` or `in_step.full`. `on_host` are metrics that the host had already. `steps` is None until a row
+    that a running program sent has been numbered.
     """
 
-    __slots__ = ("here", "leaves", "names", "numbers", "steps")
+    __slots__ = ("leaves", "names", "numbers", "on_host", "steps")
 
-    def __init__(self, steps: Any, leaves: tuple[Leaf, ...], names: tuple[str, ...], numbers: Any, here: dict[str, Any]):
-        self.steps, self.leaves, self.names, self.numbers, self.here = steps, leaves, names, numbers, here
+    def __init__(
+        self,
+        steps: Metric | None,
+        leaves: tuple[Leaf, ...],
+        names: tuple[str, ...],
+        numbers: Array,
+        on_host: Mapping[str, Metric] | None = None,
+    ):
+        self.steps, self.leaves, self.names, self.numbers, self.on_host = steps, leaves, names, numbers, on_host or {}
 
 
 class Reader:
-    """Rows on their way. At most `late` of them are waited for by whoever enters the next.
+    """Keeps rows until the device has computed them, and reads them then.
 
-    `sinks` are called with each part that was read, in order. Entering is safe from any thread, also from one that runs a program.
+    Entering a row waits for the oldest ones only where more than `late` are under way. `sinks` are called with each part that was read, in
+    order. Entering is safe from any thread; a thread that runs a program uses `leave`.
     """
 
     def __init__(self, late: int = 256, *sinks: Sink):
@@ -53,18 +63,18 @@ class Reader:
         self._alert = 0
 
     def wants_all(self, step: int) -> bool:
-        """Whether everything should be measured of the step that comes now: as planned, or since something was not finite lately."""
+        """Whether everything is to be measured of the step that comes now: as planned, or because something was not finite lately."""
         self._alert -= 1
         return self._alert >= 0 or is_full(step)
 
     def leave(self, row: Row) -> None:
-        """Enter a row and read nothing: a running program calls this, and may not wait for itself."""
+        """Enter a row without reading any: a running program calls this, and must not wait for itself."""
         self._waiting.append(row)
 
     def enter(self, row: Row) -> None:
         """Enter a row; read those that are ready."""
         self._waiting.append(row)
-        # Whoever else is reading reads on.
+        # Where another thread holds the lock, it is reading, and reads this row too.
         if self._lock.acquire(blocking=False):
             try:
                 while self._waiting and (len(self._waiting) > self._late or _is_ready(self._waiting[0])):
@@ -93,10 +103,10 @@ class Reader:
         self._read.append(row)
 
     def _tell(self) -> None:
-        """Make a part of what was read."""
+        """Make parts of the rows that were read, one for each kind of them in a row, and hand them to the sinks."""
         rows, self._read, self._told = self._read, [], time.perf_counter()
-        for _, alike in itertools.groupby(rows, key=_kind):
-            part = _part(list(alike))
+        for _, same_kind in itertools.groupby(rows, key=_kind):
+            part = _part(list(same_kind))
             if (np.nan_to_num(part.layers["gradient_nonfinite"]) > 0).any():
                 self._alert = _ALERT
             self._points.add(part)
@@ -105,29 +115,32 @@ class Reader:
 
 
 def _is_ready(row: Row) -> bool:
-    return not hasattr(row.numbers, "is_ready") or row.numbers.is_ready()
+    is_ready = getattr(row.numbers, "is_ready", None)
+    return is_ready is None or is_ready()
 
 
-def _kind(row: Row) -> Any:
-    return row.leaves, row.names, tuple(row.here), row.numbers.ndim
+def _kind(row: Row) -> Hashable:
+    """Rows of one kind make one part: the same leaves and metrics, and all stacked or none."""
+    return row.leaves, row.names, tuple(row.on_host), row.numbers.ndim
 
 
 def _part(rows: list[Row]) -> History:
     """Rows of one kind as a part of the history, in the order of their steps."""
     first, count = rows[0], len(rows[0].names)
     lengths = [1 if row.numbers.ndim == 1 else len(row.numbers) for row in rows]
-    steps = np.concatenate([np.atleast_1d(row.steps) for row in rows]).astype(np.int64)
-    numbers = _vitals([row.numbers for row in rows], count, len(first.leaves))
-    metrics = {name: numbers[:, at] for at, name in enumerate(first.names)}
-    for name in first.here:
-        metrics[name] = np.concatenate([np.broadcast_to(row.here[name], length) for row, length in zip(rows, lengths, strict=True)])
+    steps = np.concatenate([np.atleast_1d(np.asarray(row.steps)) for row in rows]).astype(np.int64)
+    numbers = _vitals([np.asarray(row.numbers) for row in rows], count, len(first.leaves))
+    metrics = {name: numbers[:, index] for index, name in enumerate(first.names)}
+    for name in first.on_host:
+        columns = [np.broadcast_to(np.asarray(row.on_host[name]), length) for row, length in zip(rows, lengths, strict=True)]
+        metrics[name] = np.concatenate(columns)
     order = np.argsort(steps, kind="stable")
-    metrics = {name: _given(column[order]) for name, column in metrics.items()}
+    metrics = {name: _as_given(column[order]) for name, column in metrics.items()}
     return history(first.leaves, steps[order], metrics, numbers[order, count:])
 
 
 def _vitals(rows: list[np.ndarray], metrics: int, leaves: int) -> np.ndarray:
-    """All rows below one another, what a light measure gave in the places that it has in a full one."""
+    """All rows below one another; the numbers of a light measure in the columns that a full one has them in."""
     width = metrics + len(WHOLE) + len(LAYERS) * leaves
     if all(row.shape[-1] == width for row in rows):
         return np.concatenate([np.atleast_2d(row) for row in rows])
@@ -136,13 +149,14 @@ def _vitals(rows: list[np.ndarray], metrics: int, leaves: int) -> np.ndarray:
     light = np.stack([row for row in rows if row.shape[-1] != width])
     if not is_light.all():
         whole[~is_light] = np.stack([row for row in rows if row.shape[-1] == width])
-    squares, places = light[:, metrics:], [metrics + len(WHOLE) + list(LAYERS).index(name) * leaves for name in _LIGHT]
+    squares = light[:, metrics:]
+    norm, nonfinite = (metrics + len(WHOLE) + list(LAYERS).index(name) * leaves for name in _LIGHT)
     whole[is_light, :metrics] = light[:, :metrics]
-    whole[is_light, places[0] : places[0] + leaves] = np.where(squares > LEAST, np.sqrt(np.abs(squares)), MISSING)
-    whole[is_light, places[1] : places[1] + leaves] = np.where(squares != MISSING, squares == -1, MISSING)
+    whole[is_light, norm : norm + leaves] = np.where(squares > LEAST, np.sqrt(np.abs(squares)), MISSING)
+    whole[is_light, nonfinite : nonfinite + leaves] = np.where(squares != MISSING, squares == -1, MISSING)
     return whole
 
 
-def _given(metric: np.ndarray) -> np.ndarray:
-    """A metric that was given and is not a number is infinite in a history: NaN stands there for what was not given."""
+def _as_given(metric: np.ndarray) -> np.ndarray:
+    """A metric that is NaN becomes inf: in a history NaN says that it was not given."""
     return np.where(np.isnan(metric) | (metric == MISSING), np.inf, metric).astype(np.float32)

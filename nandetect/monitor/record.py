@@ -1,4 +1,4 @@
-"""The record of a monitored run: what was read of it, and what it showed while it went and shows as a whole."""
+"""The record of a monitored run on disk: its points, the findings while it went, and at exit those of the whole run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from nandetect.history import History
 from nandetect.logbook import Logbook
 from nandetect.monitor.judging import Judging
 from nandetect.monitor.rules import judge
+from nandetect.records import Finding
 
 
-class Kept:
-    """A sink for the parts of a run's history; `history` reads what is left and gives the whole."""
+class RecordSink:
+    """A sink that records the parts of a run's history.
+
+    `read` gives the run as far as it was read; `history` reads what is left and gives the whole, which is judged at exit.
+    """
 
     def __init__(self, directory: str | Path, read: Callable[[], History], history: Callable[[], History]):
         self._directory, self._history = directory, history
@@ -23,12 +27,12 @@ class Kept:
     def __call__(self, part: History) -> None:
         if self._book is None:
             self._book = Logbook(self._directory, about={"command": "Monitor", "model": "monitor"})
-            # After it, so that at exit it comes before it.
+            # Registered after the Logbook's own, so that at exit it comes before it.
             atexit.register(self._settle)
         self._book.append(part)
         self._judging.again()
 
-    def _note(self, findings: list) -> None:
+    def _note(self, findings: list[Finding]) -> None:
         if self._book is not None:
             self._book.note(findings)
 

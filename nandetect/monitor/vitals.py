@@ -1,8 +1,13 @@
-"""What is measured of a step, and of which steps. No JAX here."""
+"""The vitals of a step: what is measured of it, and of which steps. No JAX here."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, overload
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nandetect.types import Array
 
 # One column each of `float32[L, len(LAYERS)]`; l2 norms, of the finite elements, computed in float32 at least.
 LAYERS = {
@@ -26,16 +31,20 @@ WHOLE = {
 # The columns whose total over all leaves is a series of the same name.
 TOTALS = ("gradient", "weight", "update")
 
-# Stands in the program for what was not measured: a NaN would look like a fault to whoever watches what the program returns.
+# The number for what was not measured: a NaN would look like a fault to a guard that watches what the program returns.
 MISSING = -3.4028234663852886e38
-# A sum of squares below this may have lost elements whose squares are 0 in float32.
+# The least sum of squares that is trusted: in a smaller one elements may be missing whose squares are 0 in float32.
 LEAST = 1e-30
 
-# Of the first steps everything is measured; later of two in a row (so that a step's `along` stands before the next one's `along_before`)
-# of so many, and of the others only the gradients' norms.
+# The steps of which everything is measured: the first `_DENSE`; up to `_SETTLED` two in a row of every `_OFTEN`; later two in a row of
+# every `_SELDOM`. Two, so that a step's `along` stands before the next one's `along_before`. Of the others only the gradients' norms are.
 _DENSE, _SETTLED, _OFTEN, _SELDOM = 20, 400, 20, 100
 
 
-def is_full(step: Any) -> Any:
-    """Whether everything is measured of a step, the steps counted from 0; of a number on the device, as a number there."""
+@overload
+def is_full(step: int) -> bool: ...
+@overload
+def is_full(step: Array | np.number | float) -> Array | np.bool_ | bool: ...
+def is_full(step: Array | np.number | float) -> Array | np.bool_ | bool:
+    """Whether everything is measured of a step, the steps counted from 0. Of a number on the device the answer is on the device too."""
     return (step < _DENSE) | ((step < _SETTLED) & ((step + 1) % _OFTEN < 2)) | ((step + 1) % _SELDOM < 2)

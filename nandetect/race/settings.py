@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nandetect.errors import UsageError
-from nandetect.train.settings import Settings
+from nandetect.train.settings import TrainSettings
 
 # Seeds beyond which the exact test would take too long; fewer than six cannot give a p value below 0.05.
 MOST_SEEDS = 32
@@ -52,10 +52,10 @@ class Entrant:
     name: str
     training: dict[str, Any]
 
-    def with_seed(self, seed: int) -> Settings:
+    def with_seed(self, seed: int) -> TrainSettings:
         """The training of one seed; the parameters, the samples and the order of batches follow from it."""
         try:
-            return Settings(**self.training, seed=seed)
+            return TrainSettings(**self.training, seed=seed)
         except UsageError as error:
             raise UsageError(f"{self.name}: {str(error).removeprefix('--')}") from error
 

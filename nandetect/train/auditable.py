@@ -1,5 +1,4 @@
-"""From what a person names on the command line to what is audited: a model file, or a function that returns parameters and what goes with
-them."""
+"""What `audit-init` audits, from what a person names: a model file, or a function that returns parameters and what goes with them."""
 
 from __future__ import annotations
 
@@ -7,7 +6,6 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 
@@ -16,56 +14,57 @@ from nandetect.audit.parameters import is_floating
 from nandetect.errors import UsageError
 from nandetect.targets import model_file, target
 from nandetect.train.prepare import prepare
-from nandetect.train.settings import Settings
+from nandetect.train.settings import TrainSettings
 from nandetect.train.start import batch
+from nandetect.types import Array, Pytree
 
-_GIVEN = ("params", "apply", "inputs", "loss")
+_KEYS = ("params", "apply", "inputs", "loss")
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What `audit` takes, and what the person called it."""
+class Auditable:
+    """The arguments of `audit`, and what the person called them."""
 
     name: str
-    params: Any
-    apply: Callable[[Any, Any], Any] | None = None
-    inputs: Any = None
-    loss: Callable[[Any], Any] | None = None
+    params: Pytree
+    apply: Callable[[Pytree, Pytree], Pytree] | None = None
+    inputs: Pytree = None
+    loss: Callable[[Pytree], Array] | None = None
 
 
-def audited(subject: Subject) -> Audit:
-    """The audit of a subject."""
-    return audit(subject.params, subject.apply, subject.inputs, subject.loss)
+def audited(auditable: Auditable) -> Audit:
+    """The audit of it."""
+    return audit(auditable.params, auditable.apply, auditable.inputs, auditable.loss)
 
 
-def subject(text: str, settings: Settings) -> Subject:
-    """What `text` names: a model file as `train` would start it, with its settings, or what a function returns."""
+def load(text: str, settings: TrainSettings) -> Auditable:
+    """What `text` names: a model file as `train` would start it with these settings, or what a function returns."""
     if target.is_file(text) or text == model_file.BUNDLED:
         ready = prepare(settings)
         inputs, loss = batch(ready)
         scheme = f", init {ready.init}" if ready.init else ""
-        return Subject(f"{ready.model.name}{scheme} on {ready.data.name}", ready.params, ready.model.apply, inputs, loss)
-    meant = target.load(text)
-    return _given(meant.name, _made(meant, settings.seed))
+        return Auditable(f"{ready.model.name}{scheme} on {ready.data.name}", ready.params, ready.model.apply, inputs, loss)
+    named = target.load(text)
+    return _of_result(named.name, _result(named, settings.seed))
 
 
-def _made(meant: target.Target, seed: int) -> Any:
-    """What the function returns, called with nothing or, where it wants one argument, a key; a model is one already."""
-    if _has_arrays(meant.function):
-        return meant.function
+def _result(named: target.Target, seed: int) -> Pytree:
+    """What the function returns, called without arguments or, where it requires one, with a key; a model is itself the result."""
+    if _has_arrays(named.function):
+        return named.function
     try:
-        wanted = [one for one in inspect.signature(meant.function).parameters.values() if _is_required(one)]
+        required = [parameter for parameter in inspect.signature(named.function).parameters.values() if _is_required(parameter)]
     except (TypeError, ValueError):
-        wanted = []
-    if len(wanted) > 1:
-        names = ", ".join(one.name for one in wanted)
-        raise UsageError(f"{meant.name} wants {names}: give a function without arguments, or of a key alone, that returns the parameters")
-    call = functools.partial(meant.function, jax.random.key(seed)) if wanted else meant.function
+        required = []
+    if len(required) > 1:
+        names = ", ".join(parameter.name for parameter in required)
+        raise UsageError(f"{named.name} wants {names}: give a function without arguments, or of a key alone, that returns the parameters")
+    call = functools.partial(named.function, jax.random.key(seed)) if required else named.function
     try:
         return call()
     # The user's code runs here, and may fail in any way.
     except Exception as error:
-        raise UsageError(f"{meant.name} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{named.name} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:
@@ -73,22 +72,22 @@ def _is_required(parameter: inspect.Parameter) -> bool:
     return named and parameter.default is parameter.empty
 
 
-def _given(name: str, made: Any) -> Subject:
-    """Parameters alone; or a tuple or a dict of them with apply, inputs and a loss."""
-    if isinstance(made, Mapping) and "params" in made and any(callable(made.get(key)) for key in ("apply", "loss")):
-        unknown = set(made) - set(_GIVEN)
+def _of_result(name: str, result: Pytree) -> Auditable:
+    """From a function's result: the parameters alone, or a tuple or a dict of them with apply, inputs and a loss."""
+    if isinstance(result, Mapping) and "params" in result and any(callable(result.get(key)) for key in ("apply", "loss")):
+        unknown = set(result) - set(_KEYS)
         if unknown:
-            raise UsageError(f"{name} returns a dict with {', '.join(sorted(map(str, unknown)))}: it may have {', '.join(_GIVEN)}")
-        return Subject(name, *(made.get(key) for key in _GIVEN))
-    if type(made) is tuple and 2 <= len(made) <= 4 and (callable(made[1]) or callable(made[0])):
-        return Subject(name, *made)
-    if not _has_arrays(made):
+            raise UsageError(f"{name} returns a dict with {', '.join(sorted(map(str, unknown)))}: it may have {', '.join(_KEYS)}")
+        return Auditable(name, *(result.get(key) for key in _KEYS))
+    if type(result) is tuple and 2 <= len(result) <= 4 and (callable(result[1]) or callable(result[0])):
+        return Auditable(name, *result)
+    if not _has_arrays(result):
         raise UsageError(
-            f"{name} returns {type(made).__name__}, without floating arrays: return the parameters, or (params, apply, inputs), and a "
+            f"{name} returns {type(result).__name__}, without floating arrays: return the parameters, or (params, apply, inputs), and a "
             "loss(params) after them if there is one"
         )
-    return Subject(name, made)
+    return Auditable(name, result)
 
 
-def _has_arrays(thing: Any) -> bool:
+def _has_arrays(thing: Pytree) -> bool:
     return any(map(is_floating, jax.tree.leaves(thing)))

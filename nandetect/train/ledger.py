@@ -1,11 +1,11 @@
-"""What has been read of a run so far, and when it got somewhere."""
+"""The ledger of a run: what has been read of it so far, and when it reached its goals."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Any
 
+import jax
 import numpy as np
 
 from nandetect.history import History, Leaf
@@ -13,15 +13,16 @@ from nandetect.monitor.reading import Reader, Row, Sink
 from nandetect.monitor.vitals import is_full
 from nandetect.train.settings import Reached, Snapshot
 
-# Steps that may be on their way before the oldest one's vitals are waited for.
+# Steps whose vitals may be under way on the device before the oldest one's are waited for.
 _LATE = 16
-# Steps that are kept after they were read: a guard may find a fault a few steps after it happened.
+# Steps that are kept after they were read: a guard may find a fault some steps late, and asks how the run stood before it.
 _KEPT = 128
+# Seconds between two times to show something.
 _TICK = 0.1
 
 
 class Ledger:
-    """Steps in, numbers out. The first step compiles; the clock of `seconds` starts after it."""
+    """Takes the vitals of each step and gives the numbers of the run. The first step compiles: `seconds` are counted from its end."""
 
     def __init__(self, steps_per_epoch: int, batch_size: int, leaves: tuple[Leaf, ...], *sinks: Sink):
         self.entered = 0
@@ -43,12 +44,12 @@ class Ledger:
         return self._reader.wants_all(self.entered)
 
     def will_want_all(self) -> bool:
-        """Whether it is planned for the step after that one, and so reads the parameters that that one begins with."""
+        """Whether everything is to be measured of the step after the next one, which then reads the parameters the next one begins with."""
         return is_full(self.entered + 1)
 
-    def enter(self, vitals: Any) -> bool:
+    def enter(self, vitals: jax.Array) -> bool:
         """Enter a step that has been dispatched; True when it is time to show something."""
-        self._reader.enter(Row(self.entered, self._leaves, ("loss", "correct"), vitals, {}))
+        self._reader.enter(Row(self.entered, self._leaves, ("loss", "correct"), vitals))
         self.entered += 1
         if self.entered == 1:
             self._reader.settle()
@@ -61,7 +62,7 @@ class Ledger:
         return True
 
     def settle(self, after_report: bool = False) -> None:
-        """Read what is left, once no more steps follow; the time that a report has taken in between is no training."""
+        """Read what is left, once no more steps follow. `after_report`: the time since the last step was a report's, not training's."""
         self._reader.settle()
         if not after_report:
             self._latest = time.perf_counter()
@@ -93,37 +94,37 @@ class Ledger:
 
     @property
     def total_seconds(self) -> float:
-        """Since the beginning, compiling included."""
+        """Seconds since the beginning, compiling included."""
         return time.perf_counter() - self._began
 
     @property
     def seconds(self) -> float:
-        """From the end of the first step to the latest one: what came after it, such as a report, is no training."""
+        """Seconds of training: from the end of the first step to the latest one, without what came after it, such as a report."""
         return max(self._latest - self._compiled, 0.0)
 
     @property
     def steps_per_second(self) -> float | None:
-        """Without the first step, which compiled; with the steps that are still on their way left out."""
+        """The rate of the steps that have been read, without the first one, which compiled."""
         return (self._read - 1) / self.seconds if self._read > 1 and self.seconds > 0 else None
 
     def snapshot(self, step: int | None = None) -> Snapshot | None:
-        """How the run stood at a step not long ago; at the last one that was read, where none is named."""
+        """How the run stood at one of the steps that are kept, by default the last one read; None where it is not kept."""
         step = self._read - 1 if step is None else step
         for part in self._parts:
-            for at in np.flatnonzero(part.steps == step):
+            for point in np.flatnonzero(part.steps == step):
                 return Snapshot(
                     step=step,
                     epoch=(step + 1) / self._steps_per_epoch,
-                    loss=float(part.series["loss"][at]),
-                    accuracy=int(part.series["correct"][at]) / self._batch_size,
-                    gradient_norm=_norm(part, int(at)),
+                    loss=float(part.series["loss"][point]),
+                    accuracy=int(part.series["correct"][point]) / self._batch_size,
+                    gradient_norm=_norm(part, int(point)),
                     steps_per_second=self.steps_per_second,
                 )
         return None
 
 
-def _norm(part: History, at: int) -> float:
+def _norm(part: History, point: int) -> float:
     """The gradient's norm at a point: 0 where it was too small to be measured, NaN where the gradient was not finite."""
-    norm = float(part.series["gradient"][at])
-    is_broken = bool((np.nan_to_num(part.layers["gradient_nonfinite"][at]) > 0).any())
+    norm = float(part.series["gradient"][point])
+    is_broken = bool((np.nan_to_num(part.layers["gradient_nonfinite"][point]) > 0).any())
     return norm if is_broken or np.isfinite(norm) else 0.0

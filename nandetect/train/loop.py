@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
-from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,15 +21,16 @@ from nandetect.train import init_cost, pace
 from nandetect.train.ledger import Ledger
 from nandetect.train.observers import Observer
 from nandetect.train.prepare import Ready, batches, prepare
-from nandetect.train.settings import Result, Settings
+from nandetect.train.settings import Stopped, TrainResult, TrainSettings
 from nandetect.train.start import audited
-from nandetect.train.step import accuracy
+from nandetect.train.step import TrainStep, accuracy
+from nandetect.types import Array, Pytree
 
-# Steps between two looks: fewer than the ledger keeps the metrics of.
+# Steps between two looks of the guard: fewer than the ledger keeps the metrics of.
 _LOOK = 32
 
 
-def run(settings: Settings, observer: Observer | None = None) -> Result:
+def run(settings: TrainSettings, observer: Observer | None = None) -> TrainResult:
     """Train as asked, telling `observer` how it goes."""
     watched = settings.debug_nans or _flag("jax_debug_nans") or _flag("jax_debug_infs")
     # JAX's own checks stop with a bare error, and at the wrong place as often as not: the guard does their work.
@@ -59,61 +59,111 @@ def configured(**flags: bool) -> Iterator[None]:
             jax.config.update(name, value)
 
 
-def _run(ready: Ready, settings: Settings, observer: Observer | None, watched: bool, start: tuple[Finding, ...]) -> Result:
-    step: Any = guard(ready.step, check_every=_LOOK) if watched else ready.step
-    ledger = Ledger(ready.steps_per_epoch, ready.batch_size, layout.of(ready.params), *([observer.chunk] if observer else []))
-    # What the audit said is not said again; where a value was not finite, the guard knows better or the loss says it.
+def _run(ready: Ready, settings: TrainSettings, observer: Observer | None, watched: bool, start: tuple[Finding, ...]) -> TrainResult:
+    """Train, and look at the run once more when it is done. `start` are the findings before the first step."""
+    sinks = [observer.chunk] if observer else []
+    ledger = Ledger(ready.steps_per_epoch, ready.batch_size, layout.of(ready.params), *sinks)
+    # What the audit said is not said again. Where a value was not finite, the report of the guard or the loss says it.
     known = {"non-finite", *(finding.rule for finding in start)}
-    judging = Judging(ledger.history, observer.found, known) if observer else None
-    params = last = ready.params
-    state = ready.state
-    stopped: Literal["finished", "interrupted", "non-finite"] = "finished"
-    report: Report | None = None
+    tell = _telling(observer, ledger, known)
+    training = _Training(ready, settings, ledger, watched)
+    stopped, report = _trained(training, tell)
+    result = _result(ready, training.params, ledger, stopped, report, known)
+    if stopped != "finished" or any(finding.rule == "non-finite" for finding in result.findings):
+        return dataclasses.replace(result, findings=(*start, *result.findings))
+    slow = pace.findings(settings, ready, training.params, training.state)
+    cost = init_cost.measured(ready, settings, ledger) if init_cost.is_due(ready, ledger, start) else None
+    return dataclasses.replace(result, toll=cost, findings=(*start, *result.findings, *slow))
+
+
+def _telling(observer: Observer | None, ledger: Ledger, known: Set[str]) -> Callable[[], None]:
+    """A function that tells the observer how the run stands and what it has newly come to show, the `known` rules left out."""
+    if observer is None:
+        return lambda: None
+    judging = Judging(ledger.history, observer.found, known)
+
+    def tell() -> None:
+        if snapshot := ledger.snapshot():
+            judging.again()
+            observer.notice(snapshot)
+
+    return tell
+
+
+class _Training:
+    """The parameters and the optimizer's state as they go through the steps."""
+
+    def __init__(self, ready: Ready, settings: TrainSettings, ledger: Ledger, watched: bool):
+        self.ready, self.settings, self.ledger = ready, settings, ledger
+        self.params, self.state = ready.params, ready.state
+        self._guarded = guard(ready.step, check_every=_LOOK) if watched else None
+        self._step: TrainStep = self._guarded or ready.step
+        # The parameters that the latest step began with, None where no full measure will read them.
+        self._last: Pytree = ready.params
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has taken its steps, or its time."""
+        limit = self.settings.time_limit
+        return self.ledger.entered >= self.ready.steps or bool(limit and self.ledger.total_seconds >= limit)
+
+    def advance(self, inputs: Array, targets: Array) -> bool:
+        """Take a step over a mini-batch; True when it is time to show something."""
+        full = self.ledger.wants_all()
+        before = self.params if self._last is None else self._last
+        # Kept only where the next step reads it: else a second set of parameters would go through the caches in each step.
+        self._last = self.params if self.ledger.will_want_all() else None
+        if self.settings.jit and not self.ledger.entered:
+            # The light program of the step is compiled at the beginning as well, and none in the middle of a run.
+            self.ready.step(self.params, self.state, inputs, targets, self.params, False)
+        # A light step is given the parameters it has anyway, so that a guard need not keep others for it.
+        before = before if full else self.params
+        self.params, self.state, metrics = self._step(self.params, self.state, inputs, targets, before, full)
+        return self.ledger.enter(metrics["vitals"])
+
+    def flush(self) -> None:
+        """Let the guard look at the steps that it has not looked at yet."""
+        if self._guarded is not None:
+            self._guarded.flush()
+
+
+def _trained(training: _Training, tell: Callable[[], None]) -> tuple[Stopped, Report | None]:
+    """Take the steps: why the last one was the last, and the report where that was a non-finite value."""
+    ready, ledger = training.ready, training.ledger
+    stopped: Stopped = "finished"
     try:
         try:
-            for inputs, targets in batches(ready, settings.seed):
-                if ledger.entered >= ready.steps or (settings.time_limit and ledger.total_seconds >= settings.time_limit):
+            for inputs, targets in batches(ready, training.settings.seed):
+                if training.is_over:
                     break
-                full = ledger.wants_all()
-                # Kept for one step more only where they are read: else a second set of them would go through the caches in each step.
-                before, last = params if last is None else last, params if ledger.will_want_all() else None
-                if settings.jit and not ledger.entered:
-                    # Both programs of the step are compiled at the beginning, and none in the middle of a run.
-                    ready.step(params, state, inputs, targets, params, False)
-                # Of the steps between, a guard need not keep what they do not read.
-                params, state, metrics = step(params, state, inputs, targets, before if full else params, full)
-                if ledger.enter(metrics["vitals"]) and observer and judging and (snapshot := ledger.snapshot()):
-                    judging.again()
-                    observer.notice(snapshot)
+                if training.advance(inputs, targets):
+                    tell()
         except KeyboardInterrupt:
             stopped = "interrupted"
         ledger.settle()
-        if watched:
-            step.flush()
+        training.flush()
     except NonFiniteError as error:
-        stopped, report = "non-finite", dataclasses.replace(error.report, label=f"loss {ready.loss} · {ready.dtype}", called_at=None)
         ledger.settle(after_report=True)
-    result = _result(ready, params, ledger, stopped, report, known)
-    done = stopped == "finished" and all(finding.rule != "non-finite" for finding in result.findings)
-    slow = pace.findings(settings, ready, params, state) if done else ()
-    cost = init_cost.quietly(ready, settings, ledger) if done and init_cost.is_due(ready, ledger, start) else None
-    return dataclasses.replace(result, toll=cost, findings=(*start, *result.findings, *slow))
+        return "non-finite", dataclasses.replace(error.report, label=f"loss {ready.loss} · {ready.dtype}", called_at=None)
+    return stopped, None
 
 
 def _result(
     ready: Ready,
-    params: Any,
+    params: Pytree,
     ledger: Ledger,
-    stopped: Literal["finished", "interrupted", "non-finite"],
+    stopped: Stopped,
     report: Report | None,
-    known: set[str],
-) -> Result:
-    # A fault is found a little late; what came after it does not count.
+    known: Set[str],
+) -> TrainResult:
+    """The result of a run that ended with these parameters; the findings of `known` rules are left out."""
+    # A guard finds a fault some steps late; those after it do not count.
     sound = ledger.entered if report is None or report.step is None else report.step
     last = ledger.snapshot(sound - 1)
     finished = report is None and ledger.entered > 0
     judged = judge(ledger.history())
-    return Result(
+    told = (finding for finding in judged if finding.severity != "note" and finding.rule not in known)
+    return TrainResult(
         stopped=stopped,
         data=ready.data.name,
         model=ready.model.name,
@@ -134,12 +184,12 @@ def _result(
         held_out_accuracy=accuracy(ready.model.apply, params, ready.data.held_out, ready.dtype) if finished else None,
         overfit=ledger.overfit,
         explosion=explosion(ledger.history(), judged) if exploded(judged) else None,
-        findings=(*_not_finite(report, params, ledger), *(one for one in judged if one.severity != "note" and one.rule not in known)),
+        findings=(*_not_finite(report, params, ledger), *told),
     )
 
 
-def _not_finite(report: Report | None, params: Any, ledger: Ledger) -> tuple[Finding, ...]:
-    """The report as a finding; in a run that nobody guarded, what the loss and the parameters show by themselves."""
+def _not_finite(report: Report | None, params: Pytree, ledger: Ledger) -> tuple[Finding, ...]:
+    """The report as a finding; in a run without a guard, what the loss and the parameters show by themselves."""
     if report is not None:
         return (findings.non_finite(report),)
     if ledger.first_bad is not None:

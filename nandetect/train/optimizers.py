@@ -1,29 +1,28 @@
-"""Three optimizers in plain JAX: a pair of functions each, after optax."""
+"""Three optimizers in plain JAX, each a pair of functions `init` and `update` as in optax."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-Params = Any
-State = Any
+from nandetect.types import Pytree
 
 
 class Optimizer(NamedTuple):
     """`init(params)` gives the state; `update(params, state, grads)` the new parameters and the new state."""
 
-    init: Callable[[Params], State]
-    update: Callable[[Params, State, Params], tuple[Params, State]]
+    init: Callable[[Pytree], Pytree]
+    update: Callable[[Pytree, Pytree, Pytree], tuple[Pytree, Pytree]]
 
 
 class Adam(NamedTuple):
     """The decayed means of the gradient and of its square, and the number of steps behind them."""
 
-    mean: Params
-    square: Params
+    mean: Pytree
+    square: Pytree
     steps: jax.Array
 
 
@@ -35,7 +34,7 @@ def sgd(lr: float) -> Optimizer:
 def momentum(lr: float, decay: float = 0.9) -> Optimizer:
     """Gradient descent with a velocity."""
 
-    def update(params: Params, velocity: State, grads: Params) -> tuple[Params, State]:
+    def update(params: Pytree, velocity: Pytree, grads: Pytree) -> tuple[Pytree, Pytree]:
         velocity = jax.tree.map(lambda v, g: decay * v + g, velocity, grads)
         return _descend(params, velocity, lr), velocity
 
@@ -45,10 +44,10 @@ def momentum(lr: float, decay: float = 0.9) -> Optimizer:
 def adam(lr: float, decay: float = 0.9, decay_square: float = 0.999, eps: float = 1e-8) -> Optimizer:
     """Adam (Kingma and Ba, 2015)."""
 
-    def init(params: Params) -> Adam:
+    def init(params: Pytree) -> Adam:
         return Adam(_zeros(params), _zeros(params), jnp.zeros((), jnp.int32))
 
-    def update(params: Params, state: Adam, grads: Params) -> tuple[Params, Adam]:
+    def update(params: Pytree, state: Adam, grads: Pytree) -> tuple[Pytree, Adam]:
         steps = state.steps + 1
         mean = jax.tree.map(lambda m, g: decay * m + (1 - decay) * g, state.mean, grads)
         square = jax.tree.map(lambda v, g: decay_square * v + (1 - decay_square) * g * g, state.square, grads)
@@ -67,9 +66,9 @@ def adam(lr: float, decay: float = 0.9, decay_square: float = 0.999, eps: float 
 OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {"sgd": sgd, "momentum": momentum, "adam": adam}
 
 
-def _zeros(params: Params) -> Params:
+def _zeros(params: Pytree) -> Pytree:
     return jax.tree.map(jnp.zeros_like, params)
 
 
-def _descend(params: Params, direction: Params, lr: float) -> Params:
+def _descend(params: Pytree, direction: Pytree, lr: float) -> Pytree:
     return jax.tree.map(lambda p, d: p - lr * d, params, direction)

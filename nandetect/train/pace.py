@@ -1,10 +1,9 @@
-"""What a run of `nandetect train` could have been faster by: its own step, measured once more when it is done."""
+"""By how much a run of `nandetect train` could have been faster: its step, measured once more when the run is done."""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import Any
 
 import jax
 
@@ -13,25 +12,29 @@ from nandetect.records import Finding
 from nandetect.speed import audit, rules
 from nandetect.speed.timed_step import Subject
 from nandetect.train.prepare import Ready, batches
-from nandetect.train.settings import Settings
+from nandetect.train.settings import TrainSettings
+from nandetect.types import Pytree
 
 # For measuring, in seconds, where there is something to measure at all.
 _SECONDS = 2.0
 _HELP = {"not-jitted": "leave --no-jit out", "x64": "leave --x64 out"}
 
 
-def findings(settings: Settings, ready: Ready, params: Any, state: Any) -> tuple[Finding, ...]:
-    """The speed findings of a run that ended with these parameters and this state; of a jitted step in float32, its callbacks alone."""
-    # How the batches come and whether the state is donated is this command's own doing.
+def findings(settings: TrainSettings, ready: Ready, params: Pytree, state: Pytree) -> tuple[Finding, ...]:
+    """The speed findings of a run that ended with these parameters and this state.
+
+    Of a jitted step in float32 they are about its callbacks alone: how batches come, and that the state is not donated, is this command's
+    doing.
+    """
     inputs, targets = map(jax.device_put, next(itertools.islice(batches(ready, settings.seed), 1)))
     args = params, state, inputs, targets
     try:
-        found = audit.judge(ready.step, args, {}, _SECONDS, without=("not-donated",))
+        slow = audit.judge(ready.step, args, {}, _SECONDS, without=("not-donated",))
     except UsageError:
-        # A model that cannot be traced, or called again, trains all the same.
+        # The model trained all the same: it only cannot be traced, or called again.
         return ()
     if settings.x64 and settings.dtype is None:
         # The data lie in 32 bits at most; it was the option that made them float64.
         widened = rules.x64(audit.narrowing(Subject(ready.step, args, {}), _SECONDS / 4))
-        found += [widened] if widened else []
-    return tuple(replace(finding, help=_HELP.get(finding.rule, finding.help)) for finding in found)
+        slow += [widened] if widened else []
+    return tuple(replace(finding, help=_HELP.get(finding.rule, finding.help)) for finding in slow)

@@ -1,11 +1,10 @@
-"""From what was asked to what a run needs: data, model, parameters and the step. All that can be refused is refused here."""
+"""From the settings of a run to what it needs: data, model, parameters and the step. Whatever can be refused is refused here."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +17,9 @@ from nandetect.targets import model_file
 from nandetect.targets.defaults import LOSS, SCHEME
 from nandetect.targets.model_file import Model
 from nandetect.train.optimizers import OPTIMIZERS
-from nandetect.train.settings import DTYPES, STEPS, Settings
-from nandetect.train.step import Step, make_step
+from nandetect.train.settings import DTYPES, STEPS, TrainSettings
+from nandetect.train.step import TrainStep, make_step
+from nandetect.types import Pytree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +34,18 @@ class Ready:
     inputs: np.ndarray
     targets: np.ndarray
     batch_size: int
-    params: Any
-    state: Any
-    step: Step
+    params: Pytree
+    state: Pytree
+    step: TrainStep
     steps_per_epoch: int
     steps: float
 
 
-def prepare(settings: Settings, loaded: Data | None = None) -> Ready:
-    """Load, check, draw the parameters and build the step. `loaded` is what `settings.data` names, where the caller has it already."""
+def prepare(settings: TrainSettings, loaded: Data | None = None) -> Ready:
+    """Load the data and the model, check them, draw the parameters and build the step.
+
+    `loaded` is the data that `settings.data` names, where the caller has it already.
+    """
     dtype = jnp.dtype(_known("dtype", settings.dtype or ("float64" if settings.x64 else "float32"), dict.fromkeys(DTYPES)))
     scaling = _known("inputs", settings.inputs, data.SCALINGS)
     make_optimizer = OPTIMIZERS[_known("optimizer", settings.optimizer, OPTIMIZERS)]
@@ -50,19 +53,19 @@ def prepare(settings: Settings, loaded: Data | None = None) -> Ready:
     loss = model_file.choose("loss", settings.loss, model.losses, LOSS, model.name)
     init = model_file.choose("init", settings.init, model.schemes, SCHEME, model.name)
     assert loss is not None
-    given = data.scaled(_sampled(loaded or data.load(settings.data), settings), scaling)
+    scaled = data.scaled(_sampled(loaded or data.load(settings.data), settings), scaling)
 
-    inputs = given.train.inputs.astype(dtype)
-    targets = np.eye(given.classes, dtype=dtype)[given.train.labels]
+    inputs = scaled.train.inputs.astype(dtype)
+    targets = np.eye(scaled.classes, dtype=dtype)[scaled.train.labels]
     batch_size = min(settings.batch_size, len(inputs))
-    params = _drawn(model, settings, (inputs.shape[1], *settings.hidden, given.classes), init, dtype)
+    params = _drawn(model, settings, (inputs.shape[1], *settings.hidden, scaled.classes), init, dtype)
     model_file.check(model, loss, params, jnp.asarray(inputs[:batch_size]), jnp.asarray(targets[:batch_size]))
 
     optimizer = make_optimizer(settings.lr)
     step = make_step(model.apply, model.losses[loss], optimizer)
     steps_per_epoch = math.ceil(len(inputs) / batch_size)
     return Ready(
-        data=given,
+        data=scaled,
         model=model,
         loss=loss,
         init=init,
@@ -78,20 +81,20 @@ def prepare(settings: Settings, loaded: Data | None = None) -> Ready:
     )
 
 
-def parameters(ready: Ready, settings: Settings, init: str | None) -> Any:
+def parameters(ready: Ready, settings: TrainSettings, init: str | None) -> Pytree:
     """The parameters of a run, drawn by another scheme under the same seed."""
     sizes = (ready.inputs.shape[1], *settings.hidden, ready.data.classes)
     return _drawn(ready.model, settings, sizes, init, ready.dtype)
 
 
-def _drawn(model: Model, settings: Settings, sizes: tuple[int, ...], init: str | None, dtype: jnp.dtype) -> Any:
+def _drawn(model: Model, settings: TrainSettings, sizes: tuple[int, ...], init: str | None, dtype: jnp.dtype) -> Pytree:
     return model_file.initial(model, jax.random.key(settings.seed), sizes, init, dtype)
 
 
-def batches(ready: Ready, seed: int) -> Iterator[tuple[Any, Any]]:
+def batches(ready: Ready, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Mini-batches without end, every epoch in a new order.
 
-    An epoch's last one is filled up from its beginning: all are of one size, so that the step compiles once.
+    The last batch of an epoch is filled up from the epoch's beginning: all are of one size, so that the step compiles once.
     """
     rng = np.random.default_rng(seed)
     count = len(ready.inputs)
@@ -101,23 +104,23 @@ def batches(ready: Ready, seed: int) -> Iterator[tuple[Any, Any]]:
             yield ready.inputs[rows], ready.targets[rows]
 
 
-def _steps(settings: Settings, steps_per_epoch: int) -> float:
+def _steps(settings: TrainSettings, steps_per_epoch: int) -> float:
     if settings.epochs is not None:
         return settings.epochs * steps_per_epoch
     return math.inf if settings.time_limit is not None else settings.steps or STEPS
 
 
-def _known(option: str, name: str, table: Mapping[str, Any]) -> str:
+def _known(option: str, name: str, table: Mapping[str, object]) -> str:
     if name not in table:
         raise UsageError(f"--{option} {name} is not known; give {', '.join(list(table)[:-1])} or {list(table)[-1]}")
     return name
 
 
-def _sampled(given: Data, settings: Settings) -> Data:
-    """The data with only as many training samples as were asked for, of every class alike."""
+def _sampled(whole: Data, settings: TrainSettings) -> Data:
+    """The data with only `settings.samples` training samples, of every class alike."""
     if settings.samples is None:
-        return given
-    if settings.samples > len(given.train):
-        raise UsageError(f"--samples {settings.samples}: {given.name} has {len(given.train)} training samples; give that many or fewer")
-    rows = stratified(given.train.labels, settings.samples, np.random.default_rng(settings.seed))
-    return Data(name=given.name, train=given.train.take(rows), held_out=given.held_out, classes=given.classes)
+        return whole
+    if settings.samples > len(whole.train):
+        raise UsageError(f"--samples {settings.samples}: {whole.name} has {len(whole.train)} training samples; give that many or fewer")
+    rows = stratified(whole.train.labels, settings.samples, np.random.default_rng(settings.seed))
+    return Data(name=whole.name, train=whole.train.take(rows), held_out=whole.held_out, classes=whole.classes)

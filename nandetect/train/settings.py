@@ -1,4 +1,4 @@
-"""What a run of `nandetect train` was asked to do, and what it did."""
+"""The records of a run of `nandetect train`: its settings, how it stood at a step, and its result."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from nandetect.monitor.explosion import Explosion
 from nandetect.records import Finding
 from nandetect.targets.defaults import BATCH_SIZE, HIDDEN
 
+Stopped = Literal["finished", "interrupted", "non-finite"]
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 STEPS = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What was asked; `loss` and `init` left out are the model file's, `dtype` float32 (float64 with `x64`)."""
+class TrainSettings:
+    """How to train. `loss` and `init` left out are the model file's; `dtype` left out is float32, float64 with `x64`."""
 
     model: str = "mlp"
     data: str = "digits"
@@ -40,7 +41,7 @@ class Settings:
     audit: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what no run can be made of."""
+        """Raises `UsageError` for settings that no run can be made of."""
         counts = {"batch-size": self.batch_size, "samples": self.samples, "epochs": self.epochs, "steps": self.steps}
         for name, count in counts.items():
             if count is not None and count < 1:
@@ -61,7 +62,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """How a run stood at a step, counted from 0; the step's loss was read late, so that the reading did not hold up the next ones."""
+    """How a run stood at a step, counted from 0. The step's loss was read some steps later, so that reading it held up none of them."""
 
     step: int
     epoch: float
@@ -73,7 +74,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """When a run got somewhere: `epoch` and `steps` counted from 1, `seconds` of its own time, compiling left out."""
+    """When a run reached a goal: `epoch` and `steps` counted from 1, and the `seconds` it had trained for, compiling left out."""
 
     epoch: int
     steps: int
@@ -81,11 +82,12 @@ class Reached:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Toll:
-    """What a run's initial scale cost against `scheme`, all else alike.
+class InitCost:
+    """What a run's initial scale cost, against a twin: the same run with parameters drawn by `scheme`.
 
-    The run got to its goal in `epoch`: every training sample right in it, or where that never was its lowest mean loss, then in `loss`. The
-    twin got there in `twin_epoch`, None where it did not within `twin_epochs`; it is `complete` unless its time was over before.
+    The run reached its goal in `epoch`. The goal is an epoch with every training sample right or, in a run that never had one (`loss` is
+    then not None), its lowest mean loss. The twin reached it in `twin_epoch`, None where it did not within `twin_epochs`; `complete` is
+    False where the twin's time was over before either could be told.
     """
 
     scheme: str
@@ -97,15 +99,15 @@ class Toll:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class TrainResult:
     """What a run did.
 
-    A run that a non-finite value stopped counts the sound steps before it, `loss` and `gradient_norm` are those of the last of them, and
-    it has no `accuracy`; else that of the final parameters. The findings before the first step stand first in `findings`; `toll` is what a
-    wrong initial scale cost, where that could be told, `explosion` how the gradient exploded, where it did.
+    `accuracy` is that of the final parameters. A run that a non-finite value stopped has none: its `steps` are the sound ones before that
+    value, `loss` and `gradient_norm` those of the last sound step. `findings` begins with those made before the first step. `toll` is the
+    cost of a wrong initial scale, where that could be told; `explosion` is how the gradient exploded, where it did.
     """
 
-    stopped: Literal["finished", "interrupted", "non-finite"]
+    stopped: Stopped
     data: str
     model: str
     loss_name: str
@@ -124,7 +126,7 @@ class Result:
     accuracy: float | None
     held_out_accuracy: float | None
     overfit: Reached | None
-    toll: Toll | None = None
+    toll: InitCost | None = None
     explosion: Explosion | None = None
     findings: tuple[Finding, ...] = ()
 

@@ -1,19 +1,20 @@
-"""What is looked at before the first step: the parameters as they were drawn, on some of the training samples."""
+"""The audit before the first step: of the parameters as they were drawn, on some of the training samples."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from nandetect.audit import audit_init
 from nandetect.records import Finding
 from nandetect.train.prepare import Ready
+from nandetect.types import Array, Pytree
 
 # Enough to tell a dead unit from one that happens to rest.
 _SAMPLES = 512
-# What a better scheme would have spared: findings of these rules are worth a second run under it.
+# Findings of these rules are worth a second run: a better scheme would have spared what they cost.
 RULES = ("init-scale", "init-symmetry")
 
 
@@ -23,11 +24,11 @@ def audited(ready: Ready) -> tuple[Finding, ...]:
     return tuple(audit_init(ready.params, ready.model.apply, inputs, loss))
 
 
-def batch(ready: Ready) -> tuple[Any, Callable[[Any], Any]]:
+def batch(ready: Ready) -> tuple[jax.Array, Callable[[Pytree], Array]]:
     """The first training samples as inputs, and the loss on them as a function of the parameters."""
     inputs, targets = (jnp.asarray(array[:_SAMPLES]) for array in (ready.inputs, ready.targets))
 
-    def loss(params: Any) -> Any:
+    def loss(params: Pytree) -> Array:
         return ready.model.losses[ready.loss](ready.model.apply(params, inputs), targets)
 
     return inputs, loss

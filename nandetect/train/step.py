@@ -1,9 +1,9 @@
-"""One step of training, and the accuracy of what it made."""
+"""One step of training, and the accuracy of the parameters that it made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,35 +11,44 @@ import numpy as np
 
 from nandetect.data import Part
 from nandetect.monitor import in_step
-from nandetect.monitor.in_step import Given, together
+from nandetect.monitor.in_step import LeafArrays, with_metrics
 from nandetect.monitor.vitals import MISSING
 from nandetect.nonfinite import widened
 from nandetect.train.optimizers import Optimizer
+from nandetect.types import Array, Pytree
 
+Apply = Callable[[Pytree, Array], Array]
+Loss = Callable[[Array, Array], Array]
+# Samples that are classified at a time.
 _CHUNK = 2048
 
 
 class Stepped(NamedTuple):
-    """What a step returns; its field names are the pytree paths that a report shows."""
+    """The results of a step; its field names are the pytree paths that a report shows."""
 
-    params: Any
-    state: Any
+    params: Pytree
+    state: Pytree
     metrics: dict[str, jax.Array]
 
 
-Step = Callable[..., Stepped]
+class TrainStep(Protocol):
+    """A step over a mini-batch, jitted or guarded or neither, as `make_step` describes it."""
+
+    def __call__(
+        self, params: Pytree, state: Pytree, inputs: Array, labels: Array, before: Pytree = None, full: bool | None = None
+    ) -> Stepped: ...
 
 
-def make_step(apply: Callable[..., Any], loss: Callable[..., Any], optimizer: Optimizer) -> Step:
+def make_step(apply: Apply, loss: Loss, optimizer: Optimizer) -> TrainStep:
     """The step over a mini-batch: loss, gradient, update.
 
-    Its metrics are the loss, the number of samples that were right and the gradient's norm; with `full` (static; True or False) the loss,
-    and a row of vitals, a full measure of them or a light one, after the loss and that number. `before` are the parameters that the step
-    before began with; they are read by a full measure only.
+    Its metrics are the loss, the number of samples that were right and the gradient's norm. With `full` (static; True or False) they are
+    the loss and `vitals`: that loss, that number, and after them a full measure of the step or a light one. `before` are the parameters
+    that the step before began with; only a full measure reads them.
     """
 
-    def step(params: Any, state: Any, inputs: Any, labels: Any, before: Any = None, full: bool | None = None) -> Stepped:
-        def objective(params: Any) -> tuple[Any, Any]:
+    def step(params: Pytree, state: Pytree, inputs: Array, labels: Array, before: Pytree = None, full: bool | None = None) -> Stepped:
+        def objective(params: Pytree) -> tuple[Array, Array]:
             logits = apply(params, inputs)
             return loss(logits, labels), logits
 
@@ -49,42 +58,43 @@ def make_step(apply: Callable[..., Any], loss: Callable[..., Any], optimizer: Op
         if full is None:
             metrics = {"loss": value, "correct": correct, "gradient_norm": global_norm(grads)}
         else:
-            # A loss that is not finite is a fault in one place, which is not this.
+            # A loss that is not finite is a fault in `loss` alone, not a second one here.
             known = jnp.where(jnp.isfinite(value), value.astype(jnp.float32), MISSING)
-            metrics = {"loss": value, "vitals": together([known, correct], _vitals(full, grads, params, new, before))}
+            metrics = {"loss": value, "vitals": with_metrics([known, correct], _vitals(full, grads, params, new, before))}
         return Stepped(new, state, metrics)
 
     return step
 
 
-def _vitals(full: bool, *trees: Any) -> jax.Array:
+def _vitals(full: bool, *trees: Pytree) -> jax.Array:
     """The vitals from the gradients, the parameters, those after the step and those before the last one."""
-    leaves = [Given(grad=grad, param=param, new=new, old=old) for grad, param, new, old in zip(*map(jax.tree.leaves, trees), strict=True)]
+    columns = map(jax.tree.leaves, trees)
+    leaves = [LeafArrays(grad=grad, param=param, new=new, old=old) for grad, param, new, old in zip(*columns, strict=True)]
     return in_step.full(leaves) if full else in_step.light(leaves)
 
 
-def global_norm(grads: Any) -> jax.Array:
+def global_norm(grads: Pytree) -> jax.Array:
     """The length of the whole gradient, in float32 at least. A finite gradient's is finite: measuring must not be what overflows."""
     leaves = [widened(leaf) for leaf in jax.tree.leaves(grads)]
     norm = jnp.sqrt(sum(jnp.sum(leaf * leaf) for leaf in leaves))
     return jnp.minimum(norm, jnp.finfo(norm.dtype).max)
 
 
-def accuracy(apply: Callable[..., Any], params: Any, part: Part, dtype: Any) -> float:
+def accuracy(apply: Apply, params: Pytree, part: Part, dtype: np.dtype) -> float:
     """The share of samples whose largest logit is the right one; a row with a NaN in it is wrong."""
     return scorer(apply, dtype)(params, part)
 
 
-def scorer(apply: Callable[..., Any], dtype: Any) -> Callable[[Any, Part], float]:
+def scorer(apply: Apply, dtype: np.dtype) -> Callable[[Pytree, Part], float]:
     """`accuracy` as a function of the parameters and the samples, which compiles once for each number of samples."""
 
     @jax.jit
-    def predicted(params: Any, inputs: Any) -> Any:
+    def predicted(params: Pytree, inputs: jax.Array) -> jax.Array:
         logits = apply(params, inputs)
         return jnp.where(jnp.isnan(logits).any(-1), -1, jnp.argmax(logits, -1))
 
-    def score(params: Any, part: Part) -> float:
-        chunks = (slice(at, at + _CHUNK) for at in range(0, len(part), _CHUNK))
+    def score(params: Pytree, part: Part) -> float:
+        chunks = (slice(start, start + _CHUNK) for start in range(0, len(part), _CHUNK))
         right = [np.asarray(predicted(params, part.inputs[rows].astype(dtype))) == part.labels[rows] for rows in chunks]
         return float(np.concatenate(right).mean())
 

@@ -11,7 +11,7 @@ import pytest
 from nandetect import cli
 from nandetect.cli import train_view
 from nandetect.train.loop import run
-from nandetect.train.settings import Settings, Toll
+from nandetect.train.settings import InitCost, TrainSettings
 
 PROGRAM = """
 import jax, jax.numpy as jnp
@@ -101,9 +101,9 @@ def test_train_names_the_wrong_formula_before_its_first_step(monkeypatch, capsys
 
 
 def test_the_cost_of_a_scale_is_counted_to_the_same_goal():
-    asked = Settings(init="he-wrong", inputs="standard", samples=40, epochs=60)
+    asked = TrainSettings(init="he-wrong", inputs="standard", samples=40, epochs=60)
     result = run(asked)
-    right = run(Settings(init="he", inputs="standard", samples=40, epochs=60))
+    right = run(TrainSettings(init="he", inputs="standard", samples=40, epochs=60))
     assert (result.toll.epoch, result.toll.twin_epoch) == (result.overfit.epoch, right.overfit.epoch)
     assert right.toll is None and right.findings == ()
 
@@ -112,18 +112,18 @@ def test_the_cost_of_a_scale_is_counted_to_the_same_goal():
     ("toll", "unscaled", "said"),
     [
         (
-            Toll(scheme="he", epoch=31, loss=None, twin_epoch=19, twin_epochs=19.0, complete=True),
+            InitCost(scheme="he", epoch=31, loss=None, twin_epoch=19, twin_epochs=19.0, complete=True),
             False,
             "init he-wrong cost 12 epochs against he: every training sample right in epoch 31, with he in epoch 19",
         ),
         (
-            Toll(scheme="he", epoch=31, loss=0.25, twin_epoch=None, twin_epochs=31.0, complete=True),
+            InitCost(scheme="he", epoch=31, loss=0.25, twin_epoch=None, twin_epochs=31.0, complete=True),
             True,
             "init he-wrong cost no epochs against he: a training loss of 0.25 in epoch 31, with he not by then; "
             "on inputs that were never scaled, small weights make up for their size",
         ),
         (
-            Toll(scheme="he", epoch=31, loss=0.25, twin_epoch=None, twin_epochs=7.5, complete=False),
+            InitCost(scheme="he", epoch=31, loss=0.25, twin_epoch=None, twin_epochs=7.5, complete=False),
             False,
             "what init he-wrong cost is not known: a training loss of 0.25 in epoch 31; he was stopped in epoch 7.5, not there yet",
         ),

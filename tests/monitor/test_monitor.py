@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 import nandetect as nd
 from nandetect import optax_health
 from nandetect.errors import UsageError
-from nandetect.monitor.in_step import Given, full, light
+from nandetect.monitor.in_step import LeafArrays, full, light
 from nandetect.monitor.points import Points, history
 from nandetect.monitor.vitals import LAYERS, MISSING, WHOLE, is_full
 from nandetect.train.optimizers import adam
@@ -25,7 +25,7 @@ NAN, INF = np.nan, np.inf
 
 def row(**given):
     """A full measure of one leaf, by name."""
-    numbers = np.asarray(jax.jit(full)([Given(**{name: jnp.asarray(value) for name, value in given.items()})]))
+    numbers = np.asarray(jax.jit(full)([LeafArrays(**{name: jnp.asarray(value) for name, value in given.items()})]))
     return {name: None if number == np.float32(MISSING) else float(number) for name, number in zip((*WHOLE, *LAYERS), numbers, strict=True)}
 
 
@@ -58,7 +58,7 @@ def test_what_is_not_finite_is_counted_and_left_out_of_the_norm():
 
 def test_a_light_measure_tells_an_overflow_of_the_square_from_a_gradient_that_is_not_finite():
     grads = [jnp.array([3.0, 4.0]), jnp.array([NAN]), jnp.array([1e30]), jnp.array([INF], jnp.float16)]
-    squares = np.asarray(light([Given(grad=grad) for grad in grads]))
+    squares = np.asarray(light([LeafArrays(grad=grad) for grad in grads]))
     assert squares.tolist() == [25, -1, np.finfo(np.float32).max, -1]
 
 

@@ -24,7 +24,7 @@ from nandetect.run import everywhere, unjitted
 from nandetect.run.unjitted import Repeating, repeating
 from nandetect.speed import clock
 from nandetect.train.loop import run
-from nandetect.train.settings import Settings
+from nandetect.train.settings import TrainSettings
 
 MODEL = """
     import jax, jax.numpy as jnp
@@ -200,7 +200,7 @@ def test_the_step_of_a_loop_is_the_shortest_stretch_that_comes_again(keys, expec
 
 
 def test_train_without_jit_says_what_jit_would_give():
-    result = run(Settings(samples=40, hidden=(), inputs="unit", steps=5, jit=False, audit=False))
+    result = run(TrainSettings(samples=40, hidden=(), inputs="unit", steps=5, jit=False, audit=False))
     (finding,) = result.findings
     assert (finding.rule, finding.help, result.failed) == ("not-jitted", "leave --no-jit out", False)
     assert finding.message.startswith("`step` is not jitted: it takes ")
@@ -247,7 +247,7 @@ def test_train_names_the_callback_of_a_model(tmp_path, plainly_slower):
             """
         )
     )
-    result = run(Settings(model=str(tmp_path / "mine.py"), samples=40, steps=20))
+    result = run(TrainSettings(model=str(tmp_path / "mine.py"), samples=40, steps=20))
     (finding,) = [finding for finding in result.findings if finding.rule == "host-transfer"]
     assert "`jax.debug.callback(lambda value: None, params[0, 0])` at " in finding.message
     assert "mine.py:10 takes " in finding.message

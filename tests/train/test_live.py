@@ -27,7 +27,7 @@ from nandetect.cli.frame import Progress, frame
 from nandetect.cli.train_live import Picture, progress
 from nandetect.history import History, Leaf
 from nandetect.records import Finding
-from nandetect.train.settings import Settings, Snapshot
+from nandetect.train.settings import Snapshot, TrainSettings
 
 NOW = Snapshot(step=127, epoch=3.2, loss=0.0163, accuracy=0.996, gradient_norm=0.03, steps_per_second=431.2)
 TOLD = {
@@ -185,7 +185,7 @@ def test_the_map_is_coloured_from_cold_to_hot():
     ],
 )
 def test_progress_is_of_what_was_asked_for(asked, said):
-    assert progress(Settings(**asked), NOW, 15.0) == said
+    assert progress(TrainSettings(**asked), NOW, 15.0) == said
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_drawing_takes_a_tenth_of_a_second_a_frame_at_most_and_a_small_share_of_
 
 def test_a_long_run_is_drawn_from_a_bounded_number_of_points(monkeypatch):
     shown, pass_by, drawn = screen(monkeypatch, 0.0)
-    picture = Picture(shown, Settings(), braille=True)
+    picture = Picture(shown, TrainSettings(), braille=True)
     for at in range(0, 100_000, 1000):
         picture.chunk(History(steps=np.arange(at, at + 1000), series={"loss": np.ones(1000, np.float32)}))
         pass_by(1.0)

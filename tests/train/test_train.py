@@ -25,7 +25,7 @@ from nandetect.train.loop import run
 from nandetect.train.observers import Observer
 from nandetect.train.optimizers import OPTIMIZERS
 from nandetect.train.prepare import batches, prepare
-from nandetect.train.settings import Settings
+from nandetect.train.settings import TrainSettings
 from nandetect.train.step import accuracy, global_norm
 
 # Compiles in no time, for what does not depend on the model.
@@ -55,7 +55,7 @@ def faults(result):
 
 def found(**settings):
     """The one fault that a run found."""
-    (finding,) = faults(run(Settings(**settings, audit=False)))
+    (finding,) = faults(run(TrainSettings(**settings, audit=False)))
     return finding
 
 
@@ -74,20 +74,20 @@ def test_the_xlogy_loss_fails_in_its_derivative():
 
 
 def test_a_run_that_was_stopped_counts_its_sound_steps():
-    result = run(Settings(loss="naive", debug_nans=True))
+    result = run(TrainSettings(loss="naive", debug_nans=True))
     assert (result.stopped, result.steps) == ("non-finite", faults(result)[0].step)
     assert np.isfinite(result.loss)
     assert (result.accuracy, result.held_out_accuracy) == (None, None)
 
 
 def test_the_stable_loss_learns_all_the_digits_under_the_same_defaults():
-    result = run(Settings(debug_nans=True))
+    result = run(TrainSettings(debug_nans=True))
     assert (result.loss_name, faults(result), result.stopped) == ("stable", (), "finished")
     assert result.held_out_accuracy > 0.95
 
 
 def test_forty_samples_are_learned_by_heart():
-    result = run(Settings(samples=40, steps=200, debug_nans=True))
+    result = run(TrainSettings(samples=40, steps=200, debug_nans=True))
     assert (result.train_samples, result.accuracy, faults(result)) == (40, 1.0, ())
     assert result.overfit.epoch == result.overfit.steps <= 200
 
@@ -118,7 +118,7 @@ def test_an_interrupted_run_tells_what_was_done():
             if snapshot.step > 0:
                 raise KeyboardInterrupt
 
-    result = run(Settings(hidden=(), time_limit=60.0), Impatient())
+    result = run(TrainSettings(hidden=(), time_limit=60.0), Impatient())
     assert (result.stopped, faults(result)) == ("interrupted", ())
     assert result.steps > 1
     assert 0 < result.held_out_accuracy < 1
@@ -132,31 +132,31 @@ def test_a_gradient_too_small_to_be_measured_is_0_and_one_that_is_not_finite_is_
 
 
 def test_a_time_limit_ends_a_run():
-    result = run(Settings(**SMALL, time_limit=0.01))
+    result = run(TrainSettings(**SMALL, time_limit=0.01))
     assert (result.stopped, result.steps) == ("finished", 1)
 
 
 def test_an_epoch_shows_every_sample_in_batches_of_one_size():
-    ready = prepare(Settings(samples=50, batch_size=20, hidden=()))
+    ready = prepare(TrainSettings(samples=50, batch_size=20, hidden=()))
     epoch = [inputs for inputs, _ in itertools.islice(batches(ready, seed=0), 3)]
     assert [len(batch) for batch in epoch] == [20, 20, 20]
     assert len(np.unique(np.concatenate(epoch), axis=0)) == 50
-    assert run(Settings(samples=50, batch_size=20, hidden=(), epochs=2)).steps == 6
+    assert run(TrainSettings(samples=50, batch_size=20, hidden=(), epochs=2)).steps == 6
 
 
 def test_a_seed_repeats_a_run():
-    one, two, other = (run(Settings(**SMALL, steps=20, seed=seed)).loss for seed in (3, 3, 4))
+    one, two, other = (run(TrainSettings(**SMALL, steps=20, seed=seed)).loss for seed in (3, 3, 4))
     assert one == two != other
 
 
 def test_op_by_op_is_the_same_training():
-    jitted, eager = (run(Settings(**SMALL, steps=5, jit=jit)).loss for jit in (True, False))
+    jitted, eager = (run(TrainSettings(**SMALL, steps=5, jit=jit)).loss for jit in (True, False))
     assert eager == pytest.approx(jitted, rel=1e-4)
 
 
 @pytest.mark.parametrize(("dtype", "x64"), [("float32", True), ("float64", True), ("bfloat16", False), (None, True), (None, False)])
 def test_a_dtype_is_trained_in(dtype, x64):
-    result = run(Settings(**SMALL, steps=30, dtype=dtype, x64=x64))
+    result = run(TrainSettings(**SMALL, steps=30, dtype=dtype, x64=x64))
     assert result.dtype == (dtype or ("float64" if x64 else "float32"))
     assert faults(result) == ()
     assert not jax.config.jax_enable_x64
@@ -200,7 +200,7 @@ def test_a_row_of_nans_is_not_counted_as_right():
 
 def test_a_model_of_ones_own_is_trained_with_the_bundled_losses(tmp_path):
     (tmp_path / "mine.py").write_text(MODEL)
-    result = run(Settings(model=str(tmp_path / "mine.py"), samples=40, steps=50))
+    result = run(TrainSettings(model=str(tmp_path / "mine.py"), samples=40, steps=50))
     assert (result.parameters, result.init, result.loss_name) == (640, None, "stable")
 
 
@@ -234,7 +234,7 @@ def test_a_model_file_that_does_not_fit_is_told_in_one_line(tmp_path, change, sa
     assert change[0] in MODEL
     (tmp_path / "mine.py").write_text(MODEL.replace(*change, 1))
     with pytest.raises(UsageError, match=re.escape(said)) as told:
-        run(Settings(model=str(tmp_path / "mine.py"), steps=1))
+        run(TrainSettings(model=str(tmp_path / "mine.py"), steps=1))
     assert "\n" not in str(told.value)
 
 
