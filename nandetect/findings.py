@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict, Unpack
 
 from nandetect.records import Finding, Report, Severity
 
@@ -36,11 +36,24 @@ CODES = {
 }
 
 
-# A skipped step is no fault until so many came running, or so large a share of at least `SKIPS_ENOUGH` steps (DETECTORS 5.12).
+# Bounds of harmless skipping: more skipped steps in a row than `SKIPS_RUNNING`, or a larger share of at least `SKIPS_ENOUGH` steps than
+# `SKIPS_SHARE`, are a fault. A dynamic loss scale that has settled skips a step now and then when it tries a larger scale.
 SKIPS_RUNNING, SKIPS_SHARE, SKIPS_ENOUGH = 3, 0.01, 100
 
 
-def finding(rule: str, severity: Severity, message: str, **fields: Any) -> Finding:
+class Fields(TypedDict, total=False):
+    """The fields of a `Finding` beside its rule, severity and message."""
+
+    cause: str
+    layer: str | None
+    step: int | None
+    measured: object
+    expected: object
+    help: str
+    report: Report | None
+
+
+def finding(rule: str, severity: Severity, message: str, **fields: Unpack[Fields]) -> Finding:
     """A finding with the number of its rule."""
     return Finding(rule=rule, code=CODES[rule], severity=severity, message=message, **fields)
 

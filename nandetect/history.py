@@ -1,4 +1,4 @@
-"""What has been seen of a run, as numpy arrays: what the rules read, the record keeps and the reports draw. No JAX here."""
+"""The history of a run as numpy arrays, which the rules read, the record keeps and the reports draw. No JAX here."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def join(pieces: Sequence[History], leaves: tuple[Leaf, ...] | None = None) -> H
 
 
 def _joined(given: Sequence[Mapping[str, np.ndarray]], shapes: Sequence[tuple[int, ...]]) -> dict[str, np.ndarray]:
-    names = dict.fromkeys(name for one in given for name in one)
+    names = dict.fromkeys(name for arrays in given for name in arrays)
     return {
         name: np.concatenate(
             [
-                np.asarray(one[name], np.float32) if name in one else np.full(shape, np.nan, np.float32)
-                for one, shape in zip(given, shapes, strict=True)
+                np.asarray(arrays[name], np.float32) if name in arrays else np.full(shape, np.nan, np.float32)
+                for arrays, shape in zip(given, shapes, strict=True)
             ]
         )
         for name in names

@@ -9,7 +9,7 @@ from nandetect.errors import UsageError
 from nandetect.render import files
 
 if TYPE_CHECKING:
-    from nandetect.logbook import Run
+    from nandetect.logbook import RecordedRun
 
 
 def check(tensorboard: str | None = None, csv: str | None = None, parquet: str | None = None) -> None:
@@ -29,7 +29,7 @@ def check(tensorboard: str | None = None, csv: str | None = None, parquet: str |
             raise UsageError(f"--tensorboard {tensorboard} cannot be made a directory: {error.strerror}") from error
 
 
-def write(run: Run, tensorboard: str | None = None, csv: str | None = None, parquet: str | None = None) -> None:
+def write(run: RecordedRun, tensorboard: str | None = None, csv: str | None = None, parquet: str | None = None) -> None:
     """Write the run. TensorBoard shows each directory below the one it is given as a run, so this one gets its own."""
     from nandetect.logbook import events, tables
 

@@ -15,14 +15,14 @@ from nandetect.cli.frame import pictures
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from nandetect.logbook import Entry, Run
+    from nandetect.logbook import Entry, RecordedRun
 
 _WIDTH, _TALL, _LAYERS, _PAIRS = 100, 9, 24, 2
 # Points of a document's series; --csv and --parquet have all that are kept.
 _POINTS = 2000
 
 
-def show(run: Run) -> None:
+def show(run: RecordedRun) -> None:
     """Print the run."""
     from rich.console import Console
 
@@ -43,7 +43,7 @@ def show(run: Run) -> None:
     console.file.flush()
 
 
-def lines(run: Run, width: int = _WIDTH, braille: bool = True) -> list[Text]:
+def lines(run: RecordedRun, width: int = _WIDTH, braille: bool = True) -> list[Text]:
     """Everything but what was found."""
     from rich.text import Text
 
@@ -78,7 +78,7 @@ def _said(value: Any) -> str:
     return "x".join(map(str, value)) or "none" if isinstance(value, list) else f"{value}"
 
 
-def _stands(run: Run) -> list[str]:
+def _stands(run: RecordedRun) -> list[str]:
     """The last point, of a run that wrote no summary."""
     history = run.history
     if not len(history):
@@ -108,7 +108,7 @@ def list_body(kept: Sequence[Entry]) -> dict[str, Any]:
     return {"runs": [_entry(entry) for entry in kept]}
 
 
-def body(run: Run) -> dict[str, Any]:
+def body(run: RecordedRun) -> dict[str, Any]:
     """The document's own part for one run; the findings stand beside it."""
     from nandetect.logbook import thin
 

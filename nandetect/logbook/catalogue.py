@@ -8,12 +8,11 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from nandetect.errors import UsageError
 from nandetect.logbook.reader import SUFFIX, Entry, entries
 
-# The directory of its own is kept within these, the oldest runs gone first.
+# Bounds of the default directory, from which the oldest runs are removed first.
 _MOST = 100
 _MOST_BYTES = 2**30
 _SHOWN = 3
@@ -28,7 +27,7 @@ def default_directory() -> Path:
     return user_state_path("nandetect", appauthor=False) / "runs"
 
 
-def name_of(began: float, about: Mapping[str, Any]) -> str:
+def name_of(began: float, about: Mapping[str, object]) -> str:
     """`20261125-181530-mlp.sqlite`, in local time."""
     model = re.sub(r"[^A-Za-z0-9_]+", "_", Path(str(about.get("model", "run"))).stem)[:40].strip("_") or "run"
     return f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(began))}-{model}{SUFFIX}"
@@ -55,11 +54,11 @@ def find(text: str) -> Path:
 
 
 def prune(directory: Path, most: int = _MOST, most_bytes: int = _MOST_BYTES) -> None:
-    """Remove the oldest runs until so many and so many bytes are left, and what a killed process left half-made. A running one stays."""
+    """Remove the oldest runs, but none that is running, until both bounds are kept; and the half-made files of killed processes."""
     size = 0
-    for place, entry in enumerate(entries(directory), start=1):
+    for number, entry in enumerate(entries(directory), start=1):
         size += entry.size
-        if (place > most or size > most_bytes) and entry.state != "running":
+        if (number > most or size > most_bytes) and entry.state != "running":
             _remove(entry)
     for left in directory.glob(".*.part*"):
         with contextlib.suppress(OSError):
@@ -74,10 +73,10 @@ def _remove(entry: Entry) -> None:
 
 
 def _newest(directory: Path, advice: str) -> Path:
-    found = entries(directory)
-    if not found:
+    kept = entries(directory)
+    if not kept:
         raise UsageError(f"no run is kept in {directory}; {advice}")
-    return found[0].path
+    return kept[0].path
 
 
 def _few(names: list[str]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nandetect.errors import UsageError
-from nandetect.logbook.reader import Run
+from nandetect.logbook.reader import RecordedRun
 from nandetect.logbook.tables import columns
 from nandetect.logbook.writer import ELAPSED
 
@@ -23,12 +23,12 @@ def require_tensorboard() -> None:
         raise UsageError("--tensorboard needs tensorboardX: pip install 'nandetect[tensorboard]'")
 
 
-def file_name(run: Run) -> str:
+def file_name(run: RecordedRun) -> str:
     """The same for the same run, so that a later export takes the place of an earlier one."""
     return f"events.out.tfevents.{int(run.entry.began)}.{run.entry.name}"
 
 
-def as_events(run: Run) -> bytes:
+def as_events(run: RecordedRun) -> bytes:
     """One event a point, with a scalar for each column of `tables.columns`; what was not measured is left out.
 
     `require_tensorboard` says whether it can be written.
@@ -48,7 +48,7 @@ def as_events(run: Run) -> bytes:
         return path.read_bytes()
 
 
-def _events(run: Run) -> Iterator[bytes]:
+def _events(run: RecordedRun) -> Iterator[bytes]:
     """The file's version, then the points of the run, each as the bytes of its protocol buffer."""
     # The classes are made when the module is imported, out of sight of a type checker.
     from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]

@@ -5,15 +5,23 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 
-def this_process() -> dict[str, Any]:
-    """This process, told apart from a later one of the same number by when it began."""
+class Process(TypedDict):
+    """A process of some host, told apart from a later one of the same number by when it began; None where that is not known."""
+
+    host: str
+    pid: int
+    began: str | None
+
+
+def this_process() -> Process:
+    """The process that asks."""
     return {"host": platform.node(), "pid": os.getpid(), "began": _began(os.getpid())}
 
 
-def alive(process: dict[str, Any]) -> bool | None:
+def alive(process: Process) -> bool | None:
     """Whether the process still runs; None where that cannot be known from here."""
     if process["host"] != platform.node() or os.name == "nt":
         return None
@@ -28,7 +36,7 @@ def alive(process: dict[str, Any]) -> bool | None:
 
 
 def _began(pid: int) -> str | None:
-    """When Linux started the process, in its own unit; None elsewhere. Of a process that has died and is not yet buried: `dead`."""
+    """When Linux started the process, in its own unit; `dead` of one that has ended and was not waited for; None on other systems."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -8,21 +8,32 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from nandetect.errors import UsageError
 from nandetect.history import History, Leaf
 from nandetect.logbook import store
 from nandetect.logbook.chunks import every
-from nandetect.logbook.process import alive
+from nandetect.logbook.process import Process, alive
 from nandetect.logbook.recall import recall
 from nandetect.records import Finding
 
-# interrupted: by a person, an exception, or a kill. unknown: neither ended nor on this machine, where its process could be looked for.
+# interrupted: by a person, an exception, or a kill. unknown: not ended, and of a machine on which its process cannot be looked for.
 State = Literal["running", "finished", "interrupted", "unknown"]
 SUFFIX = ".sqlite"
-# Of a run whose end is not written, by whether its process lives.
+# States of a run whose end is not written, by whether its process lives.
 _STATES: dict[bool | None, State] = {True: "running", False: "interrupted", None: "unknown"}
+
+
+class Facts(TypedDict):
+    """The facts of a run's file by name. `state` and `ended` come with its end; `about` is whatever JSON can hold."""
+
+    leaves: list[tuple[str, list[int], str]]
+    process: Process
+    began: float
+    about: Mapping[str, Any]
+    state: NotRequired[State]
+    ended: NotRequired[float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +52,8 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A run as its record has it: the entry, the points that are kept, and what was found."""
+class RecordedRun:
+    """A run as its record has it: its entry, the points that are kept, and its findings."""
 
     entry: Entry
     history: History
@@ -57,21 +68,21 @@ class Run:
         return self.entry.state
 
 
-def read(path: Path) -> Run:
+def read(path: Path) -> RecordedRun:
     """The run in that file. Raises `UsageError` where it holds none."""
     with _opened(path) as connection:
         facts = _facts(connection)
         leaves = tuple(Leaf(path=name, shape=tuple(shape), dtype=dtype) for name, shape, dtype in facts["leaves"])
-        return Run(entry=_entry(path, connection, facts), history=every(connection, leaves), findings=_findings(connection))
+        return RecordedRun(entry=_entry(path, connection, facts), history=every(connection, leaves), findings=_findings(connection))
 
 
 def entries(directory: Path) -> list[Entry]:
     """The runs in a directory, the newest first; a file that is none is passed over."""
-    found = []
+    runs = []
     for path in directory.glob(f"*{SUFFIX}"):
         with contextlib.suppress(UsageError), _opened(path) as connection:
-            found.append(_entry(path, connection, _facts(connection)))
-    return sorted(found, key=lambda entry: (entry.began, entry.name), reverse=True)
+            runs.append(_entry(path, connection, _facts(connection)))
+    return sorted(runs, key=lambda entry: (entry.began, entry.name), reverse=True)
 
 
 @contextlib.contextmanager
@@ -91,11 +102,11 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         raise UsageError(f"{path} cannot be read as the record of a run: {error}") from error
 
 
-def _facts(connection: sqlite3.Connection) -> dict[str, Any]:
-    return {name: json.loads(value) for name, value in connection.execute("SELECT name, value FROM fact")}
+def _facts(connection: sqlite3.Connection) -> Facts:
+    return cast(Facts, {name: json.loads(value) for name, value in connection.execute("SELECT name, value FROM fact")})
 
 
-def _entry(path: Path, connection: sqlite3.Connection, facts: Mapping[str, Any]) -> Entry:
+def _entry(path: Path, connection: sqlite3.Connection, facts: Facts) -> Entry:
     (last,) = connection.execute("SELECT max(last) FROM chunk").fetchone()
     (errors,) = connection.execute("SELECT count(*) FROM finding WHERE severity = 'error'").fetchone()
     return Entry(

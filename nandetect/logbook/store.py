@@ -9,7 +9,6 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from nandetect.records import plain
 
@@ -30,7 +29,7 @@ CREATE TABLE finding (place INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, seve
 _PATIENCE = 5.0
 
 
-def create(path: Path, facts: Mapping[str, Any]) -> Path:
+def create(path: Path, facts: Mapping[str, object]) -> Path:
     """A new file with these facts at `path`, or with a number behind its name where that is taken; whole from the first moment on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
@@ -80,7 +79,7 @@ def for_writing(path: Path) -> sqlite3.Connection:
 
 
 def for_reading(path: Path) -> sqlite3.Connection:
-    """One who reads; where the directory cannot be written, a file that nobody writes is read as it lies."""
+    """A connection that only reads. Where the directory cannot be written, nobody writes the file either, and it is read as it lies."""
     name = path.resolve().as_uri()
     connection = sqlite3.connect(f"{name}?mode=rw", timeout=_PATIENCE, isolation_level=None, uri=True)
     try:
@@ -105,19 +104,20 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def state(connection: sqlite3.Connection, facts: Mapping[str, Any]) -> None:
+def state(connection: sqlite3.Connection, facts: Mapping[str, object]) -> None:
     """Write facts, each in the place of the one of its name."""
     rows = [(name, text(value)) for name, value in facts.items()]
     connection.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?)", rows)
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """Records, scalars and arrays as JSON; what JSON cannot say, as Python prints it."""
     return json.dumps(plain(value), allow_nan=False, default=_plain)
 
 
-def _plain(value: Any) -> Any:
-    return plain(value.tolist()) if hasattr(value, "tolist") else str(value)
+def _plain(value: object) -> object:
+    to_list = getattr(value, "tolist", None)
+    return str(value) if to_list is None else plain(to_list())
 
 
 def size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Writing a run's record beside the training: what comes is put down at once, and a thread of its own writes it."""
+"""The writer of a run's record: points and findings are put down at once, and a thread of its own writes them beside the training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -27,12 +27,12 @@ from nandetect.logbook.reader import SUFFIX
 from nandetect.logbook.thinning import thin
 from nandetect.records import Finding
 
-# A killed run lacks what came in this time, and what the write itself took; after a failure the next try waits longer.
+# Seconds between two writes: a killed run lacks what came in this time, and while the last write went on. After a failure they are more.
 _SECONDS = 0.3
 _SECONDS_AFTER_FAILURE = 5.0
-# What waits for a slow or full disk is thinned to the half where it grows larger than this.
+# Bytes that may wait for a slow or full disk: where there are more, half of the points are let go.
 _MOST_BYTES = 16 * 2**20
-# Of more the oldest are let go, errors last.
+# Findings that are kept: of more the oldest are let go, errors last.
 _MOST_FINDINGS = 1000
 # The series that the record adds: seconds since the run began, when a point was given.
 ELAPSED = "elapsed_seconds"
@@ -51,7 +51,7 @@ class Logbook:
         self,
         where: str | os.PathLike[str],
         leaves: tuple[Leaf, ...] = (),
-        about: Mapping[str, Any] | None = None,
+        about: Mapping[str, object] | None = None,
         *,
         warn: Callable[[str], None] | None = None,
         budget: int = BUDGET,
@@ -62,7 +62,7 @@ class Logbook:
         self._lock, self._writing, self._wake = threading.Lock(), threading.Lock(), threading.Event()
         self._waiting: list[History] = []
         self._findings: list[Finding] = []
-        self._facts: dict[str, Any] = {}
+        self._facts: dict[str, object] = {}
         self._closing = self._failed = self._settled = False
         self._owner = os.getpid()
         self.path: Path | None = None
@@ -114,7 +114,7 @@ class Logbook:
         if self._open():
             self._write()
 
-    def close(self, state: Literal["finished", "interrupted"] = "finished", **about: Any) -> None:
+    def close(self, state: Literal["finished", "interrupted"] = "finished", **about: object) -> None:
         """Write what is left and how the run ended; `about` joins what was given at the start. Closing again does nothing."""
         if not self._open():
             return
@@ -139,7 +139,7 @@ class Logbook:
         return self._connection is not None and not self._closing and os.getpid() == self._owner
 
     def _at_exit(self) -> None:
-        # Python leaves here what it printed the traceback of.
+        # Python keeps in `sys.last_value` the exception whose traceback it printed.
         self.close("interrupted" if getattr(sys, "last_value", None) is not None else "finished")
 
     def _write_on(self) -> None:
@@ -170,7 +170,7 @@ class Logbook:
         except (OSError, sqlite3.Error) as error:
             with self._lock:
                 self._waiting = self._bounded([*waiting, *self._waiting])
-                # What was settled meanwhile stands for all before it.
+                # Findings that were settled meanwhile take the place of all before them.
                 self._findings = self._findings if self._settled else [*findings, *self._findings]
                 self._facts, self._settled = {**facts, **self._facts}, self._settled or settled
             self._fail(f"the run's record is behind: {self.path} could not be written ({_short(error)}); trying again")
@@ -189,8 +189,8 @@ class Logbook:
             self._warn(message)
 
 
-def _plain_leaves(leaves: tuple[Leaf, ...]) -> list[Any]:
-    return [[leaf.path, leaf.shape, leaf.dtype] for leaf in leaves]
+def _plain_leaves(leaves: tuple[Leaf, ...]) -> list[tuple[str, tuple[int, ...], str]]:
+    return [(leaf.path, leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def _write_findings(connection: sqlite3.Connection, findings: Sequence[Finding]) -> None:

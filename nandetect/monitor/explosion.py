@@ -65,7 +65,7 @@ class Explosion:
 
 def exploded(findings: Sequence[Finding]) -> bool:
     """Whether these findings are of a gradient that exploded, so that there is something to draw."""
-    return any(one.rule == "exploding-gradient" or (one.rule in _LOUD and one.severity != "note") for one in findings)
+    return any(finding.rule == "exploding-gradient" or (finding.rule in _LOUD and finding.severity != "note") for finding in findings)
 
 
 def explosion(history: History, findings: Sequence[Finding] | None = None, columns: int = 48) -> Explosion | None:

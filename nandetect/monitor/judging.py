@@ -26,9 +26,9 @@ class Judging:
         began = time.perf_counter()
         if began < self._next:
             return
-        loud = [one for one in judge(self._history()) if one.severity != "note" and one.rule not in self._known]
-        new = [one for one in loud if (one.rule, one.layer) not in self._told]
-        self._told |= {(one.rule, one.layer) for one in new}
+        loud = [finding for finding in judge(self._history()) if finding.severity != "note" and finding.rule not in self._known]
+        new = [finding for finding in loud if (finding.rule, finding.layer) not in self._told]
+        self._told |= {(finding.rule, finding.layer) for finding in new}
         if new:
             self._found(new)
         ended = time.perf_counter()

@@ -17,7 +17,7 @@ _BUCKET = 16
 
 
 def history(leaves: tuple[Leaf, ...], steps: np.ndarray, metrics: Mapping[str, np.ndarray], vitals: np.ndarray) -> History:
-    """Points from what the program measured: `vitals` are float32[T, 2 + L * K], as `measure` gives them."""
+    """Points from what the program measured: `vitals` are float32[T, 2 + L * K], as `in_step.full` gives them."""
     vitals = np.where(vitals == np.float32(MISSING), np.float32(np.nan), vitals).astype(np.float32, copy=False)
     whole = {name: vitals[:, at] for at, name in enumerate(WHOLE)}
     columns = vitals[:, len(WHOLE) :].reshape(len(steps), len(LAYERS), len(leaves))
@@ -38,7 +38,8 @@ def thinned(history: History) -> History:
     """The later half of a history as it is, and of the earlier half the points that say most.
 
     Of every `_BUCKET` points there stay: the smallest and the largest gradient and loss, the first that is not finite, and the first of
-    which everything was measured.
+    which everything was measured. `logbook.thinning.thin` answers another question: it brings a history down to a number of points to draw
+    or to keep on disk, and leaves no stretch of consecutive steps, which the rules need.
     """
     middle = len(history) // 2
     keep = set(range(min(_FIRST, middle))) | set(range(middle, len(history)))

@@ -14,7 +14,7 @@ from nandetect.findings import CODES
 from nandetect.history import History, Leaf
 from nandetect.monitor.rules import judge
 from nandetect.monitor.rules.layers import cell_of, classes, kernels
-from nandetect.monitor.rules.spikes import found
+from nandetect.monitor.rules.spikes import spike_points
 
 
 def column(name, place, values, **kw):
@@ -274,10 +274,10 @@ def test_three_times_the_usual_norm_is_found_and_nothing_else(shape):
         shape
     ]
     norm = trend * np.exp(0.12 * rng.normal(size=1000))
-    assert found(norm) == []
+    assert spike_points(norm) == []
     at = [150, 333, 777]
     norm[at] *= 3
-    assert [point for point, _ in found(norm)] == at
+    assert [point for point, _ in spike_points(norm)] == at
 
 
 def test_a_batch_with_a_large_loss_has_a_large_gradient_and_is_no_spike():
@@ -288,8 +288,8 @@ def test_a_batch_with_a_large_loss_has_a_large_gradient_and_is_no_spike():
     norm[600] *= 20
     norm[700] *= 3
     # Of 600 only the loss tells why; of 700 nothing does.
-    assert [point for point, _ in found(norm)] == [600]
-    assert [point for point, _ in found(norm, loss)] == [700]
+    assert [point for point, _ in spike_points(norm)] == [600]
+    assert [point for point, _ in spike_points(norm, loss)] == [700]
 
 
 def test_a_gradient_that_grows_and_stays_is_no_spike():

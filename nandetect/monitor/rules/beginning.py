@@ -10,7 +10,7 @@ import numpy as np
 from nandetect import wording
 from nandetect.findings import finding
 from nandetect.monitor.rules.columns import Course, middle
-from nandetect.monitor.rules.layers import Kernel, is_recurrent, layer_of
+from nandetect.monitor.rules.layers import KernelLeaf, is_recurrent, layer_of
 from nandetect.monitor.rules.units import silent
 from nandetect.monitor.rules.words import listed
 from nandetect.records import Finding
@@ -106,7 +106,7 @@ def elasticity(course: Course, window: slice) -> float:
     return float(np.nanmax(value)) if len(value) and np.isfinite(value).any() else (math.inf if np.isinf(value).any() else math.nan)
 
 
-def sources(course: Course) -> list[Kernel]:
+def sources(course: Course) -> list[KernelLeaf]:
     """The kernels that are given the inputs: of the first layers those that take as many channels as no layer gives."""
     if not course.kernels:
         return []
@@ -148,7 +148,7 @@ def _guess(course: Course) -> float:
     return course.chance if math.isfinite(course.chance) and course.first_loss > course.chance else course.first_loss
 
 
-def _scale(course: Course, kernels: list[Kernel], scales: dict[Kernel, float], how: str, seen: str) -> Finding:
+def _scale(course: Course, kernels: list[KernelLeaf], scales: dict[KernelLeaf, float], how: str, seen: str) -> Finding:
     pick = max if how == "too large" else min
     worst = pick(kernels, key=lambda kernel: scales[kernel])
     std, he = scales[worst] / math.sqrt(worst.inputs), math.sqrt(2 / worst.inputs)

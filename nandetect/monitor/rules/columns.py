@@ -10,7 +10,7 @@ import numpy as np
 
 from nandetect.history import History
 from nandetect.monitor.rules import layers
-from nandetect.monitor.rules.layers import Kernel
+from nandetect.monitor.rules.layers import KernelLeaf
 
 # Points at the beginning of a run from which its start is read, and the most at its end that count as recent.
 _START = 10
@@ -51,7 +51,7 @@ class Course:
         return self.series("loss")
 
     @functools.cached_property
-    def kernels(self) -> tuple[Kernel, ...]:
+    def kernels(self) -> tuple[KernelLeaf, ...]:
         return layers.kernels(self.leaves)
 
     @property
@@ -115,7 +115,7 @@ class Course:
         total = along[both].sum()
         return float(before[both].sum() / total) if both.sum() >= _PAIRS and total else math.nan
 
-    def input_scale(self, kernel: Kernel, window: slice) -> float:
+    def input_scale(self, kernel: KernelLeaf, window: slice) -> float:
         """The root mean square of what a layer is given, from its gradients alone.
 
         A dense layer's kernel has the gradient sum(x d) and its bias sum(d), over the samples: where the samples' d are independent of
@@ -126,7 +126,7 @@ class Course:
         gradient = self.layer("gradient")[window]
         return middle(divided(gradient[:, kernel.leaf], gradient[:, kernel.bias])) / math.sqrt(kernel.inputs)
 
-    def scale(self, kernel: Kernel, window: slice) -> float:
+    def scale(self, kernel: KernelLeaf, window: slice) -> float:
         """The root mean square of a kernel's weights times the root of its fan-in: 1 is LeCun's initial scale, 1.41 He's."""
         norm = middle(self.layer("weight")[window, kernel.leaf])
         return norm / math.sqrt(self.leaves[kernel.leaf].size) * math.sqrt(kernel.inputs)

@@ -1,4 +1,4 @@
-"""Which leaf is what: the kernels in the order of their depth, the bias of each, and how many classes there seem to be."""
+"""The roles of the leaves: the kernels in the order of their depth, the bias of each, and how many classes there seem to be."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from nandetect.history import Leaf
 
-# Words in a path that put a layer at the beginning or at the end where numbers do not.
+# Words in a path that say where a layer stands, at the beginning or at the end, when numbers do not.
 _FIRST = re.compile(r"embed|stem|encoder|input|patch|wte|token|cell|rnn|lstm|gru")
 _LAST = re.compile(r"head|readout|logits|classif|final|output|lm_head|unembed|(^|[._/])(out|fc|last|proj_out)($|[._/\d])")
 _ATTENTION = re.compile(r"qkv|attn|attention|query|(^|[._/])w?_?[qkv](_proj)?($|[._/])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kernel:
+class KernelLeaf:
     """A leaf of two axes or more: its place in the pytree's order, that of its bias where one was found, and how wide it is.
 
     `inputs` is the fan-in; `channels` of them come from the layer before, the rest is a convolution's window. `flipped` where the outputs
@@ -32,7 +32,7 @@ class Kernel:
     flipped: bool = False
 
 
-def kernels(leaves: Sequence[Leaf]) -> tuple[Kernel, ...]:
+def kernels(leaves: Sequence[Leaf]) -> tuple[KernelLeaf, ...]:
     """All kernels, from the input to the output as far as their paths tell."""
     places = [place for place, leaf in enumerate(leaves) if sum(size > 1 for size in leaf.shape) > 1]
     pairs = {place: _bias(leaves, place) for place in places}
@@ -103,7 +103,7 @@ def _bias(leaves: Sequence[Leaf], place: int) -> int | None:
     return chosen[0] if len(chosen) == 1 else None
 
 
-def _kernel(leaf: Leaf, place: int, bias: int | None, flipped: bool) -> Kernel:
+def _kernel(leaf: Leaf, place: int, bias: int | None, flipped: bool) -> KernelLeaf:
     outer, rest = (leaf.shape[0], leaf.shape[1:]) if flipped else (leaf.shape[-1], leaf.shape[:-1])
     channels = rest[0] if flipped else rest[-1]
-    return Kernel(leaf=place, path=leaf.path, bias=bias, inputs=math.prod(rest), outputs=outer, channels=channels, flipped=flipped)
+    return KernelLeaf(leaf=place, path=leaf.path, bias=bias, inputs=math.prod(rest), outputs=outer, channels=channels, flipped=flipped)

@@ -13,8 +13,8 @@ from nandetect.records import Finding
 
 # What is usual is read from so many steps before; a mean and a sigma would hide themselves after one large spike.
 WINDOW = 128
-# A spike lies so many robust deviations, and so many times, over what is usual (DETECTORS 5.3, where 6 and 2 of the plain norm found all
-# and gave no false alarm); and so many times over the 95th percentile of the window, which is where heavy tails show.
+# A spike lies so many robust deviations, and so many times, over what is usual (in a survey of detectors 6 and 2 of the plain norm found
+# all spikes and gave no false alarm); and so many times over the 95th percentile of the window, which is where heavy tails show.
 PLAIN, PLAIN_FACTOR = 6.0, 2.4
 # The same against what is usual of a batch with that loss: half and more of the spread of ln(norm) goes with the batch's loss.
 GIVEN_LOSS, GIVEN_LOSS_FACTOR = 3.7, 2.1
@@ -34,21 +34,21 @@ _DONE = 0.02
 def spikes(course: Course) -> list[Finding]:
     """A finding for each spike of the gradient's norm: a note, and a warning where they are many or one is tenfold."""
     gradient = course.series("gradient")
-    places = found(gradient, course.loss)
-    # Where next to nothing is left to learn, the gradient is small and any batch stands out.
-    counts = [not course.loss[at] < _DONE * course.first_loss for at, _ in places]
+    points = spike_points(gradient, course.loss)
+    # Where next to nothing is left to learn, the gradient is small and any batch stands out: such spikes do not count.
+    counts = [not course.loss[point] < _DONE * course.first_loss for point, _ in points]
     often = sum(counts) >= _SEVERAL and sum(counts) >= OFTEN * course.points
-    grave = [count and (often or gradient[at] > LARGE * usual) for count, (at, usual) in zip(counts, places, strict=True)]
-    return [_finding(course, at, gradient[at], usual, loud) for loud, (at, usual) in zip(grave, places, strict=True)]
+    grave = [count and (often or gradient[point] > LARGE * usual) for count, (point, usual) in zip(counts, points, strict=True)]
+    return [_finding(course, point, gradient[point], usual, is_grave) for is_grave, (point, usual) in zip(grave, points, strict=True)]
 
 
-def found(norm: np.ndarray, loss: np.ndarray | None = None) -> list[tuple[int, float]]:
+def spike_points(norm: np.ndarray, loss: np.ndarray | None = None) -> list[tuple[int, float]]:
     """The points at which a series of norms (float64[T]) spikes, each with the norm that was usual there.
 
     ln(norm) is held against the 128 points before, by itself, and as a straight line in time and in the logarithm of the batch's `loss`
     (float64[T]), fitted with outliers drawn in.
     """
-    # An intermittent zero or a gap is no part of what is usual.
+    # Zeros and gaps in the series are no part of what is usual.
     known = np.isfinite(norm) & (norm > 0)
     if not known.any():
         return []
@@ -65,7 +65,7 @@ def found(norm: np.ndarray, loss: np.ndarray | None = None) -> list[tuple[int, f
         after = np.array([np.median(logs[at + 1 : at + 1 + _AFTER]) for at in points])
         stand = over & (logs[points] - after > np.log(_ABOVE_AFTER))
         spiking += [(int(kept[at]), float(np.exp(level))) for at, level in zip(points[stand], usual[stand], strict=True)]
-    return [one for at, one in enumerate(spiking) if at == 0 or one[0] != spiking[at - 1][0] + 1]
+    return [spike for index, spike in enumerate(spiking) if index == 0 or spike[0] != spiking[index - 1][0] + 1]
 
 
 def _candidates(logs: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from nandetect.findings import finding
 from nandetect.monitor.rules.columns import Course, divided, middle
 from nandetect.monitor.rules.finite import bad_gradient
-from nandetect.monitor.rules.layers import Kernel
+from nandetect.monitor.rules.layers import KernelLeaf
 from nandetect.monitor.rules.words import listed
 from nandetect.records import Finding
 
@@ -96,7 +96,7 @@ def dead_units(course: Course) -> list[Finding]:
     return [] if worst is None else [_dead(course, worst[0], worst[1], [kernel.path for kernel, _ in found])]
 
 
-def idle(course: Course, kernel: Kernel) -> np.ndarray:
+def idle(course: Course, kernel: KernelLeaf) -> np.ndarray:
     """float[T]: the share of a layer's units whose gradient is exactly 0, from its bias where it has one."""
     if kernel.bias is not None:
         return course.layer("gradient_zero")[:, kernel.bias]
@@ -132,7 +132,7 @@ def behind_dead(course: Course) -> set[int]:
     return set()
 
 
-def _dead(course: Course, kernel: Kernel, share: float, others: list[str]) -> Finding:
+def _dead(course: Course, kernel: KernelLeaf, share: float, others: list[str]) -> Finding:
     series = idle(course, kernel)
     begun = np.flatnonzero(np.nan_to_num(series) >= min(share, 0.99) - _STEADY)
     step = int(course.steps[begun[0]]) if begun.size else int(course.steps[0])
