@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import textwrap
 from importlib import resources
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -18,36 +13,9 @@ MARK = "# <-- origin"
 SCHEMA = json.loads(resources.files("nandetect.render").joinpath("schema.json").read_text())
 
 
-class Program:
-    """The files of a program in a folder of its own, run under nandetect or plainly."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def write(self, **files):
-        for name, text in files.items():
-            (self.folder / f"{name}.py").write_text(textwrap.dedent(text))
-
-    def start(self, *arguments, plain=False):
-        command = [sys.executable] if plain else [sys.executable, "-m", "nandetect", "run"]
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": "", "PYTHONUNBUFFERED": "1"}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([*command, *arguments], cwd=self.folder, env=environment, text=True, **pipes)
-
-    def run(self, *arguments, plain=False):
-        process = self.start(*arguments, plain=plain)
-        out, err = process.communicate(timeout=120)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-
-@pytest.fixture
-def program(tmp_path):
-    return Program(tmp_path)
-
-
 def line_of(text: str) -> int:
-    (at,) = [number for number, line in enumerate(textwrap.dedent(text).splitlines(), 1) if line.rstrip().endswith(MARK)]
-    return at
+    (line,) = [number for number, line in enumerate(textwrap.dedent(text).splitlines(), 1) if line.rstrip().endswith(MARK)]
+    return line
 
 
 CLEAN = """
@@ -260,38 +228,6 @@ def test_what_the_program_made_before_it_imported_jax_is_collected_at_its_end(pr
         (program.folder / "left.txt").unlink()
 
 
-def test_a_program_without_jax(program):
-    program.write(plain="print('hello')")
-    result = program.run("plain.py")
-    assert (result.returncode, result.stdout) == (0, "hello\n")
-    assert result.stderr == "nandetect: the program did not import JAX: nothing was watched\n"
-
-
-def test_a_module_is_run_as_python_runs_it(program):
-    (program.folder / "package").mkdir()
-    program.write(
-        **{"package/__init__": "", "package/__main__": "from .other import answer\nimport sys\nprint(answer, __package__, sys.argv[1:])"}
-    )
-    program.write(**{"package/other": "answer = 42"})
-    plain, watched = program.run("-m", "package", "-v", plain=True), program.run("-m", "package", "-v")
-    assert (watched.stdout, watched.returncode) == (plain.stdout, 0)
-
-
-@pytest.mark.parametrize("asked", ["-1", "256", "True", "'a message'", ""])
-def test_the_exit_code_is_what_the_operating_system_makes_of_it(program, asked):
-    program.write(leaves=f"import jax, sys\nsys.exit({asked})\n")
-    assert program.run("leaves.py").returncode == program.run("leaves.py", plain=True).returncode
-
-
-def test_an_exception_is_printed_as_python_prints_it(program):
-    program.write(broken="import jax.numpy as jnp\ndef f(x):\n    raise ValueError(f'no {x}')\nf(jnp.ones(2)[0])\n")
-    plain, watched = program.run("broken.py", plain=True), program.run("broken.py")
-    assert (watched.returncode, plain.returncode) == (1, 1)
-    *traceback, line = watched.stderr.splitlines()
-    assert traceback == plain.stderr.splitlines()
-    assert line.startswith("nandetect: nothing non-finite")
-
-
 def test_what_was_found_is_said_though_the_program_swallows_it(program):
     program.write(
         swallows="""
@@ -318,85 +254,6 @@ def test_debug_nans_in_the_program_is_explained(program):
     assert "error: `div` made inf in the backward pass of step 123" in result.stderr
 
 
-WAITS = """
-    import sys, time
-    import jax, jax.numpy as jnp
-    f = jax.jit(lambda x: jnp.log(x))
-    for _ in range(2 if sys.argv[1:] else 0):
-        try:
-            f(jnp.zeros(3) - 1)
-        except FloatingPointError:
-            pass
-    print("ready", flush=True)
-    time.sleep(60)
-"""
-
-
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM], ids=lambda sent: sent.name)
-def test_signals_end_the_program_as_they_end_python(program, sent):
-    program.write(waits=WAITS)
-    # Where the tests themselves run in the background, Ctrl-C is ignored, and a process that they start would inherit that.
-    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = program.start("waits.py", "broken")
-    signal.signal(signal.SIGINT, ignored)
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.send_signal(sent)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == -sent
-    assert "error: `log` made nan" in err
-    assert ("KeyboardInterrupt" in err) == (sent is signal.SIGINT)
-
-
-def test_threads_and_forks(program):
-    program.write(
-        both="""
-        import os, threading
-        import jax, jax.numpy as jnp
-
-        f = jax.jit(lambda x: jnp.sum(x * 2))
-
-        def work():
-            for _ in range(50):
-                f(jnp.ones(3))
-
-        pid = os.fork()
-        if pid == 0:
-            print("child")
-            raise SystemExit(0)
-        os.waitpid(pid, 0)
-        threading.Thread(target=work).start()
-        print("parent")
-        """
-    )
-    result = program.run("both.py")
-    assert (result.returncode, sorted(result.stdout.split())) == (0, ["child", "parent"])
-    assert result.stderr.count("nandetect: ") == 1
-    assert "watched 50 calls of 1 compiled function" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["nothing.py"], "there is no script nothing.py"),
-        (["."], ". is a directory without a __main__.py; name the script in it"),
-        (
-            ["-m", "no.such.module"],
-            "there is no module no.such.module: is it installed, or did you mean the file no.such.module.py without -m?",
-        ),
-        (["text.py"], "text.py is not a Python program: invalid syntax (text.py, line 1)"),
-        (
-            ["--json", "nowhere/out.json", "text.py"],
-            "--json nowhere/out.json: there is no directory nowhere; create it or give another path",
-        ),
-    ],
-)
-def test_what_cannot_be_run_is_said_in_one_line(program, arguments, said):
-    program.write(text="this is no program")
-    result = program.run(*arguments)
-    assert (result.returncode, result.stderr, result.stdout) == (2, f"nandetect: {said}\n", "")
-
-
 def test_a_nan_that_the_program_reads_is_told_at_once(program):
     program.write(
         reads="""
@@ -416,20 +273,6 @@ def test_a_nan_that_the_program_reads_is_told_at_once(program):
     result = program.run("reads.py")
     assert result.stderr.startswith("error: `log` made -inf in the forward pass of step 40")
     assert len(result.stdout.splitlines()) < 50
-
-
-def test_a_module_beside_the_program_is_found_by_the_command_itself(program):
-    (program.folder / "package").mkdir()
-    program.write(**{"package/__init__": "", "package/train": "print('ran')"})
-    command = Path(sys.executable).with_name("nandetect")
-    done = subprocess.run([command, "run", "-m", "package.train"], cwd=program.folder, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout) == (0, "ran\n")
-
-
-def test_the_traceback_is_the_programs_own_also_where_it_was_jitted(program):
-    program.write(broken="import jax, jax.numpy as jnp\n@jax.jit\ndef f(x):\n    return x.reshape(5, 7)\nf(jnp.ones(3))\n")
-    plain, watched = program.run("broken.py", plain=True), program.run("broken.py")
-    assert watched.stderr.splitlines()[:-1] == plain.stderr.splitlines()
 
 
 def test_functions_that_are_gone_are_counted(program):
