@@ -71,23 +71,23 @@ def _kind(array: np.ndarray) -> str:
 
 def _classes(labels: np.ndarray, name: str) -> int:
     """One more than the largest label, where every class has a sample."""
-    found = np.unique(labels)
-    if found[0] < 0:
-        raise UsageError(f"{name}: label {found[0]} is out of range; labels should be 0 to one less than the number of classes")
-    if len(found) < 2:
-        raise UsageError(f"{name}: every sample has label {found[0]}; there should be at least two classes")
-    gaps = np.flatnonzero(found != np.arange(len(found)))
+    classes = np.unique(labels)
+    if classes[0] < 0:
+        raise UsageError(f"{name}: label {classes[0]} is out of range; labels should be 0 to one less than the number of classes")
+    if len(classes) < 2:
+        raise UsageError(f"{name}: every sample has label {classes[0]}; there should be at least two classes")
+    gaps = np.flatnonzero(classes != np.arange(len(classes)))
     if gaps.size:
-        raise UsageError(f"{name}: label {found[-1]} is out of range: no sample has label {gaps[0]}; labels should be 0, 1, 2 and so on")
-    return len(found)
+        raise UsageError(f"{name}: label {classes[-1]} is out of range: no sample has label {gaps[0]}; labels should be 0, 1, 2 and so on")
+    return len(classes)
 
 
 def stratified(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Rows of `count` samples in the proportions of the classes, at least one of each where `count` allows."""
     order = rng.permutation(len(labels))
-    place = np.empty(len(labels))
+    rank = np.empty(len(labels))
     for label in np.unique(labels):
         rows = order[labels[order] == label]
         # The first of every class comes before the second of any; from there on each class's samples are spread evenly over 0..1.
-        place[rows] = np.concatenate([[-1.0], (np.arange(1, len(rows)) + 0.5) / len(rows)])
-    return np.sort(order[np.argsort(place[order], kind="stable")][:count])
+        rank[rows] = np.concatenate([[-1.0], (np.arange(1, len(rows)) + 0.5) / len(rows)])
+    return np.sort(order[np.argsort(rank[order], kind="stable")][:count])

@@ -39,10 +39,10 @@ def _split(directory: Path, split: str) -> Part | None:
 
 def _find(directory: Path, stem: str) -> Path | None:
     """The one file of that stem; the uncompressed one where both are there."""
-    found = sorted(file for file in directory.glob(f"*{stem}*idx*") if file.name.endswith((".gz", "-ubyte")))
-    if len({file.name.removesuffix(".gz") for file in found}) > 1:
-        raise UsageError(f"{directory} has {len(found)} files of {stem} ({', '.join(file.name for file in found)}); leave one")
-    return found[0] if found else None
+    files = sorted(file for file in directory.glob(f"*{stem}*idx*") if file.name.endswith((".gz", "-ubyte")))
+    if len({file.name.removesuffix(".gz") for file in files}) > 1:
+        raise UsageError(f"{directory} has {len(files)} files of {stem} ({', '.join(file.name for file in files)}); leave one")
+    return files[0] if files else None
 
 
 def read(path: Path) -> np.ndarray:

@@ -63,12 +63,12 @@ class Chunks:
     def _points(self, piece: History) -> int:
         return max(min(_POINTS, self.budget // _SHARE // piece.point_bytes), 2)
 
-    def _merge(self, connection: sqlite3.Connection, at: int, points: int) -> None:
+    def _merge(self, connection: sqlite3.Connection, index: int, points: int) -> None:
         """Make one row of two."""
-        pair = self.full[at : at + 2]
+        pair = self.full[index : index + 2]
         pieces = [_select(connection, row, self.leaves) for row in pair]
         connection.executemany("DELETE FROM chunk WHERE id = ?", [(row.id,) for row in pair])
-        self.full[at : at + 2] = [_insert(connection, thin(join(pieces, self.leaves), points))]
+        self.full[index : index + 2] = [_insert(connection, thin(join(pieces, self.leaves), points))]
 
 
 def every(connection: sqlite3.Connection, leaves: tuple[Leaf, ...]) -> History:

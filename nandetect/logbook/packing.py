@@ -44,22 +44,22 @@ def pack(piece: History) -> Packed:
 
 
 def _measured(array: np.ndarray) -> bytes:
-    there = ~np.isnan(array.reshape(len(array), -1)).all(axis=1)
-    return np.packbits(there).tobytes() + array[there].tobytes()
+    is_measured = ~np.isnan(array.reshape(len(array), -1)).all(axis=1)
+    return np.packbits(is_measured).tobytes() + array[is_measured].tobytes()
 
 
 def unpack(packed: Packed, leaves: tuple[Leaf, ...]) -> History:
     """What `pack` was given."""
-    points, at = packed.points, 0
+    points, offset = packed.points, 0
     bits = (points + 7) // 8
 
     def next_array(*width: int) -> np.ndarray:
-        nonlocal at
-        there = np.unpackbits(np.frombuffer(packed.numbers, np.uint8, bits, at), count=points).astype(bool)
-        shape = (int(there.sum()), *width)
+        nonlocal offset
+        is_measured = np.unpackbits(np.frombuffer(packed.numbers, np.uint8, bits, offset), count=points).astype(bool)
+        shape = (int(is_measured.sum()), *width)
         array = np.full((points, *width), np.nan, np.float32)
-        array[there] = np.frombuffer(packed.numbers, "<f4", math.prod(shape), at + bits).reshape(shape)
-        at += bits + 4 * math.prod(shape)
+        array[is_measured] = np.frombuffer(packed.numbers, "<f4", math.prod(shape), offset + bits).reshape(shape)
+        offset += bits + 4 * math.prod(shape)
         return array
 
     return History(

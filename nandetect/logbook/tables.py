@@ -16,7 +16,9 @@ from nandetect.history import History
 def columns(history: History) -> Mapping[str, np.ndarray]:
     """The columns by name: int64 `step`, all others float32, NaN where nothing was measured."""
     layers = {
-        f"{measure}/{leaf.path}": values[:, at] for measure, values in history.layers.items() for at, leaf in enumerate(history.leaves)
+        f"{measure}/{leaf.path}": values[:, index]
+        for measure, values in history.layers.items()
+        for index, leaf in enumerate(history.leaves)
     }
     return {"step": history.steps, **history.series, **layers}
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from nandetect.history import History, take
 
-# A span of steps is told by its highest and its lowest loss, its largest gradient, and the point of which most was measured.
+# Points kept of a stretch of steps: its highest and its lowest loss, its largest gradient, and the point of which most was measured.
 _A_BUCKET = 4
 
 
@@ -32,7 +32,7 @@ def sparsest(spans: Sequence[tuple[int, int]], now: int) -> int:
 
     So the distance of points grows with their age. The first piece and the last stay whole: how a run began, and where it is.
     """
-    ages = [(spans[at + 1][1] - spans[at][0]) / max(now - spans[at][0], 1) for at in range(1, len(spans) - 2)]
+    ages = [(spans[index + 1][1] - spans[index][0]) / max(now - spans[index][0], 1) for index in range(1, len(spans) - 2)]
     return 1 + int(np.argmin(ages))
 
 

@@ -14,7 +14,7 @@ from nandetect.monitor.rules.columns import Course
 from nandetect.monitor.rules.finite import bad_gradient, broken_points
 from nandetect.records import Finding
 
-# The rules of which it is the picture, the likeliest root first.
+# Rules whose findings an explosion is drawn for, the likeliest root first.
 TOLD_BY = (
     "init-scale",
     "inputs-unscaled",
@@ -86,7 +86,7 @@ def _explosion(history: History, findings: Sequence[Finding], columns: int) -> E
     nonfinite = np.nan_to_num(course.layer("gradient_nonfinite")[:, places]) > 0
     norms[nonfinite] = np.inf
     end = int(broken[0]) if broken.size else course.points
-    growths = tuple(_growth(course, place, norms[: max(end, 1), at]) for at, place in enumerate(places))
+    growths = tuple(_growth(course, place, norms[: max(end, 1), column]) for column, place in enumerate(places))
     grown = [growth for growth in growths if growth.step is not None]
     if not grown and loud[0].rule not in ("init-scale", "inputs-unscaled", "exploding-gradient"):
         return None
@@ -99,7 +99,7 @@ def _explosion(history: History, findings: Sequence[Finding], columns: int) -> E
         first=first,
         steps=tuple(int(course.steps[edge]) for edge in edges[:-1]),
         until=int(course.steps[edges[-1] - 1]),
-        levels=tuple(tuple(_level(norms[a:b, at]) for a, b in itertools.pairwise(edges)) for at in range(len(places))),
+        levels=tuple(tuple(_level(norms[a:b, column]) for a, b in itertools.pairwise(edges)) for column in range(len(places))),
         broken=int(course.steps[broken[0]]) if broken.size else None,
         cause=loud[0],
     )
@@ -109,7 +109,7 @@ def _shown(places: list[int]) -> list[int]:
     """At most 16 layers, evenly over the depth."""
     if len(places) <= _LAYERS:
         return places
-    return [places[round(at * (len(places) - 1) / (_LAYERS - 1))] for at in range(_LAYERS)]
+    return [places[round(index * (len(places) - 1) / (_LAYERS - 1))] for index in range(_LAYERS)]
 
 
 def _growth(course: Course, place: int, norms: np.ndarray) -> Growth:
@@ -131,10 +131,10 @@ def _window(course: Course, first: Growth | None, end: int) -> slice:
     end = min(end + 3, course.points)
     if first is None:
         return slice(0, end)
-    at = int(np.searchsorted(course.steps, first.step or 0))
+    start = int(np.searchsorted(course.steps, first.step or 0))
     peak = int(np.nanargmax(np.where(np.isfinite(course.series("gradient")[:end]), course.series("gradient")[:end], -1)))
-    length = max(abs(peak - at), 6)
-    return slice(max(at - 3 * length, 0), min(max(peak, at) + 2 * length, end))
+    length = max(abs(peak - start), 6)
+    return slice(max(start - 3 * length, 0), min(max(peak, start) + 2 * length, end))
 
 
 def _level(norms: np.ndarray) -> float | None:

@@ -19,9 +19,9 @@ _BUCKET = 16
 def history(leaves: tuple[Leaf, ...], steps: np.ndarray, metrics: Mapping[str, np.ndarray], vitals: np.ndarray) -> History:
     """Points from what the program measured: `vitals` are float32[T, 2 + L * K], as `in_step.full` gives them."""
     vitals = np.where(vitals == np.float32(MISSING), np.float32(np.nan), vitals).astype(np.float32, copy=False)
-    whole = {name: vitals[:, at] for at, name in enumerate(WHOLE)}
+    whole = {name: vitals[:, index] for index, name in enumerate(WHOLE)}
     columns = vitals[:, len(WHOLE) :].reshape(len(steps), len(LAYERS), len(leaves))
-    layers = {name: columns[:, at] for at, name in enumerate(LAYERS)}
+    layers = {name: columns[:, index] for index, name in enumerate(LAYERS)}
     totals = {name: _total(layers[name]) for name in TOTALS}
     return History(leaves=leaves, steps=steps, series={**metrics, **totals, **whole}, layers=layers)
 

@@ -13,7 +13,7 @@ from nandetect.monitor.rules.roots import rooted
 from nandetect.records import Finding
 
 Rule = Callable[[Course], list[Finding]]
-# Those that look at the whole of a run, and those that look at it up to where it is no longer finite.
+# Rules of the whole run, and rules of its sound part, which ends where it is no longer finite.
 WHOLE: tuple[Rule, ...] = (finite.non_finite, finite.skipped_steps, precision.overflow_headroom)
 SOUND: tuple[Rule, ...] = (
     precision.underflow,
@@ -42,7 +42,7 @@ def judge(history: History) -> list[Finding]:
     """
     if not len(history):
         return []
-    # A sick run's numbers overflow on the way; every rule asks whether what it got is finite.
+    # Numbers of a sick run overflow inside the rules, each of which asks whether its results are finite.
     with np.errstate(all="ignore"):
         return _judged(history)
 
@@ -50,6 +50,6 @@ def judge(history: History) -> list[Finding]:
 def _judged(history: History) -> list[Finding]:
     whole = Course(history)
     broken = np.flatnonzero(finite.broken_points(whole))
-    # What is measured of a model that is no longer finite says nothing of it.
+    # Measures of a model that is no longer finite say nothing about it: the sound part ends before them.
     sound = Course(take(history, slice(max(int(broken[0]), 1))), broken=True) if broken.size else whole
     return rooted([finding for rules, course in ((WHOLE, whole), (SOUND, sound)) for rule in rules for finding in rule(course)])

@@ -21,7 +21,7 @@ _FIRST = 3
 LARGE_INPUT = 5.0
 # The scale, std * sqrt(fan-in): LeCun's is 1, He's 1.41. Beyond these a layer multiplies the signal's size, or divides it.
 LARGE_SCALE, SMALL_SCALE = 3.0, 0.5
-# What a wrong scale must have done before it is called a fault here; `audit_init` judges the weights by themselves.
+# Effects that a wrong scale must have had before it is called a fault here; `audit_init` judges the weights by themselves.
 LOUD_LOSS, QUIET_FLOW = 3.0, 1e-3
 _LOOKED_UP = re.compile(r"embed|position|wte|wpe|token|lookup|pos_emb", re.IGNORECASE)
 
@@ -29,10 +29,10 @@ _LOOKED_UP = re.compile(r"embed|position|wte|wpe|token|lookup|pos_emb", re.IGNOR
 def inputs_unscaled(course: Course) -> list[Finding]:
     """The first layer is given numbers far larger than 1."""
     scales = [(course.input_scale(kernel, slice(0, _FIRST)), kernel) for kernel in sources(course)]
-    found = max(((scale, kernel) for scale, kernel in scales if math.isfinite(scale)), key=lambda pair: pair[0], default=None)
-    if found is None or found[0] < LARGE_INPUT:
+    largest = max(((scale, kernel) for scale, kernel in scales if math.isfinite(scale)), key=lambda pair: pair[0], default=None)
+    if largest is None or largest[0] < LARGE_INPUT:
         return []
-    scale, kernel = found
+    scale, kernel = largest
     return [
         finding(
             "inputs-unscaled",
@@ -52,7 +52,7 @@ def init_scale(course: Course) -> list[Finding]:
     """Initial weights so far off that the signal explodes or fades, and the run shows it."""
     hidden = [kernel for kernel in course.kernels if not _LOOKED_UP.search(kernel.path)]
     scales = {kernel: course.scale(kernel, slice(0, 1)) for kernel in hidden}
-    # What a recurrent kernel makes explode is the gradient over time, which `exploding_gradient` names.
+    # A recurrent kernel makes the gradient explode over time, which `exploding_gradient` names.
     large = [kernel for kernel in hidden if scales[kernel] > LARGE_SCALE and not is_recurrent(course.leaves, kernel.leaf)]
     if large and (loud(course) or elasticity(course, slice(0, _FIRST)) > EXPLODING):
         return [_scale(course, large, scales, "too large", f"the loss starts at {course.first_loss:.3g}")]

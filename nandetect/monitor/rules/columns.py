@@ -35,15 +35,15 @@ class Course:
 
     def series(self, name: str) -> np.ndarray:
         """A series of the run, NaN throughout where it was not given."""
-        found = self.history.series.get(name)
-        return np.full(self.points, np.nan) if found is None else np.asarray(found, np.float64)
+        values = self.history.series.get(name)
+        return np.full(self.points, np.nan) if values is None else np.asarray(values, np.float64)
 
     def layer(self, name: str) -> np.ndarray:
         """A column of all leaves, NaN throughout where it was not given; never infinite, as the norm of what is finite is not."""
         if name not in self._layers:
-            found = self.history.layers.get(name)
+            values = self.history.layers.get(name)
             shape = self.points, len(self.leaves)
-            self._layers[name] = np.full(shape, np.nan, np.float32) if found is None else np.clip(found, -_LARGEST, _LARGEST)
+            self._layers[name] = np.full(shape, np.nan, np.float32) if values is None else np.clip(values, -_LARGEST, _LARGEST)
         return self._layers[name]
 
     @functools.cached_property

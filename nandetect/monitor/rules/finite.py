@@ -21,10 +21,10 @@ def non_finite(course: Course) -> list[Finding]:
     broken = broken_points(course)
     if not broken.any():
         return []
-    at = int(np.argmax(broken))
-    step, counts = int(course.steps[at]), course.layer("gradient_nonfinite")[at]
+    point = int(np.argmax(broken))
+    step, counts = int(course.steps[point]), course.layer("gradient_nonfinite")[point]
     bad = [place for place in np.flatnonzero(np.nan_to_num(counts) > 0)]
-    loss_too = bool(bad_loss(course)[at])
+    loss_too = bool(bad_loss(course)[point])
     names = [course.leaves[place].path for place in bad]
     what = "the loss" if loss_too else "the gradient"
     where = "" if not bad else " in every layer" if len(bad) == course.trained.sum() else f" of {listed(names)}"

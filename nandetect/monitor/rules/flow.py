@@ -53,10 +53,10 @@ def exploding_gradient(course: Course) -> list[Finding]:
 
 def vanishing_gradient(course: Course) -> list[Finding]:
     """Early layers whose gradient is a thousandth of that of the last ones, or next to nothing everywhere."""
-    found = fall(course)
-    if found is None:
+    fallen = fall(course)
+    if fallen is None:
         return []
-    where, drop = found
+    where, drop = fallen
     stuck = unlearned(course)
     limit = FADING if stuck else VANISHED
     long = int((drop > limit).sum())
@@ -91,7 +91,7 @@ def saturated_units(course: Course) -> list[Finding]:
     for kernel, after in zip(course.kernels[:-1], course.kernels[1:], strict=True):
         drive = course.input_scale(kernel, course.start) * course.scale(kernel, course.start)
         heard = course.input_scale(after, course.start)
-        # What comes out is about 1 however much goes in: the activation is bounded, and at its bound.
+        # The next layer is given about 1 however large the drive: the activation is bounded, and at its bound.
         if math.isfinite(drive) and drive > _SATURATED and heard < 1.05 and kernel in sources(course):
             return [
                 finding(
@@ -153,10 +153,16 @@ def _grown(course: Course) -> list[Finding]:
     now = float(np.median(window[-_POINTS:]))
     if now < GROWN * usual:
         return []
-    at = int(finite[int(np.argmax(window > 10 * usual))])
+    point = int(finite[int(np.argmax(window > 10 * usual))])
     return [
         _exploding(
-            course, _strongest(course, int(finite[-1])), at, now, f"{wording.times(now / usual)} what it was at first", now / usual, GROWN
+            course,
+            _strongest(course, int(finite[-1])),
+            point,
+            now,
+            f"{wording.times(now / usual)} what it was at first",
+            now / usual,
+            GROWN,
         )
     ]
 
@@ -182,20 +188,20 @@ def _learned(course: Course) -> bool:
     return course.last_loss < 0.5 * min(course.first_loss, course.chance if math.isfinite(course.chance) else math.inf)
 
 
-def _exploding(course: Course, place: int | None, at: int, size: float, why: str, measured: float, expected: float) -> Finding:
+def _exploding(course: Course, place: int | None, point: int, size: float, why: str, measured: float, expected: float) -> Finding:
     layer = course.leaves[place].path if place is not None else None
     cell = cell_of(course.leaves, place) if place is not None else None
     named = "a recurrent weight" if cell is None or cell == place else f"a recurrent weight, `{course.leaves[cell].path}`,"
     cause = "each layer multiplies the gradient" if cell is None else f"{named} that multiplies the gradient at every step of the sequence"
     where = f"the gradient of `{layer}`" if layer else "the gradient"
-    of = float(np.nan_to_num(course.layer("gradient")[at, place], nan=size)) if place is not None else size
+    norm = float(np.nan_to_num(course.layer("gradient")[point, place], nan=size)) if place is not None else size
     return finding(
         "exploding-gradient",
         "error" if unlearned(course) else "warning",
-        f"{where} is {of:.3g} at step {int(course.steps[at])}: {why}",
+        f"{where} is {norm:.3g} at step {int(course.steps[point])}: {why}",
         cause=cause,
         layer=layer,
-        step=int(course.steps[at]),
+        step=int(course.steps[point]),
         measured=measured,
         expected=expected,
         help="start the recurrent weights orthogonal with gain 1, clip the gradient's norm (1.0), or use a GRU or an LSTM"

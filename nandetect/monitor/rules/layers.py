@@ -43,8 +43,8 @@ def kernels(leaves: Sequence[Leaf]) -> tuple[KernelLeaf, ...]:
         leaves[bias].shape[0] == leaves[place].shape[-1] != leaves[place].shape[0] for place, bias in pairs.items() if bias is not None
     ]
     flipped = sum(votes) > sum(straight)
-    found = [_kernel(leaves[place], place, pairs[place], flipped) for place in places]
-    return tuple(sorted(found, key=lambda kernel: depth_key(kernel.path)))
+    kernel_leaves = [_kernel(leaves[place], place, pairs[place], flipped) for place in places]
+    return tuple(sorted(kernel_leaves, key=lambda kernel: depth_key(kernel.path)))
 
 
 def depth_key(path: str) -> tuple[int, list[tuple[int, str]]]:
@@ -82,11 +82,11 @@ def cell_of(leaves: Sequence[Leaf], place: int) -> int | None:
 
 def classes(leaves: Sequence[Leaf]) -> tuple[int, ...]:
     """How many classes there may be: widths that a layer gives and no other layer takes; 2 where that is 1."""
-    found = kernels(leaves)
-    if not found:
+    ordered = kernels(leaves)
+    if not ordered:
         return ()
-    given, taken = {kernel.outputs for kernel in found}, {kernel.channels for kernel in found}
-    ends = {found[-1].outputs, *(given - taken)}
+    given, taken = {kernel.outputs for kernel in ordered}, {kernel.channels for kernel in ordered}
+    ends = {ordered[-1].outputs, *(given - taken)}
     return tuple(sorted({max(width, 2) for width in ends}))
 
 

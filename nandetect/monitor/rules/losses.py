@@ -18,8 +18,8 @@ _STRETCH = 20
 # Chance is ln of the number of classes (CS231n), met within 3 %. Shuffled labels are learned by heart in the end, slowly.
 _CHANCE, _BY_HEART = 0.03, 0.9
 _ENOUGH, _LONG = 200, 300
-# What is kept of the slope from one batch to the next, where the labels have something in common over batches; without, 0 (measured
-# -0.1 to 0.05 after the first steps).
+# The part of the slope that is kept from one batch to the next where labels have something in common over batches. Where they have
+# nothing, it is 0 (measured -0.1 to 0.05 after the first steps).
 _IN_COMMON = 0.25
 # All updates together over the parameters: with less, nothing could have been learned yet.
 _WENT = 0.1

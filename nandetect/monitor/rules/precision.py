@@ -22,7 +22,7 @@ _ENOUGH = 5
 
 def overflow_headroom(course: Course) -> list[Finding]:
     """Gradients or weights within a few bits of the largest number of their format, or float16 that is already beyond it."""
-    found = []
+    near_limit = []
     for place, leaf in enumerate(course.leaves):
         if leaf.dtype not in _LARGEST:
             continue
@@ -31,22 +31,22 @@ def overflow_headroom(course: Course) -> list[Finding]:
             values = np.nan_to_num(course.layer(column)[:, place], posinf=largest)
             close = values > largest / 2**room
             if close.any():
-                at = int(np.argmax(close))
-                found.append((at, -float(values[at] / largest), place, what, float(values[at]), largest, room))
-    if not found:
+                point = int(np.argmax(close))
+                near_limit.append((point, -float(values[point] / largest), place, what, float(values[point]), largest, room))
+    if not near_limit:
         return _beyond(course)
-    at, _, place, what, value, largest, room = min(found)
+    point, _, place, what, value, largest, room = min(near_limit)
     leaf = course.leaves[place]
     bits = max(math.log2(largest / value), 0.0)
     return [
         finding(
             "overflow-headroom",
             "error" if bad_gradient(course).any() or bad_loss(course).any() else "warning",
-            f"the {what} of `{leaf.path}` reached {value:.3g} at step {int(course.steps[at])}, "
+            f"the {what} of `{leaf.path}` reached {value:.3g} at step {int(course.steps[point])}, "
             f"{bits:.1f} bits below the largest {leaf.dtype}",
             cause=f"values near the largest of {leaf.dtype}, {largest:.5g}",
             layer=leaf.path,
-            step=int(course.steps[at]),
+            step=int(course.steps[point]),
             measured=bits,
             expected=room,
             help="use bfloat16 or float32 for it, or a smaller loss scale"
@@ -62,16 +62,16 @@ def _beyond(course: Course) -> list[Finding]:
     bad = np.nan_to_num(course.layer("gradient_nonfinite"))[:, half] > 0
     if not half or not bad.any():
         return []
-    at = int(np.argmax(bad.any(1)))
-    leaf = course.leaves[half[int(np.argmax(bad[at]))]]
+    point = int(np.argmax(bad.any(1)))
+    leaf = course.leaves[half[int(np.argmax(bad[point]))]]
     return [
         finding(
             "overflow-headroom",
             "error",
-            f"the gradient of `{leaf.path}` is beyond 65504, the largest float16, at step {int(course.steps[at])}",
+            f"the gradient of `{leaf.path}` is beyond 65504, the largest float16, at step {int(course.steps[point])}",
             cause="overflow in float16",
             layer=leaf.path,
-            step=int(course.steps[at]),
+            step=int(course.steps[point]),
             measured=0.0,
             expected=2.0,
             help="use bfloat16, or scale the loss dynamically and unscale the gradient in float32; scale the inputs",
@@ -85,7 +85,7 @@ def underflow(course: Course) -> list[Finding]:
         return []
     window = course.recent
     tiny, zero = course.layer("gradient_tiny"), course.layer("gradient_zero")
-    found = []
+    losses = []
     for kernel in course.kernels:
         leaf = course.leaves[kernel.leaf]
         if leaf.dtype not in ("float16", "bfloat16") or not course.trained[kernel.leaf]:
@@ -93,10 +93,10 @@ def underflow(course: Course) -> list[Finding]:
         lost = float(middle(tiny[window, kernel.leaf])), float(middle(zero[window, kernel.leaf]))
         # Zeros alone may be dead or sparse units; those of an underflow lie beside numbers that are nearly 0.
         if (sum(lost) > UNDERFLOW and lost[0] > _TINY) or _all_lost(course, kernel.leaf):
-            found.append((sum(lost), kernel))
-    if not found:
+            losses.append((sum(lost), kernel))
+    if not losses:
         return []
-    share, worst = max(found, key=lambda pair: pair[0])
+    share, worst = max(losses, key=lambda pair: pair[0])
     dtype = course.leaves[worst.leaf].dtype
     return [
         finding(

@@ -35,8 +35,8 @@ def learning_rate_high(course: Course) -> list[Finding]:
     several = np.sort(ratio)[-_SEVERAL:]
     violent = (len(several) == _SEVERAL and several.min() > VIOLENT) or several.max() > _TOTAL
     if violent and _harmed(course):
-        at = int(np.argmax(ratio > VIOLENT))
-        return [_high(course, at, float(ratio[at]), _course_of(course))]
+        point = int(np.argmax(ratio > VIOLENT))
+        return [_high(course, point, float(ratio[point]), _course_of(course))]
     half = slice(course.points // 2, course.points)
     kept, now = course.kept(half), float(middle(course.ratio[course.late]))
     if course.points >= _ENOUGH and kept < _OVERSHOT and course.last_loss > 0.5 * course.first_loss and now > 1e-3:
@@ -98,8 +98,8 @@ def _course_of(course: Course) -> str:
     return f"the loss went from {finite[0]:.3g} to {finite.max():.3g} and stands at {course.last_loss:.3g}"
 
 
-def _high(course: Course, at: int, ratio: float, seen: str) -> Finding:
-    step = int(course.steps[at])
+def _high(course: Course, point: int, ratio: float, seen: str) -> Finding:
+    step = int(course.steps[point])
     relative = wording.times(ratio) if ratio >= 1 else f"{ratio:.2g} times"
     return finding(
         "learning-rate-high",

@@ -1,4 +1,4 @@
-"""One cause, one finding: what explains what."""
+"""The roots among the findings: one cause, one finding, and which rule explains which."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nandetect.records import Finding
 _STUCK = "loss-at-chance learning-rate-low"
 _FLOW = "saturated-units dead-units vanishing-gradient exploding-gradient frozen-parameters"
 _UNSTABLE = "divergence non-finite gradient-spike learning-rate-high skipped-steps"
-# A finding of the first rule explains one of the others. The order settles who comes first where two explain each other.
+# The rules that each rule explains. Of two that explain each other, the one that stands first here is the root.
 EXPLAINS: dict[str, frozenset[str]] = {
     rule: frozenset(consequences.split())
     for rule, consequences in {
@@ -32,7 +32,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
         "non-finite": "gradient-spike",
     }.items()
 }
-# Worth a line beside the root: what a reader will see first. The rest of what follows is left out.
+# Consequences that stand as a note beside their root, as a reader sees them first. The others are left out.
 _TOLD = frozenset({"non-finite", "divergence", "loss-at-chance", "dead-units"})
 
 

@@ -62,9 +62,9 @@ def spike_points(norm: np.ndarray, loss: np.ndarray | None = None) -> list[tuple
     spiking: list[tuple[int, float]] = []
     for points, width in _batches(_candidates(logs), (32, 64, WINDOW)):
         over, usual = _over(logs, losses, points, width)
-        after = np.array([np.median(logs[at + 1 : at + 1 + _AFTER]) for at in points])
+        after = np.array([np.median(logs[point + 1 : point + 1 + _AFTER]) for point in points])
         stand = over & (logs[points] - after > np.log(_ABOVE_AFTER))
-        spiking += [(int(kept[at]), float(np.exp(level))) for at, level in zip(points[stand], usual[stand], strict=True)]
+        spiking += [(int(kept[point]), float(np.exp(level))) for point, level in zip(points[stand], usual[stand], strict=True)]
     return [spike for index, spike in enumerate(spiking) if index == 0 or spike[0] != spiking[index - 1][0] + 1]
 
 
@@ -121,16 +121,16 @@ def _stands_out(above: np.ndarray, rest: np.ndarray, deviations: float, factor: 
     return above > np.maximum(np.maximum(deviations * deviation, TAIL * tail), np.log(factor))
 
 
-def _finding(course: Course, at: int, norm: float, usual: float, grave: bool) -> Finding:
-    step = int(course.steps[at])
+def _finding(course: Course, point: int, norm: float, usual: float, grave: bool) -> Finding:
+    step = int(course.steps[point])
     columns = course.layer("gradient")
     layer = None
     if columns.shape[1]:
         # Against what is usual of each leaf: the one that grew the most.
-        before = columns[max(at - WINDOW, 0) : at]
+        before = columns[max(point - WINDOW, 0) : point]
         with np.errstate(divide="ignore", invalid="ignore"):
-            growth = columns[at] / np.nanmedian(before, 0) if len(before) else columns[at]
-        weighty = np.nan_to_num(columns[at]) > 0.1 * norm
+            growth = columns[point] / np.nanmedian(before, 0) if len(before) else columns[point]
+        weighty = np.nan_to_num(columns[point]) > 0.1 * norm
         growth = np.where(np.isfinite(growth) & weighty, growth, 0)
         layer = course.leaves[int(np.argmax(growth))].path if growth.any() else None
     return finding(

@@ -11,12 +11,13 @@ from nandetect.monitor.rules.layers import KernelLeaf
 from nandetect.monitor.rules.words import listed
 from nandetect.records import Finding
 
-# Points for which nothing must have moved before it is said.
+# Points without any change before a leaf is called frozen, or a unit dead.
 ENOUGH = 20
 # A layer most of whose units are dead is worth a warning; half of them, in a layer that learns, a note (AWS Debugger warns at a half;
 # measured: healthy ReLU networks reach 0.5 in narrow layers, and with few samples in a batch for a while).
 _MOST, _HALF = 0.75, 0.5
-# With few samples in a batch, whose ReLUs are off differs from step to step; dead units are the same ones in all.
+# The deviation of the share of idle units that is still steady: with few samples in a batch, other ReLUs are off in each step, while dead
+# units are the same in all.
 _STEADY = 0.03
 _WIDE = 4
 _LOOKS = 8
@@ -28,22 +29,24 @@ def frozen_parameters(course: Course) -> list[Finding]:
     """Leaves that no gradient reaches, or whose update is nothing, while others learn."""
     if course.points < ENOUGH:
         return []
-    found = []
+    findings = []
     quiet, dead = silent(course), behind_dead(course)
     detached = [place for place in quiet if place not in dead]
     if detached:
-        found.append(_frozen(course, detached, "no gradient reaches", "its gradient is exactly 0: detached from the loss", _DETACHED, 0.0))
+        findings.append(
+            _frozen(course, detached, "no gradient reaches", "its gradient is exactly 0: detached from the loss", _DETACHED, 0.0)
+        )
     update = course.layer("update")
     still = [place for place in _never(update, course.trained) if place not in quiet]
     still = still if _has_kernel(course, still) else []
     moving = np.isfinite(update).any() and (np.nan_to_num(update) > 0).any(0)
     if still and (moving.any() or (np.nan_to_num(course.series("gradient")) > 0).any()):
         cause = "its gradient arrives and its update is exactly 0" if moving.any() else "every update is exactly 0"
-        found.append(_frozen(course, still, "the optimizer never moves", cause, _STILL, 0.0))
+        findings.append(_frozen(course, still, "the optimizer never moves", cause, _STILL, 0.0))
     unmoved = [place for place in _unmoved(course) if place not in quiet and place not in still]
     if unmoved:
-        found.append(_frozen(course, unmoved, "updates are computed but never change", "its updates are not applied", _UNAPPLIED, 0.0))
-    return found
+        findings.append(_frozen(course, unmoved, "updates are computed but never change", "its updates are not applied", _UNAPPLIED, 0.0))
+    return findings
 
 
 def gradient_absorption(course: Course) -> list[Finding]:
@@ -80,7 +83,7 @@ def dead_units(course: Course) -> list[Finding]:
     if course.points < ENOUGH:
         return []
     quiet, reasons = silent(course), behind_dead(course)
-    found = []
+    dead = []
     for kernel in course.kernels[:-1]:
         share = idle(course, kernel)[course.late]
         if kernel.leaf in quiet and kernel.leaf not in reasons:
@@ -91,9 +94,9 @@ def dead_units(course: Course) -> list[Finding]:
         least = float(share.min())
         steady = share.std() < _STEADY or least >= 0.95
         if least >= _HALF and steady and not _done(course):
-            found.append((kernel, least))
-    worst = max(found, key=lambda pair: pair[1], default=None)
-    return [] if worst is None else [_dead(course, worst[0], worst[1], [kernel.path for kernel, _ in found])]
+            dead.append((kernel, least))
+    worst = max(dead, key=lambda pair: pair[1], default=None)
+    return [] if worst is None else [_dead(course, worst[0], worst[1], [kernel.path for kernel, _ in dead])]
 
 
 def idle(course: Course, kernel: KernelLeaf) -> np.ndarray:
