@@ -7,11 +7,11 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from nandetect import compat, ownership
 from nandetect.program import sources
-from nandetect.program.phase import Phases
+from nandetect.program.phase import Path, Phases
+from nandetect.program.sources import Expression
 from nandetect.records import Frame, Source
 
 OPERATORS: dict[type[ast.AST], str] = {
@@ -30,9 +30,9 @@ OPERATORS: dict[type[ast.AST], str] = {
 class Derivatives:
     """The places of a program's source that its forward equations come from, and its second trace, made when one is asked for."""
 
-    def __init__(self, jaxpr: Any, phases: Phases, retrace: Callable[[], Any]):
+    def __init__(self, jaxpr: compat.Jaxpr, phases: Phases, retrace: Callable[[], compat.AnyJaxpr]):
         self._jaxpr, self._phases, self._retrace = jaxpr, phases, retrace
-        self._forward: set[Any] | None = None
+        self._forward: set[Expression] | None = None
 
     def explain(self, path: Sequence[int], source: Source | None) -> tuple[Source | None, str | None]:
         """Where a backward equation comes from, and `sqrt` for a derivative of `jnp.sqrt(x)`; no name for the user's own rule."""
@@ -56,19 +56,20 @@ class Derivatives:
         """
         with compat.true_backward_lines():
             jaxpr, _ = compat.open_jaxpr(self._retrace())
-        eqns = []
-        for step, at in enumerate(path):
-            if step % 2:
-                jaxpr = compat.open_jaxpr(compat.sub_jaxprs(eqns[-1])[at][1])[0]
-            elif at < len(jaxpr.eqns):
-                eqns.append(jaxpr.eqns[at])
+        eqns: list[compat.JaxprEqn] = []
+        # A path goes by turns to an equation and to a jaxpr within it.
+        for depth, number in enumerate(path):
+            if depth % 2:
+                jaxpr = compat.open_jaxpr(compat.sub_jaxprs(eqns[-1])[number][1])[0]
+            elif number < len(jaxpr.eqns):
+                eqns.append(jaxpr.eqns[number])
             else:
                 return None
-        found = sources.source(eqns[-1], eqns[:-1])
+        rule = sources.source(eqns[-1], eqns[:-1])
         known = {(frame.file, frame.function) for frame in filed.frames} if filed else set()
-        return None if found is None or (found.file, found.function) in known else found
+        return None if rule is None or (rule.file, rule.function) in known else rule
 
-    def _forward_frames(self, jaxpr: Any, path: tuple[int, ...], eqns: tuple[Any, ...]) -> Iterator[list[Frame]]:
+    def _forward_frames(self, jaxpr: compat.Jaxpr, path: Path, eqns: tuple[compat.JaxprEqn, ...]) -> Iterator[list[Frame]]:
         for number, eqn in enumerate(jaxpr.eqns):
             here = (*path, number)
             if self._phases.of(here) == "forward":
@@ -92,8 +93,8 @@ def _is_library_in(file: str, name: str) -> bool:
     """Whether a name of a file's loaded module (by a star import, say) is a library's."""
     for module in list(sys.modules.values()):
         if getattr(module, "__file__", None) == file and hasattr(module, name):
-            found = inspect.unwrap(getattr(module, name))
-            home = getattr(found, "__file__", None) or getattr(getattr(found, "__code__", None), "co_filename", None)
+            meant = inspect.unwrap(getattr(module, name))
+            home = getattr(meant, "__file__", None) or getattr(getattr(meant, "__code__", None), "co_filename", None)
             return home is not None and not ownership.is_users(home)
     return False
 
@@ -101,13 +102,13 @@ def _is_library_in(file: str, name: str) -> bool:
 @functools.lru_cache(maxsize=64)
 def _library_names(file: str) -> frozenset[str]:
     """The names that a file imports from packages that the user did not write."""
-    found = set()
+    names: set[str] = set()
     for node in ast.walk(sources.parsed(file)):
         if isinstance(node, ast.Import):
-            found |= {alias.asname or alias.name.split(".")[0] for alias in node.names if _is_library(alias.name)}
+            names |= {alias.asname or alias.name.split(".")[0] for alias in node.names if _is_library(alias.name)}
         elif isinstance(node, ast.ImportFrom) and not node.level and _is_library(node.module or ""):
-            found |= {alias.asname or alias.name for alias in node.names}
-    return frozenset(found)
+            names |= {alias.asname or alias.name for alias in node.names}
+    return frozenset(names)
 
 
 def _is_library(module: str) -> bool:

@@ -1,152 +1,216 @@
-"""Which pass an equation belongs to: forward, backward or update, decided by dataflow and not by the name stack alone.
+"""Which pass each equation of a traced step belongs to: the forward pass, the backward pass or the update.
 
-JAX tags what a transposition made with `transpose(...)`, but tags the derivative's coefficients (`0.5 / sqrt(x)`) only `jvp(...)`, like
-the forward pass itself. What tells them apart is where their values go: a coefficient feeds transposed equations and nothing else.
+JAX writes into an equation's name stack what differentiation made it: `transpose(...)` for what pulls cotangents back, `jvp(...)` for
+everything else under a differentiation. That does not settle it. The derivative's coefficients (the `0.5 / sqrt(x)` of a square root) are
+tagged `jvp(...)` like the forward pass itself, and what computes the loss before differentiation, or the update after it, has no tag at
+all. So the phase follows from the tags and from where values go:
+
+- tagged `transpose`: backward;
+- tagged `jvp`: forward if its value reaches a result of the step without passing a transposed equation, as a loss does; else it is a
+  coefficient, which only transposed equations read: backward;
+- no tag: update if it depends on a transposed equation; forward if it feeds something tagged or depends on it; else update.
+
+Under several differentiations (a Hessian) the tags of one level decide, the outermost that transposes: an inner gradient that a loss is
+made of is forward to the outer one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypeAlias, TypeVar
 
 from nandetect import compat
 from nandetect.records import Phase
 
-Path = tuple[int, ...]
+T = TypeVar("T")
+
+# An equation's number in the program; within it, the number of its inner jaxpr, the equation's number in that, and so on.
+Path: TypeAlias = tuple[int, ...]
+# What differentiation made an equation, at the level that decides; empty for what it did not make.
+Tag = Literal["transpose", "jvp", ""]
+# Where a value goes: `result` if it reaches one of the step's without passing a transposed equation, `derivative` if it feeds a tagged one.
+Goal = Literal["result", "derivative"]
+Goals: TypeAlias = frozenset[Goal]
+Tags: TypeAlias = frozenset[Tag]
+
 DEEPEST = 4
 _DIFFERENTIATION = re.compile(r"\b(transpose|jvp)\(")
+_NOWHERE: Goals = frozenset()
+_RESULT: Goals = frozenset({"result"})
+_DERIVATIVE: Goals = frozenset({"derivative"})
+_NO_TAGS: Tags = frozenset()
+
+
+def _union(sets: Iterable[frozenset[T]]) -> frozenset[T]:
+    empty: frozenset[T] = frozenset()
+    return empty.union(*sets)
 
 
 class Phases:
-    """The phase of every equation of a program, by its path: the equation's number in each enclosing jaxpr, outermost first."""
+    """The phase of every equation of a program, by its path. A program that is not differentiated is forward throughout."""
 
-    def __init__(self, jaxpr: Any):
-        self._kinds: dict[Path, str] = {}
+    def __init__(self, program: compat.AnyJaxpr):
+        jaxpr, _ = compat.open_jaxpr(program)
         self._phases: dict[Path, Phase] = {}
-        jaxpr, _ = compat.open_jaxpr(jaxpr)
-        level = 0
-        for level in range(DEEPEST):
-            self._name(jaxpr, (), "", level)
-            self.differentiates = "transpose" in self._kinds.values()
-            # Where nothing is transposed at the outermost level (a Hessian is `jvp(transpose(...))`), the next one in decides.
-            if self.differentiates or "jvp" not in self._kinds.values():
-                break
+        level, tags = 0, _tags(jaxpr, (), "", 0)
+        # Where the outermost level transposes nothing (a Hessian is `jvp(transpose(...))`), the next one in decides.
+        while level + 1 < DEEPEST and "transpose" not in tags.values() and "jvp" in tags.values():
+            level += 1
+            tags = _tags(jaxpr, (), "", level)
+        self.differentiates = "transpose" in tags.values()
         if self.differentiates:
-            _Flow(self._kinds, self._phases, dead_ends=level == 0).run(jaxpr)
+            goals = _goals(jaxpr, tags, dead_ends=level == 0)
+            self._phases = _phases(jaxpr, tags, goals)
 
     def of(self, path: Sequence[int]) -> Phase:
         """The phase of the equation at `path`."""
         return self._phases.get(tuple(path), "forward")
 
-    def _name(self, jaxpr: Any, path: Path, outer: str, level: int) -> None:
-        for number, eqn in enumerate(jaxpr.eqns):
-            here = (*path, number)
-            # The outermost differentiation decides: an inner gradient that a loss is made of is forward to the outer one.
-            stack = f"{outer}/{compat.name_stack(eqn)}"
-            found = _DIFFERENTIATION.findall(stack)
-            self._kinds[here] = found[level] if level < len(found) else ""
-            for slot, (_, sub) in enumerate(compat.sub_jaxprs(eqn)):
-                self._name(compat.open_jaxpr(sub)[0], (*here, slot), stack, level)
+
+def _tags(jaxpr: compat.Jaxpr, path: Path, outer: str, level: int) -> dict[Path, Tag]:
+    """The tag of each equation at a level of differentiation, the outermost being 0; `outer` is the name stack of those that enclose."""
+    tags: dict[Path, Tag] = {}
+    for number, eqn in enumerate(jaxpr.eqns):
+        here = (*path, number)
+        stack = f"{outer}/{compat.name_stack(eqn)}"
+        levels = _DIFFERENTIATION.findall(stack)
+        tags[here] = levels[level] if level < len(levels) else ""
+        for slot, (_, inner) in enumerate(compat.sub_jaxprs(eqn)):
+            tags |= _tags(compat.open_jaxpr(inner)[0], (*here, slot), stack, level)
+    return tags
 
 
-class _Flow:
-    """One backward sweep (where values go) and one forward sweep (what they depend on) over all nested jaxprs.
+def _goals(jaxpr: compat.Jaxpr, tags: dict[Path, Tag], dead_ends: bool) -> dict[Path, Goals]:
+    """Where the value of each equation goes. With `dead_ends`, what the forward pass computes for nobody counts as a result."""
+    sweep = _Goals(tags, dead_ends)
+    sweep.into(jaxpr, (), [_RESULT] * len(jaxpr.outvars))
+    return sweep.goals
 
-    Where a value goes is a set of marks: `out` (it reaches an output, or a dead end of the forward pass, without passing a transposed
-    equation: only the forward pass does) and `loss` (it feeds something that differentiation tagged).
-    """
 
-    def __init__(self, kinds: dict[Path, str], phases: dict[Path, Phase], dead_ends: bool):
-        # Under a second differentiation the dead ends are those of tangents too.
-        self.kinds, self.phases, self.dead_ends = kinds, phases, dead_ends
-        self.goes: dict[Path, frozenset[str]] = {}
+class _Goals:
+    """A sweep from the results back over all nested jaxprs."""
 
-    def run(self, jaxpr: Any) -> None:
-        self._backward(jaxpr, (), [frozenset({"out"})] * len(jaxpr.outvars))
-        self._forward(jaxpr, (), [frozenset()] * len(jaxpr.invars))
+    def __init__(self, tags: dict[Path, Tag], dead_ends: bool):
+        self.tags, self.dead_ends = tags, dead_ends
+        self.goals: dict[Path, Goals] = {}
 
-    def _backward(self, jaxpr: Any, path: Path, outs: Sequence[frozenset[str]]) -> list[frozenset[str]]:
-        marks: dict[Any, frozenset[str]] = {}
+    def into(self, jaxpr: compat.Jaxpr, path: Path, results: Sequence[Goals]) -> list[Goals]:
+        """Where the inputs of a jaxpr go, by where its results do."""
+        goals: dict[compat.Var, Goals] = {}
 
-        def add(atom: Any, new: frozenset[str]) -> None:
+        def add(atom: compat.Atom, more: Goals) -> None:
             if not isinstance(atom, compat.Literal):
-                marks[atom] = marks.get(atom, frozenset()) | new
+                goals[atom] = goals.get(atom, _NOWHERE) | more
 
-        for var, new in zip(jaxpr.outvars, outs, strict=True):
-            add(var, new)
+        for var, goal in zip(jaxpr.outvars, results, strict=True):
+            add(var, goal)
         for number in reversed(range(len(jaxpr.eqns))):
-            eqn, here = jaxpr.eqns[number], (*path, number)
-            kind = self.kinds[here]
-            given = [marks.get(var, frozenset()) for var in eqn.outvars]
-            subs = compat.sub_jaxprs(eqn)
-            if self.dead_ends and kind == "jvp" and (subs or not any(given)):
-                # The loss of a plain `grad`, or of a loop whose losses nobody returns, is dropped: that is where the forward pass goes.
-                given = [new or frozenset({"out"}) for new in given]
-            ins = self._backward_into(eqn, here, subs, given) if subs else [frozenset().union(*given)] * len(eqn.invars)
-            self.goes[here] = frozenset().union(*given)
-            passed = frozenset({"loss"}) if kind == "transpose" else frozenset({"loss"} if kind else ())
-            for atom, new in zip(eqn.invars, ins, strict=True):
-                add(atom, passed if kind == "transpose" else new | passed)
-        return [marks.get(var, frozenset()) for var in jaxpr.invars]
+            eqn = jaxpr.eqns[number]
+            operands = self._operands(eqn, (*path, number), [goals.get(var, _NOWHERE) for var in eqn.outvars])
+            for atom, goal in zip(eqn.invars, operands, strict=True):
+                add(atom, goal)
+        return [goals.get(var, _NOWHERE) for var in jaxpr.invars]
 
-    def _backward_into(self, eqn: Any, here: Path, subs: list[tuple[str, Any]], outs: list[frozenset[str]]) -> list[frozenset[str]]:
-        every = frozenset().union(*outs)
-        ins = [frozenset()] * len(eqn.invars)
-        for slot, (_, sub) in enumerate(subs):
-            inner, _ = compat.open_jaxpr(sub)
-            aligned = len(inner.outvars) == len(outs)
-            given = list(outs) if aligned else [every] * len(inner.outvars)
-            into = self._backward(inner, (*here, slot), given)
-            if eqn.primitive.name in ("scan", "while") and aligned:
-                # A carried value goes where the next iteration takes it: repeat until nothing is added.
-                first = compat.scan_parts(eqn)[0] if eqn.primitive.name == "scan" else eqn.params["body_nconsts"]
-                carry = compat.scan_parts(eqn)[1] if eqn.primitive.name == "scan" else len(outs)
-                while True:
-                    grown = [old | into[first + i] if i < carry else old for i, old in enumerate(given)]
-                    if grown == given:
-                        break
-                    given = grown
-                    into = self._backward(inner, (*here, slot), given)
-            offset = len(eqn.invars) - len(into)
-            if offset >= 0:
-                for position, new in enumerate(into):
-                    ins[offset + position] = ins[offset + position] | new
+    def _operands(self, eqn: compat.JaxprEqn, path: Path, outs: list[Goals]) -> list[Goals]:
+        """Where the operands of an equation go, by where its values do."""
+        tag = self.tags[path]
+        inner = [compat.open_jaxpr(sub)[0] for _, sub in compat.sub_jaxprs(eqn)]
+        if self.dead_ends and tag == "jvp" and (inner or not any(outs)):
+            # A plain `grad` drops its loss, and so does a loop whose losses nobody returns: the forward pass ends there.
+            # Under a second differentiation, tangents end so too.
+            outs = [goal or _RESULT for goal in outs]
+        self.goals[path] = _union(outs)
+        through = self._through(eqn, path, inner, outs) if inner else [self.goals[path]] * len(eqn.invars)
+        tagged = _DERIVATIVE if tag else _NOWHERE
+        return [tagged if tag == "transpose" else goal | tagged for goal in through]
+
+    def _through(self, eqn: compat.JaxprEqn, path: Path, inner: list[compat.Jaxpr], outs: list[Goals]) -> list[Goals]:
+        """Where the operands of an equation go that has jaxprs within, through those."""
+        every = _union(outs)
+        operands = [_NOWHERE] * len(eqn.invars)
+        for slot, jaxpr in enumerate(inner):
+            aligned = len(jaxpr.outvars) == len(outs)
+            results = list(outs) if aligned else [every] * len(jaxpr.outvars)
+            inputs = self.into(jaxpr, (*path, slot), results)
+            if aligned and eqn.primitive.name in ("scan", "while"):
+                inputs = self._carried(eqn, jaxpr, (*path, slot), results, inputs)
+            # A jaxpr takes the last operands; before them stand those of the other jaxprs, or a branch's index.
+            skipped = len(eqn.invars) - len(inputs)
+            if skipped >= 0:
+                operands = [*operands[:skipped], *(old | new for old, new in zip(operands[skipped:], inputs, strict=True))]
             else:
-                ins = [old | frozenset().union(*into) for old in ins]
-        return [old | (every if eqn.primitive.name in ("while", "shard_map") else frozenset()) for old in ins]
+                operands = [old | _union(inputs) for old in operands]
+        # Every operand of a `while` or a `shard_map` may reach each of its results: those of a `while` decide how often it runs.
+        return [goal | every for goal in operands] if eqn.primitive.name in ("while", "shard_map") else operands
 
-    def _forward(self, jaxpr: Any, path: Path, ins: Sequence[frozenset[str]]) -> list[frozenset[str]]:
-        depends: dict[Any, frozenset[str]] = dict(zip(jaxpr.invars, ins, strict=True))
+    def _carried(self, eqn: compat.JaxprEqn, body: compat.Jaxpr, path: Path, results: list[Goals], inputs: list[Goals]) -> list[Goals]:
+        """Where the inputs of a loop's body go over all iterations: what is carried goes on to where the next iteration takes it."""
+        if eqn.primitive.name == "scan":
+            first, carried = compat.scan_parts(eqn)
+        else:
+            first, carried = eqn.params["body_nconsts"], len(results)
+        while True:
+            grown = [goal | inputs[first + slot] if slot < carried else goal for slot, goal in enumerate(results)]
+            if grown == results:
+                return inputs
+            results = grown
+            inputs = self.into(body, path, results)
 
-        def read(atom: Any) -> frozenset[str]:
-            return frozenset() if isinstance(atom, compat.Literal) else depends.get(atom, frozenset())
+
+def _phases(jaxpr: compat.Jaxpr, tags: dict[Path, Tag], goals: dict[Path, Goals]) -> dict[Path, Phase]:
+    """The phase of each equation, in a sweep from the arguments on over all nested jaxprs."""
+    phases: dict[Path, Phase] = {}
+
+    def sweep(jaxpr: compat.Jaxpr, path: Path, inputs: Sequence[Tags]) -> list[Tags]:
+        """The tags of the equations that the results of a jaxpr depend on, by those that its inputs do."""
+        depends: dict[compat.Var, Tags] = dict(zip(jaxpr.invars, inputs, strict=True))
+
+        def read(atom: compat.Atom) -> Tags:
+            return _NO_TAGS if isinstance(atom, compat.Literal) else depends.get(atom, _NO_TAGS)
 
         for number, eqn in enumerate(jaxpr.eqns):
             here = (*path, number)
-            kind = self.kinds[here]
-            given = [read(atom) for atom in eqn.invars]
-            every = frozenset().union(*given)
-            self.phases[here] = self._phase(kind, self.goes.get(here, frozenset()), every)
-            outs = [every | ({kind} if kind else set())] * len(eqn.outvars)
-            for slot, (_, sub) in enumerate(compat.sub_jaxprs(eqn)):
-                inner, _ = compat.open_jaxpr(sub)
-                offset = len(given) - len(inner.invars)
-                # One iteration's view of a loop: what the carry brings back from the last iteration's update does not count.
-                into = given[offset:] if offset >= 0 else [every] * len(inner.invars)
-                result = self._forward(inner, (*here, slot), into)
-                if len(result) == len(outs):
-                    outs = [old | new for old, new in zip(outs, result, strict=True)] if slot or kind else result
-            for var, new in zip(eqn.outvars, outs, strict=True):
-                depends[var] = new
+            operands = [read(atom) for atom in eqn.invars]
+            phases[here] = _phase(tags[here], goals.get(here, _NOWHERE), _union(operands))
+            for var, depending in zip(eqn.outvars, _results(eqn, here, tags[here], operands, sweep), strict=True):
+                depends[var] = depending
         return [read(var) for var in jaxpr.outvars]
 
-    @staticmethod
-    def _phase(kind: str, goes: frozenset[str], depends: frozenset[str]) -> Phase:
-        if kind == "transpose":
-            return "backward"
-        if kind == "jvp":
-            return "forward" if "out" in goes else "backward"
-        if "transpose" in depends:
-            return "update"
-        return "forward" if "loss" in goes or "jvp" in depends else "update"
+    sweep(jaxpr, (), [_NO_TAGS] * len(jaxpr.invars))
+    return phases
+
+
+def _results(
+    eqn: compat.JaxprEqn,
+    path: Path,
+    tag: Tag,
+    operands: list[Tags],
+    sweep: Callable[[compat.Jaxpr, Path, Sequence[Tags]], list[Tags]],
+) -> list[Tags]:
+    """The tags that the values of an equation depend on: its own, those of its operands, and those of the equations within it."""
+    every = _union(operands)
+    own: Tags = frozenset({tag}) if tag else _NO_TAGS
+    results = [every | own] * len(eqn.outvars)
+    for slot, (_, sub) in enumerate(compat.sub_jaxprs(eqn)):
+        inner, _ = compat.open_jaxpr(sub)
+        skipped = len(operands) - len(inner.invars)
+        # A loop's body is swept once: an update that the carry brings back from the iteration before makes no loss an update.
+        within = sweep(inner, (*path, slot), operands[skipped:] if skipped >= 0 else [every] * len(inner.invars))
+        if len(within) != len(results):
+            continue
+        # The first of its jaxprs tells result by result what each depends on; where several may run, each adds what its results do.
+        is_first = slot == 0 and not tag
+        results = within if is_first else [old | new for old, new in zip(results, within, strict=True)]
+    return results
+
+
+def _phase(tag: Tag, goals: Goals, depends: Tags) -> Phase:
+    """The phase of an equation, by its tag, where its value goes, and the tags of what it depends on."""
+    if tag == "transpose":
+        return "backward"
+    if tag == "jvp":
+        return "forward" if "result" in goals else "backward"
+    if "transpose" in depends:
+        return "update"
+    return "forward" if "derivative" in goals or "jvp" in depends else "update"

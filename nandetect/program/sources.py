@@ -9,13 +9,18 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypeAlias
 
 from nandetect import compat, ownership
 from nandetect.records import Frame, Source
 
+# File, line and function of a line that runs.
+Place: TypeAlias = tuple[str, int, str]
+# File, lines and columns of an expression.
+Expression: TypeAlias = tuple[str, int, int | None, int | None, int | None]
 
-def joined_frames(path: Iterable[Any]) -> list[Frame]:
+
+def joined_frames(path: Iterable[compat.JaxprEqn]) -> list[Frame]:
     """The frames of the last equation of `path` (enclosing equations, outermost first), then of those that enclose it."""
     frames: list[Frame] = []
     for eqn in reversed(list(path)):
@@ -23,7 +28,7 @@ def joined_frames(path: Iterable[Any]) -> list[Frame]:
     return frames
 
 
-def _frames(eqn: Any) -> list[Frame]:
+def _frames(eqn: compat.JaxprEqn) -> list[Frame]:
     frames = [frame for frame in compat.user_frames(eqn.source_info) if not ownership.is_machinery(frame.file)]
     return [replace(frame, code=code_at(frame.file, frame.line)) for frame in frames]
 
@@ -37,8 +42,7 @@ def source_of(frames: Sequence[Frame]) -> Source | None:
     """The user's innermost frame with all the others; the library's where there is none of the user's."""
     if not frames:
         return None
-    own = [frame for frame in frames if ownership.is_users(frame.file)]
-    first = own[0] if own else frames[0]
+    first = next((frame for frame in frames if ownership.is_users(frame.file)), frames[0])
     return Source(
         file=first.file,
         line=first.line,
@@ -51,7 +55,7 @@ def source_of(frames: Sequence[Frame]) -> Source | None:
     )
 
 
-def source(eqn: Any, enclosing: Sequence[Any] = ()) -> Source | None:
+def source(eqn: compat.JaxprEqn, enclosing: Sequence[compat.JaxprEqn] = ()) -> Source | None:
     """Where the user wrote an equation. `enclosing` are the equations whose sub-jaxprs hold it, outermost first."""
     return source_of(joined_frames([*enclosing, eqn]))
 
@@ -64,7 +68,7 @@ def excerpt(frame: Frame) -> str:
     return frame.expression(further).strip()
 
 
-def place(frame: Frame) -> tuple[str, int, int | None, int | None, int | None]:
+def place(frame: Frame) -> Expression:
     """What tells one expression of the source from another."""
     return frame.file, frame.line, frame.column, frame.end_line, frame.end_column
 
@@ -86,7 +90,7 @@ def expression(frame: Frame) -> ast.expr | None:
         return None
 
 
-def full_stack(path: Iterable[Any]) -> str:
+def full_stack(path: Iterable[compat.JaxprEqn]) -> str:
     """The joined name stack of the last equation of `path`."""
     return "/".join(stack for stack in map(compat.name_stack, path) if stack)
 
@@ -94,18 +98,15 @@ def full_stack(path: Iterable[Any]) -> str:
 _TRANSFORM = re.compile(r"\b(jvp|transpose|vmap|jit|pjit|pmap|checkpoint|remat|rematted_computation|linearize)\(")
 
 
-def scope(path: Iterable[Any]) -> str:
+def scope(path: Iterable[compat.JaxprEqn]) -> str:
     """The name stack as flax, haiku or `jax.named_scope` wrote it, without JAX's transforms."""
     stack = _TRANSFORM.sub("", full_stack(path)).replace(")", "")
     return "/".join(part for part in stack.split("/") if part and part != "rematted_computation")
 
 
-def vmaps(eqn: Any) -> int:
+def vmaps(eqn: compat.JaxprEqn) -> int:
     """How many `vmap`s an equation stands under, within its sub-trace."""
     return compat.name_stack(eqn).count("vmap(")
-
-
-Place = tuple[str, int, str]
 
 
 def caller() -> Place | None:

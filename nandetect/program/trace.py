@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,39 +14,49 @@ import numpy as np
 
 from nandetect import compat, nonfinite
 from nandetect.errors import UsageError
+from nandetect.types import Array, Pytree
+
+if TYPE_CHECKING:
+    from jax.typing import DTypeLike
+
+    from nandetect.interpret.callbacks import Tape
+
+# The keys from the root of a pytree to a leaf, each of its container's kind.
+KeyPath: TypeAlias = tuple[Hashable, ...]
 
 
 @dataclass(frozen=True)
 class Program:
-    """A traced step. `call` runs the user's own function on these arguments and returns its flat results.
+    """A traced step. `call` runs the user's own function on these arguments and returns its flat results; `retrace` traces it once more.
 
-    With `is_compiled`, what an operation gives by itself may not be what it gives in the program.
+    `tape` holds what the callbacks of the one true run returned. With `is_compiled`, what an operation gives by itself may not be what it
+    gives in the program.
     """
 
     name: str
-    jaxpr: Any
-    consts: list[Any]
-    args: list[Any]
+    jaxpr: compat.Jaxpr
+    consts: list[Array]
+    args: list[Array]
     arguments: tuple[str, ...]
     results: tuple[str, ...]
-    call: Callable[[], list[Any]]
-    retrace: Callable[[], Any]
-    tape: Any = None
+    call: Callable[[], list[Array]]
+    retrace: Callable[[], compat.AnyJaxpr]
+    tape: Tape | None = None
     is_compiled: bool = True
 
 
-def is_jitted(function: Any) -> bool:
+def is_jitted(function: object) -> bool:
     """Whether a callable is what `jax.jit` returns, so that tracing it reuses the trace that its call made."""
     return type(function).__name__ == "PjitFunction" and hasattr(function, "trace")
 
 
-def is_compiled(step: Any) -> bool:
+def is_compiled(step: object) -> bool:
     """Whether calling a step again does nothing but compute: what `jax.jit` made, or equinox's and flax's own jit around it."""
     step = getattr(step, "__func__", step.func if isinstance(step, functools.partial) else step)
     return is_jitted(step) or (type(step).__module__.split(".")[0] in ("equinox", "flax") and "jit" in type(step).__name__.lower())
 
 
-def trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Program:
+def trace(function: Callable[..., Pytree], args: Sequence[Pytree], kwargs: Mapping[str, Pytree]) -> Program:
     """Trace a step. Raises `UsageError` where `function` is not callable or JAX cannot trace it with these arguments."""
     if not callable(function):
         raise UsageError(f"locate wants a function and its arguments, not {type(function).__name__}")
@@ -60,124 +70,160 @@ def trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, A
         raise UsageError(f"{_name(function)} cannot be traced with these arguments: {said[0] if said else 'TypeError'}") from error
 
 
-def _jitted(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Program:
+def _jitted(function: Pytree, args: Sequence[Pytree], kwargs: Mapping[str, Pytree]) -> Program:
+    """What `jax.jit` returned: the trace that JAX keeps of it."""
     traced = function.trace(*args, **kwargs)
-    positions, names = compat.static_arguments(function)
-    positions = {at % len(args) if at < 0 and args else at for at in positions}
-    dynamic = tuple(arg for at, arg in enumerate(args) if at not in positions)
-    keywords = {key: value for key, value in kwargs.items() if key not in names}
-    leaves = jax.tree.leaves((dynamic, keywords))
-    info = jax.tree.leaves(traced.args_info, is_leaf=lambda x: hasattr(x, "donated"))
     jaxpr, consts = compat.open_jaxpr(traced.jaxpr)
-    if len(info) != len(leaves):
-        raise UsageError(f"the arguments of {_name(function)} do not match the ones that JAX traced: {len(leaves)} and {len(info)} arrays")
-    donated = [bool(getattr(leaf, "donated", False)) for leaf in info]
+    positions, names = compat.static_arguments(function)
+    given = _Given(args, kwargs, frozenset(at % len(args) if at < 0 and args else at for at in positions), names)
+    leaves = jax.tree.leaves(given.dynamic)
+    donated = [bool(getattr(leaf, "donated", False)) for leaf in jax.tree.leaves(traced.args_info, is_leaf=lambda x: hasattr(x, "donated"))]
+    if len(donated) != len(leaves):
+        raise UsageError(
+            f"the arguments of {_name(function)} do not match the ones that JAX traced: {len(leaves)} and {len(donated)} arrays"
+        )
 
-    def call() -> list[Any]:
-        if not any(donated):
-            return jax.tree.leaves(function(*args, **kwargs))
+    def call() -> list[Array]:
         # The user's buffers stay theirs: what the step would take is given to it as a copy.
         fresh = [nonfinite.copied(leaf) if gone else leaf for leaf, gone in zip(leaves, donated, strict=True)]
-        given, named = jax.tree.unflatten(jax.tree.structure((dynamic, keywords)), fresh)
-        rest = iter(given)
-        again = [arg if at in positions else next(rest) for at, arg in enumerate(args)]
-        return jax.tree.leaves(function(*again, **{**kwargs, **named}))
+        again, named = given.with_leaves(fresh) if any(donated) else (args, kwargs)
+        return jax.tree.leaves(function(*again, **named))
 
-    def retrace() -> Any:
+    def retrace() -> compat.AnyJaxpr:
         # Under another function: JAX keeps the trace that it made of this one.
-        again = jax.jit(lambda *a, **k: function.__wrapped__(*a, **k), static_argnums=tuple(positions), static_argnames=tuple(names))
+        again = jax.jit(lambda *a, **k: function.__wrapped__(*a, **k), static_argnums=tuple(given.positions), static_argnames=tuple(names))
         return again.trace(*args, **kwargs).jaxpr
 
-    values = [_array(leaf, compat.aval(var).dtype) for leaf, var in zip(leaves, jaxpr.invars, strict=True)]
     return Program(
         name=_name(function),
         jaxpr=jaxpr,
         consts=consts,
-        args=values,
-        arguments=_argument_names(jaxpr, (dynamic, keywords)),
+        args=[_array(leaf, compat.aval(var).dtype) for leaf, var in zip(leaves, jaxpr.invars, strict=True)],
+        arguments=_argument_names(jaxpr, given.dynamic),
         results=_paths(traced.out_info),
         call=call,
         retrace=retrace,
     )
 
 
-def _plain(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Program:
-    """A plain callable, or one that some library's own jit returned: only its arrays and numbers are traced.
+@dataclass(frozen=True)
+class _Given:
+    """The arguments of a jitted function, with the positions and the names of those that are static."""
 
-    What it changes in its arguments (flax's nnx does) is a result too, named as the argument is.
-    """
-    leaves, tree = jax.tree.flatten((tuple(args), kwargs))
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path((tuple(args), kwargs))[0]]
-    names: list[str] = []
+    args: Sequence[Pytree]
+    kwargs: Mapping[str, Pytree]
+    positions: frozenset[int]
+    names: frozenset[str]
 
-    def run(values: Sequence[Any]) -> list[Any]:
-        given, named = jax.tree.unflatten(tree, values)
-        result = function(*given, **named)
-        changed = {at: new for at, new in enumerate(jax.tree.leaves((given, named))[: len(values)]) if new is not values[at]}
-        returned = [(path, leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(result)[0] if _is_array(leaf)]
-        names[:] = [keystr(path) or "result" for path, _ in returned]
-        names.extend(argument_name(function, paths[at]) for at, new in changed.items() if _is_array(new))
-        return [leaf for _, leaf in returned] + [new for new in changed.values() if _is_array(new)]
+    @property
+    def dynamic(self) -> tuple[tuple[Pytree, ...], dict[str, Pytree]]:
+        """The arguments that are traced."""
+        args = tuple(arg for position, arg in enumerate(self.args) if position not in self.positions)
+        return args, {name: value for name, value in self.kwargs.items() if name not in self.names}
 
-    def attempt(dynamic: list[int]) -> Any:
-        def flat(*values: Any) -> list[Any]:
-            again = list(leaves)
-            for at, value in zip(dynamic, values, strict=True):
-                again[at] = value
-            return run(again)
+    def with_leaves(self, leaves: Sequence[Pytree]) -> tuple[list[Pytree], dict[str, Pytree]]:
+        """All arguments, with these arrays in the traced ones."""
+        dynamic, named = jax.tree.unflatten(jax.tree.structure(self.dynamic), leaves)
+        rest = iter(dynamic)
+        args = [arg if position in self.positions else next(rest) for position, arg in enumerate(self.args)]
+        return args, {**self.kwargs, **named}
 
-        return jax.make_jaxpr(flat)(*[leaves[at] for at in dynamic])
 
-    def call() -> list[Any]:
-        # The user's buffers stay theirs, whatever this callable donates.
-        return run([nonfinite.copied(leaf) for leaf in leaves])
-
-    arrays = [at for at, leaf in enumerate(leaves) if _is_array(leaf)]
-    numbers = [at for at, leaf in enumerate(leaves) if _is_array(leaf) or isinstance(leaf, float | complex)]
+def _plain(function: Callable[..., Pytree], args: Sequence[Pytree], kwargs: Mapping[str, Pytree]) -> Program:
+    """A plain callable, or one that some library's own jit returned: only its arrays and numbers are traced."""
+    flat = _Flat(function, args, kwargs)
+    arrays = [slot for slot, leaf in enumerate(flat.leaves) if _is_array(leaf)]
+    numbers = [slot for slot, leaf in enumerate(flat.leaves) if _is_array(leaf) or isinstance(leaf, float | complex)]
     try:
-        dynamic, closed = numbers, attempt(numbers)
+        dynamic, traced = numbers, flat.trace(numbers)
     except (jax.errors.ConcretizationTypeError, TypeError):
+        # The step looks at a number (an `if` on it): numbers are then part of the program.
         if numbers == arrays:
             raise
-        dynamic, closed = arrays, attempt(arrays)
-    jaxpr, consts = compat.open_jaxpr(closed)
+        dynamic, traced = arrays, flat.trace(arrays)
+    jaxpr, consts = compat.open_jaxpr(traced)
     return Program(
         name=_name(function),
         jaxpr=jaxpr,
         consts=consts,
-        args=[_array(leaves[at], compat.aval(var).dtype) for at, var in zip(dynamic, jaxpr.invars, strict=True)],
-        arguments=tuple(argument_name(function, paths[at]) for at in dynamic),
-        results=tuple(names),
-        call=call,
-        retrace=lambda: attempt(dynamic),
+        args=[_array(flat.leaves[slot], compat.aval(var).dtype) for slot, var in zip(dynamic, jaxpr.invars, strict=True)],
+        arguments=tuple(argument_name(function, flat.paths[slot]) for slot in dynamic),
+        results=tuple(flat.results),
+        call=flat.call,
+        retrace=lambda: flat.trace(dynamic),
     )
 
 
-def keystr(path: Sequence[Any]) -> str:
+class _Flat:
+    """A function from the flat leaves of its arguments to a flat list of arrays; `results` are the names of those, once it has run.
+
+    What the function changes in its arguments (flax's nnx does) is a result too, named as the argument is.
+    """
+
+    def __init__(self, function: Callable[..., Pytree], args: Sequence[Pytree], kwargs: Mapping[str, Pytree]):
+        given = (tuple(args), dict(kwargs))
+        self.leaves, self.tree = jax.tree.flatten(given)
+        self.paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(given)[0]]
+        self.results: list[str] = []
+        self._function = function
+
+    def __call__(self, leaves: Sequence[Pytree]) -> list[Array]:
+        args, kwargs = jax.tree.unflatten(self.tree, leaves)
+        returned = self._function(*args, **kwargs)
+        outs = [(keystr(path) or "result", leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(returned)[0] if _is_array(leaf)]
+        after = jax.tree.leaves((args, kwargs))[: len(leaves)]
+        outs += [
+            (argument_name(self._function, path), new)
+            for path, new, old in zip(self.paths, after, leaves, strict=False)
+            if new is not old and _is_array(new)
+        ]
+        self.results = [name for name, _ in outs]
+        return [leaf for _, leaf in outs]
+
+    def trace(self, dynamic: Sequence[int]) -> compat.AnyJaxpr:
+        """The program of the leaves in these slots; the others are part of it."""
+
+        def flat(*values: Array) -> list[Array]:
+            leaves = list(self.leaves)
+            for slot, value in zip(dynamic, values, strict=True):
+                leaves[slot] = value
+            return self(leaves)
+
+        return jax.make_jaxpr(flat)(*[self.leaves[slot] for slot in dynamic])
+
+    def call(self) -> list[Array]:
+        """The results for the arguments themselves, which stay the user's, whatever the function donates."""
+        return self([nonfinite.copied(leaf) for leaf in self.leaves])
+
+
+def keystr(path: KeyPath) -> str:
     """A pytree path as Python writes it; the leaves of a class without keys of its own are numbered."""
-    flat = jax.tree_util.FlattenedIndexKey
-    return jax.tree_util.keystr(tuple(jax.tree_util.SequenceKey(key.key) if isinstance(key, flat) else key for key in path))
+    return jax.tree_util.keystr(tuple(map(_as_written, path)))
 
 
-def _is_array(leaf: Any) -> bool:
+def _as_written(key: Hashable) -> Hashable:
+    return jax.tree_util.SequenceKey(getattr(key, "key", 0)) if isinstance(key, jax.tree_util.FlattenedIndexKey) else key
+
+
+def _is_array(leaf: object) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
 
-def _array(leaf: Any, dtype: Any) -> Any:
+def _array(leaf: Pytree, dtype: DTypeLike) -> Array:
     if isinstance(leaf, jax.Array) or jnp.issubdtype(dtype, jax.dtypes.extended):
         return leaf
     return np.asarray(leaf, dtype)
 
 
-def _name(function: Any) -> str:
+def _name(function: object) -> str:
     return getattr(function, "__name__", None) or type(function).__name__
 
 
-def _paths(tree: Any) -> tuple[str, ...]:
+def _paths(tree: Pytree) -> tuple[str, ...]:
     return tuple(keystr(path) or "result" for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0])
 
 
-def _argument_names(jaxpr: Any, tree: Any) -> tuple[str, ...]:
+def _argument_names(jaxpr: compat.Jaxpr, tree: Pytree) -> tuple[str, ...]:
     """`params['dense']['w']`, as JAX's debug information has it; the plain path where it has none."""
     names = getattr(getattr(jaxpr, "debug_info", None), "arg_names", None)
     if names and len(names) == len(jaxpr.invars):
@@ -185,7 +231,7 @@ def _argument_names(jaxpr: Any, tree: Any) -> tuple[str, ...]:
     return _paths(tree)
 
 
-def argument_name(function: Any, path: tuple[Any, ...]) -> str:
+def argument_name(function: Callable[..., object], path: KeyPath) -> str:
     """The leaf at a pytree path of `(args, kwargs)` as its author would write it: `params['dense']['w']`."""
     position, rest = path[:2], path[2:]
     key = getattr(position[1], "idx", getattr(position[1], "key", None))

@@ -103,7 +103,7 @@ def program(operations: Sequence[Operation], wanted: Sequence[Token], start: Map
         name="code that is not jitted",
         jaxpr=jaxpr,
         consts=consts,
-        args=values,
+        args=[*values],
         arguments=tuple(f"array {number}" for number in range(len(values))),
         results=tuple("result" if len(wanted) == 1 else f"result {number}" for number in range(len(wanted))),
         call=lambda: list(outcome),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +16,8 @@ from nandetect.records import Finding
 from nandetect.speed import clock, recompiled, rules, static_checks, variants
 from nandetect.speed.compilations import Compilations, tell_of
 from nandetect.speed.prices import Crossing, Donation, Jitting, Widening
-from nandetect.speed.timed_step import Subject
+from nandetect.speed.timed_step import TimedStep
+from nandetect.types import Array, Pytree
 
 # Measuring one thing may take this share of the whole time.
 SHARE = 0.25
@@ -28,7 +28,7 @@ _WARM = 2
 
 
 def audit_speed(
-    step: Callable[..., Any], *args: Any, also: Sequence[tuple[Any, ...]] = (), seconds: float = 2.0, **kwargs: Any
+    step: Callable[..., Pytree], *args: Pytree, also: Sequence[tuple[Pytree, ...]] = (), seconds: float = 2.0, **kwargs: Pytree
 ) -> list[Finding]:
     """What of a step's time or memory is lost by the way it is written, each with its price, measured on these arguments.
 
@@ -47,114 +47,118 @@ def audit_speed(
         raise UsageError(f"seconds is a time above 0, not {seconds!r}")
     if not all(isinstance(call, tuple) for call in also):
         raise UsageError("also is a list of the positional arguments of further calls, each a tuple: also=[(params, batch), ...]")
-    found = [_recompiling(step, [args, *also], kwargs)] if also else []
-    return [finding for finding in [*judge(step, args, kwargs, seconds), *found] if finding]
+    again = [_recompiling(step, [args, *also], kwargs)] if also else []
+    return [finding for finding in [*judge(step, args, kwargs, seconds), *again] if finding]
 
 
 def judge(
-    step: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], seconds: float, without: Sequence[str] = ()
+    step: Callable[..., Pytree], args: tuple[Pytree, ...], kwargs: Mapping[str, Pytree], seconds: float, without: Sequence[str] = ()
 ) -> list[Finding]:
     """The findings of `audit_speed` for one call, save the rules that are left out."""
     with compat.replay_settings(), compat.muted_effects():
-        subject = Subject(step, args, dict(kwargs))
-        if static_checks.needs_host(subject.program.jaxpr):
-            raise UsageError(f"{subject.name} needs what its io_callback returns, and so cannot be called again; take that out")
+        timed = TimedStep(step, args, dict(kwargs))
+        if static_checks.needs_host(timed.program.jaxpr):
+            raise UsageError(f"{timed.name} needs what its io_callback returns, and so cannot be called again; take that out")
         budget = seconds * SHARE
         tests = {"not-jitted": _not_jitted, "x64": _x64, "host-transfer": _host_transfers, "not-donated": _not_donated}
-        return [finding for rule, test in tests.items() if rule not in without for finding in test(subject, budget) if finding]
+        return [finding for rule, test in tests.items() if rule not in without for finding in test(timed, budget) if finding]
 
 
-def _not_jitted(subject: Subject, budget: float) -> list[Finding | None]:
-    if is_compiled(subject.step):
+def _not_jitted(timed: TimedStep, budget: float) -> list[Finding | None]:
+    if is_compiled(timed.step):
         return []
-    jitted = jax.jit(variants.plain(subject.program))
-    seconds, jitted_seconds = clock.in_turns([subject.call, lambda: jitted(*subject.program.args)], budget, subject.prepare)
+    jitted = jax.jit(variants.plain(timed.program))
+    seconds, jitted_seconds = clock.in_turns([timed.call, lambda: jitted(*timed.program.args)], budget, timed.prepare)
     price = Jitting(
-        name=subject.name,
-        operations=static_checks.operations(subject.program.jaxpr),
+        name=timed.name,
+        operations=static_checks.operations(timed.program.jaxpr),
         seconds=seconds,
         jitted_seconds=jitted_seconds,
-        where=subject.where,
-        is_function=subject.name.isidentifier(),
+        where=timed.where,
+        is_function=timed.name.isidentifier(),
     )
     return [rules.not_jitted(price)]
 
 
-def _x64(subject: Subject, budget: float) -> list[Finding | None]:
-    found = static_checks.widened(subject.program.jaxpr) if jax.config.jax_enable_x64 else []  # pyright: ignore[reportAttributeAccessIssue]
-    if not found:
+def _x64(timed: TimedStep, budget: float) -> list[Finding | None]:
+    is_wide = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+    widenings = static_checks.widened(timed.program.jaxpr) if is_wide else []
+    if not widenings:
         return []
-    inputs = dict(zip(subject.program.jaxpr.invars, subject.program.arguments, strict=True))
-    first = next((one for one in found if one.where), found[0])
-    argument = inputs.get(static_checks.narrow_operand(first.eqn))
+    inputs = dict(zip(timed.program.jaxpr.invars, timed.program.arguments, strict=True))
+    first = next((widening for widening in widenings if widening.where), widenings[0])
+    operand = static_checks.narrow_operand(first.eqn)
+    argument = inputs.get(operand) if operand is not None else None
     what = f"`{argument or first.code}`" if argument or first.code else "an array"
-    wide = tuple(name for var, name in inputs.items() if var.aval.dtype == np.float64)
-    price = narrowing(subject, budget)
-    return [rules.x64(replace(price, what=what, where=first.where, count=len(found), argument=argument, wide=wide))]
+    wide = tuple(name for var, name in inputs.items() if compat.aval(var).dtype == np.float64)
+    price = narrowing(timed, budget)
+    return [rules.x64(replace(price, what=what, where=first.where, count=len(widenings), argument=argument, wide=wide))]
 
 
-def narrowing(subject: Subject, budget: float) -> Widening:
+def narrowing(timed: TimedStep, budget: float) -> Widening:
     """What a step takes with x64, as it is, and without."""
-    leaves, tree = jax.tree.flatten((subject.args, subject.kwargs))
+    leaves, tree = jax.tree.flatten((timed.args, timed.kwargs))
     with compat.single_precision():
-        arrays = {at: jax.device_put(variants.narrowed(leaf)) for at, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray)}
+        arrays = {
+            slot: jax.device_put(variants.narrowed(leaf)) for slot, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray)
+        }
 
     @jax.jit
-    def step(arrays: dict[int, Any]) -> Any:
-        given = [arrays.get(at, leaf) for at, leaf in enumerate(leaves)]
+    def step(arrays: dict[int, Array]) -> list[Array]:
+        given = [arrays.get(slot, leaf) for slot, leaf in enumerate(leaves)]
         args, kwargs = jax.tree.unflatten(tree, given)
-        out = jax.tree.leaves(subject.step(*args, **kwargs))
+        out = jax.tree.leaves(timed.step(*args, **kwargs))
         # What the step changes in its arguments (flax's nnx does) is a result too.
         return out + [new for new, old in zip(jax.tree.leaves((args, kwargs)), given, strict=False) if new is not old]
 
     # Of a step that is not jitted, this is told apart from that.
-    wide = jax.jit(variants.plain(subject.program))
-    as_it_is = subject.call if is_compiled(subject.step) else lambda: wide(*subject.program.args)
-    seconds, narrow_seconds = clock.in_turns([as_it_is, lambda: step(arrays)], budget, subject.prepare, {1: compat.single_precision})
-    return Widening(name=subject.name, what="the data", where=None, count=1, seconds=seconds, narrow_seconds=narrow_seconds)
+    wide = jax.jit(variants.plain(timed.program))
+    as_it_is = timed.call if is_compiled(timed.step) else lambda: wide(*timed.program.args)
+    seconds, narrow_seconds = clock.in_turns([as_it_is, lambda: step(arrays)], budget, timed.prepare, {1: compat.single_precision})
+    return Widening(name=timed.name, what="the data", where=None, count=1, seconds=seconds, narrow_seconds=narrow_seconds)
 
 
-def _host_transfers(subject: Subject, budget: float) -> list[Finding | None]:
-    return [*_callbacks(subject, budget), *_uploads(subject, budget)]
+def _host_transfers(timed: TimedStep, budget: float) -> list[Finding | None]:
+    return [*_callbacks(timed, budget), *_uploads(timed, budget)]
 
 
-def _callbacks(subject: Subject, budget: float) -> list[Finding | None]:
-    found = static_checks.callbacks(subject.program.jaxpr)
-    if not found or not is_compiled(subject.step):
+def _callbacks(timed: TimedStep, budget: float) -> list[Finding | None]:
+    callbacks = static_checks.callbacks(timed.program.jaxpr)
+    if not callbacks or not is_compiled(timed.step):
         return []
-    quiet = jax.jit(variants.quiet(subject.program))
-    calls = [subject.call_and_wait, lambda: quiet(*subject.program.args)]
-    seconds, without_seconds = clock.in_turns(calls, budget, subject.prepare)
-    first = found[0]
+    quiet = jax.jit(variants.quiet(timed.program))
+    calls = [timed.call_and_wait, lambda: quiet(*timed.program.args)]
+    seconds, without_seconds = clock.in_turns(calls, budget, timed.prepare)
+    first = callbacks[0]
     price = Crossing(
         kind="callback",
-        name=subject.name,
+        name=timed.name,
         what=first.code or first.eqn.primitive.name,
         seconds=seconds,
         without_seconds=without_seconds,
         where=first.where,
-        others=len(found) - 1,
+        others=len(callbacks) - 1,
         returns=bool(first.eqn.outvars),
     )
     return [rules.host_transfer(price)]
 
 
-def _uploads(subject: Subject, budget: float) -> list[Finding | None]:
-    host = [(name, leaf) for name, leaf in subject.leaves if isinstance(leaf, np.ndarray)]
+def _uploads(timed: TimedStep, budget: float) -> list[Finding | None]:
+    host = [(name, leaf) for name, leaf in timed.leaves if isinstance(leaf, np.ndarray)]
     size = sum(leaf.nbytes for _, leaf in host)
-    if size < _UPLOAD or not is_compiled(subject.step):
+    if size < _UPLOAD or not is_compiled(timed.step):
         return []
-    there = Subject(subject.step, *subject.with_leaves(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf))
+    there = TimedStep(timed.step, *timed.with_leaves(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf))
 
     def prepare() -> None:
-        subject.prepare()
+        timed.prepare()
         there.prepare()
 
-    seconds, without_seconds = clock.in_turns([subject.call, there.call], budget, prepare)
-    name = max(host, key=lambda one: one[1].nbytes)[0]
+    seconds, without_seconds = clock.in_turns([timed.call, there.call], budget, prepare)
+    name = max(host, key=lambda named: named[1].nbytes)[0]
     price = Crossing(
         kind="upload",
-        name=subject.name,
+        name=timed.name,
         what=name,
         seconds=seconds,
         without_seconds=without_seconds,
@@ -164,30 +168,30 @@ def _uploads(subject: Subject, budget: float) -> list[Finding | None]:
     return [rules.host_transfer(price)]
 
 
-def _not_donated(subject: Subject, budget: float) -> list[Finding | None]:
-    if not is_jitted(subject.step) or compat.may_donate(subject.step):
+def _not_donated(timed: TimedStep, budget: float) -> list[Finding | None]:
+    if not is_jitted(timed.step) or compat.may_donate(timed.step):
         return []
-    groups, program = subject.groups, subject.program
-    chosen = [groups[number] for number in static_checks.state(program.jaxpr, [places for _, _, places in groups])]
-    places = [at for _, _, group in chosen for at in group]
-    size = sum(program.args[at].nbytes for at in places)
+    groups, program = timed.groups, timed.program
+    chosen = [groups[number] for number in static_checks.state(program.jaxpr, [slots for _, _, slots in groups])]
+    donated = [slot for _, _, slots in chosen for slot in slots]
+    size = sum(program.args[slot].nbytes for slot in donated)
     if size < rules.STATE:
         return []
     flat = variants.plain(program)
-    plain, donating = (variants.compiled(jitted, program.args) for jitted in (jax.jit(flat), variants.donating(flat, places)))
+    plain, donating = (variants.compiled(jitted, program.args) for jitted in (jax.jit(flat), variants.donating(flat, donated)))
     memory, donated_memory = variants.memory(plain), variants.memory(donating)
     if memory is None or donated_memory is None:
         return []
-    copies: list[Any] = []
+    copies: list[Array] = []
 
     def prepare() -> None:
         copies[:] = program.args
-        for at in places:
-            copies[at] = jax.device_put(program.args[at], may_alias=False)
+        for slot in donated:
+            copies[slot] = jax.device_put(program.args[slot], may_alias=False)
 
     seconds, donated_seconds = clock.in_turns([lambda: plain(*copies), lambda: donating(*copies)], budget, prepare)
     price = Donation(
-        name=subject.name,
+        name=timed.name,
         arguments=tuple(name for _, name, _ in chosen),
         positions=tuple(number for number, _, _ in chosen),
         size=size,
@@ -199,9 +203,9 @@ def _not_donated(subject: Subject, budget: float) -> list[Finding | None]:
     return [rules.not_donated(price)]
 
 
-def _recompiling(step: Callable[..., Any], calls: Sequence[tuple[Any, ...]], kwargs: dict[str, Any]) -> Finding | None:
+def _recompiling(step: Callable[..., Pytree], calls: Sequence[tuple[Pytree, ...]], kwargs: dict[str, Pytree]) -> Finding | None:
     """Make the calls of a loop, in order, and see what is compiled."""
-    compilations = Compilations(Subject(step, calls[0], kwargs).name)
+    compilations = Compilations(TimedStep(step, calls[0], kwargs).name)
     with compat.replay_settings(), compat.muted_effects():
         for args in calls:
             given, named = jax.tree.map(nonfinite.copied, (args, kwargs))
@@ -210,11 +214,11 @@ def _recompiling(step: Callable[..., Any], calls: Sequence[tuple[Any, ...]], kwa
     return rules.recompiling(price, _WARM) if price else None
 
 
-def _call(step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], compilations: Compilations) -> Any:
+def _call(step: Callable[..., Pytree], args: tuple[Pytree, ...], kwargs: dict[str, Pytree], compilations: Compilations) -> Pytree:
     return step(*args, **kwargs)
 
 
-def _compiled(called: Mapping[str, Any], seconds: float) -> None:
+def _compiled(called: Mapping[str, Pytree], seconds: float) -> None:
     called["compilations"].enter(called["step"], 0, called["args"], called["kwargs"], seconds)
 
 

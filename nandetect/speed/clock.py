@@ -5,18 +5,22 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeAlias
 
 import jax
 
-Call = Callable[[], Any]
+Call: TypeAlias = Callable[[], object]
+Context: TypeAlias = Callable[[], AbstractContextManager[object]]
 # Calls in a row, the seconds that a row may take, and the calls beyond which nothing is learned.
 _ROW, _ROW_SECONDS, _ENOUGH = 10, 10e-3, 1000
 
 
 def in_turns(
-    calls: Sequence[Call], seconds: float, prepare: Call = lambda: None, around: Mapping[int, Callable[[], Any]] | None = None
+    calls: Sequence[Call],
+    seconds: float,
+    prepare: Call = lambda: None,
+    around: Mapping[int, Context] | None = None,
 ) -> list[float]:
     """The median seconds of each call, results awaited, within about as many seconds in all, one round at least.
 
@@ -24,7 +28,7 @@ def in_turns(
     what the others left, as no call of a loop does, and does not count where there is another. `prepare` is called before each call, and
     `around` has the context in which the calls of a number are made; neither one's time is counted.
     """
-    contexts = [(around or {}).get(number, nullcontext) for number in range(len(calls))]
+    contexts: list[Context] = [(around or {}).get(number, nullcontext) for number in range(len(calls))]
     counts = [0] * len(calls)
     took: list[list[float]] = [[] for _ in calls]
     for number, call in enumerate(calls):

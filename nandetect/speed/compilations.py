@@ -7,14 +7,16 @@ import threading
 import time
 import types
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeAlias
 
 import jax
 from jax.core import Tracer
 
 from nandetect.program import sources
 from nandetect.speed.signature import Change, Signature, changes, distance, signature
+from nandetect.types import Pytree
 
 _STAGES = ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/jaxpr_to_mlir_module_duration")
 _COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -48,9 +50,9 @@ class Compilations:
     calls: int = 0
     _signatures: list[Signature] = field(default_factory=list)
     _last: int | None = None
-    _lock: Any = field(default_factory=threading.Lock)
+    _lock: AbstractContextManager[object] = field(default_factory=threading.Lock)
 
-    def enter(self, step: Any, number: int, args: tuple[Any, ...], kwargs: dict[str, Any], seconds: float) -> None:
+    def enter(self, step: Callable[..., object], number: int, args: tuple[Pytree, ...], kwargs: dict[str, Pytree], seconds: float) -> None:
         """One more, of a call with these arguments. `number` tells the functions apart that are made of the same source."""
         now = time.perf_counter()
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs))):
@@ -67,7 +69,7 @@ class Compilations:
             self.called_at = sources.caller()
 
 
-Tell = Callable[[Mapping[str, Any], float], None]
+Tell: TypeAlias = Callable[[Mapping[str, Pytree], float], None]
 _frames: dict[types.CodeType, Tell | None] = {}
 _pending = threading.local()
 _registered: list[bool] = []
@@ -84,7 +86,7 @@ def tell_of(code: types.CodeType, tell: Tell | None) -> None:
     _frames[code] = tell
 
 
-def _heard(event: str, duration_secs: float, **details: Any) -> None:
+def _heard(event: str, duration_secs: float, **details: object) -> None:
     seconds = duration_secs
     if event in _STAGES:
         # Inner functions are traced within the outer ones: the longest of a kind is the whole of it.
@@ -100,10 +102,10 @@ def _heard(event: str, duration_secs: float, **details: Any) -> None:
             tell(frame.f_locals, seconds)
 
 
-def source(function: Any) -> tuple[str, int, str]:
+def source(function: object) -> tuple[str, int, str]:
     """What functions made of the same piece of source have in common: file, line and name."""
     while hasattr(function, "__wrapped__") or hasattr(function, "func"):
-        function = getattr(function, "__wrapped__", None) or function.func
+        function = getattr(function, "__wrapped__", None) or getattr(function, "func", None)
     code = getattr(function, "__code__", None)
     name = getattr(function, "__name__", type(function).__name__)
     return (code.co_filename, code.co_firstlineno, name) if code is not None else ("", id(function), name)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
 
 from nandetect import compat
 from nandetect.program.trace import argument_name
+from nandetect.types import Pytree
 
-Kind = Literal["shape", "dtype", "weak type", "sharding", "static value", "structure"]
+ChangeKind = Literal["shape", "dtype", "weak type", "sharding", "static value", "structure"]
 _LONGEST = 40
 _TOLD = ("shape", "dtype", "weak", "sharding")
 
@@ -27,7 +28,7 @@ class Part:
     weak: bool = False
     sharding: str = ""
     value: str | None = None
-    same: Any = None
+    same: int | None = None
 
     def __str__(self) -> str:
         if self.value is not None:
@@ -44,7 +45,7 @@ class Change:
     """What of one argument, by its pytree path, was another than before; `before` and `after` are None where there was no such argument."""
 
     path: str
-    kind: Kind
+    kind: ChangeKind
     before: Part | None
     after: Part | None
 
@@ -52,17 +53,17 @@ class Change:
         return f"{self.before or 'nothing'} -> {self.after or 'nothing'}"
 
 
-def signature(step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signature:
+def signature(step: Callable[..., object], args: tuple[Pytree, ...], kwargs: dict[str, Pytree]) -> Signature:
     """The parts of one call, by the pytree paths of its arguments; under the empty path, how they are put together."""
     positions, names = compat.static_arguments(step)
-    positions = {at % len(args) if at < 0 else at for at in positions if -len(args) <= at < len(args)}
+    positions = {position % len(args) for position in positions if -len(args) <= position < len(args)}
     # Another library's own jit makes everything static that is no array.
     all_static = not hasattr(step, "_jit_info")
     function = getattr(step, "__wrapped__", step)
     parts: dict[str, Part] = {}
 
-    def is_whole(node: Any) -> bool:
-        return any(node is args[at] for at in positions) or any(node is kwargs.get(name) for name in names)
+    def is_whole(node: object) -> bool:
+        return any(node is args[position] for position in positions) or any(node is kwargs.get(name) for name in names)
 
     for path, leaf in jax.tree_util.tree_flatten_with_path((args, kwargs), is_leaf=is_whole if positions or names else None)[0]:
         key = getattr(path[1], "idx", getattr(path[1], "key", None)) if len(path) > 1 else None
@@ -72,7 +73,7 @@ def signature(step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     return parts
 
 
-def _part(leaf: Any, all_static: bool) -> Part:
+def _part(leaf: object, all_static: bool) -> Part:
     if isinstance(leaf, jax.Array):
         return Part(shape=leaf.shape, dtype=str(leaf.dtype), weak=leaf.aval.weak_type, sharding=_spread(leaf))
     if isinstance(leaf, np.ndarray | np.generic):
@@ -83,7 +84,7 @@ def _part(leaf: Any, all_static: bool) -> Part:
     return _static(leaf)
 
 
-def _static(value: Any) -> Part:
+def _static(value: object) -> Part:
     if callable(value):
         # Functions are alike only where they are the same; what is kept must not keep one alive.
         return Part(value=f"the function `{getattr(value, '__qualname__', type(value).__name__)}`", same=id(value))
@@ -97,7 +98,7 @@ def _article(noun: str) -> str:
     return "an" if noun[:1].lower() in "aeiou" else "a"
 
 
-def _hash(value: Any) -> int:
+def _hash(value: object) -> int:
     try:
         return hash(value)
     except TypeError:
@@ -120,10 +121,10 @@ def changes(before: Signature, after: Signature) -> tuple[Change, ...]:
 
 def distance(changed: Sequence[Change]) -> int:
     """How far two signatures are apart: a change of both shape and dtype counts twice."""
-    return sum(max(1, sum(getattr(one.before, name, None) != getattr(one.after, name, None) for name in _TOLD)) for one in changed)
+    return sum(max(1, sum(getattr(change.before, name, None) != getattr(change.after, name, None) for name in _TOLD)) for change in changed)
 
 
-def _kind(path: str, old: Part | None, new: Part | None) -> Kind:
+def _kind(path: str, old: Part | None, new: Part | None) -> ChangeKind:
     if old is None or new is None:
         return "structure"
     if old.value is not None or new.value is not None:

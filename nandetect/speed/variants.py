@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import stages
 
 from nandetect import compat
 from nandetect.program.trace import Program
+from nandetect.types import Array
 
-Flat = Callable[..., list[Any]]
+Flat: TypeAlias = Callable[..., list[Array]]
 
 
 def plain(program: Program) -> Flat:
@@ -25,24 +27,24 @@ def quiet(program: Program) -> Flat:
     return compat.as_function(compat.rewritten(program.jaxpr, _without_callback), program.consts)
 
 
-def _without_callback(eqn: Any) -> Any:
+def _without_callback(eqn: compat.JaxprEqn) -> compat.JaxprEqn | None:
     if eqn.primitive.name in compat.DEBUG or (eqn.primitive.name in compat.CALLBACKS and not eqn.outvars):
         return None
     if eqn.primitive.name not in compat.CALLBACKS:
         return eqn
-    shapes = [(var.aval.shape, var.aval.dtype) for var in eqn.outvars]
+    shapes = [(compat.aval(var).shape, compat.aval(var).dtype) for var in eqn.outvars]
 
     # A barrier: the compiler must not compute with the zeros ahead of time.
     @jax.jit
-    def stand_in(*operands: Any) -> Any:
+    def stand_in(*operands: Array) -> list[Array]:
         return jax.lax.optimization_barrier([jnp.zeros(shape, dtype) for shape, dtype in shapes])
 
-    operands = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]
+    operands = [jax.ShapeDtypeStruct(compat.aval(atom).shape, compat.aval(atom).dtype) for atom in eqn.invars]
     (call,) = compat.open_jaxpr(jax.make_jaxpr(stand_in)(*operands))[0].eqns
     return eqn.replace(primitive=call.primitive, params=call.params, effects=call.effects)
 
 
-def narrowed(leaf: Any) -> Any:
+def narrowed(leaf: Array) -> Array:
     """An argument as it would be without x64, on the host: 64-bit numbers in 32 bits."""
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
         return leaf
@@ -51,17 +53,17 @@ def narrowed(leaf: Any) -> Any:
     return leaf if narrow is None else array.astype(narrow)
 
 
-def donating(flat: Flat, places: Sequence[int]) -> Any:
+def donating(flat: Flat, slots: Sequence[int]) -> stages.Wrapped:
     """The step, to be compiled with these of its flat arguments donated."""
-    return jax.jit(flat, donate_argnums=tuple(places))
+    return jax.jit(flat, donate_argnums=tuple(slots))
 
 
-def compiled(jitted: Any, args: Sequence[Any]) -> Any:
+def compiled(jitted: stages.Wrapped, args: Sequence[Array]) -> stages.Compiled:
     """The step compiled for arguments like these, to be called with such."""
     return jitted.lower(*args).compile()
 
 
-def memory(program: Any) -> int | None:
+def memory(program: stages.Compiled) -> int | None:
     """The bytes that a compiled step needs: what goes in, what comes out and what lies between. None where the backend does not say."""
     try:
         stats = program.memory_analysis()

@@ -10,7 +10,7 @@ import jax
 from nandetect.errors import UsageError
 from nandetect.records import Finding
 from nandetect.speed import audit, rules
-from nandetect.speed.timed_step import Subject
+from nandetect.speed.timed_step import TimedStep
 from nandetect.train.prepare import Ready, batches
 from nandetect.train.settings import TrainSettings
 from nandetect.types import Pytree
@@ -35,6 +35,6 @@ def findings(settings: TrainSettings, ready: Ready, params: Pytree, state: Pytre
         return ()
     if settings.x64 and settings.dtype is None:
         # The data lie in 32 bits at most; it was the option that made them float64.
-        widened = rules.x64(audit.narrowing(Subject(ready.step, args, {}), _SECONDS / 4))
+        widened = rules.x64(audit.narrowing(TimedStep(ready.step, args, {}), _SECONDS / 4))
         slow += [widened] if widened else []
     return tuple(replace(finding, help=_HELP.get(finding.rule, finding.help)) for finding in slow)
