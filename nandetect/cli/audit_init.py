@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nandetect.cli import values
+from nandetect.cli import options, output, values
 
 
 def command(
@@ -17,27 +17,24 @@ def command(
     loss: Annotated[str | None, typer.Option(metavar="NAME", help="Of a model file: which of its losses.")] = None,
     init: Annotated[str | None, typer.Option(metavar="NAME", help="Of a model file: which of its schemes.")] = None,
     seed: Annotated[int, typer.Option(help="Of the parameters.")] = 0,
-    json: Annotated[str | None, typer.Option("--json", metavar="PATH", help="Write the result as JSON; `-` is standard output.")] = None,
+    json: options.Json = None,
 ) -> None:
     """Hold a model's initial weights against the schemes, and see how signal and gradient travel through it at the start.
 
     A function returns the parameters (a pytree, a flax or equinox model), or a tuple (params, apply, inputs) with apply(params, inputs), or
     one with loss(params) as a fourth; it takes nothing, or a key. Exits 1 where there is an error or a warning.
     """
-    from nandetect.cli import audit_init_view
-    from nandetect.render import json as documents
+    document = output.JsonOutput(json)
 
-    if json:
-        documents.check(json)
+    from nandetect.cli import audit_init_view
     from nandetect.train import auditable
     from nandetect.train.settings import TrainSettings
 
     settings = TrainSettings(
         model=target, data=data, inputs=inputs, hidden=values.widths("--hidden", hidden), loss=loss, init=init, seed=seed
     )
-    subject = auditable.load(target, settings)
-    audit = auditable.audited(subject)
-    audit_init_view.show(subject.name, audit, to_stderr=json == "-")
-    if json:
-        documents.write(documents.document("audit-init", audit.findings, audit_init_view.body(subject.name, audit)), json)
-    raise typer.Exit(1 if any(finding.severity != "note" for finding in audit.findings) else 0)
+    model = auditable.load(target, settings)
+    audit = auditable.audited(model)
+    audit_init_view.show(model.name, audit, to_stderr=document.takes_stdout)
+    document.write("audit-init", audit.findings, audit_init_view.body(model.name, audit))
+    options.leave(at_fault=any(finding.severity != "note" for finding in audit.findings))

@@ -1,32 +1,28 @@
-"""How `nandetect audit-init` looks: what was found in one line, a row for each kernel, then the findings."""
+"""How `nandetect audit-init` looks: the verdict in one line, a row for each kernel, then the findings."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nandetect.cli import findings_view
-from nandetect.records import plain
+from nandetect.cli import findings_view, output
 
 if TYPE_CHECKING:
     from nandetect.audit import Audit, Layer
 
-# Rows of the table; a model of more has its middle left out.
+# The most rows of the table; a model of more kernels has its middle left out.
 _ROWS = 60
 _FOLLOWS = {"kernel": "next kernel", "output": "output", "": ""}
 
 
 def show(name: str, audit: Audit, to_stderr: bool = False) -> None:
-    """Print it."""
-    stream = sys.stderr if to_stderr else sys.stdout
-    stream.write("\n".join(lines(name, audit)) + "\n")
-    stream.flush()
+    """Print the audit."""
+    output.write_lines(lines(name, audit), to_stderr)
 
 
 def lines(name: str, audit: Audit) -> Iterator[str]:
-    """The whole of it as plain text."""
+    """The audit as plain text."""
     yield verdict(name, audit)
     if audit.layers:
         yield ""
@@ -43,28 +39,27 @@ def lines(name: str, audit: Audit) -> Iterator[str]:
 
 
 def verdict(name: str, audit: Audit) -> str:
-    """How it stands in one line."""
-    told = {kind: sum(one.severity == kind for one in audit.findings) for kind in ("error", "warning", "note")}
-    found = [f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in told.items() if count]
+    """The number of findings of each severity."""
+    counts = {kind: sum(finding.severity == kind for finding in audit.findings) for kind in ("error", "warning", "note")}
+    found = [f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in counts.items() if count]
     kernels = f"{len(audit.layers)} kernel{'' if len(audit.layers) == 1 else 's'}, {audit.parameters:,} parameters"
     return f"{name}: {kernels}: {', '.join(found) or 'nothing wrong'}"
 
 
 def table(layers: Sequence[Layer]) -> Iterator[str]:
-    """A column for each thing that is known of any layer."""
+    """A row for each layer, and the columns that are filled in at least one of them."""
     head = ["kernel", "shape", "fan-in", "then", "std", "wants", "scheme", "signal", "gradient", "idle"]
     rows = [_row(layer) for layer in layers]
     if len(rows) > _ROWS:
         half = _ROWS // 2
         rows = [*rows[:half], [f"... {len(rows) - 2 * half} more, which --json has", *[""] * (len(head) - 1)], *rows[-half:]]
-    kept = [at for at in range(len(head)) if any(row[at] for row in rows)]
-    widths = [max(len(head[at]), *(len(row[at]) for row in rows if not row[0].startswith("..."))) for at in kept]
+    filled = [column for column in range(len(head)) if any(row[column] for row in rows)]
+    widths = [max(len(head[column]), *(len(row[column]) for row in rows if not row[0].startswith("..."))) for column in filled]
     for row in (head, *rows):
-        yield "  ".join(f"{row[at]:<{width}}" for at, width in zip(kept, widths, strict=True)).rstrip()
+        yield "  ".join(f"{row[column]:<{width}}" for column, width in zip(filled, widths, strict=True)).rstrip()
 
 
 def _row(layer: Layer) -> list[str]:
-    off = "off" if layer.is_off else layer.scheme
     return [
         layer.path,
         f"[{', '.join(map(str, layer.shape))}]",
@@ -72,7 +67,7 @@ def _row(layer: Layer) -> list[str]:
         _FOLLOWS.get(layer.follows, layer.follows),
         f"{layer.std:.3g}",
         f"{layer.wanted:.3g}" if layer.wanted is not None else "",
-        off,
+        "off" if layer.is_off else layer.scheme,
         _moment(layer.forward),
         _moment(layer.backward),
         f"{layer.idle:.0%}" if not math.isnan(layer.idle) else "",
@@ -80,12 +75,10 @@ def _row(layer: Layer) -> list[str]:
 
 
 def _moment(x: float) -> str:
-    """A second moment as the size that it is the square of."""
+    """The root of a second moment."""
     return "" if math.isnan(x) else f"{math.sqrt(x):.2g}" if x >= 0 and math.isfinite(x) else f"{x}"
 
 
-def body(name: str, audit: Audit) -> dict[str, Any]:
-    """The command's own part of the JSON document; the findings stand beside it."""
-    told = plain(audit)
-    del told["findings"]
-    return {"target": name, **told}
+def body(name: str, audit: Audit) -> dict[str, object]:
+    """The command's own part of the document."""
+    return {"target": name, **output.body(audit)}

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nandetect.cli import options, output
 from nandetect.errors import UsageError
 
 
@@ -24,14 +25,12 @@ def command(
     seed: Annotated[int, typer.Option(help="Of the random inputs.")] = 0,
     train: Annotated[bool, typer.Option("--train", help="Train the bundled model under each as well.")] = False,
     x64: Annotated[bool, typer.Option("--x64", help="Let JAX compute in float64.")] = False,
-    json: Annotated[str | None, typer.Option("--json", metavar="PATH", help="Write the result as JSON; `-` is standard output.")] = None,
+    json: options.Json = None,
 ) -> None:
     """Hold two losses against exact arithmetic: where each breaks, how far off it is, what it costs, and whether they are one function."""
-    from nandetect.cli import diff_loss_view
-    from nandetect.render import json as documents
+    document = output.JsonOutput(json)
 
-    if json:
-        documents.check(json)
+    from nandetect.cli import diff_loss_view
     from nandetect.compare import Asked, compare
 
     asked = Asked(
@@ -47,15 +46,14 @@ def command(
         train=train,
         x64=x64,
     )
-    found = compare(asked)
-    diff_loss_view.show(found, to_stderr=json == "-")
-    if json:
-        documents.write(documents.document("diff-loss", found.findings, diff_loss_view.body(found)), json)
-    raise typer.Exit(1 if any(finding.severity == "error" for finding in found.findings) else 0)
+    comparison = compare(asked)
+    diff_loss_view.show(comparison, to_stderr=document.takes_stdout)
+    document.write("diff-loss", comparison.findings, output.body(comparison))
+    options.leave(at_fault=any(finding.severity == "error" for finding in comparison.findings))
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    """`4,10` as a shape; nothing is that of one number."""
+    """`4,10` as a shape; an empty text is the shape of one number."""
     try:
         return tuple(int(size) for size in text.strip("()[] ").split(",") if size.strip())
     except ValueError as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nandetect import wording
-from nandetect.records import plain
+from nandetect.cli import output
 from nandetect.render import excerpt, layout, page, words
 
 if TYPE_CHECKING:
@@ -16,35 +16,30 @@ if TYPE_CHECKING:
     from nandetect.compare.results import Breakage, Judgement, Limit, Parting, Ratio, Sample, Survey, Threshold, Training, Worst
 
 _WIDTH = 100
-# A column of the picture for each size, as high as half of the bits that a float32 has.
+# Blocks of the picture, a column for each size of the input; the highest stands for all bits of a float32.
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.,-=+*#"
 _BITS = 24
-# Lines of a report that say where: the headline, the place, the line and its carets.
+# The first lines of a report, which say where: the headline, the place, the line and its carets.
 _BRIEF = 5
-# Families of which the limits are shown.
+# The most families that the table of limits shows.
 _ROWS = 10
-# Columns of the table of accuracies.
-_MARKS = 9
+# The most columns of the table of accuracies.
+_COLUMNS = 9
 _PICTURED = ("scale", "gap, wrong class", "gap, right class", "offset", "all equal", "all equal, negative")
 
 
 def show(found: Comparison, to_stderr: bool = False) -> None:
-    """Print it, with blocks where the terminal's encoding has them."""
+    """Print the comparison, with blocks where the terminal's encoding has them."""
     stream = sys.stderr if to_stderr else sys.stdout
-    try:
-        BLOCKS.encode(stream.encoding or "ascii")
-        blocks = BLOCKS
-    except (UnicodeEncodeError, LookupError):
-        blocks = ASCII
-    stream.write(text(found, blocks) + "\n")
-    stream.flush()
+    blocks = BLOCKS if page.can_write(BLOCKS, stream.encoding or "ascii") else ASCII
+    output.write_lines([text(found, blocks)], to_stderr)
 
 
 def text(found: Comparison, blocks: str = BLOCKS) -> str:
     """The whole report as plain text."""
     lines = [*page.wrap(found.verdict, _WIDTH), "", *page.wrap(_setting(found), _WIDTH)]
-    for one in found.judged:
-        lines += ["", *_function(one, found, blocks)]
+    for judgement in found.judged:
+        lines += ["", *_function(judgement, found, blocks)]
     if found.training:
         lines += ["", *_training(found.training)]
     if found.timing:
@@ -55,7 +50,7 @@ def text(found: Comparison, blocks: str = BLOCKS) -> str:
 
 def _setting(found: Comparison) -> str:
     kinds = {"onehot": "one-hot labels", "classes": "labels as classes", "real": "real labels", "none": "no labels", "given": "as given"}
-    taken = ", ".join(f"{name} {words.array_type(shape, '')}" for name, shape in zip(found.parameters, found.shapes, strict=True))
+    shapes = ", ".join(f"{name} {words.array_type(shape, '')}" for name, shape in zip(found.parameters, found.shapes, strict=True))
     same = {
         "same": "the same function in exact arithmetic",
         "factor": f"in exact arithmetic the second is {_short(found.sameness.amount)} times the first",
@@ -63,35 +58,37 @@ def _setting(found: Comparison) -> str:
         "different": "different functions in exact arithmetic",
         "unknown": "not known to be the same function",
     }[found.sameness.relation]
-    return f"judged in {found.dtype} on ({taken}), {kinds[found.labels]}; {same}; more than {found.max_ulp:g} ulp is a fault"
+    return f"judged in {found.dtype} on ({shapes}), {kinds[found.labels]}; {same}; more than {found.max_ulp:g} ulp is a fault"
 
 
-def _function(one: Judgement, found: Comparison, blocks: str) -> Iterator[str]:
-    yield f"{one.name}: {'sound' if one.sound else 'at fault'}"
-    yield from _regions(one)
-    yield from _limits(one)
-    yield from _picture(one.surveys[0], blocks)
-    for worst in (one.surveys[0].worst_value, one.surveys[0].worst_gradient):
+def _function(judgement: Judgement, found: Comparison, blocks: str) -> Iterator[str]:
+    """What was found of one of the two functions."""
+    yield f"{judgement.name}: {'sound' if judgement.sound else 'at fault'}"
+    yield from _regions(judgement)
+    yield from _limits(judgement)
+    survey = judgement.surveys[0]
+    yield from _picture(survey, blocks)
+    for worst in (survey.worst_value, survey.worst_gradient):
         if worst and (worst.ulps > found.max_ulp):
             yield from _worst(worst)
-    for number, broken in enumerate(one.breakages):
-        yield from _breakage(broken, one.breakages[0].input.code if number else ())
-    if one.parting:
-        yield from _parting(one.parting)
+    for number, broken in enumerate(judgement.breakages):
+        yield from _breakage(broken, judgement.breakages[0].input.code if number else ())
+    if judgement.parting:
+        yield from _parting(judgement.parting)
 
 
-def _regions(one: Judgement) -> Iterator[str]:
-    """A line for each family in which it is not finite throughout, a column for each dtype."""
+def _regions(judgement: Judgement) -> Iterator[str]:
+    """A line for each family in which the function is not finite throughout, a column for each dtype."""
     rows: dict[tuple[str, str], dict[str, Threshold]] = {}
-    for survey in one.surveys:
+    for survey in judgement.surveys:
         for threshold in survey.thresholds:
             if threshold.fault:
                 rows.setdefault((threshold.family, threshold.what), {})[survey.dtype] = threshold
     if not rows:
-        yield f"  finite wherever the truth is, in {', '.join(survey.dtype for survey in one.surveys)}"
+        yield f"  finite wherever the truth is, in {', '.join(survey.dtype for survey in judgement.surveys)}"
         return
     width = max(len(f"{family}, {what}") for family, what in rows) + 2
-    dtypes = [survey.dtype for survey in one.surveys]
+    dtypes = [survey.dtype for survey in judgement.surveys]
     yield f"  {'finite up to':<{width}}" + "".join(f"{dtype:>11}" for dtype in dtypes)
     for (family, what), cells in list(rows.items())[:_ROWS]:
         shown = [_limit(cells[dtype]) if dtype in cells else "throughout" for dtype in dtypes]
@@ -104,15 +101,15 @@ def _more(rows: int) -> Iterator[str]:
         yield f"  and {rows - _ROWS} more, which --json has"
 
 
-def _limits(one: Judgement) -> Iterator[str]:
-    """Which equations meet a limit of the type, and where: the smallest size of any family."""
-    survey = one.surveys[0]
+def _limits(judgement: Judgement) -> Iterator[str]:
+    """Which equations meet a limit of the dtype, and where: at the smallest size of any family."""
+    survey = judgement.surveys[0]
     first: dict[str, Limit] = {}
     for limit in sorted(survey.limits, key=lambda limit: limit.at):
         first.setdefault(limit.primitive, limit)
     if first:
-        told = [f"`{limit.primitive}` is {limit.made} from {limit.at:.4g}{_line(limit)}" for limit in first.values()]
-        yield from (f"  {line}" for line in page.wrap(f"inside, as one element grows: {', '.join(told)}", _WIDTH - 2))
+        met = [f"`{limit.primitive}` is {limit.made} from {limit.at:.4g}{_line(limit)}" for limit in first.values()]
+        yield from (f"  {line}" for line in page.wrap(f"inside, as one element grows: {', '.join(met)}", _WIDTH - 2))
 
 
 def _line(limit: Limit) -> str:
@@ -140,6 +137,7 @@ def _picture(survey: Survey, blocks: str) -> Iterator[str]:
 
 
 def _block(sample: Sample, what: str, blocks: str) -> str:
+    """The bits that a value or a gradient lost, as a block; `x` where it is not finite, a space where it was not judged."""
     ulps = getattr(sample, f"{what}_ulps")
     if ulps is None:
         return " " if getattr(sample, f"{what}_finite") else "x"
@@ -153,7 +151,7 @@ def _worst(worst: Worst) -> Iterator[str]:
 
 
 def _breakage(broken: Breakage, before: tuple[str, ...]) -> Iterator[str]:
-    """The input, and the report of what broke there; after another one, whose input was `before`, its first lines alone."""
+    """The input, and the report of what broke there; only its first lines after another breakage, whose input was `before`."""
     same = " the same" if broken.input.code == before else ""
     yield f"  {broken.what} {_short(broken.got)}, and the truth is {_short(broken.truth)}, with{same}"
     yield from _code(() if broken.input.code == before else broken.input.code)
@@ -168,7 +166,7 @@ def _code(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _bits(ulps: float) -> str:
-    """An error as the bits that are wrong."""
+    """How many bits an error of so many ulp makes wrong."""
     if ulps < 2:
         return "less than 1 bit"
     return "all of its bits" if math.log2(ulps) >= _BITS else f"{math.log2(ulps):.0f} bits"
@@ -187,13 +185,13 @@ def _parting(parting: Parting) -> Iterator[str]:
 def _training(trained: Training) -> Iterator[str]:
     parted = "the losses never parted" if trained.parted_at is None else f"the losses parted at step {trained.parted_at}"
     yield f"training, the same but for the loss: {parted}"
-    marks = [at for at, _ in max((run.accuracy for run in trained.runs), key=len)]
-    shown = marks[:: max(1, -(-len(marks) // _MARKS))]
+    steps = [step for step, _ in max((run.accuracy for run in trained.runs), key=len)]
+    shown = steps[:: max(1, -(-len(steps) // _COLUMNS))]
     width = max(len(run.name) for run in trained.runs)
-    yield f"  {'accuracy at step':<{max(width, 16)}}" + "".join(f"{at:>8}" for at in shown)
+    yield f"  {'accuracy at step':<{max(width, 16)}}" + "".join(f"{step:>8}" for step in shown)
     for run in trained.runs:
         known = dict(run.accuracy)
-        cells = [f"{known[at]:.1%}" if at in known else "-" for at in shown]
+        cells = [f"{known[step]:.1%}" if step in known else "-" for step in shown]
         yield f"  {run.name:<{max(width, 16)}}" + "".join(f"{cell:>8}" for cell in cells)
     for run in trained.runs:
         if run.report is not None:
@@ -217,10 +215,3 @@ def _ratio(ratio: Ratio, first: str, second: str) -> str:
 
 def _short(x: float | None) -> str:
     return "?" if x is None else wording.precise(x)
-
-
-def body(found: Comparison) -> dict[str, Any]:
-    """The command's own part of the JSON document; the findings stand beside it."""
-    told = plain(found)
-    del told["findings"]
-    return told

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from nandetect.cli import options, output
 
 if TYPE_CHECKING:
     from nandetect.doctor import Checkup, SelfTest
 
 
 def command(
-    json: Annotated[str | None, typer.Option("--json", metavar="PATH", help="Write the result as JSON; `-` is standard output.")] = None,
+    json: options.Json = None,
 ) -> None:
     """Print versions, devices and the settings that change numbers, and find a planted NaN: exit 0 when it works, 1 when not."""
-    from nandetect.render import json as documents
+    document = output.JsonOutput(json)
 
-    if json:
-        documents.check(json)
     from nandetect.doctor import examine
 
     checkup = examine()
-    if json != "-":
-        typer.echo(text(checkup))
-    if json:
-        documents.write(documents.document("doctor", checkup.findings, checkup.to_dict()), json)
-    raise typer.Exit(1 if checkup.findings else 0)
+    if not document.takes_stdout:
+        output.write_lines([text(checkup)])
+    document.write("doctor", checkup.findings, checkup.to_dict())
+    options.leave(at_fault=bool(checkup.findings))
 
 
 def text(checkup: Checkup) -> str:
     """The checkup in aligned lines, the verdict last."""
-    tests = [
-        (f"finds {test.name}", "yes" if test.passed else f"NO: expected {test.expected}; got {test.found}") for test in checkup.self_tests
-    ]
+    tests = [(f"finds {test.name}", _verdict(test)) for test in checkup.self_tests]
     failed = len(checkup.findings)
     sections = [
         list(checkup.versions.items()),
@@ -47,4 +42,5 @@ def text(checkup: Checkup) -> str:
 
 
 def _verdict(test: SelfTest) -> str:
+    """Whether a planted fault was found."""
     return "yes" if test.passed else f"NO: expected {test.expected}; got {test.found}"

@@ -1,4 +1,4 @@
-"""A run in the formats of other programs: refused before the work where it could not be written, and written whole or not at all."""
+"""A recorded run in the formats of other programs, each file written whole or not at all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check(tensorboard: str | None = None, csv: str | None = None, parquet: str |
 
 
 def write(run: RecordedRun, tensorboard: str | None = None, csv: str | None = None, parquet: str | None = None) -> None:
-    """Write the run. TensorBoard shows each directory below the one it is given as a run, so this one gets its own."""
+    """Write the run. TensorBoard takes each directory below the one that it is given for a run: this one gets its own."""
     from nandetect.logbook import events, tables
 
     if csv:

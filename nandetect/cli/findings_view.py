@@ -1,4 +1,4 @@
-"""How findings look one below another: what was found, the same elsewhere, and what to do about it."""
+"""How findings look one below another: what is wrong, where else it is, and what to do about it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH = 100
 
 
 def show(findings: Iterable[Finding], console: Console) -> None:
-    """Print them: first those with a report, in whole, then the others."""
+    """Print findings: the reports of those that have one, then the others."""
     from nandetect.render import terminal
 
     kept = list(findings)
@@ -28,10 +28,10 @@ def show(findings: Iterable[Finding], console: Console) -> None:
 
 
 def lines(findings: Iterable[Finding], width: int = WIDTH) -> Iterator[str]:
-    """Each finding in full; those of the same rule and cause after it are named, and what was measured there."""
+    """The first finding of each rule and cause in full; of the others the layer, and what was measured there."""
     groups: dict[tuple[str, str, str], list[Finding]] = {}
-    for one in findings:
-        groups.setdefault((one.severity, one.rule, one.cause), []).append(one)
+    for finding in findings:
+        groups.setdefault((finding.severity, finding.rule, finding.cause), []).append(finding)
     for first, *others in groups.values():
         yield from _hanging(f"{first.severity}: {first.message} [{first.code}]", width)
         if others:

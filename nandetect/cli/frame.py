@@ -1,4 +1,4 @@
-"""One frame of a training's live view: how far it is, its curves, the gradient by layer and time, and what was found."""
+"""One frame of a training's live view: its progress, its curves, the gradient by layer and time, and the findings."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ if TYPE_CHECKING:
     from nandetect.train.settings import Snapshot
 
 SEVERITIES = {"error": "bold red", "warning": "yellow", "note": "dim"}
-# From cold to hot, of the 256 colours that terminals share.
+# Colours of the map from cold to hot, of the 256 that terminals share.
 _COLOURS = (17, 19, 25, 31, 37, 71, 107, 148, 184, 220, 208, 202)
+# Characters of a layer's name and of its latest value, beside the map.
 _NAME, _LATEST = 22, 9
+# The width from which two curves stand beside one another, the fewest and the most rows of a curve, the most findings.
 _NARROW, _SMALLEST, _TALLEST, _FINDINGS = 64, 4, 14, 4
 _SERIES = ("loss", "accuracy", "gradient", "update")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a run is: `done` in words, as a share where its end is known, and the seconds that are left."""
+    """How far a run is: `done` in words; where its end is known, the `share` that is done and the seconds `left`."""
 
     done: str = ""
     share: float | None = None
@@ -49,10 +51,10 @@ def frame(
     """The view in at most `height` lines of at most `width` characters; what does not fit is left out, from the least important on."""
     from rich.text import Text
 
-    found = _findings(findings, width, min(_FINDINGS, height // 4))
+    foot = _findings(findings, width, min(_FINDINGS, height // 4))
     head = [_headline(snapshot, title, width), _bar(progress or Progress(), width, braille)][:height]
-    body = _body(history, width, max(height - len(head) - len(found), 0), braille)
-    lines = [*head, *body, *found][:height]
+    body = _body(history, width, max(height - len(head) - len(foot), 0), braille)
+    lines = [*head, *body, *foot][:height]
     for line in lines:
         line.truncate(width)
         line.rstrip()
@@ -62,28 +64,30 @@ def frame(
 
 
 def _headline(snapshot: Snapshot | None, title: str, width: int) -> Text:
+    """The title at the left, the steps per second at the right."""
     from rich.text import Text
 
     rate = wording.steps_per_second(snapshot.steps_per_second) if snapshot and snapshot.steps_per_second else ""
-    told = _cut(title, width - len(rate) - 2)
-    return Text.assemble((told, "bold"), " " * max(width - len(told) - len(rate), 1), rate)
+    shown = _cut(title, width - len(rate) - 2)
+    return Text.assemble((shown, "bold"), " " * max(width - len(shown) - len(rate), 1), rate)
 
 
 def _bar(progress: Progress, width: int, braille: bool) -> Text:
+    """The progress in words, and as a bar where its end is known and there is room."""
     from rich.text import Text
 
     left = f"{wording.run_time(progress.left)} left" if progress.left is not None else ""
-    told = "   ".join(part for part in (progress.done, left) if part)
-    room = min(width - len(told) - 10, 60)
+    words = "   ".join(part for part in (progress.done, left) if part)
+    room = min(width - len(words) - 10, 60)
     if progress.share is None or room < 5:
-        return Text(told)
+        return Text(words)
     full = round(room * progress.share)
     done, rest = ("━", "─") if braille else ("#", "-")
-    return Text.assemble((done * full, "green"), (rest * (room - full), "dim"), f" {progress.share:4.0%}   {told}")
+    return Text.assemble((done * full, "green"), (rest * (room - full), "dim"), f" {progress.share:4.0%}   {words}")
 
 
 def _body(history: History, width: int, room: int, braille: bool) -> list[Text]:
-    """The pictures in the room that there is: a map with a row a layer where that leaves the curves half of it, else more curves."""
+    """The pictures in the room that there is: one pair of curves and the map where both fit, else more curves."""
     rows = min(_layers(history), max(room // 2 - 4, 0))
     if room < _SMALLEST + 2:
         return []
@@ -94,7 +98,7 @@ def _body(history: History, width: int, room: int, braille: bool) -> list[Text]:
 
 
 def pictures(history: History, width: int, tall: int, layers: int, pairs: int, braille: bool) -> list[Text]:
-    """So many pairs of curves, each so many rows tall, and below them the map in so many rows at most; a blank line before each."""
+    """`pairs` of curves, each `tall` rows, and below them the map in at most `layers` rows; a blank line before each."""
     from rich.text import Text
 
     lines: list[Text] = []
@@ -110,20 +114,21 @@ def _layers(history: History) -> int:
 
 
 def _pairs(history: History, width: int) -> list[list[str]]:
-    """What there are curves of, two beside one another where it is wide enough."""
+    """The series that are drawn, two beside one another where it is wide enough."""
     names = [name for name in _SERIES if len(history) and name in history.series]
-    return [[name] for name in names] if width < _NARROW else [names[at : at + 2] for at in range(0, len(names), 2)]
+    return [[name] for name in names] if width < _NARROW else [names[start : start + 2] for start in range(0, len(names), 2)]
 
 
 def _beside(history: History, names: Sequence[str], width: int, height: int, braille: bool) -> list[Text]:
+    """The curves of one series, or of two beside one another."""
     if len(names) == 1:
         return _curve(history, names[0], width, height, braille)
     half = (width - 2) // 2
     left, right = (_curve(history, name, half, height, braille) for name in names)
-    for one, other in zip(left, right, strict=True):
-        one.pad_right(half + 2 - len(one.plain))
-        one.append_text(other)
-        one.rstrip()
+    for line, other in zip(left, right, strict=True):
+        line.pad_right(half + 2 - len(line.plain))
+        line.append_text(other)
+        line.rstrip()
     return left
 
 
@@ -133,18 +138,19 @@ def _curve(history: History, name: str, width: int, height: int, braille: bool) 
 
     from nandetect.render import overview
 
-    share = name == "accuracy"
-    told: Callable[[float], str] = wording.share if share else _number
-    drawn = overview.curve(history, name, max(2 * (width - plot.LABEL - 2), 2), (0.0, 1.0) if share else None)
+    is_share = name == "accuracy"
+    written: Callable[[float], str] = wording.share if is_share else _number
+    drawn = overview.curve(history, name, max(2 * (width - plot.LABEL - 2), 2), (0.0, 1.0) if is_share else None)
     if drawn is None:
         return [Text.assemble((name, "bold"), " not finite"), *(Text("") for _ in range(height))]
-    rows = plot.curve(drawn.low, drawn.high, (told(drawn.top), told(drawn.bottom)), height, braille)
-    head = Text.assemble((name, "bold"), f" {told(drawn.latest)}", (" (log scale)" if drawn.log else "", "dim"))
-    style = "green" if share else "cyan"
+    rows = plot.curve(drawn.low, drawn.high, (written(drawn.top), written(drawn.bottom)), height, braille)
+    head = Text.assemble((name, "bold"), f" {written(drawn.latest)}", (" (log scale)" if drawn.log else "", "dim"))
+    style = "green" if is_share else "cyan"
     return [head, *(Text.assemble((row[: plot.LABEL + 2], "dim"), (row[plot.LABEL + 2 :], style)) for row in rows)]
 
 
 def _map(history: History, rows: int, width: int, braille: bool) -> list[Text]:
+    """The gradient by layer and time, with a legend above and the steps below; nothing where it is too narrow."""
     from rich.text import Text
 
     from nandetect.render import overview
@@ -157,16 +163,17 @@ def _map(history: History, rows: int, width: int, braille: bool) -> list[Text]:
     head = Text.assemble(("gradient by layer", "bold"), f"  {_number(drawn.bottom)} {scale} {_number(drawn.top)}")
     first, last = f"step {int(history.steps[0]):,}", f"{int(history.steps[-1]):,}"
     axis = Text(" " * (_NAME + 1) + first + last.rjust(columns - len(first)), style="dim")
-    return [head, *(_row(drawn, at, braille) for at in range(len(drawn.names))), axis]
+    return [head, *(_row(drawn, row, braille) for row in range(len(drawn.names))), axis]
 
 
-def _row(drawn: Map, at: int, braille: bool) -> Text:
+def _row(drawn: Map, row: int, braille: bool) -> Text:
+    """A row of the map: the layer's name, its levels, its latest value."""
     from rich.text import Text
 
-    line = Text(f"{page.end_of(drawn.names[at], _NAME):>{_NAME}} ")
-    for colour, levels in itertools.groupby(drawn.levels[at], _colour):
+    line = Text(f"{page.end_of(drawn.names[row], _NAME):>{_NAME}} ")
+    for colour, levels in itertools.groupby(drawn.levels[row], _colour):
         line.append("".join(plot.shade(level, braille) for level in levels), colour)
-    line.append(f"{_number(drawn.latest[at]):>{_LATEST + 1}}", "dim")
+    line.append(f"{_number(drawn.latest[row]):>{_LATEST + 1}}", "dim")
     return line
 
 
@@ -179,16 +186,16 @@ def _colour(level: float | None) -> str:
 
 
 def _findings(findings: Sequence[Finding], width: int, most: int) -> list[Text]:
-    """The newest last; errors before others where not all fit."""
+    """The findings in their order, the newest last; where not all fit, errors are kept before others."""
     from rich.text import Text
 
     if not findings or most < 1:
         return []
-    shown = sorted(findings, key=lambda one: list(SEVERITIES).index(one.severity))[:most]
+    shown = sorted(findings, key=lambda finding: list(SEVERITIES).index(finding.severity))[:most]
     lines = [
-        Text.assemble((f"{one.severity}: ", SEVERITIES[one.severity]), _cut(one.message, width - len(one.severity) - 2))
-        for one in findings
-        if one in shown
+        Text.assemble((f"{finding.severity}: ", SEVERITIES[finding.severity]), _cut(finding.message, width - len(finding.severity) - 2))
+        for finding in findings
+        if finding in shown
     ][:most]
     more = len(findings) - len(lines)
     return [Text(f"{more} more" if more else ""), *lines]
@@ -199,5 +206,5 @@ def _cut(text: str, width: int) -> str:
 
 
 def _number(value: float) -> str:
-    """In at most eight characters, for which there is room beside a curve."""
+    """A number in at most eight characters: there is room for those beside a curve."""
     return wording.short(value, 3)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from nandetect.cli import options, output
+
 
 def command(
     target: Annotated[str, typer.Argument(help="FILE.py:function, package.module:function, or a model file.")],
@@ -15,21 +17,19 @@ def command(
     loss: Annotated[str | None, typer.Option("--loss", help="Of a model file: which of its losses.")] = None,
     grad: Annotated[bool | None, typer.Option("--grad/--no-grad", help="With the gradient for the first argument.")] = None,
     jaxpr: Annotated[bool, typer.Option("--jaxpr", help="Print the jaxpr itself, the source beside each equation.")] = False,
-    json: Annotated[str | None, typer.Option("--json", metavar="PATH", help="Write the result as JSON; `-` is standard output.")] = None,
+    json: options.Json = None,
 ) -> None:
     """Show what JAX makes of every line of a function, forward and backward, with shapes and dtypes.
 
     Shapes come from --shape or --args, else from `example_args` or `make()` in the file; for a model file, from the embedded digits.
     """
-    from nandetect.render import json as documents
+    document = output.JsonOutput(json)
+
     from nandetect.render import listing as render
     from nandetect.targets import traceable
     from nandetect.targets.equations import listing
 
-    if json:
-        documents.check(json)
     shown = listing(traceable.load(target, shapes=shape or (), archive=args, loss=loss, gradient=grad))
-    if json != "-":
-        typer.echo("\n".join(render.jaxpr(shown) if jaxpr else render.annotated(shown)))
-    if json:
-        documents.write(documents.document("inspect", (), render.data(shown)), json)
+    if not document.takes_stdout:
+        output.write_lines(render.jaxpr(shown) if jaxpr else render.annotated(shown))
+    document.write("inspect", (), render.data(shown))

@@ -1,4 +1,4 @@
-"""How a long command stands: one live line or a live screen on a terminal, now and then a line elsewhere. Always on standard error."""
+"""The progress of a long command, on standard error: one live line or a live screen on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-# Between plain lines, where nobody watches a live one.
+# Seconds between plain lines.
 _SECONDS_A_LINE = 2.0
-# Between frames of a screen; more where drawing one would take a larger share of the time than this.
+# Seconds between frames of a screen: more where drawing would take a larger share of the time than _SHARE.
 _SECONDS_A_FRAME, _SHARE = 0.1, 0.015
 
-Frame = Callable[[int, int], "Text"]
+# A frame of the width and height that it is asked for.
+Drawing = Callable[[int, int], "Text"]
 
 
 @contextmanager
 def lines() -> Iterator[Callable[[str], None]]:
-    """Where to send lines as they come."""
+    """A function that takes lines as they come: shown in place of one another on a terminal, written now and then elsewhere."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -40,7 +42,7 @@ def lines() -> Iterator[Callable[[str], None]]:
 
 
 def terminal() -> Console | None:
-    """Standard error where a screen can be drawn on it; it stays so, whatever is redirected later."""
+    """Standard error as it is now, whatever is redirected later; None where no screen can be drawn on it."""
     from rich.console import Console
 
     console = Console(file=sys.stderr)
@@ -49,7 +51,7 @@ def terminal() -> Console | None:
 
 @contextmanager
 def screen(console: Console) -> Iterator[Screen]:
-    """The whole terminal to draw frames on. It is as before when this is left, by Ctrl-C, SIGTERM or an exception as well.
+    """The whole terminal to draw frames on. It is as before when the context ends, also by Ctrl-C, SIGTERM or an exception.
 
     What the program prints meanwhile would break the picture: it is written when the screen is given back.
     """
@@ -72,31 +74,31 @@ def screen(console: Console) -> Iterator[Screen]:
 
 
 class Screen:
-    """Draws what it is given, when it is time to; its size is asked for each frame."""
+    """Draws frames, but not more often than it should; its size is asked for with each frame."""
 
     def __init__(self, live: Live):
         self._live = live
         self._next = 0.0
 
-    def draw(self, frame: Frame) -> None:
-        """Draw the frame of this width and height, unless the last one was drawn a moment ago."""
+    def draw(self, drawing: Drawing) -> None:
+        """Draw a frame of the terminal's size, unless the last one was drawn a moment ago."""
         began = time.monotonic()
         if began < self._next:
             return
         width, height = self._live.console.size
-        self._live.update(frame(width, height), refresh=True)
+        self._live.update(drawing(width, height), refresh=True)
         drawn = time.monotonic()
         self._next = max(began + _SECONDS_A_FRAME, drawn + (drawn - began) / _SHARE)
 
 
 @contextmanager
 def _terminated_by_exception() -> Iterator[None]:
-    """SIGTERM ends the process through its `finally`s for as long as this is open."""
+    """SIGTERM raises `SystemExit` in the context, so that every `finally` runs."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
 
-    def leave(number: int, frame: Any) -> None:
+    def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
@@ -107,7 +109,7 @@ def _terminated_by_exception() -> Iterator[None]:
 
 
 def plain_lines() -> Callable[[str], None]:
-    """Where to send lines of which one now and then is written."""
+    """A function that takes lines, and writes one of them now and then."""
     last = -_SECONDS_A_LINE
 
     def say(line: str) -> None:

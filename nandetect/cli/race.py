@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from nandetect.cli import options, output
+
 
 def command(
     entrants: Annotated[list[str], typer.Argument(metavar="A B [C]...", help="mlp, FILE.py, or with settings: mlp:init=he-wrong,lr=0.01.")],
@@ -17,7 +19,7 @@ def command(
     target: Annotated[str, typer.Option(metavar="SHARE", help="Training samples to be right: what the time is taken to.")] = "100%",
     html: Annotated[str | None, typer.Option(metavar="PATH", help="Write plot and table as one HTML file.")] = None,
     png: Annotated[str | None, typer.Option(metavar="PATH", help="Write the plot as a picture.")] = None,
-    json: Annotated[str | None, typer.Option("--json", metavar="PATH", help="Write the result as JSON; `-` is standard output.")] = None,
+    json: options.Json = None,
 ) -> None:
     """Race two or more trainings: the same data, seeds and order of batches, turns in small slices, compile time apart.
 
@@ -25,12 +27,11 @@ def command(
     say is as in `nandetect train`, but for the optimizer (momentum), lr (0.05) and inputs (standard). Who wins is decided by the time to
     the target, or where nobody gets there by the held-out accuracy at the end, with a paired exact sign-flip test over the seeds.
     """
+    document = output.JsonOutput(json)
+
     from nandetect.cli import live, race_plot, race_view, values
     from nandetect.render import files
-    from nandetect.render import json as documents
 
-    if json:
-        documents.check(json)
     for path, option in ((html, "--html"), (png, "--png")):
         if path:
             files.check(path, option)
@@ -49,11 +50,10 @@ def command(
     )
     with live.lines() as say:
         result = run(settings, say)
-    race_view.show(result, to_stderr=json == "-")
+    race_view.show(result, to_stderr=document.takes_stdout)
     if html:
         files.write(race_plot.page(result).encode(), html, "--html")
     if png:
         files.write(race_plot.plot(result, "png"), png, "--png")
-    if json:
-        documents.write(documents.document("race", result.findings, race_view.body(result)), json)
-    raise typer.Exit(1 if result.findings else 0)
+    document.write("race", result.findings, race_view.body(result))
+    options.leave(at_fault=bool(result.findings))

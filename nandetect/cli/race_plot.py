@@ -1,4 +1,4 @@
-"""The curves of a race by matplotlib, and one HTML file with them and the table in it."""
+"""The curves of a race, drawn by matplotlib; and one HTML file with them and the table."""
 
 from __future__ import annotations
 
@@ -40,18 +40,19 @@ def require() -> None:
 
 
 def plot(result: RaceResult, kind: Literal["png", "svg"]) -> bytes:
-    """Accuracy on the training samples and held out, against time: the median of the seeds, and from the least to the most of them."""
+    """Accuracy against time, on the training samples and held out: the median of the seeds, and a band from the lowest to the highest."""
     import matplotlib
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, part, title in ((left, "training", "training samples"), (right, "held_out", "held-out samples")):
-        for one in result.standings:
-            seen = [(at, value) for at, value in zip(one.curve.seconds, getattr(one.curve, part), strict=True) if value is not None]
-            times: list[float] = [at for at, _ in seen]
+        for standing in result.standings:
+            curve = standing.curve
+            seen = [(second, value) for second, value in zip(curve.seconds, getattr(curve, part), strict=True) if value is not None]
+            times: list[float] = [second for second, _ in seen]
             spreads: list[OverSeeds] = [value for _, value in seen]
-            (line,) = axes.plot(times, [value.median for value in spreads], drawstyle="steps-post", label=one.name)
+            (line,) = axes.plot(times, [value.median for value in spreads], drawstyle="steps-post", label=standing.name)
             low, high = [value.min for value in spreads], [value.max for value in spreads]
             axes.fill_between(times, low, high, step="post", alpha=0.2, color=line.get_color())
         axes.set(xscale="log", ylim=(-0.02, 1.02), xlabel="seconds of the entrant's own time, compiling left out", title=title)
@@ -59,17 +60,17 @@ def plot(result: RaceResult, kind: Literal["png", "svg"]) -> bytes:
     left.set_ylabel("accuracy")
     right.legend(loc="lower right")
     figure.suptitle("\n".join(textwrap.wrap(words.verdict(result), 140)), fontsize=10, parse_math=False)
-    held = io.BytesIO()
-    # Neither the day nor a random salt: the same race gives the same file.
+    picture = io.BytesIO()
+    # Without the date and with a fixed salt, the same race gives the same file.
     with matplotlib.rc_context({"svg.hashsalt": "nandetect"}):
-        figure.savefig(held, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-    return held.getvalue()
+        figure.savefig(picture, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    return picture.getvalue()
 
 
 def page(result: RaceResult) -> str:
     """One self-contained file: the verdict, the plot as inline SVG, the table, and a report for each fault."""
     drawn = plot(result, "svg").decode()
-    heads = "".join(f"<th>{html.escape(one.name)}</th>" for one in result.standings)
+    heads = "".join(f"<th>{html.escape(standing.name)}</th>" for standing in result.standings)
     body = "\n".join(
         f"<tr><td>{html.escape(name.strip())}</td>{''.join(f'<td>{html.escape(text)}</td>' for text in texts)}</tr>"
         for name, texts in words.rows(result)
@@ -80,7 +81,7 @@ def page(result: RaceResult) -> str:
     ]
     return _PAGE.format(
         verdict=html.escape(words.verdict(result)),
-        # What stands before the element itself belongs to a file of its own.
+        # The lines before the element belong to an SVG file of its own.
         plot=re.sub(r"^.*?(?=<svg)", "", drawn, flags=re.DOTALL),
         table=f"<table>\n<tr><th></th>{heads}</tr>\n{body}\n</table>",
         notes="\n".join(f"<p>{html.escape(line)}</p>" for line in notes),

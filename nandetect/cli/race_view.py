@@ -1,10 +1,11 @@
-"""How `nandetect race` looks: the verdict first, the table, the curves, and the report of whoever turned non-finite."""
+"""How `nandetect race` looks: the verdict, the table, the curves, and a report for each entrant that turned non-finite."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nandetect.cli import output
 from nandetect.cli import race_words as words
 from nandetect.records import plain
 from nandetect.render import curves
@@ -13,7 +14,7 @@ from nandetect.render.page import wrap
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from nandetect.race.result import RaceResult
+    from nandetect.race.result import RaceResult, Standing
 
 _WIDTH = 100
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
@@ -46,10 +47,10 @@ def show(result: RaceResult, to_stderr: bool) -> None:
 
 
 def lines(result: RaceResult, width: int = _WIDTH, braille: bool = True) -> Iterator[Text]:
-    """Everything but the reports, line by line."""
+    """All lines but those of the reports."""
     from rich.text import Text
 
-    # The verdict is one line whatever the width: it is what a reader greps for.
+    # The verdict is one line whatever the width, so that it can be grepped for.
     yield Text(words.verdict(result), style="bold")
     yield Text("")
     yield from _table(result, width)
@@ -68,31 +69,32 @@ def _table(result: RaceResult, width: int) -> Iterator[Text]:
 
     rows = words.rows(result)
     title = max(len(name) for name, _ in rows) + 3
-    heads = [f"{curves.letter(at)} {one.name}" for at, one in enumerate(result.standings)]
-    columns = [[head, *(texts[at] for _, texts in rows)] for at, head in enumerate(heads)]
+    heads = [f"{curves.letter(number)} {standing.name}" for number, standing in enumerate(result.standings)]
+    columns = [[head, *(texts[number] for _, texts in rows)] for number, head in enumerate(heads)]
     widths = [max(map(len, column)) + 3 for column in columns]
-    at = 0
-    while at < len(columns):
-        end = at + 1
-        while end < len(columns) and title + sum(widths[at : end + 1]) <= width + 3:
+    start = 0
+    while start < len(columns):
+        end = start + 1
+        while end < len(columns) and title + sum(widths[start : end + 1]) <= width + 3:
             end += 1
         head = Text(" " * title)
-        for column in range(at, end):
+        for column in range(start, end):
             head.append(f"{heads[column]:<{widths[column]}}", style=_colour(column))
         head.rstrip()
         yield head
         for name, texts in rows:
-            told = "".join(f"{texts[column]:<{widths[column]}}" for column in range(at, end))
-            yield Text(f"{name:<{title}}{told}".rstrip())
+            cells = "".join(f"{texts[column]:<{widths[column]}}" for column in range(start, end))
+            yield Text(f"{name:<{title}}{cells}".rstrip())
         yield Text("")
-        at = end
+        start = end
 
 
 def _picture(result: RaceResult, width: int, braille: bool) -> Iterator[Text]:
+    """The curves of all entrants in one picture, and whose is which."""
     from rich.text import Text
 
     yield Text("accuracy on the training samples against an entrant's own time (median of the seeds)")
-    shown = [[None if seen is None else seen.median for seen in one.curve.training] for one in result.standings]
+    shown = [[None if spread is None else spread.median for spread in standing.curve.training] for standing in result.standings]
     for row in curves.picture(result.standings[0].curve.seconds, shown, width, braille):
         line = Text(no_wrap=True)
         for piece in row:
@@ -100,8 +102,8 @@ def _picture(result: RaceResult, width: int, braille: bool) -> Iterator[Text]:
         line.rstrip()
         yield line
     legend = Text(" " * 7)
-    for at, one in enumerate(result.standings):
-        legend.append(f"{curves.letter(at)} {one.name}   ", style=_colour(at))
+    for number, standing in enumerate(result.standings):
+        legend.append(f"{curves.letter(number)} {standing.name}   ", style=_colour(number))
     legend.rstrip()
     yield legend
 
@@ -110,10 +112,12 @@ def _colour(curve: int) -> str:
     return _COLOURS[curve % len(_COLOURS)]
 
 
-def body(result: RaceResult) -> dict[str, Any]:
-    """The document's own part; the findings stand beside it."""
-    told = plain(result)
-    del told["findings"]
-    for one, standing in zip(told["standings"], result.standings, strict=True):
-        one["spread"] = {name.replace(".", "_"): plain(standing.over_seeds(name)) for name in _SPREADS}
-    return {"verdict": words.verdict(result), **told}
+def body(result: RaceResult) -> dict[str, object]:
+    """The command's own part of the document."""
+    standings = [{**plain(standing), "spread": _spreads(standing)} for standing in result.standings]
+    return {"verdict": words.verdict(result), **output.body(result), "standings": standings}
+
+
+def _spreads(standing: Standing) -> dict[str, object]:
+    """The least, the median and the most of each figure over the seeds of an entrant."""
+    return {name.replace(".", "_"): plain(standing.over_seeds(name)) for name in _SPREADS}

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nandetect.cli import run_program
+from nandetect.cli import options, run_program
 
 SETTINGS = {"allow_interspersed_args": False, "ignore_unknown_options": True}
 
@@ -15,7 +15,7 @@ def command(
     program: Annotated[list[str], typer.Argument(metavar="SCRIPT [ARGS]...", help="A script (with -m a module), and its arguments.")],
     module: Annotated[bool, typer.Option("-m", help="SCRIPT is the name of a module, as for `python -m`.")] = False,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Report what is found, and let the program run on.")] = False,
-    json: Annotated[str | None, typer.Option("--json", metavar="PATH", help="Write the result as JSON; `-` is standard output.")] = None,
+    json: options.Json = None,
 ) -> None:
     """Run a program as `python` would and find the first operation that makes it non-finite.
 

@@ -1,5 +1,5 @@
-"""What `nandetect run` does, and its plain invocations understood without typer: importing that takes a tenth of a second, which each
-program that is run would pay."""
+"""What `nandetect run` does. Plain invocations are parsed here, without typer: importing it would cost each program that is run a tenth of
+a second."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from nandetect.cli import run_view
+from nandetect.cli.output import JsonOutput
 from nandetect.run import script
 
 Asked = tuple[list[str], bool, bool, str | None]
 
 
 def understood(arguments: Sequence[str]) -> Asked | None:
-    """The arguments of `run`; None where it is another command, or one to be helped or corrected: that is typer's."""
+    """The arguments of a plain `run`; None where typer has to see them: another command, `--help`, an option that is not known."""
     if arguments[:1] != ["run"]:
         return None
     left = list(arguments[1:])
@@ -35,23 +36,18 @@ def understood(arguments: Sequence[str]) -> Asked | None:
 
 
 def run(program: list[str], module: bool, keep_going: bool, json: str | None) -> NoReturn:
-    """Run a program, tell what is found in it, and exit as it would have, or with 1."""
-    if json:
-        from nandetect.render import json as documents
-
-        documents.check(json)
+    """Run a program and report what is found in it. Exit 1 where something is, else as the program would have."""
+    document = JsonOutput(json)
     target, *args = program
     start = script.load(target, module)
-    with run_view.output_aside(json == "-"):
+    with run_view.output_aside(document.takes_stdout):
         ran = script.run(start, [target, *args], run_view.show, keep_going)
         if not ran.is_child:
             run_view.summary(ran)
-    if json and not ran.is_child:
-        from nandetect.render import json as documents
-
-        documents.write(documents.document("run", ran.findings, run_view.body(program, ran)), json)
+    if not ran.is_child:
+        document.write("run", ran.findings, run_view.body(program, ran))
     if ran.code < 0:
-        # The program died of a signal: so does this process, and a shell sees what it would have seen.
+        # A program that died of a signal: this process dies of it too, so that a shell sees the same.
         signal.signal(-ran.code, signal.SIG_DFL)
         sys.stdout.flush()
         os.kill(os.getpid(), -ran.code)

@@ -1,4 +1,4 @@
-"""How `nandetect run` looks: the program's own output, what was found as it is found, and one line at the end, all on standard error."""
+"""How `nandetect run` looks: each fault as soon as it is found, and one line at the end, on standard error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nandetect import wording
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def show(report: Report) -> None:
-    """A fault, as soon as it is found."""
+    """Print the report of a fault."""
     from rich.console import Console
 
     from nandetect.render import terminal
@@ -27,7 +27,7 @@ def show(report: Report) -> None:
 
 
 def summary(ran: Ran) -> None:
-    """The one line at the end, and the findings that are no report."""
+    """Print the findings that are no report, and the line at the end."""
     sys.stdout.flush()
     for finding in ran.findings:
         if finding.rule != "non-finite":
@@ -37,13 +37,13 @@ def summary(ran: Ran) -> None:
         return
     found = "" if ran.found else "nothing non-finite; "
     calls = f"{ran.cost.calls:,} calls of {wording.counted(ran.functions, 'compiled function')}"
-    beside = f" and {ran.operations:,} operations outside of them" if ran.operations else ""
-    sys.stderr.write(f"nandetect: {found}watched {calls}{beside}, for {ran.cost.share:.1%} of the time\n")
+    outside = f" and {ran.operations:,} operations outside of them" if ran.operations else ""
+    sys.stderr.write(f"nandetect: {found}watched {calls}{outside}, for {ran.cost.share:.1%} of the time\n")
     sys.stderr.flush()
 
 
-def body(program: list[str], ran: Ran) -> dict[str, Any]:
-    """The command's own part of the JSON document."""
+def body(program: list[str], ran: Ran) -> dict[str, object]:
+    """The command's own part of the document."""
     return {
         "program": program,
         "exit_code": ran.code,
@@ -56,7 +56,7 @@ def body(program: list[str], ran: Ran) -> dict[str, Any]:
 
 @contextmanager
 def output_aside(aside: bool) -> Iterator[None]:
-    """Standard output goes to standard error for as long as this is open: also what child processes write."""
+    """Where `aside` says so, what is written to standard output in the context goes to standard error, also by child processes."""
     if not aside:
         yield
         return

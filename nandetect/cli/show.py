@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from nandetect.cli import options, output
+
 
 def command(
     run: Annotated[
@@ -14,31 +16,28 @@ def command(
     tensorboard: Annotated[str | None, typer.Option(metavar="DIR", help="Write event files that TensorBoard reads.")] = None,
     csv: Annotated[str | None, typer.Option(metavar="PATH", help="Write every kept point as CSV.")] = None,
     parquet: Annotated[str | None, typer.Option(metavar="PATH", help="Write every kept point as Parquet.")] = None,
-    json: Annotated[str | None, typer.Option("--json", metavar="PATH", help="Write the result as JSON; `-` is standard output.")] = None,
+    json: options.Json = None,
 ) -> None:
     """Print the report of a run that `nandetect train` or a Monitor has kept, or how one that goes on stands; without RUN, list them."""
+    document = output.JsonOutput(json)
+
     from nandetect import logbook
     from nandetect.cli import exports, show_view
     from nandetect.errors import UsageError
-    from nandetect.render import json as documents
 
-    if json:
-        documents.check(json)
     wanted = {"tensorboard": tensorboard, "csv": csv, "parquet": parquet}
     if run is None:
         if any(wanted.values()):
             raise UsageError("--tensorboard, --csv and --parquet write one run: name it, or say `last`")
         kept = logbook.entries(logbook.default_directory())
-        if json != "-":
-            typer.echo("\n".join(show_view.listed(kept, logbook.default_directory())))
-        if json:
-            documents.write(documents.document("show", (), show_view.list_body(kept)), json)
-        raise typer.Exit(0)
-    found = logbook.read(logbook.find(run))
+        if not document.takes_stdout:
+            output.write_lines(show_view.listed(kept, logbook.default_directory()))
+        document.write("show", (), show_view.list_body(kept))
+        options.leave(at_fault=False)
+    recorded = logbook.read(logbook.find(run))
     exports.check(**wanted)
-    if json != "-":
-        show_view.show(found)
-    exports.write(found, **wanted)
-    if json:
-        documents.write(documents.document("show", found.findings, show_view.body(found)), json)
-    raise typer.Exit(1 if found.entry.errors else 0)
+    if not document.takes_stdout:
+        show_view.show(recorded)
+    exports.write(recorded, **wanted)
+    document.write("show", recorded.findings, show_view.body(recorded))
+    options.leave(at_fault=bool(recorded.entry.errors))

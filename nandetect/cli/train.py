@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nandetect.cli import values
+from nandetect.cli import options, output, values
 
 
 def command(
@@ -35,18 +35,17 @@ def command(
     no_record: Annotated[bool, typer.Option("--no-record", help="Keep no record of the run.")] = False,
     tensorboard: Annotated[str | None, typer.Option(metavar="DIR", help="Write event files that TensorBoard reads.")] = None,
     no_live: Annotated[bool, typer.Option("--no-live", help="Plain lines on a terminal too.")] = False,
-    json: Annotated[str | None, typer.Option("--json", metavar="PATH", help="Write the result as JSON; `-` is standard output.")] = None,
+    json: options.Json = None,
 ) -> None:
     """Train a small model on handwritten digits; with --debug-nans, find the operation that made the first NaN."""
+    document = output.JsonOutput(json)
+
     from nandetect.cli import exports, train_live, train_record, train_view
     from nandetect.logbook import read
-    from nandetect.render import json as documents
     from nandetect.train.loop import run
     from nandetect.train.observers import Observers
     from nandetect.train.settings import TrainSettings
 
-    if json:
-        documents.check(json)
     exports.check(tensorboard)
     settings = TrainSettings(
         model=model,
@@ -69,14 +68,13 @@ def command(
         debug_nans=debug_nans,
         audit=not no_audit,
     )
-    opening = train_live.Opening(to_stderr=json == "-")
+    opening = train_live.Opening(to_stderr=document.takes_stdout)
     with train_record.recording(settings, record, not no_record, needed=tensorboard is not None) as kept:
         with train_live.view(settings, wanted=not no_live) as view:
             result = run(settings, Observers(opening, view, kept))
         kept.finish(result, train_view.summary(result))
-        train_view.show(result, opening.told, None if no_record else kept.path, to_stderr=json == "-")
+        train_view.show(result, opening.told, None if no_record else kept.path, to_stderr=document.takes_stdout)
         if tensorboard and kept.path:
             exports.write(read(kept.path), tensorboard)
-        if json:
-            documents.write(documents.document("train", result.findings, train_view.body(settings, result)), json)
-    raise typer.Exit(1 if result.failed else 0)
+        document.write("train", result.findings, train_view.body(settings, result))
+    options.leave(at_fault=result.failed)

@@ -15,17 +15,19 @@ from nandetect.cli.frame import Progress, frame
 from nandetect.train.observers import Observer
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from nandetect.history import History
     from nandetect.records import Finding
     from nandetect.train.settings import Snapshot, TrainSettings
 
-# Points that are kept to be drawn; a terminal shows a few hundred.
+# The most points that are kept to be drawn; a terminal shows a few hundred.
 _POINTS = 2000
 
 
 @contextmanager
 def view(settings: TrainSettings, wanted: bool = True) -> Iterator[Observer]:
-    """The view of a run: a screen where there is a terminal and one is wanted."""
+    """The view of a run: a screen where one is wanted and there is a terminal, else lines."""
     from nandetect.render.curves import can_draw_braille
 
     console = live.terminal() if wanted else None
@@ -39,7 +41,7 @@ def view(settings: TrainSettings, wanted: bool = True) -> Iterator[Observer]:
 
 
 class Opening(Observer):
-    """What was found before the first step, printed in whole; `told` is what that was."""
+    """Prints the findings before the first step in full, and keeps them as `told`."""
 
     def __init__(self, to_stderr: bool):
         self.told: Sequence[Finding] = ()
@@ -51,7 +53,7 @@ class Opening(Observer):
 
 
 class Lines(Observer):
-    """Now and then a line, and each finding at once."""
+    """A line now and then, and each finding at once."""
 
     def __init__(self) -> None:
         self._say = live.plain_lines()
@@ -90,10 +92,10 @@ class Picture(Observer):
         self.draw()
 
     def draw(self) -> None:
-        """Draw how it stands, if it is time to."""
+        """Draw the next frame, if it is time to."""
         self._screen.draw(self._frame)
 
-    def _frame(self, width: int, height: int):
+    def _frame(self, width: int, height: int) -> Text:
         return frame(
             self._history(),
             self._snapshot,
@@ -106,6 +108,7 @@ class Picture(Observer):
         )
 
     def _history(self) -> History:
+        """All points so far, thinned where they are too many; the pieces become one."""
         from nandetect.history import join
         from nandetect.logbook import thin
 
@@ -118,6 +121,7 @@ class Picture(Observer):
 
 
 def title(settings: TrainSettings) -> str:
+    """What is trained, in a few words."""
     return f"{settings.model} on {settings.data}, {settings.optimizer}, learning rate {settings.lr:g}"
 
 
@@ -141,6 +145,6 @@ def progress(settings: TrainSettings, now: Snapshot | None, elapsed: float) -> P
 
 
 def line(now: Snapshot) -> str:
-    """A run at one step, in one line."""
+    """One step of a run, in one line."""
     rate = f"  {wording.steps_per_second(now.steps_per_second)}" if now.steps_per_second else ""
     return f"step {now.step}  loss {wording.short(now.loss)}  accuracy {now.accuracy:.1%}{rate}  gradient {now.gradient_norm:.3g}"

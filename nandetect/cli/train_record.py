@@ -1,4 +1,4 @@
-"""What `nandetect train` keeps of its run."""
+"""The record that `nandetect train` keeps of its run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Record(Observer):
-    """The record of one run, begun with the first thing that comes: what is refused before it trains leaves none."""
+    """The record of one run, begun with the first event: a run that is refused before it trains leaves none."""
 
     def __init__(self, directory: Path | None, settings: TrainSettings):
         self._directory, self._settings = directory, settings
@@ -30,7 +30,7 @@ class Record(Observer):
 
     @property
     def path(self) -> Path | None:
-        """The file, once there is one."""
+        """The file of the record; None before it is begun."""
         return self._book.path if self._book else None
 
     def begun(self, findings: Sequence[Finding]) -> None:
@@ -45,13 +45,14 @@ class Record(Observer):
             book.note(findings)
 
     def finish(self, result: TrainResult, summary: Sequence[str]) -> None:
-        """Write what came of the run, and the summary as it was printed."""
+        """Write the result of the run, and the summary as it was printed."""
         if book := self._begun():
             book.settle(result.findings)
-            told = plain(dataclasses.replace(result, findings=()))
-            book.close("interrupted" if result.stopped == "interrupted" else "finished", result=told, summary=list(summary))
+            state = "interrupted" if result.stopped == "interrupted" else "finished"
+            book.close(state, result=plain(dataclasses.replace(result, findings=())), summary=list(summary))
 
     def _begun(self) -> Logbook | None:
+        """The open record, begun where there is none yet; None where none is kept."""
         from nandetect.logbook import Logbook
 
         if self._book is None and self._directory is not None:
@@ -60,7 +61,7 @@ class Record(Observer):
         return self._book
 
     def abandon(self) -> None:
-        """Close the record of a run that an exception ended; nothing where it was finished."""
+        """Close the record as interrupted, where an exception ended the run; a finished one stays as it is."""
         if self._book is not None:
             self._book.close("interrupted")
 
@@ -71,7 +72,7 @@ def _warn(message: str) -> None:
 
 @contextmanager
 def recording(settings: TrainSettings, directory: str | None, wanted: bool, needed: bool) -> Iterator[Record]:
-    """The record of a run: in `directory`, or where runs are kept; in a passing place where it is not wanted and yet needed."""
+    """The record of a run: in `directory`, else where runs are kept; in a temporary directory where it is needed and not wanted."""
     from nandetect import logbook
 
     if not wanted and directory is not None:

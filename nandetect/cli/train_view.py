@@ -1,16 +1,14 @@
-"""How `nandetect train` looks: what was found before its first step, and when it is done the reports and a summary."""
+"""How `nandetect train` looks: the findings before its first step; when it is done, the reports and a summary."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nandetect import wording
-from nandetect.cli import findings_view
-from nandetect.records import plain
+from nandetect.cli import findings_view, output
 
 if TYPE_CHECKING:
     from nandetect.records import Finding
@@ -18,17 +16,12 @@ if TYPE_CHECKING:
 
 
 def first(findings: Sequence[Finding], to_stderr: bool) -> None:
-    """What the init audit found, before the first step."""
-    stream = sys.stderr if to_stderr else sys.stdout
-    for line in findings_view.lines(findings):
-        stream.write(line + "\n")
-    if findings:
-        stream.write("\n")
-    stream.flush()
+    """Print what the init audit found, before the first step."""
+    output.write_lines([*findings_view.lines(findings), *([""] if findings else [])], to_stderr)
 
 
 def show(result: TrainResult, told: Sequence[Finding], kept: Path | None, to_stderr: bool) -> None:
-    """The reports, the summary, what else was found but was not `told` before, and where the run is kept."""
+    """Print the reports, the summary, the findings that were not `told` before, and where the run is kept."""
     from rich.console import Console
 
     from nandetect.render import explosion
@@ -47,7 +40,7 @@ def show(result: TrainResult, told: Sequence[Finding], kept: Path | None, to_std
 
 
 def summary(result: TrainResult) -> list[str]:
-    """What was done and what came of it, in a few lines."""
+    """The run and its result in a few lines."""
     lines = [
         f"{_STOPPED[result.stopped]} {wording.counted(result.steps, 'step')} ({result.epochs:.1f} epochs) in {result.seconds:.1f} s"
         + (f", {wording.steps_per_second(result.steps_per_second)}" if result.steps_per_second else "")
@@ -84,8 +77,6 @@ def cost(toll: InitCost, init: str | None, unscaled: bool) -> str:
 _STOPPED = {"finished": "trained for", "interrupted": "interrupted after", "non-finite": "stopped by a non-finite value after"}
 
 
-def body(settings: TrainSettings, result: TrainResult) -> dict[str, Any]:
-    """The document's own part; the findings stand beside it."""
-    done = plain(result)
-    del done["findings"]
-    return {"settings": dataclasses.asdict(settings), **done}
+def body(settings: TrainSettings, result: TrainResult) -> dict[str, object]:
+    """The command's own part of the document."""
+    return {"settings": dataclasses.asdict(settings), **output.body(result)}

@@ -1,4 +1,4 @@
-"""Options as people write them, as numbers."""
+"""The values of options, from what people write."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 def seconds(option: str, text: str) -> float:
     """A time: 30s, 1.5m, 500ms, 1h, or a number of seconds."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
-    if not found or found[2] not in _UNITS:
+    written = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    if not written or written[2] not in _UNITS:
         raise UsageError(f"{option} {text} is not a time: write 30s, 5m or 1h")
-    return float(found[1]) * _UNITS[found[2]]
+    return float(written[1]) * _UNITS[written[2]]
 
 
 def share(option: str, text: str) -> float:
     """A share: 95%, or 0.95."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
-    if not found:
+    written = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
+    if not written:
         raise UsageError(f"{option} {text} is not a share: write 95% or 0.95")
-    return float(found[1]) / (100 if found[2] else 1)
+    return float(written[1]) / (100 if written[2] else 1)
 
 
 def widths(option: str, text: str) -> tuple[int, ...]:
