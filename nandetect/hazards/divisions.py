@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nandetect.hazards.hazard import Facts, Hazard
+from nandetect.hazards.hazard import Facts, Hazard, own_value
 
 NEAR_ONE = "jnp.clip(x, -1 + 1e-6, 1 - 1e-6)"
 
@@ -97,7 +97,7 @@ HAZARDS = (
         breaks_on={"x": 1.0000002},
         ordinary={"x": (-0.5, 0.75)},
         matches=lambda facts: facts.made("acos") and abs(abs(facts.at_origin() or 0.0) - 1) < 1e-3,
-        values=lambda facts: {"x": facts.at_origin()},
+        values=own_value,
     ),
     Hazard(
         code="ND238",
@@ -108,6 +108,6 @@ HAZARDS = (
         breaks_on={"x": (-1.0, 1.0)},
         ordinary={"x": (-0.5, 0.75)},
         matches=lambda facts: facts.made("atanh", saying="at -?1"),
-        values=lambda facts: None if facts.at_origin() is None else {"x": facts.at_origin()},
+        values=own_value,
     ),
 )

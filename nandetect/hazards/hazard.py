@@ -1,4 +1,4 @@
-"""What a hazard is: a way of writing something that breaks, a way that does not, and how to tell it in a report. No JAX here."""
+"""What a hazard is: a way of writing something that breaks, a way that does not, and how a report shows the first. No JAX here."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
 from nandetect.records import Event
 
-Inputs = Mapping[str, Any]
+# A value of a hazard's name: a number, a truth value, a vector or a matrix.
+Input: TypeAlias = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
+Inputs: TypeAlias = Mapping[str, Input]
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Facts:
         return "\n".join(dict.fromkeys(frame.code for frame in frames))
 
     def meaning(self, slot: int) -> str:
-        """How an operand of the origin is written: its name, with the line above the origin that assigned it, where there is one."""
+        """The line above the origin that assigned an operand of it, where there is one; else the operand's name."""
         operands, source = self.origin.operands, self.origin.source
         name = operands[slot].name if slot < len(operands) else ""
         if source is None or not name.isidentifier():
@@ -80,12 +82,19 @@ class Facts:
 
 
 def _real(event: Event, slot: int) -> float | None:
+    """The value of an operand at the event's bad element; None where it is not known, or no real number."""
     value = event.operands[slot].value if slot < len(event.operands) else None
     return float(value) if isinstance(value, int | float) else None
 
 
+def own_value(facts: Facts) -> Inputs | None:
+    """The first operand's value as `x`, for a hazard of one function of one value."""
+    value = facts.at_origin()
+    return None if value is None else {"x": value}
+
+
 def nothing(facts: Facts) -> Inputs | None:
-    """Where a report holds too little to run a hazard on the user's own values."""
+    """None: for a hazard of whose inputs a report holds too little to run it on the user's own values."""
     return None
 
 
@@ -94,8 +103,8 @@ class Hazard:
     """A way of writing something that goes non-finite, and the way that does not.
 
     `before` and `after` are Python expressions over the names of `breaks_on`, on which `before` is non-finite in its value or its gradient
-    and `after` is finite. `ordinary` are inputs on which both are the same number; empty where no finite input is ordinary. `matches` tells
-    it in a report, and `values` finds the user's own inputs there. A `general` hazard is offered only where nothing else matches.
+    and `after` is finite. `ordinary` are inputs on which both are the same number; empty where no finite input is ordinary. `matches` says
+    whether a report shows the hazard, `values` gives the user's own inputs there. A `general` one is offered where nothing else matches.
     """
 
     code: str

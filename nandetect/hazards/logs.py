@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nandetect.hazards.hazard import Facts, Hazard, Inputs
+from nandetect.hazards.hazard import Facts, Hazard, Inputs, own_value
 
 SOFTMAX = r"softmax\(|/ *\w*\.?sum\(|/ *\w+\.sum\(|/ *\(\w+\.sum\("
 OWN_SIGMOID = r"1\.?0? */ *\(1\.?0? *\+ *\w*\.?exp\("
@@ -25,6 +25,16 @@ def _two_logits(facts: Facts) -> Inputs | None:
     return None if below is None else {"x": (0.0, below)}
 
 
+def _labels_and_logits(facts: Facts) -> Inputs | None:
+    below = facts.at_cause("exp")
+    return None if below is None else {"t": (1.0, 0.0), "x": (0.0, below)}
+
+
+def _overflowing_logit(facts: Facts) -> Inputs | None:
+    above = facts.at_origin() if facts.origin.primitive == "exp" else None
+    return {"x": (above, 0.0)} if above else None
+
+
 def _sigmoid_input(facts: Facts) -> Inputs | None:
     value = facts.at_cause("logistic")
     return None if value is None else {"x": value}
@@ -32,11 +42,6 @@ def _sigmoid_input(facts: Facts) -> Inputs | None:
 
 def _tanh_input(facts: Facts) -> Inputs | None:
     value = facts.at_cause("tanh")
-    return None if value is None else {"x": value}
-
-
-def _own_value(facts: Facts) -> Inputs | None:
-    value = facts.at_origin()
     return None if value is None else {"x": value}
 
 
@@ -62,7 +67,7 @@ HAZARDS = (
         ordinary={"t": (0.25, 0.75), "x": (0.5, -1.0)},
         fails="gradient",
         matches=lambda facts: facts.derives("xlogy") and facts.because("exp", "div", saying="underflows") and facts.written(SOFTMAX),
-        values=lambda facts: None if facts.at_cause("exp") is None else {"t": (1.0, 0.0), "x": (0.0, facts.at_cause("exp"))},
+        values=_labels_and_logits,
     ),
     Hazard(
         code="ND203",
@@ -126,7 +131,7 @@ HAZARDS = (
             facts.written(r"log\(.*sum\(.*exp\(|log\(.*exp\(.*\.sum\(", facts.line)
             and (facts.made("exp", saying="overflow") or (facts.made("log", saying="zero") and facts.because("exp", saying="underflows")))
         ),
-        values=lambda facts: {"x": (facts.at_origin(), 0.0)} if facts.origin.primitive == "exp" and facts.at_origin() else None,
+        values=_overflowing_logit,
     ),
     Hazard(
         code="ND208",
@@ -161,7 +166,7 @@ HAZARDS = (
             facts.made("log", saying="zero")
             and (facts.because("random_bits", "threefry2x32") or facts.written(r"log\(-(jnp\.)?log\(", facts.line))
         ),
-        values=_own_value,
+        values=own_value,
     ),
     Hazard(
         code="ND211",
@@ -196,7 +201,7 @@ HAZARDS = (
             and facts.written(r"\blog\(", facts.expression)
             and not facts.because("lu", "exp", "logistic", "sub")
         ),
-        values=_own_value,
+        values=own_value,
         general=True,
     ),
 )

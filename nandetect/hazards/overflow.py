@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nandetect.hazards.hazard import Facts, Hazard, Inputs
+from nandetect.hazards.hazard import Facts, Hazard, Inputs, own_value
 from nandetect.hazards.logs import OWN_SIGMOID
 
 HALF = "float16"
@@ -21,9 +21,9 @@ def _is_half_mask(facts: Facts) -> bool:
     return _half(facts) and facts.made("convert_element_type") and (facts.at_origin() or 0.0) <= -1e5
 
 
-def _own_value(facts: Facts) -> Inputs | None:
-    value = facts.at_origin()
-    return None if value is None else {"x": value}
+def _overflowing_logit(facts: Facts) -> Inputs | None:
+    above = facts.at_origin()
+    return None if above is None else {"x": (0.0, above)}
 
 
 HAZARDS = (
@@ -62,7 +62,7 @@ HAZARDS = (
         breaks_on={"x": (-1.0, 200.0)},
         ordinary={"x": (-1.0, 0.5, 2.0)},
         matches=lambda facts: _exp_overflows(facts) and facts.written(r"log1p\(\w*\.?exp\(|log\(1\.?0? *\+ *\w*\.?exp\(", facts.line),
-        values=_own_value,
+        values=own_value,
     ),
     Hazard(
         code="ND244",
@@ -78,7 +78,7 @@ HAZARDS = (
             and not facts.then("log")
             and facts.written(r"/ *\w*\.?sum\(|/ *\w+\.sum\(", _way(facts))
         ),
-        values=lambda facts: None if facts.at_origin() is None else {"x": (0.0, facts.at_origin())},
+        values=_overflowing_logit,
     ),
     Hazard(
         code="ND245",
@@ -89,7 +89,7 @@ HAZARDS = (
         breaks_on={"x": (-250.0, 1.0)},
         ordinary={"x": (-1.0, 0.5, 2.0)},
         matches=lambda facts: facts.made("cosh", saying="overflow") and facts.then("log"),
-        values=_own_value,
+        values=own_value,
     ),
     Hazard(
         code="ND246",
@@ -100,7 +100,7 @@ HAZARDS = (
         breaks_on={"x": (120.0, 1.0)},
         ordinary={"x": (-1.0, 0.5, 2.0)},
         matches=lambda facts: _exp_overflows(facts) and facts.then("log") and facts.written(r"\bi0\(", facts.line),
-        values=_own_value,
+        values=own_value,
     ),
     Hazard(
         code="ND247",
@@ -114,7 +114,7 @@ HAZARDS = (
         matches=lambda facts: (
             _half(facts) and facts.made("integer_pow", "square", "mul") and facts.written(r"\*\*|square\(|(\w+) \* \1\b", facts.expression)
         ),
-        values=_own_value,
+        values=own_value,
     ),
     Hazard(
         code="ND248",
@@ -158,7 +158,7 @@ HAZARDS = (
         breaks_on={"x": (1e6, 1.0)},
         ordinary={"x": (0.5, 2.0)},
         matches=lambda facts: _half(facts) and facts.made("convert_element_type", "reduce_precision") and not _is_half_mask(facts),
-        values=_own_value,
+        values=own_value,
     ),
     Hazard(
         code="ND252",
@@ -184,7 +184,7 @@ HAZARDS = (
             and facts.origin.dtype in ("float32", "bfloat16")
             and facts.because("dot_general", "conv_general_dilated", "scan")
         ),
-        values=_own_value,
+        values=own_value,
         general=True,
     ),
 )

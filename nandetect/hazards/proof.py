@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from types import CodeType
+from typing import TYPE_CHECKING
 
 from nandetect import wording
 from nandetect.hazards.hazard import Hazard, Inputs
 
+if TYPE_CHECKING:
+    import jax
+    import numpy as np
 
-def run(hazard: Hazard, expressions: Sequence[str], inputs: Inputs) -> list[list[Any]]:
+
+def run(hazard: Hazard, expressions: Sequence[str], inputs: Inputs) -> list[list[np.ndarray]]:
     """What each expression gives: its value and, for a hazard of the gradient, the gradient of its sum in every floating input."""
     import jax
     import jax.numpy as jnp
@@ -21,25 +26,25 @@ def run(hazard: Hazard, expressions: Sequence[str], inputs: Inputs) -> list[list
     fixed = {name: array for name, array in arrays.items() if not jnp.issubdtype(array.dtype, jnp.floating)}
     floating = {name: array for name, array in arrays.items() if name not in fixed}
 
-    def give(code: Any, named: dict[str, Any]) -> list[Any]:
-        def value(named: dict[str, Any]) -> Any:
+    def given(code: CodeType, named: dict[str, jax.Array]) -> list[jax.Array]:
+        def value(named: dict[str, jax.Array]) -> jax.Array:
             return eval(code, {"jax": jax, "jnp": jnp, **fixed, **named})
 
         slopes = jax.grad(lambda named: value(named).sum())(named) if hazard.fails == "gradient" else {}
         return [value(named), *(slopes[name] for name in named if slopes)]
 
     codes = [compile(expression, hazard.name, "eval") for expression in expressions]
-    # A hazard is non-finite on purpose: the user's own checks are not to trip over it.
+    # Hazards are non-finite on purpose: checks that the user has turned on are off here.
     with jax.debug_nans(False), jax.debug_infs(False):
-        found = jax.jit(lambda named: [give(code, named) for code in codes])(floating)
-        return [[np.asarray(array) for array in one] for one in found]
+        results = jax.jit(lambda named: [given(code, named) for code in codes])(floating)
+        return [[np.asarray(array) for array in arrays] for arrays in results]
 
 
 def proof(hazard: Hazard, inputs: Inputs | None) -> str | None:
     """What each way of writing gives on the user's own values; None where that shows nothing."""
     if inputs is None:
         return None
-    # The advice stands without the proof, and a proof that a backend cannot run must not cost the report.
+    # Advice stands without a proof: one that a backend cannot run must not cost the report.
     try:
         before, after = (_worst(hazard, arrays) for arrays in run(hazard, (hazard.before, hazard.after), inputs))
     except Exception:
@@ -50,7 +55,7 @@ def proof(hazard: Hazard, inputs: Inputs | None) -> str | None:
     return f"before gives {what}{wording.short(before)}, after gives {what}{wording.short(after)}"
 
 
-def _worst(hazard: Hazard, arrays: list[Any]) -> float:
+def _worst(hazard: Hazard, arrays: list[np.ndarray]) -> float:
     """A non-finite element where there is one, else the largest: of the gradient, where that is what fails."""
     shown = arrays[1:] if hazard.fails == "gradient" else arrays
     elements = [float(element) for array in shown for element in array.astype("float64").reshape(-1)]

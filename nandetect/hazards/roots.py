@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from nandetect.hazards.hazard import Facts, Hazard, Inputs
 
-ROOTS = ("sqrt", "norm", "std", "pow", "global_norm", "safe_norm", "abs")
-
 
 def _infinite_slope(facts: Facts) -> bool:
     return facts.made("div", "rsqrt", "pow", "integer_pow", phase="backward", saying="zero")
