@@ -182,7 +182,7 @@ def _colour(level: float | None) -> str:
         return ""
     if level < 0:
         return "bold red" if level < -1 else "dim"
-    return f"color({_COLOURS[min(int(level * len(_COLOURS)), len(_COLOURS) - 1)]})"
+    return f"color({_COLOURS[plot.rung(level, len(_COLOURS))]})"
 
 
 def _findings(findings: Sequence[Finding], width: int, most: int) -> list[Text]:

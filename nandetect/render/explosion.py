@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nandetect import wording
-from nandetect.render import page, terminal
+from nandetect.render import page, plot, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -136,7 +136,7 @@ def _shade(level: float, low: float, high: float) -> int:
     """1 to 4; 0 below the range."""
     if level < low:
         return 0
-    return min(1 + int(4 * (level - low) / (high - low)), 4)
+    return 1 + plot.rung((level - low) / (high - low), 4)
 
 
 def _columns(levels: Sequence[Sequence[float | None]], most: int) -> list[list[float | None]]:

@@ -8,7 +8,6 @@ import platform
 import sys
 from collections.abc import Iterable, Mapping
 from importlib import metadata
-from typing import Any
 
 from nandetect.records import Finding, plain
 from nandetect.render import files
@@ -17,7 +16,7 @@ SCHEMA = 1
 _STDOUT = "-"
 
 
-def document(command: str, findings: Iterable[Finding], body: Mapping[str, Any]) -> dict[str, Any]:
+def document(command: str, findings: Iterable[Finding], body: Mapping[str, object]) -> dict[str, object]:
     """The document of a command: `body` stands under the command's name."""
     from nandetect import __version__
 
@@ -31,15 +30,15 @@ def document(command: str, findings: Iterable[Finding], body: Mapping[str, Any])
     }
 
 
-def finding(this: Finding) -> dict[str, Any]:
+def finding(this: Finding) -> dict[str, object]:
     """A finding with its report's origin as `event`; what does not apply is left out."""
     told = {"event": this.report.origin if this.report else None, **{name: getattr(this, name) for name in Finding.__slots__}}
     return {name: plain(value) for name, value in told.items() if value is not None and value != ""}
 
 
-def environment() -> dict[str, Any]:
+def environment() -> dict[str, object]:
     """Versions, and the backend and devices where JAX is in use already: asking would start it."""
-    versions: dict[str, Any] = {"python": platform.python_version(), **{name: installed(name) for name in ("jax", "jaxlib", "numpy")}}
+    versions: dict[str, object] = {"python": platform.python_version(), **{name: installed(name) for name in ("jax", "jaxlib", "numpy")}}
     jax = sys.modules.get("jax")
     if jax is None:
         return {**versions, "backend": None, "devices": []}
@@ -61,7 +60,7 @@ def check(path: str | os.PathLike[str]) -> None:
         files.check(path, "--json")
 
 
-def write(document: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+def write(document: Mapping[str, object], path: str | os.PathLike[str]) -> None:
     """Write the document to a file, whole or not at all, or to standard output for `-`."""
     text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False, default=_scalar) + "\n"
     if os.fspath(path) == _STDOUT:
@@ -71,8 +70,9 @@ def write(document: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     files.write(text.encode(), path, "--json")
 
 
-def _scalar(value: Any) -> Any:
+def _scalar(value: object) -> object:
     """A numpy or JAX scalar or array as plain data."""
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
+    as_list = getattr(value, "tolist", None)
+    if as_list is not None:
+        return plain(as_list())
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")

@@ -43,4 +43,9 @@ def shade(level: float | None, braille: bool = True) -> str:
     if level < 0:
         return "!" if level < -1 else "0"
     shades = _SHADES if braille else _ASCII_SHADES
-    return shades[min(int(level * len(shades)), len(shades) - 1)]
+    return shades[rung(level, len(shades))]
+
+
+def rung(level: float, count: int) -> int:
+    """Which of so many equal parts a level from 0 to 1 lies in, counted from 0."""
+    return min(int(level * count), count - 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from nandetect import ownership, wording
 from nandetect.records import Event, Frame, Operand
@@ -18,7 +17,7 @@ _WRITTEN_OUT = 3
 _PASS = {"forward": "in the forward pass", "backward": "in the backward pass", "update": "in the update"}
 
 
-def bound(value: Any, dtype: str = "") -> str:
+def bound(value: object, dtype: str = "") -> str:
     """An end of a range: a number, whole ones without their `.0`."""
     return "0" if value == 0 else wording.number(value, dtype).removesuffix(".0")
 
