@@ -11,6 +11,7 @@ import jax
 from jax._src import array, callback, config, core, debugging, source_info_util
 from jax._src.lib import xla_client  # pyright: ignore[reportPrivateImportUsage]
 
+from nandetect import primitives
 from nandetect.records import Frame
 from nandetect.types import Array
 
@@ -22,7 +23,6 @@ else:
     ClosedJaxpr = getattr(core, "ClosedJaxpr", core.Jaxpr)  # JAX 0.12 made the two one
 Atom: TypeAlias = Var | Literal
 AnyJaxpr: TypeAlias = Jaxpr | ClosedJaxpr
-LINEAR_SOLVES = frozenset({"custom_linear_solve", "linear_solve"})
 
 
 def open_jaxpr(jaxpr: AnyJaxpr) -> tuple[Jaxpr, list[Array]]:
@@ -50,7 +50,7 @@ def quiet_function(jaxpr: AnyJaxpr) -> Callable[..., list[Any]]:
 
 def sub_jaxprs(eqn: JaxprEqn) -> list[tuple[str, AnyJaxpr]]:
     """The jaxprs that an equation carries, with the name of the parameter that holds each."""
-    if eqn.primitive.name in LINEAR_SOLVES:
+    if primitives.of(eqn).solves:
         # The others are for transposing it, and do not run.
         return [("jaxprs", eqn.params["jaxprs"].solve)]
     if eqn.primitive.name == "call_hi_primitive":
@@ -76,16 +76,6 @@ def _expanded(eqn: JaxprEqn) -> list[tuple[str, AnyJaxpr]]:
 
         _expansions[primitive] = jax.make_jaxpr(expand)(*(atom.aval for atom in eqn.invars))
     return [("_prim", _expansions[primitive])]
-
-
-OPAQUE = frozenset({"pure_callback", "io_callback", "ffi_call", "pallas_call", "tpu_custom_call", "triton_kernel_call", "mosaic_gpu"})
-CALLBACKS = frozenset({"pure_callback", "io_callback"})
-DEBUG = frozenset({"debug_callback", "debug_print"})
-
-
-def is_opaque(eqn: JaxprEqn) -> bool:
-    """Whether an equation hides a program that is not XLA operations: it is checked at its outputs only."""
-    return eqn.primitive.name in OPAQUE
 
 
 def scan_parts(eqn: JaxprEqn) -> tuple[int, int]:
@@ -145,7 +135,7 @@ def rewritten(jaxpr: Jaxpr, change: Callable[[JaxprEqn], JaxprEqn | None]) -> Ja
 
 def _rewritten_equation(eqn: JaxprEqn, change: Callable[[JaxprEqn], JaxprEqn | None]) -> JaxprEqn | None:
     changed = change(eqn)
-    if changed is not eqn or eqn.primitive.name in LINEAR_SOLVES:
+    if changed is not eqn or primitives.of(eqn).solves:
         return changed
     params = {key: _rewritten_parameter(value, change) for key, value in eqn.params.items()}
     return eqn if all(params[key] is value for key, value in eqn.params.items()) else eqn.replace(params=params)
@@ -166,7 +156,7 @@ def _rewritten_parameter(value: Any, change: Callable[[JaxprEqn], JaxprEqn | Non
 
 def quiet(eqn: JaxprEqn) -> JaxprEqn | None:
     """An equation without what only prints in it; None where it does nothing else."""
-    return None if eqn.primitive.name in DEBUG else eqn
+    return None if primitives.of(eqn).prints else eqn
 
 
 def bind(eqn: JaxprEqn, ins: Sequence[Array]) -> list[Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 from nandetect.records import Operand, Value
 
 Mask = np.ndarray
+Bools = TypeVar("Bools", np.ndarray, jax.Array)
 
 
 def is_inexact(aval: Any) -> bool:
@@ -52,6 +53,14 @@ def bad(value: Any) -> Mask:
 def nans(value: Any) -> Mask:
     """Where a value is NaN; a complex one is NaN where either part is."""
     return np.isnan(host(value))
+
+
+def born(bad: Bools, is_nan: Bools, has_nan: Bools, has_inf: Bools) -> Bools:
+    """Which non-finite elements were made by their equation and not handed on: from finite operands, or a NaN from inf without NaN.
+
+    `has_nan` and `has_inf` mark those that depend on a NaN and on an inf. Also for whole arrays, and for values that are traced.
+    """
+    return bad & ~has_nan & (~has_inf | is_nan)
 
 
 def is_clean(value: Any) -> bool:

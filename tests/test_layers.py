@@ -13,7 +13,7 @@ import nandetect
 # A new room or root module gets a place here: after everything that it imports, before everything that imports it.
 # A name that ends in / is a room, whose own modules may use one another, but not in a circle.
 LAYERS = """
-types registry wording
+types registry wording primitives/
 records
 errors findings history listing ownership
 compat
@@ -43,6 +43,7 @@ ROWS = {name.rstrip("/"): row for row, names in enumerate(LAYERS.split("\n")) fo
 
 # The nouns, and whatever draws them, are readable on a machine without JAX; so is what must be there before a program imports it.
 WITHOUT_JAX = (
+    "primitives",
     "types",
     "registry",
     "records",
@@ -58,8 +59,8 @@ WITHOUT_JAX = (
     "targets.target",
     "train.observers",
 )
-# A renderer draws the nouns; it asks how a number is said, and of a line of source whether it is the user's.
-DRAWN = ("records", "errors", "listing", "history", "ownership", "wording", "render")
+# A renderer draws the nouns; it asks how a number is said, how a primitive is written, and of a line of source whether it is the user's.
+DRAWN = ("records", "errors", "listing", "history", "ownership", "primitives", "wording", "render")
 
 # A record draws itself (`str(report)`, a notebook's cell) through the one renderer, which stands far below it.
 UPWARDS = {("records", "render")}

@@ -82,22 +82,14 @@ def _regrouped(atoms: Atoms, shape: Sequence[int]) -> Atoms | None:
     return None if left else tuple(axes)
 
 
-@RULES.rule(
-    "slice",
-    "dynamic_slice",
-    "rev",
-    "pad",
-    "reduce_window_max",
-    "reduce_window_sum",
-    "reduce_window",
-    "cumsum",
-    "dynamic_update_slice",
-    "concatenate",
-)
-def _part(equation: LabelledEquation) -> list[Label]:
+@RULES.rule("slice", "dynamic_slice", "rev")
+def _slice(equation: LabelledEquation) -> list[Label]:
     # Slices of a parameter keep the sizes of its axes: they were drawn with the fans of the whole.
-    if equation.name in ("slice", "dynamic_slice", "rev"):
-        return equation.outs(equation.ins[0])
+    return equation.outs(equation.ins[0])
+
+
+@RULES.rule("pad", "reduce_window_max", "reduce_window_sum", "reduce_window", "cumsum", "dynamic_update_slice", "concatenate")
+def _part(equation: LabelledEquation) -> list[Label]:
     return equation.outs(merged(equation.ins))
 
 
@@ -218,12 +210,21 @@ def _reduce(equation: LabelledEquation) -> list[Label]:
     )
 
 
-@RULES.rule("sqrt", "rsqrt", "integer_pow", "square", "pow", "cbrt", "abs", "log")
+@RULES.rule("sqrt", "rsqrt")
+def _root(equation: LabelledEquation) -> list[Label]:
+    equation.reading.normalises |= merged(equation.ins).is_data
+    return _power(equation)
+
+
+@RULES.rule("log")
+def _log(equation: LabelledEquation) -> list[Label]:
+    equation.reading.has_logarithm = True
+    return _power(equation)
+
+
+@RULES.rule("integer_pow", "square", "pow", "cbrt", "abs")
 def _power(equation: LabelledEquation) -> list[Label]:
-    if equation.name == "log":
-        equation.reading.has_logarithm = True
     seen = merged(equation.ins)
-    equation.reading.normalises |= equation.name in ("sqrt", "rsqrt") and seen.is_data
     # Powers may be on the way to a variance or to gelu's cube: the equations that follow show which.
     equation.reading.note(seen.pending, "square")
     return equation.outs(replace(seen, pending=NONE, after=seen.after | seen.pending) if not seen.over else replace(seen, pending=NONE))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from nandetect import compat
+from nandetect import compat, primitives
 from nandetect.audit.reading import Event, Key, Reading
 from nandetect.nonfinite import widened
 from nandetect.types import Array
@@ -141,7 +141,7 @@ def _run(taps: _Taps, eqn: compat.JaxprEqn, ins: Sequence[Array], key: Key) -> l
     if eqn.primitive.name == "scan":
         return _scan(taps, eqn, ins, key)
     subs = compat.sub_jaxprs(eqn)
-    if len(subs) != 1 or eqn.primitive.name in ("while", "cond"):
+    if len(subs) != 1 or primitives.of(eqn).loops or eqn.primitive.name == "cond":
         return compat.bind(eqn, ins)
     jaxpr, consts = compat.open_jaxpr(subs[0][1])
     if len(jaxpr.invars) != len(ins):

@@ -8,26 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import jax
 import numpy as np
 
-from nandetect import compat
+from nandetect import compat, primitives
+from nandetect.compat import JaxprEqn
 from nandetect.program.trace import Program
+from nandetect.types import Array, Pytree
 
 
 @dataclass(eq=False)
 class Take:
     """One callback of the program: what it returned at each call of the one true run, and how many of those a replay has used."""
 
-    callback: Callable[..., Any]
+    callback: Callable[..., Pytree]
     silent: bool = False
     returned: list[list[np.ndarray]] = field(default_factory=list)
     playing: bool = False
     used: int = 0
 
-    def __call__(self, *args: Any) -> list[np.ndarray]:
+    def __call__(self, *args: Array) -> list[np.ndarray]:
         if self.playing and self.returned:
             self.used += 1
             return self.returned[min(self.used, len(self.returned)) - 1]
@@ -70,7 +71,7 @@ def recorded(program: Program, repeat: bool = True) -> Program:
     if not tape.takes:
         return program
 
-    def call() -> list[Any]:
+    def call() -> list[Array]:
         outcome = jax.jit(compat.as_function(jaxpr, program.consts))(*program.args)
         jax.block_until_ready(outcome)
         jax.effects_barrier()
@@ -79,8 +80,8 @@ def recorded(program: Program, repeat: bool = True) -> Program:
     return replace(program, jaxpr=jaxpr, call=call, tape=tape)
 
 
-def _taped(eqn: Any, tape: Tape, repeat: bool) -> Any:
-    if eqn.primitive.name not in compat.CALLBACKS:
+def _taped(eqn: JaxprEqn, tape: Tape, repeat: bool) -> JaxprEqn:
+    if not primitives.of(eqn).calls_back:
         return eqn
     tape.takes.append(Take(eqn.params["callback"], silent=not repeat and not eqn.outvars))
     return eqn.replace(params={**eqn.params, "callback": tape.takes[-1]})

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 
 from nandetect import compat
+from nandetect.compat import Var
 from nandetect.interpret import walk
-from nandetect.interpret.walk import Run
+from nandetect.interpret.walk import Leaf, Run
+from nandetect.types import Array
+
+# Which variables are kept, and a program that returns the kept values of each run by the number of the variable.
+Keep = Callable[[Var], bool]
+Traced = Callable[..., list[dict[int, Array]]]
 
 
-def run(like: Run, args: Sequence[Any], keep: Callable[[Any], bool] = lambda var: True) -> Run:
+def run(like: Run, args: Sequence[Array], keep: Keep = lambda var: True) -> Run:
     """The jaxpr of `like` compiled as one program, with every intermediate that `keep` accepts as a result of it too.
 
     What is kept must be stored, which can stop the compiler from fusing it away: the fewer, the closer to the program as it was.
@@ -24,16 +29,16 @@ def run(like: Run, args: Sequence[Any], keep: Callable[[Any], bool] = lambda var
 
 def fill(
     empty: Run,
-    args: Sequence[Any],
-    lift: Callable[[Callable[..., Any]], Callable[..., Any]],
-    show: Callable[[Any], Any],
-    keep: Callable[[Any], bool] = lambda var: True,
-    leaf: Callable[..., list[Any]] = compat.bind,
+    args: Sequence[Array],
+    lift: Callable[[Traced], Traced],
+    show: Callable[[Array], Array],
+    keep: Keep = lambda var: True,
+    leaf: Leaf = compat.bind,
 ) -> list[Run]:
     """Trace a run under `lift`, run it, and put what `show` made of each traced value in its place. All runs that were filled."""
     runs: list[Run] = []
 
-    def program(*args: Any) -> list[dict[int, Any]]:
+    def program(*args: Array) -> list[dict[int, Array]]:
         walk.run(empty, args, leaf=leaf)
         runs[:] = _all(empty)
         return [{number: show(value) for number, (var, value) in enumerate(one.values.items()) if keep(var)} for one in runs]

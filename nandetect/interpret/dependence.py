@@ -1,22 +1,26 @@
 """Which elements of its operands an element of an equation's output depends on, as masks going either way.
 
 `push(marked operand)` marks the outputs that depend on a marked element; `pull(marked output)` marks the elements that it depends on.
-An equation's family answers for many primitives at once; what no family knows depends on everything, which is never wrong, only wide.
+A primitive's record says which rule of the table below it falls under; one that is not known depends on everything, which is never wrong,
+only wide.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
 
-from nandetect import nonfinite
-from nandetect.interpret.families import ADDITIVE, ALONG, BILINEAR, ELEMENTWISE, KEEPS_AXES, RUNNING, SAME_PLACE, WINDOWS
-from nandetect.interpret.movement import MOVES, moved_operands
+from nandetect import compat, nonfinite, primitives
+from nandetect.compat import JaxprEqn
+from nandetect.interpret.movement import MOVES
 from nandetect.nonfinite import Mask
+from nandetect.primitives import Depends
+from nandetect.types import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,33 +32,36 @@ class Flow:
     pull: Callable[[Mask], Mask]
 
 
-def flows(eqn: Any, ins: Sequence[Any], output: int) -> list[Flow]:
+Rule = Callable[[JaxprEqn, Sequence[Array], int, list[int]], list[Flow]]
+RULES: dict[Depends, Rule] = {}
+
+
+def _rule(depends: Depends) -> Callable[[Rule], Rule]:
+    def enter(function: Rule) -> Rule:
+        RULES[depends] = function
+        return function
+
+    return enter
+
+
+def flows(eqn: JaxprEqn, ins: Sequence[Array], output: int) -> list[Flow]:
     """The flow of every inexact operand of an equation into its `output`-th result."""
-    name = eqn.primitive.name
-    shape = tuple(eqn.outvars[output].aval.shape)
     slots = [slot for slot, value in enumerate(ins) if nonfinite.is_inexact(value)]
-    if name in MOVES:
-        return _moved(eqn, ins, output, MOVES[name], slots)
-    if name in ("gather", "scatter"):
-        return _numbered(eqn, ins, slots)
-    if name == "dot_general":
-        return _contracted(eqn, ins, shape, slots)
-    if name in ALONG:
-        return [_along(eqn, tuple(ins[slot].shape), shape, slot) for slot in slots]
-    if name in ("sort", "top_k"):
-        return _permuted(eqn, ins, output, slots)
-    if name in RUNNING:
-        return [_running(eqn, slot) for slot in slots]
-    if name in WINDOWS:
-        return [_windowed(eqn, ins[slot], slot) for slot in slots]
-    if name in ADDITIVE:
-        return [_linear(eqn, ins, slot, 0.0) for slot in slots]
-    if name in BILINEAR:
-        # The kernel meets the padding too, so that a NaN in it is everywhere; an image's element meets only its neighbours.
-        wide = [_wide(tuple(ins[slot].shape), shape, slot) for slot in slots if slot == 1]
-        return [_linear(eqn, ins, slot, 1.0) for slot in slots if slot == 0] + wide
-    shaped = _alike if name in ELEMENTWISE or name in SAME_PLACE else _wide
-    return [shaped(tuple(np.shape(ins[slot])), shape, slot) for slot in slots]
+    return RULES[primitives.of(eqn).depends](eqn, ins, output, slots)
+
+
+def _shape(eqn: JaxprEqn, output: int) -> tuple[int, ...]:
+    return tuple(compat.aval(eqn.outvars[output]).shape)
+
+
+@_rule(Depends.WIDE)
+def _widely(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
+    return [_wide(np.shape(ins[slot]), _shape(eqn, output), slot) for slot in slots]
+
+
+@_rule(Depends.ELEMENTWISE)
+def _elementwise(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
+    return [_alike(np.shape(ins[slot]), _shape(eqn, output), slot) for slot in slots]
 
 
 def _alike(shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
@@ -71,9 +78,19 @@ def _wide(shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
     return Flow(slot, lambda mask: np.broadcast_to(mask.any(), out), lambda mask: np.broadcast_to(mask.any(), shape))
 
 
-def _along(eqn: Any, shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
-    axes = tuple(axis for axis in ALONG[eqn.primitive.name](eqn, len(shape)) if 0 <= axis < len(shape))
-    keeps = eqn.primitive.name in KEEPS_AXES
+@_rule(Depends.ALONG)
+def _along_axes(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
+    primitive, out = primitives.of(eqn), _shape(eqn, output)
+    assert primitive.axes is not None
+    found = []
+    for slot in slots:
+        shape = np.shape(ins[slot])
+        axes = tuple(axis for axis in primitive.axes(eqn.params, len(shape)) if 0 <= axis < len(shape))
+        found.append(_along(axes, primitive.keeps_axes, shape, out, slot))
+    return found
+
+
+def _along(axes: tuple[int, ...], keeps: bool, shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
     batch = tuple(size for axis, size in enumerate(shape) if axis not in axes)
 
     def push(mask: Mask) -> Mask:
@@ -92,7 +109,8 @@ def _along(eqn: Any, shape: tuple[int, ...], out: tuple[int, ...], slot: int) ->
     return Flow(slot, push, pull)
 
 
-def _permuted(eqn: Any, ins: Sequence[Any], output: int, slots: list[int]) -> list[Flow]:
+@_rule(Depends.PERMUTED)
+def _permuted(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     """`sort` and `top_k`: where each element was before, along the sorted axis."""
     if eqn.primitive.name == "top_k":
         axis = eqn.params.get("axis", ins[0].ndim - 1) % ins[0].ndim
@@ -106,7 +124,8 @@ def _permuted(eqn: Any, ins: Sequence[Any], output: int, slots: list[int]) -> li
     return [_from_numbers(origin, 0, tuple(ins[slot].shape), slot) for slot in slots if slot == output]
 
 
-def _running(eqn: Any, slot: int) -> Flow:
+@_rule(Depends.RUNNING)
+def _running(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     """A cumulative operation: an output depends on the elements up to its own, from either end."""
     axis, backwards = eqn.params["axis"], eqn.params["reverse"]
 
@@ -115,28 +134,35 @@ def _running(eqn: Any, slot: int) -> Flow:
         found = np.logical_or.accumulate(turned, axis=axis)
         return np.flip(found, axis) if flip else found
 
-    return Flow(slot, lambda mask: spread(mask, backwards), lambda mask: spread(mask, not backwards))
+    return [Flow(slot, lambda mask: spread(mask, backwards), lambda mask: spread(mask, not backwards)) for slot in slots]
 
 
-def _moved(eqn: Any, ins: Sequence[Any], output: int, run: Any, slots: list[int]) -> list[Flow]:
+@_rule(Depends.MOVED)
+def _moved(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     """Run the move on the numbers of the elements: where each came from is then read off."""
-    moved = [slot for slot in moved_operands(eqn.primitive.name, len(ins)) if slot < len(ins)]
-    numbers, start = [], {}
-    total = 0
-    for slot, value in enumerate(ins):
-        if slot in moved:
-            size = int(np.prod(np.shape(value), dtype=np.int64))
-            start[slot] = total
-            numbers.append(np.arange(total, total + size).reshape(np.shape(value)))
-            total += size
-        else:
-            numbers.append(np.asarray(value))
-    origin = run(eqn.params, *numbers)[output]
+    numbers, start = _numbers(eqn, ins, np.int64)
+    origin = MOVES[eqn.primitive.name](eqn.params, *map(np.asarray, numbers))[output]
     return [_from_numbers(origin, start[slot], np.shape(ins[slot]), slot) for slot in slots if slot in start]
 
 
+def _numbers(eqn: JaxprEqn, ins: Sequence[Array], dtype: DTypeLike) -> tuple[list[Array], dict[int, int]]:
+    """The operands with the elements that move replaced by their numbers, and the number at which each operand begins."""
+    moved = primitives.of(eqn).moved_of(len(ins))
+    numbers: list[Array] = []
+    start, total = {}, 0
+    for slot, value in enumerate(ins):
+        if slot not in moved:
+            numbers.append(value)
+            continue
+        size = math.prod(np.shape(value))
+        start[slot] = total
+        numbers.append(np.arange(total, total + size, dtype=dtype).reshape(np.shape(value)))
+        total += size
+    return numbers, start
+
+
 def _from_numbers(origin: np.ndarray, start: int, shape: tuple[int, ...], slot: int) -> Flow:
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     local = origin - start
     mine = (local >= 0) & (local < size)
 
@@ -153,27 +179,19 @@ def _from_numbers(origin: np.ndarray, start: int, shape: tuple[int, ...], slot: 
     return Flow(slot, push, pull)
 
 
-def _numbered(eqn: Any, ins: Sequence[Any], slots: list[int]) -> list[Flow]:
+@_rule(Depends.NUMBERED)
+def _numbered(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     """`gather` and `scatter`, run by JAX on element numbers; a place filled from nowhere gets a number that nobody owns."""
-    params = dict(eqn.params)
-    numbers, start, total = [], {}, 0
-    moved = (0,) if eqn.primitive.name == "gather" else (0, 2)
-    for slot, value in enumerate(ins):
-        if slot in moved:
-            size = int(np.prod(np.shape(value), dtype=np.int64))
-            start[slot] = total
-            numbers.append(np.arange(total, total + size, dtype=np.int32).reshape(np.shape(value)))
-            total += size
-        else:
-            numbers.append(value)
-    if "fill_value" in params:
-        params["fill_value"] = -1
+    numbers, start = _numbers(eqn, ins, np.int32)
+    params = {**eqn.params, "fill_value": -1} if "fill_value" in eqn.params else eqn.params
     origin = np.asarray(eqn.primitive.bind(*numbers, **params))
     return [_from_numbers(origin, start[slot], np.shape(ins[slot]), slot) for slot in slots if slot in start]
 
 
-def _contracted(eqn: Any, ins: Sequence[Any], out: tuple[int, ...], slots: list[int]) -> list[Flow]:
+@_rule(Depends.CONTRACTED)
+def _contracted(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     """A row of one operand and a column of the other: all other axes of the output come from the partner alone."""
+    out = _shape(eqn, output)
     (left_sum, right_sum), (left_batch, right_batch) = eqn.params["dimension_numbers"]
     found = []
     for slot in slots:
@@ -198,29 +216,42 @@ def _contracted(eqn: Any, ins: Sequence[Any], out: tuple[int, ...], slots: list[
     return found
 
 
-def _linear(eqn: Any, ins: Sequence[Any], slot: int, other: float) -> Flow:
+@_rule(Depends.ADDITIVE)
+def _additive(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
+    return [_linear(eqn, ins, slot, 0.0) for slot in slots]
+
+
+@_rule(Depends.CONVOLVED)
+def _convolved(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
+    """The kernel meets the padding too, so that a NaN in it is everywhere; an image's element meets only its neighbours."""
+    wide = [_wide(np.shape(ins[slot]), _shape(eqn, output), slot) for slot in slots if slot == 1]
+    return [_linear(eqn, ins, slot, 1.0) for slot in slots if slot == 0] + wide
+
+
+def _linear(eqn: JaxprEqn, ins: Sequence[Array], slot: int, other: float) -> Flow:
     """An equation linear in each operand, run on masks; its transpose leads back. The other operands are all `other`."""
     dtype = ins[slot].dtype
     fixed = [np.full(value.shape, other, value.dtype) if nonfinite.is_inexact(value) else value for value in ins]
     params = {**eqn.params, "preferred_element_type": None} if "preferred_element_type" in eqn.params else eqn.params
 
-    def apply(x: Any) -> Any:
-        return eqn.primitive.bind(*[x if at == slot else value for at, value in enumerate(fixed)], **params)
+    def apply(x: jax.Array) -> jax.Array:
+        return eqn.primitive.bind(*[x if position == slot else value for position, value in enumerate(fixed)], **params)
 
     return _by_transposing(apply, ins[slot].shape, dtype, slot)
 
 
-def _windowed(eqn: Any, x: Any, slot: int) -> Flow:
+@_rule(Depends.WINDOWED)
+def _windowed(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     """A reduction over sliding windows: the sum over the same windows of a mask."""
     names = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
 
-    def apply(mask: Any) -> Any:
+    def apply(mask: jax.Array) -> jax.Array:
         return jax.lax.reduce_window(mask, 0.0, jax.lax.add, *(eqn.params[name] for name in names))
 
-    return _by_transposing(apply, x.shape, np.float32, slot)
+    return [_by_transposing(apply, np.shape(ins[slot]), np.float32, slot) for slot in slots]
 
 
-def _by_transposing(apply: Callable[[Any], Any], shape: tuple[int, ...], dtype: Any, slot: int) -> Flow:
+def _by_transposing(apply: Callable[[jax.Array], jax.Array], shape: tuple[int, ...], dtype: DTypeLike, slot: int) -> Flow:
     """The flow of a function that is linear: forward on masks, and back by its transpose."""
 
     def push(mask: Mask) -> Mask:

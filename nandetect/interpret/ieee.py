@@ -7,48 +7,24 @@ whatever meets a subnormal number: XLA on the CPU flushes those to zero, numpy d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
-Function = Callable[..., Any]
+from nandetect import compat, primitives
+from nandetect.compat import JaxprEqn
+from nandetect.primitives.record import Params
+from nandetect.registry import Registry
 
-PLAIN: dict[str, Function] = {
-    "add": np.add,
-    "add_any": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "neg": np.negative,
-    "abs": np.abs,
-    "sign": lambda x: np.where(x == 0, x, np.sign(x)),
-    "floor": np.floor,
-    "ceil": np.ceil,
-    "max": np.maximum,
-    "min": np.minimum,
-    "square": lambda x: x * x,
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-    "is_finite": np.isfinite,
-    "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high),
-}
-FLOATING: dict[str, Function] = {"div": np.divide, "sqrt": np.sqrt}
-BOOLEAN: dict[str, Function] = {"and": np.logical_and, "or": np.logical_or, "not": np.logical_not, "xor": np.logical_xor}
-REDUCTIONS: dict[str, Function] = {"reduce_max": np.max, "reduce_min": np.min, "reduce_and": np.all, "reduce_or": np.any}
-# Which zero comes out where 0.0 and -0.0 meet is XLA's own rule.
-ZEROS = frozenset({"max", "min", "clamp", "reduce_max", "reduce_min"})
 # Types on which numpy, like XLA, rounds each operation once to nearest-even; complex and 8-bit floats are left to XLA.
 EXACT_TYPES = frozenset(
     {"float16", "bfloat16", "float32", "float64", "int32", "int64", "uint32", "int8", "uint8", "int16", "uint16", "uint64", "bool"}
 )
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
+TYPES = {"numbers": EXACT_TYPES, "floats": FLOATS, "booleans": frozenset({"bool"})}
 TINY = {"float32": np.finfo(np.float32).tiny, "bfloat16": np.finfo(np.float32).tiny, "float64": np.finfo(np.float64).tiny}
 
 
-def evaluate(eqn: Any, ins: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+def evaluate(eqn: JaxprEqn, ins: Sequence[np.ndarray]) -> list[np.ndarray] | None:
     """The result of an equation on arrays in memory; None where it is not exact in numpy."""
     types = [x.dtype.name for x in ins]
     if not EXACT_TYPES.issuperset(types) or any(_has_subnormal(x) for x in ins):
@@ -57,39 +33,42 @@ def evaluate(eqn: Any, ins: Sequence[np.ndarray]) -> list[np.ndarray] | None:
         out = _apply(eqn, ins, types)
     if out is None:
         return None
-    aval = eqn.outvars[0].aval
+    aval = compat.aval(eqn.outvars[0])
     result = np.asarray(out)
     if result.dtype != aval.dtype or result.shape != tuple(aval.shape) or _has_subnormal(result):
         return None
-    if eqn.primitive.name in ZEROS and (result == 0).any() and any(_has_negative_zero(x) for x in ins):
+    if primitives.of(eqn).chooses_zero and (result == 0).any() and any(_has_negative_zero(x) for x in ins):
         return None
     return [result]
 
 
-def _apply(eqn: Any, ins: Sequence[np.ndarray], types: Sequence[str]) -> Any:
-    name = eqn.primitive.name
-    if name in PLAIN:
-        return PLAIN[name](*ins)
-    if name in FLOATING and FLOATS.issuperset(types):
-        return FLOATING[name](*ins)
-    if name in BOOLEAN and set(types) == {"bool"}:
-        return BOOLEAN[name](*ins)
-    if name in REDUCTIONS and ins[0].size:
-        return REDUCTIONS[name](ins[0], axis=tuple(eqn.params["axes"]))
-    if name == "integer_pow" and FLOATS.issuperset(types):
-        return _integer_power(ins[0], eqn.params["y"])
-    if name == "convert_element_type":
-        return _converted(ins[0], types[0], eqn.params["new_dtype"])
-    if name == "iota":
-        params = eqn.params
-        shape = [1] * len(params["shape"])
-        shape[params["dimension"]] = params["shape"][params["dimension"]]
-        return np.broadcast_to(np.arange(max(shape), dtype=params["dtype"]).reshape(shape), params["shape"])
-    return None
+def _apply(eqn: JaxprEqn, ins: Sequence[np.ndarray], types: Sequence[str]) -> np.ndarray | None:
+    primitive = primitives.of(eqn)
+    if primitive.numpy is not None:
+        if not TYPES[primitive.numpy_on].issuperset(types) or (primitive.axes and not ins[0].size):
+            return None
+        return primitive.numpy(*ins, axis=tuple(eqn.params["axes"])) if primitive.axes else primitive.numpy(*ins)
+    rule = RULES.get(primitive.name)
+    return rule(eqn.params, *ins) if rule else None
 
 
-def _integer_power(x: np.ndarray, exponent: int) -> np.ndarray | None:
+# Results that numpy gives exactly too, but not by one function of the operands.
+RULES: Registry[Callable[..., np.ndarray | None]] = Registry()
+
+
+@RULES.rule("iota")
+def _iota(params: Params) -> np.ndarray:
+    shape = [1] * len(params["shape"])
+    shape[params["dimension"]] = params["shape"][params["dimension"]]
+    return np.broadcast_to(np.arange(max(shape), dtype=params["dtype"]).reshape(shape), params["shape"])
+
+
+@RULES.rule("integer_pow")
+def _integer_power(params: Params, x: np.ndarray) -> np.ndarray | None:
     """By repeated squaring, in the order in which JAX lowers it; None where a power on the way is subnormal."""
+    exponent: int = params["y"]
+    if x.dtype.name not in FLOATS:
+        return None
     if exponent == 0:
         return np.ones_like(x)
     left, power, result = abs(exponent), x, None
@@ -105,8 +84,10 @@ def _integer_power(x: np.ndarray, exponent: int) -> np.ndarray | None:
     return np.ones_like(x) / result if exponent < 0 else result
 
 
-def _converted(x: np.ndarray, old: str, new: Any) -> np.ndarray | None:
-    name = np.dtype(new).name
+@RULES.rule("convert_element_type")
+def _converted(params: Params, x: np.ndarray) -> np.ndarray | None:
+    new = params["new_dtype"]
+    old, name = x.dtype.name, np.dtype(new).name
     if name == "bool":
         return x != 0
     if name in FLOATS or (name in EXACT_TYPES and old not in FLOATS):

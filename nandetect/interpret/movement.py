@@ -6,81 +6,75 @@ Arithmetic always runs in XLA, whose rounding, flushing of subnormals and satura
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from nandetect.primitives.record import Params
+from nandetect.registry import Registry
+
+# What an equation moves: its parameters, and its operands as arrays in memory.
 Move = Callable[..., list[np.ndarray]]
-MOVES: dict[str, Move] = {}
+MOVES: Registry[Move] = Registry()
 
 
-def move(*names: str) -> Callable[[Move], Move]:
-    """Enter a function in the table under the primitives it runs."""
-
-    def enter(function: Move) -> Move:
-        MOVES.update(dict.fromkeys(names, function))
-        return function
-
-    return enter
-
-
-@move("copy", "copy_p", "stop_gradient", "optimization_barrier", "sharding_constraint", "pvary", "mesh_cast", "reshard", "pcast")
-def _same(params: dict[str, Any], *xs: np.ndarray) -> list[np.ndarray]:
+@MOVES.rule("copy", "copy_p", "stop_gradient", "optimization_barrier", "sharding_constraint", "pvary", "mesh_cast", "reshard", "pcast")
+@MOVES.rule("name", "layout_constraint", "with_memory_space_constraint")
+def _same(params: Params, *xs: np.ndarray) -> list[np.ndarray]:
     return list(xs)
 
 
-@move("reshape")
-def _reshape(params: dict[str, Any], x: np.ndarray, *_: Any) -> list[np.ndarray]:
+@MOVES.rule("reshape")
+def _reshape(params: Params, x: np.ndarray, *_: np.ndarray) -> list[np.ndarray]:
     order = params.get("dimensions")
     return [(x if order is None else x.transpose(order)).reshape(params["new_sizes"])]
 
 
-@move("squeeze")
-def _squeeze(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
+@MOVES.rule("squeeze")
+def _squeeze(params: Params, x: np.ndarray) -> list[np.ndarray]:
     return [x.reshape([size for axis, size in enumerate(x.shape) if axis not in params["dimensions"]])]
 
 
-@move("expand_dims")
-def _expand_dims(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
+@MOVES.rule("expand_dims")
+def _expand_dims(params: Params, x: np.ndarray) -> list[np.ndarray]:
     return [np.expand_dims(x, params["dimensions"])]
 
 
-@move("transpose")
-def _transpose(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
+@MOVES.rule("transpose")
+def _transpose(params: Params, x: np.ndarray) -> list[np.ndarray]:
     return [x.transpose(params["permutation"])]
 
 
-@move("rev")
-def _rev(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
+@MOVES.rule("rev")
+def _rev(params: Params, x: np.ndarray) -> list[np.ndarray]:
     return [np.flip(x, params["dimensions"])]
 
 
-@move("broadcast_in_dim")
-def _broadcast_in_dim(params: dict[str, Any], x: np.ndarray, *_: Any) -> list[np.ndarray]:
+@MOVES.rule("broadcast_in_dim")
+def _broadcast_in_dim(params: Params, x: np.ndarray, *_: np.ndarray) -> list[np.ndarray]:
     shape = [1] * len(params["shape"])
     for axis, size in zip(params["broadcast_dimensions"], x.shape, strict=True):
         shape[axis] = size
     return [np.broadcast_to(x.reshape(shape), params["shape"])]
 
 
-@move("slice")
-def _slice(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
+@MOVES.rule("slice")
+def _slice(params: Params, x: np.ndarray) -> list[np.ndarray]:
     strides = params["strides"] or [1] * x.ndim
     return [x[tuple(map(slice, params["start_indices"], params["limit_indices"], strides))]]
 
 
-@move("split")
-def _split(params: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
+@MOVES.rule("split")
+def _split(params: Params, x: np.ndarray) -> list[np.ndarray]:
     return np.split(x, np.cumsum(params["sizes"])[:-1], axis=params["axis"])
 
 
-@move("concatenate")
-def _concatenate(params: dict[str, Any], *xs: np.ndarray) -> list[np.ndarray]:
+@MOVES.rule("concatenate")
+def _concatenate(params: Params, *xs: np.ndarray) -> list[np.ndarray]:
     return [np.concatenate(xs, axis=params["dimension"])]
 
 
-@move("pad")
-def _pad(params: dict[str, Any], x: np.ndarray, filling: np.ndarray) -> list[np.ndarray]:
+@MOVES.rule("pad")
+def _pad(params: Params, x: np.ndarray, filling: np.ndarray) -> list[np.ndarray]:
     config = params["padding_config"]
     inner = [size + max(size - 1, 0) * step for size, (_, _, step) in zip(x.shape, config, strict=True)]
     spread = np.full(inner, filling, x.dtype)
@@ -90,8 +84,8 @@ def _pad(params: dict[str, Any], x: np.ndarray, filling: np.ndarray) -> list[np.
     return [padded[cut]]
 
 
-@move("select_n")
-def _select_n(params: dict[str, Any], which: np.ndarray, *cases: np.ndarray) -> list[np.ndarray]:
+@MOVES.rule("select_n")
+def _select_n(params: Params, which: np.ndarray, *cases: np.ndarray) -> list[np.ndarray]:
     if which.ndim == 0:
         return [cases[int(which)]]
     if len(cases) == 2:
@@ -105,24 +99,28 @@ def _starts(shape: tuple[int, ...], window: tuple[int, ...], starts: tuple[np.nd
     return tuple(slice(at, at + width) for at, width in zip(clamped, window, strict=True))
 
 
-@move("dynamic_slice")
-def _dynamic_slice(params: dict[str, Any], x: np.ndarray, *starts: np.ndarray) -> list[np.ndarray]:
+@MOVES.rule("dynamic_slice")
+def _dynamic_slice(params: Params, x: np.ndarray, *starts: np.ndarray) -> list[np.ndarray]:
     return [x[_starts(x.shape, params["slice_sizes"], starts)]]
 
 
-@move("dynamic_update_slice")
-def _dynamic_update_slice(params: dict[str, Any], x: np.ndarray, update: np.ndarray, *starts: np.ndarray) -> list[np.ndarray]:
+@MOVES.rule("dynamic_update_slice")
+def _dynamic_update_slice(params: Params, x: np.ndarray, update: np.ndarray, *starts: np.ndarray) -> list[np.ndarray]:
     out = np.array(x)
     out[_starts(x.shape, update.shape, starts)] = update
     return [out]
 
 
-# How many leading operands hold the elements that move; the rest say where to.
-MOVED = {"dynamic_slice": (0,), "dynamic_update_slice": (0, 1), "reshape": (0,), "broadcast_in_dim": (0,)}
+@MOVES.rule("stack")
+def _stack(params: Params, *xs: np.ndarray) -> list[np.ndarray]:
+    return [np.stack(xs, axis=params["axis"])]
 
 
-def moved_operands(name: str, count: int) -> tuple[int, ...]:
-    """Which operands of a move hold the elements that move."""
-    if name == "select_n":
-        return tuple(range(1, count))
-    return MOVED.get(name, tuple(range(count)))
+@MOVES.rule("unstack")
+def _unstack(params: Params, x: np.ndarray) -> list[np.ndarray]:
+    return list(np.moveaxis(x, params["axis"], 0))
+
+
+@MOVES.rule("tile")
+def _tile(params: Params, x: np.ndarray) -> list[np.ndarray]:
+    return [np.tile(x, params["reps"])]

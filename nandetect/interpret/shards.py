@@ -7,38 +7,38 @@ it are not entered.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from nandetect import compat
+from nandetect import compat, primitives
+from nandetect.compat import JaxprEqn
 from nandetect.interpret import compiled, walk
+from nandetect.interpret.compiled import Traced
 from nandetect.interpret.dependence import Flow, flows
 from nandetect.interpret.walk import Inside, Run
 from nandetect.nonfinite import Mask
+from nandetect.types import Array, Pytree
 
-ACROSS = ("psum", "pmax", "pmin", "all_gather", "all_to_all", "ppermute", "reduce_scatter", "psum_scatter", "pgather")
 
-
-def can_enter(eqn: Any) -> bool:
+def can_enter(eqn: JaxprEqn) -> bool:
     """Whether the devices of a `shard_map` are all this process's own: a collective started on one process alone would hang."""
     return isinstance(eqn.params.get("mesh"), Mesh) and jax.process_count() == 1
 
 
-def axes(eqn: Any) -> tuple[str, ...]:
+def axes(eqn: JaxprEqn) -> tuple[str, ...]:
     """The mesh axes that a `shard_map` splits by hand, in the mesh's order."""
     manual = eqn.params.get("newly_manual_axes") or eqn.params.get("manual_axes") or eqn.params["mesh"].axis_names
     return tuple(name for name in eqn.params["mesh"].axis_names if name in manual)
 
 
-def count(eqn: Any) -> int:
+def count(eqn: JaxprEqn) -> int:
     """How many shards there are."""
     return int(np.prod([eqn.params["mesh"].shape[name] for name in axes(eqn)]))
 
 
-def _mapped(eqn: Any, function: Callable[..., Any], ins: Any, outs: Any, check: bool) -> Callable[..., Any]:
+def _mapped(eqn: JaxprEqn, function: Callable[..., Pytree], ins: Pytree, outs: Pytree, check: bool) -> Callable[..., Pytree]:
     return jax.jit(
         jax.shard_map(function, mesh=eqn.params["mesh"], in_specs=ins, out_specs=outs, axis_names=set(axes(eqn)), check_vma=check)
     )
@@ -51,7 +51,7 @@ def opened(node_run: Run, number: int) -> Run:
     child = walk.start(inside, eqn, number, node_run)
     stacked, check = PartitionSpec(axes(eqn)), bool(eqn.params["check_vma"])
 
-    def lift(program: Callable[..., Any]) -> Callable[..., Any]:
+    def lift(program: Traced) -> Traced:
         return _mapped(eqn, program, tuple(eqn.params["in_specs"]), stacked, check)
 
     leaf = compat.bind_varying if check else compat.bind
@@ -60,36 +60,37 @@ def opened(node_run: Run, number: int) -> Run:
     return child
 
 
-def split(eqn: Any, mask: Mask, output: int) -> Mask:
+def split(eqn: JaxprEqn, mask: Mask, output: int) -> Mask:
     """A mask over a result of the `shard_map`, stacked over the shards that hold its parts."""
     local = _mapped(eqn, lambda x: x[None], (eqn.params["out_specs"][output],), PartitionSpec(axes(eqn)), False)
     return np.asarray(local(np.asarray(mask)))
 
 
-def join(eqn: Any, stacked: Mask, operand: int) -> Mask:
+def join(eqn: JaxprEqn, stacked: Mask, operand: int) -> Mask:
     """A mask stacked over the shards, as one over the operand: an element is marked where any shard that holds it marks it."""
     names, spec = axes(eqn), eqn.params["in_specs"][operand]
     used = {name for part in spec for name in (part if isinstance(part, tuple) else (part,)) if name}
     copies = tuple(name for name in names if name not in used)
 
-    def gather(x: Any) -> Any:
+    def gather(x: jax.Array) -> jax.Array:
         marks = x[0].astype(np.int32)
         return (jax.lax.psum(marks, copies) if copies else marks) > 0
 
     return np.asarray(_mapped(eqn, gather, (PartitionSpec(names),), spec, False)(np.asarray(stacked)))
 
 
-def stacked_flows(eqn: Any, ins: Sequence[Any], output: int, shards: int) -> list[Flow]:
-    """The flows of an equation inside a `shard_map`, over stacked masks: within each shard, or across all in a collective."""
-    name = eqn.primitive.name
-    if name.startswith(ACROSS):
-        return [_across(slot, tuple(np.shape(x)), _shape(eqn, output, shards)) for slot, x in enumerate(ins)]
-    each = [flows(eqn, [np.asarray(x)[shard] for x in ins], output) for shard in range(shards)]
+def flows_of(run: Run, eqn: JaxprEqn, ins: Sequence[Array], output: int) -> list[Flow]:
+    """The flows of an equation in a run; inside a `shard_map` over stacked masks, within each shard or across all in a collective."""
+    if not run.shards:
+        return flows(eqn, ins, output)
+    if primitives.of(eqn).crosses:
+        return [_across(slot, tuple(np.shape(x)), _shape(eqn, output, run.shards)) for slot, x in enumerate(ins)]
+    each = [flows(eqn, [np.asarray(x)[shard] for x in ins], output) for shard in range(run.shards)]
     return [_each(number, each) for number in range(len(each[0]))]
 
 
-def _shape(eqn: Any, output: int, shards: int) -> tuple[int, ...]:
-    return (shards, *eqn.outvars[output].aval.shape)
+def _shape(eqn: JaxprEqn, output: int, shards: int) -> tuple[int, ...]:
+    return (shards, *compat.aval(eqn.outvars[output]).shape)
 
 
 def _across(slot: int, shape: tuple[int, ...], out: tuple[int, ...]) -> Flow:

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from nandetect import compat, nonfinite
+from nandetect import compat, nonfinite, primitives
+from nandetect.compat import AnyJaxpr, Atom, Jaxpr, JaxprEqn, Var
 from nandetect.interpret import ieee
 from nandetect.interpret.movement import MOVES
+from nandetect.registry import Registry
+from nandetect.types import Array
 
-LOOPS = frozenset({"scan", "while"})
+if TYPE_CHECKING:
+    from nandetect.interpret.callbacks import Tape
+
 # Bytes of new values after which those that nothing needs any more are let go.
 BUDGET = 1 << 30
 
@@ -28,13 +34,13 @@ BUDGET = 1 << 30
 class Inside:
     """A jaxpr to run in place of its equation: `operands` are the equation's operands that its arguments are, in order."""
 
-    jaxpr: Any
+    jaxpr: AnyJaxpr
     operands: tuple[int, ...]
     slot: int = 0
     entry: tuple[str, int] | None = None
 
 
-@dataclass(slots=True)
+@dataclass
 class Run:
     """One jaxpr as it ran: the value of every variable, and the run of every equation that was entered.
 
@@ -43,64 +49,108 @@ class Run:
     returned, and `marks` holds where it stood before each loop. With `shards` every value is stacked over that many devices.
     """
 
-    jaxpr: Any
-    consts: list[Any]
+    jaxpr: Jaxpr
+    consts: list[Array]
     path: tuple[int, ...] = ()
-    eqns: tuple[Any, ...] = ()
+    eqns: tuple[JaxprEqn, ...] = ()
     entry: tuple[str, int] | None = None
     parent: Run | None = None
     operands: tuple[int, ...] = ()
     order: tuple[int, ...] = ()
-    values: dict[Any, Any] = field(default_factory=dict)
+    values: dict[Var, Array] = field(default_factory=dict)
     inner: dict[int, Run] = field(default_factory=dict)
     shards: int = 0
-    tape: Any = None
+    tape: Tape | None = None
     marks: dict[int, list[int]] = field(default_factory=dict)
+    # How many equations have run, and the bytes that they made since values were let go.
     done: int = 0
+    held: int = 0
 
-    def read(self, atom: Any) -> Any:
+    def read(self, atom: Atom) -> Array:
         """The value of a variable or literal; inside a `shard_map`, of all shards."""
         if not isinstance(atom, compat.Literal):
             return self.values[atom]
         value = literal(atom)
         return np.broadcast_to(value, (self.shards, *np.shape(value))) if self.shards else value
 
-    def knows(self, atom: Any) -> bool:
+    def knows(self, atom: Atom) -> bool:
         """Whether the value of an atom was computed."""
         return isinstance(atom, compat.Literal) or atom in self.values
 
-    def ins(self, eqn: Any) -> list[Any]:
+    def ins(self, eqn: JaxprEqn) -> list[Array]:
         """The operands of an equation."""
         return [self.read(atom) for atom in eqn.invars]
 
+    def knows_ins(self, eqn: JaxprEqn) -> bool:
+        """Whether every operand of an equation was computed."""
+        return all(map(self.knows, eqn.invars))
 
-def literal(atom: Any) -> Any:
+    @cached_property
+    def makers(self) -> dict[Var, int]:
+        """The number of the equation that makes each variable; arguments and constants are not in it."""
+        return {var: number for number, eqn in enumerate(self.jaxpr.eqns) for var in eqn.outvars}
+
+    def maker(self, atom: Atom) -> int | None:
+        """The number of the equation that makes an atom; None for an argument, a constant or a literal."""
+        return None if isinstance(atom, compat.Literal) else self.makers.get(atom)
+
+    def operand(self, var: Var) -> Atom | None:
+        """What an argument of this run is outside of it; None where it came from nowhere else (a loop's carry, a constant)."""
+        if self.parent is None or not self.operands or var not in self.jaxpr.invars:
+            return None
+        return self.eqns[-1].invars[self.operands[self.jaxpr.invars.index(var)]]
+
+    def began(self, number: int, eqn: JaxprEqn) -> None:
+        """An equation is about to run: a loop's callbacks are played again from here when one of its iterations is replayed."""
+        if self.tape is not None and primitives.of(eqn).loops:
+            self.marks[number] = self.tape.position()
+
+    def made(self, number: int, eqn: JaxprEqn, outs: Sequence[Array | None]) -> None:
+        """An equation gave these results; None for what was not computed. What nothing needs is let go once enough has been made."""
+        known = {var: out for var, out in zip(eqn.outvars, outs, strict=True) if out is not None}
+        self.values.update(known)
+        self.done = number + 1
+        self.held += sum(getattr(out, "nbytes", 0) for out in known.values() if not isinstance(out, Tracer))
+        if self.held > BUDGET:
+            self.release()
+            self.held = 0
+
+    def release(self) -> None:
+        """Forget the values that no later equation reads and that no way back needs: neither operand nor result of one that went bad."""
+        kept = {*self.jaxpr.invars, *self.jaxpr.constvars, *variables(self.jaxpr.outvars)}
+        for number, eqn in enumerate(self.jaxpr.eqns):
+            known = [var for var in eqn.outvars if var in self.values and nonfinite.is_inexact(var.aval)]
+            if number >= self.done or not all(nonfinite.is_clean(self.values[var]) for var in known):
+                kept |= {*eqn.outvars, *variables(eqn.invars)}
+        self.values = {var: value for var, value in self.values.items() if var in kept}
+        for child in self.inner.values():
+            child.release()
+
+
+def variables(atoms: Sequence[Atom]) -> list[Var]:
+    """The atoms that are no literals."""
+    return [atom for atom in atoms if not isinstance(atom, compat.Literal)]
+
+
+def literal(atom: compat.Literal) -> np.ndarray:
     """A literal's value in the type that the jaxpr gives it."""
-    dtype = getattr(atom.val, "dtype", None)
-    return atom.val if dtype is not None and dtype == atom.aval.dtype else np.asarray(atom.val, atom.aval.dtype)
+    dtype = compat.aval(atom).dtype
+    return atom.val if getattr(atom.val, "dtype", None) == dtype else np.asarray(atom.val, dtype)
 
 
-Rule = Callable[[Any, Sequence[Any]], Inside | None]
-RULES: dict[str, Rule] = {}
+# How an equation with these operands is entered; None where it runs whole.
+Rule = Callable[[JaxprEqn, Sequence[Array]], Inside | None]
+Leaf = Callable[[JaxprEqn, Sequence[Array]], Sequence[Array]]
+RULES: Registry[Rule] = Registry()
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Enter a function in the table under the primitives it is for."""
-
-    def enter(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return enter
-
-
-@rule("scan", "while", "shard_map")
-def _leaf(eqn: Any, ins: Sequence[Any]) -> Inside | None:
+@RULES.rule("scan", "while", "shard_map")
+def _whole(eqn: JaxprEqn, ins: Sequence[Array]) -> Inside | None:
     return None
 
 
-@rule("cond")
-def _cond(eqn: Any, ins: Sequence[Any]) -> Inside | None:
+@RULES.rule("cond")
+def _cond(eqn: JaxprEqn, ins: Sequence[Array]) -> Inside | None:
     if isinstance(ins[0], Tracer):
         return None
     branches = eqn.params["branches"]
@@ -108,8 +158,8 @@ def _cond(eqn: Any, ins: Sequence[Any]) -> Inside | None:
     return Inside(branches[taken], tuple(range(1, len(ins))), taken, ("cond", taken))
 
 
-@rule(*compat.LINEAR_SOLVES)
-def _linear_solve(eqn: Any, ins: Sequence[Any]) -> Inside | None:
+@RULES.rule("custom_linear_solve")
+def _linear_solve(eqn: JaxprEqn, ins: Sequence[Array]) -> Inside | None:
     lengths, jaxprs = eqn.params["const_lengths"], eqn.params["jaxprs"]
     start = lengths.matvec + lengths.vecmat
     consts = range(start, start + lengths.solve)
@@ -117,17 +167,17 @@ def _linear_solve(eqn: Any, ins: Sequence[Any]) -> Inside | None:
     return Inside(jaxprs.solve, (*consts, *right))
 
 
-def call(eqn: Any, ins: Sequence[Any]) -> Inside | None:
+def call(eqn: JaxprEqn, ins: Sequence[Array]) -> Inside | None:
     """Any equation that carries one jaxpr over the same operands: jit, remat, custom_jvp, custom_vjp, closed calls."""
     found = compat.sub_jaxprs(eqn)
-    if len(found) != 1 or compat.is_opaque(eqn):
+    if len(found) != 1 or primitives.of(eqn).opaque:
         return None
     jaxpr, _ = compat.open_jaxpr(found[0][1])
     same = [getattr(var.aval, "shape", None) for var in jaxpr.invars] == [getattr(atom.aval, "shape", None) for atom in eqn.invars]
     return Inside(found[0][1], tuple(range(len(ins)))) if same and len(jaxpr.outvars) == len(eqn.outvars) else None
 
 
-def start(inside: Inside, eqn: Any, number: int, outer: Run) -> Run:
+def start(inside: Inside, eqn: JaxprEqn, number: int, outer: Run) -> Run:
     """A run of the jaxpr of the `number`-th equation of `outer`, not yet begun."""
     jaxpr, consts = compat.open_jaxpr(inside.jaxpr)
     return Run(
@@ -143,55 +193,36 @@ def start(inside: Inside, eqn: Any, number: int, outer: Run) -> Run:
     )
 
 
-def run(this: Run, args: Sequence[Any], targets: frozenset[Any] = frozenset(), leaf: Callable[..., list[Any]] | None = None) -> bool:
-    """Run a jaxpr, equation by equation. With `targets` it stops when all of those variables are known, and says so."""
+def run(this: Run, args: Sequence[Array], targets: frozenset[Var] = frozenset(), leaf: Leaf | None = None) -> None:
+    """Run a jaxpr, equation by equation; with `targets`, only as far as is needed to know those variables."""
     leaf = leaf or evaluate
-    held = 0
     this.values.update(zip([*this.jaxpr.constvars, *this.jaxpr.invars], [*this.consts, *args], strict=True))
-    missing = set(targets)
-    for number, eqn in enumerate(this.jaxpr.eqns):
+    stop = _stop(this, targets)
+    for number, eqn in enumerate(this.jaxpr.eqns[:stop]):
+        this.began(number, eqn)
         ins = this.ins(eqn)
         inside = RULES.get(eqn.primitive.name, call)(eqn, ins)
-        stopped = False
-        if this.tape is not None and eqn.primitive.name in LOOPS:
-            this.marks[number] = this.tape.position()
         if inside is None:
-            outs = leaf(eqn, ins)
+            this.made(number, eqn, leaf(eqn, ins))
         else:
             child = this.inner[number] = start(inside, eqn, number, this)
-            wanted = frozenset(inner for inner, var in zip(child.jaxpr.outvars, eqn.outvars, strict=True) if var in missing)
-            # Only a call that holds all that is missing may be left early.
-            wanted = (
-                wanted if wanted and missing <= set(eqn.outvars) and not any(isinstance(v, compat.Literal) for v in wanted) else frozenset()
-            )
-            stopped = run(child, [ins[at] for at in inside.operands], wanted, leaf)
-            outs = [child.read(atom) if child.knows(atom) else None for atom in child.jaxpr.outvars]
-        this.values.update((var, out) for var, out in zip(eqn.outvars, outs, strict=True) if out is not None)
-        this.done = number + 1
-        held += sum(getattr(out, "nbytes", 0) for out in outs if not isinstance(out, Tracer))
-        if held > BUDGET:
-            release(this)
-            held = 0
-        missing.difference_update(eqn.outvars)
-        if targets and (stopped or not missing):
-            return True
-    return False
+            run(child, [ins[slot] for slot in inside.operands], _inner(child, eqn, targets if number == stop - 1 else frozenset()), leaf)
+            this.made(number, eqn, [child.read(atom) if child.knows(atom) else None for atom in child.jaxpr.outvars])
 
 
-def release(this: Run) -> None:
-    """Forget the values that no later equation reads and that no way back needs: neither operand nor result of one that went bad."""
-    kept = {*this.jaxpr.invars, *this.jaxpr.constvars}
-    kept |= {atom for atom in this.jaxpr.outvars if not isinstance(atom, compat.Literal)}
-    for number, eqn in enumerate(this.jaxpr.eqns):
-        known = [var for var in eqn.outvars if var in this.values and nonfinite.is_inexact(var.aval)]
-        if number >= this.done or not all(nonfinite.is_clean(this.values[var]) for var in known):
-            kept |= {*eqn.outvars, *(atom for atom in eqn.invars if not isinstance(atom, compat.Literal))}
-    this.values = {var: value for var, value in this.values.items() if var in kept}
-    for child in this.inner.values():
-        release(child)
+def _stop(this: Run, targets: frozenset[Var]) -> int:
+    """The number of equations to run so that all targets are known; all of them where there are none, or one is made by no equation."""
+    needed = [this.maker(var) for var in targets] or [None]
+    return len(this.jaxpr.eqns) if None in needed else 1 + max(number for number in needed if number is not None)
 
 
-def evaluate(eqn: Any, ins: Sequence[Any]) -> list[Any]:
+def _inner(child: Run, eqn: JaxprEqn, targets: frozenset[Var]) -> frozenset[Var]:
+    """The targets of the last equation's own run; none, so that it runs to its end, where one of them is a literal in it."""
+    found = [inner for inner, var in zip(child.jaxpr.outvars, eqn.outvars, strict=True) if var in targets]
+    return frozenset() if any(isinstance(atom, compat.Literal) for atom in found) else frozenset(variables(found))
+
+
+def evaluate(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
     """The results of one equation: by numpy where that gives XLA's very bits without compiling anything, else by XLA."""
     name = eqn.primitive.name
     if all(map(_in_memory, ins)):
@@ -202,7 +233,7 @@ def evaluate(eqn: Any, ins: Sequence[Any]) -> list[Any]:
     return compat.bind(eqn, ins)
 
 
-def _in_memory(value: Any) -> bool:
+def _in_memory(value: Array) -> bool:
     """Whether numpy can read a value without a copy: it is numpy's already, or lies on the one CPU device."""
     if isinstance(value, np.ndarray | np.generic):
         return True

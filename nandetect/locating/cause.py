@@ -7,23 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nandetect import compat, nonfinite, wording
-from nandetect.interpret.walk import LOOPS
-from nandetect.locating import events, loops
-from nandetect.locating.cause_rules import (
-    HANDS_ON,
-    MASKED,
-    NOTHING_SUMMED,
-    SHAPES,
-    SUMS,
-    WIDE,
-    Deadly,
-    Element,
-    Made,
-    Step,
-    explain,
-    maker,
-)
+from nandetect import compat, nonfinite, primitives, wording
+from nandetect.interpret import loops
+from nandetect.locating import events
+from nandetect.locating.cause_rules import MASKED, NOTHING_SUMMED, Deadly, Element, Explained, Made, explain, maker
 from nandetect.locating.events import Lens
 from nandetect.locating.trail import Node
 from nandetect.nonfinite import Mask
@@ -32,11 +19,6 @@ from nandetect.records import Event
 MOST_EVENTS = 4
 MOST_STEPS = 120
 LARGEST_MATRIX = 512
-MATRICES = frozenset({"cholesky", "eigh", "eig", "lu", "qr", "geqrf", "svd", "schur"})
-AT_AN_EDGE = frozenset({"acos", "asin", "atanh", "acosh", "erf_inv"})
-AT_OR_BELOW_ZERO = frozenset({"log", "log1p", "sqrt", "rsqrt", "pow", "lgamma", "digamma"})
-CHOOSES = frozenset({"select_n", "scatter", "dynamic_update_slice", "concatenate", "pad", "gather"})
-DRAWS = frozenset({"random_bits", "threefry2x32"})
 DEEPEST_DRAW = 12
 A_CONSTANT = "a constant that the step closes over"
 
@@ -62,7 +44,7 @@ def _deadly_operand(made: Made) -> Element | None:
     values = made.values
     if made.name == "triangular_solve":
         return _pivot(made)
-    if not values or made.name in HANDS_ON | MATRICES:
+    if not values or made.primitive.hands_on or made.primitive.factors:
         return None
     infinite = made.holding(np.isinf)
     if infinite:
@@ -73,9 +55,9 @@ def _deadly_operand(made: Made) -> Element | None:
             return made.element(1, Deadly.ZERO)
         return made.element(0, Deadly.HUGE) if abs(top * bottom) > 1 else None
     first = values[min(values)][0]
-    if made.name in AT_AN_EDGE or (made.name == "log1p" and first == -1):
+    if made.primitive.has_ends or (made.name == "log1p" and first == -1):
         return made.element(0, Deadly.EDGE)
-    if made.name in AT_OR_BELOW_ZERO and first < 0:
+    if made.primitive.positive_only and first < 0:
         return made.element(0, Deadly.NEGATIVE)
     return made.element(0 if first == 0 else made.largest(), Deadly.HUGE)
 
@@ -90,49 +72,6 @@ def _pivot(made: Made) -> Element | None:
     return Element(made.node.run, made.eqn.invars[0], (*batch, int(zeros[0]), int(zeros[0])), Deadly.ZERO)
 
 
-def _follow(element: Element, lens: Lens) -> Iterator[Event]:
-    told = Told()
-    for _ in range(MOST_STEPS):
-        run, atom, at = maker(element.run, element.atom)
-        here = replace(element, run=run, atom=atom)
-        if at is None:
-            outside = _before_the_loop(here, lens)
-            if isinstance(outside, Element):
-                element = outside
-                continue
-            yield from [outside] if outside else _given(here, told, lens)
-            return
-        node = Node(run, at)
-        output = list(node.eqn.outvars).index(atom)
-        if node.eqn.primitive.name in LOOPS and run.shards:
-            return
-        if node.eqn.primitive.name in LOOPS:
-            yield _from_a_loop(node, output, here, lens)
-            return
-        made = Made(node, output, here.index)
-        if here.deadly is Deadly.INFINITE and not made.holding(np.isinf):
-            yield events.make(node, output, _mark(node, output, here.index), lens)
-            before = _deadly_operand(made)
-            if before is None:
-                return
-            element = before
-            continue
-        step = explain(made, here.deadly)
-        told = told.after(made, step)
-        following = None if step.slot is None else made.element(step.slot, step.deadly or here.deadly)
-        draw = following and _draw(following)
-        if draw:
-            yield replace(_event(draw, 0, None, "drawn at random", lens), index=here.index)
-            return
-        if step.reason:
-            # A mask that is summed counts what it selects.
-            counts = told.summed if step.reason == MASKED else None
-            yield _event(*(counts or made).place, NOTHING_SUMMED if counts else step.reason, lens)
-        if following is None:
-            return
-        element = following
-
-
 @dataclass(frozen=True)
 class Told:
     """Equations already passed that tell better what happened than the one at which the way ends."""
@@ -142,18 +81,73 @@ class Told:
     summed: Made | None = None
     equal: Made | None = None
 
-    def after(self, made: Made, step: Step) -> Told:
+    def after(self, made: Made, explained: Explained) -> Told:
         """The same with one more equation passed."""
-        same = made.name in HANDS_ON | SHAPES
-        chosen = made if made.name in CHOOSES else self.chosen if made.name in SHAPES else None
-        summed = made if made.name in SUMS else self.summed if same else None
-        return Told(made, chosen, summed, made if step.instead else self.equal)
+        same = made.primitive.hands_on or made.primitive.reshapes
+        chosen = made if made.primitive.chooses else self.chosen if made.primitive.reshapes else None
+        summed = made if made.primitive.sums else self.summed if same else None
+        return Told(made, chosen, summed, made if explained.instead else self.equal)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What is told of an equation, loop or argument that was passed, and the element to go on with, if any."""
+
+    events: tuple[Event, ...] = ()
+    element: Element | None = None
+    told: Told = Told()
+
+
+def _follow(element: Element, lens: Lens) -> Iterator[Event]:
+    told = Told()
+    for _ in range(MOST_STEPS):
+        passed = _pass(element, told, lens)
+        yield from passed.events
+        if passed.element is None:
+            return
+        element, told = passed.element, passed.told
+
+
+def _pass(element: Element, told: Told, lens: Lens) -> Passed:
+    """Go one equation back from an element."""
+    run, atom, equation = maker(element.run, element.atom)
+    here = replace(element, run=run, atom=atom)
+    if equation is None or isinstance(atom, compat.Literal):
+        outside = _before_the_loop(here, lens)
+        if isinstance(outside, Element):
+            return Passed(element=outside, told=told)
+        return Passed((outside,) if outside else tuple(_given(here, told, lens)))
+    node = Node(run, equation)
+    output = node.output(atom)
+    if primitives.of(node.eqn).loops:
+        return Passed(() if run.shards else (_from_a_loop(node, output, here, lens),))
+    made = Made(node, output, here.index)
+    if here.deadly is Deadly.INFINITE and not made.holding(np.isinf):
+        born = events.make(node, output, _mark(node, output, here.index), lens)
+        return Passed((born,), _deadly_operand(made), told)
+    return _explained(made, here.deadly, told, lens)
+
+
+def _explained(made: Made, deadly: Deadly, told: Told, lens: Lens) -> Passed:
+    """What the equation that made an element has to say of it, and which of its operands to go on with."""
+    explained = explain(made, deadly)
+    told = told.after(made, explained)
+    following = None if explained.slot is None else made.element(explained.slot, explained.deadly or deadly)
+    draw = following and _draw(following)
+    if draw:
+        return Passed((replace(_event(draw, 0, None, "drawn at random", lens), index=made.index),))
+    if not explained.reason:
+        return Passed((), following, told)
+    # A mask that is summed counts what it selects.
+    counts = told.summed if explained.reason == MASKED else None
+    event = _event(*(counts or made).place, NOTHING_SUMMED if counts else explained.reason, lens)
+    return Passed((event,), following, told)
 
 
 def _event(node: Node, output: int, index: tuple[int, ...] | None, reason: str, lens: Lens) -> Event:
     """The event of a finite element."""
     mask = _mark(node, output, index) if index is not None else None
-    brief = node.eqn.primitive.name in WIDE
+    brief = primitives.of(node.eqn).sums_windows
     return replace(events.make(node, output, mask, lens, brief=brief), value="finite", reason=reason)
 
 
@@ -206,21 +200,21 @@ def _given(element: Element, told: Told, lens: Lens) -> Iterator[Event]:
 def _before_the_loop(element: Element, lens: Lens) -> Element | Event | None:
     """The element outside the loop whose iteration its run is; what earlier iterations brought to it is told as such."""
     run = element.run
-    if run.entry is None or run.entry[0] not in LOOPS or run.parent is None or element.atom not in run.jaxpr.invars:
+    if run.entry is None or not primitives.named(run.entry[0]).loops or run.parent is None or element.atom not in run.jaxpr.invars:
         return None
     node = Node(run.parent, run.path[-2])
     loop = loops.open_loop(node.eqn, node.run.ins(node.eqn))
-    at, row = list(run.jaxpr.invars).index(element.atom), run.entry[1]
+    argument, row = list(run.jaxpr.invars).index(element.atom), run.entry[1]
     consts = len(loop.consts)
-    if at < consts:
-        return replace(element, run=run.parent, atom=node.eqn.invars[loop.first_const + at])
-    carried = at < consts + loop.carry
+    if argument < consts:
+        return replace(element, run=run.parent, atom=node.eqn.invars[loop.first_const + argument])
+    carried = argument < consts + loop.carry
     if carried and run.order[-1] > 0:
-        made = events.make(node, at - consts, None, lens, brief=True)
+        made = events.make(node, argument - consts, None, lens, brief=True)
         reason = f"{wording.short(element.value)} was carried into iteration {row}"
         return replace(made, value="finite", reason=reason, context=(*made.context, run.entry), index=element.index)
     index = element.index if carried else (row, *element.index)
-    return replace(element, run=run.parent, atom=node.eqn.invars[loop.first_carry + at - consts], index=index)
+    return replace(element, run=run.parent, atom=node.eqn.invars[loop.first_carry + argument - consts], index=index)
 
 
 def _from_a_loop(node: Node, output: int, element: Element, lens: Lens) -> Event:
@@ -234,14 +228,14 @@ def _from_a_loop(node: Node, output: int, element: Element, lens: Lens) -> Event
 
 
 def _draw(element: Element) -> Node | None:
-    """The equation that drew random bits, where the element is nothing but those bits read as a number."""
-    run, _, at = maker(element.run, element.atom)
-    if at is None or run.jaxpr.eqns[at].primitive.name != "bitcast_convert_type":
+    """The equation that drew random bits, where the element is nothing but those bits read as a equation."""
+    run, _, equation = maker(element.run, element.atom)
+    if equation is None or run.jaxpr.eqns[equation].primitive.name != "bitcast_convert_type":
         return None
     for _ in range(DEEPEST_DRAW):
-        run, _, at = maker(run, run.jaxpr.eqns[at].invars[0])
-        if at is None:
+        run, _, equation = maker(run, run.jaxpr.eqns[equation].invars[0])
+        if equation is None:
             return None
-        if run.jaxpr.eqns[at].primitive.name in DRAWS:
-            return Node(run, at)
+        if primitives.of(run.jaxpr.eqns[equation]).draws:
+            return Node(run, equation)
     return None

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from nandetect import compat, nonfinite, wording
-from nandetect.interpret.movement import MOVES
+from nandetect import compat, nonfinite, primitives, wording
+from nandetect.compat import Atom
+from nandetect.interpret.shards import flows_of
 from nandetect.interpret.walk import Run
-from nandetect.locating.trail import Node, flows_of
+from nandetect.locating.trail import Node
 
 # A result that is this much larger than every operand was made large here; a smaller one was handed on.
 GROWTH = 4.0
@@ -22,25 +22,11 @@ CANCELLED = 1e-3
 # An addend that is this much smaller than the sum did not make it what it is.
 SLIGHT = 0.1
 
-SUMS = frozenset({"reduce_sum", "dot_general", "scatter-add", "scatter_add", "cumsum"})
-# Sums whose every element depends on a window of elements, which JAX must compile anew to tell.
-WIDE = frozenset({"conv_general_dilated", "reduce_window_sum", "select_and_scatter_add"})
-ADDS = frozenset({"add", "sub", "add_any"})
-BOUNDS = frozenset({"max", "min", "clamp", "reduce_max", "reduce_min", "cummax", "cummin", "sort", "top_k"})
-CASTS = frozenset({"convert_element_type", "reduce_precision"})
-HANDS_ON = frozenset(MOVES) | {"gather", "scatter"}
-SHAPES = frozenset({"broadcast_in_dim", "reshape", "convert_element_type", "copy"})
-# Where the operand is 0 these are 0 by the mathematics; the others of one operand underflow to it.
-ZERO_AT_ZERO = frozenset(
-    {"sqrt", "abs", "neg", "sin", "tan", "tanh", "asin", "atan", "sinh", "asinh", "expm1", "log1p", "erf", "sign", "cbrt", "real", "imag"}
-    | {"mul", "div", "pow", "integer_pow", "square", "reduce_prod", "cumprod", "floor", "ceil", "round", "atan2"}
-)
-UNDERFLOWS = frozenset({"exp", "exp2", "logistic", "erfc", "mul", "div", "pow", "integer_pow", "square", "reduce_prod", "cumprod"})
 NOTHING_SUMMED = "nothing is summed there"
 MASKED = "the mask is False there"
 
 # A run, an atom of it, and the number of the equation that makes the atom there; None where an argument, constant or literal is it.
-Maker = tuple[Run, Any, int | None]
+Maker = tuple[Run, Atom, int | None]
 
 
 class Deadly(Enum):
@@ -58,7 +44,7 @@ class Element:
     """One element of a variable or literal in a run, and what is wrong with it."""
 
     run: Run
-    atom: Any
+    atom: Atom
     index: tuple[int, ...]
     deadly: Deadly
 
@@ -69,7 +55,7 @@ class Element:
 
 
 @dataclass(frozen=True)
-class Step:
+class Explained:
     """What an equation says (nothing, where it only handed the element on), and the operand to go on with, if any.
 
     `instead` is said in place of an argument, where nothing before it explains the element: of two equal operands neither is to blame.
@@ -87,14 +73,20 @@ class Made:
     def __init__(self, node: Node, output: int, index: tuple[int, ...]):
         self.node, self.output, self.index = node, output, index
         self.eqn = node.eqn
-        self.name: str = self.eqn.primitive.name
+        self.primitive = primitives.of(self.eqn)
+        self.name = self.primitive.name
         self.ins = node.run.ins(self.eqn)
-        self.dtype = str(self.eqn.outvars[output].aval.dtype)
+        self.dtype = str(compat.aval(self.eqn.outvars[output]).dtype)
 
     @cached_property
     def value(self) -> float:
         """The element itself; of a complex one the magnitude."""
         return float(plain(nonfinite.host(self.node.run.read(self.eqn.outvars[self.output]))[self.index]))
+
+    @property
+    def is_product(self) -> bool:
+        """Whether the equation multiplies or divides two numbers."""
+        return self.primitive.multiplies and not self.primitive.sums
 
     @property
     def place(self) -> tuple[Node, int, tuple[int, ...]]:
@@ -106,7 +98,7 @@ class Made:
         """By operand, which of its elements this one was made from."""
         mark = np.zeros(np.shape(self.node.run.read(self.eqn.outvars[self.output])), bool)
         mark[self.index] = True
-        if self.name in CASTS:
+        if self.primitive.casts:
             return {0: mark}  # also from integers and booleans, which no non-finite value flows through
         return {flow.slot: flow.pull(mark) for flow in flows_of(self.node.run, self.eqn, self.ins, self.output)}
 
@@ -116,7 +108,7 @@ class Made:
         found = {slot: plain(nonfinite.host(self.ins[slot])[mask]).astype(np.float64) for slot, mask in self.masks.items()}
         return {slot: values for slot, values in found.items() if values.size}
 
-    def holding(self, test: Callable[[np.ndarray], Any]) -> list[int]:
+    def holding(self, test: Callable[[np.ndarray], np.ndarray]) -> list[int]:
         """The operands of which some of those elements pass a test, variables before literals."""
         return sorted([slot for slot, values in self.values.items() if np.any(test(values))], key=self.is_written)
 
@@ -138,142 +130,143 @@ class Made:
         return Element(self.node.run, self.eqn.invars[slot], tuple(int(i) for i in np.argwhere(self.masks[slot])[at]), found)
 
 
-def maker(run: Run, atom: Any) -> Maker:
+def maker(run: Run, atom: Atom) -> Maker:
     """Where an atom is made, through the calls that it came out of or went into."""
     while not isinstance(atom, compat.Literal):
-        at = next((number for number, eqn in enumerate(run.jaxpr.eqns) if atom in eqn.outvars), None)
-        if at is not None and at not in run.inner:
-            return run, atom, at
-        if at is not None:
-            child = run.inner[at]
-            run, atom = child, child.jaxpr.outvars[list(run.jaxpr.eqns[at].outvars).index(atom)]
-        elif run.parent is not None and run.operands and atom in run.jaxpr.invars and run.shards == run.parent.shards:
-            run, atom = run.parent, run.eqns[-1].invars[run.operands[list(run.jaxpr.invars).index(atom)]]
-        else:
+        number = run.maker(atom)
+        if number is not None and number not in run.inner:
+            return run, atom, number
+        if number is not None:
+            child = run.inner[number]
+            run, atom = child, child.jaxpr.outvars[Node(run, number).output(atom)]
+            continue
+        outside = run.operand(atom)
+        if outside is None or run.parent is None or run.shards != run.parent.shards:
             break
+        run, atom = run.parent, outside
     return run, atom, None
 
 
-def is_written(run: Run, atom: Any) -> bool:
+def is_written(run: Run, atom: Atom) -> bool:
     """Whether a value is a literal of the program, whatever its shape."""
-    run, atom, at = maker(run, atom)
-    while at is not None and run.jaxpr.eqns[at].primitive.name in SHAPES:
-        run, atom, at = maker(run, run.jaxpr.eqns[at].invars[0])
+    run, atom, number = maker(run, atom)
+    while number is not None and primitives.of(run.jaxpr.eqns[number]).reshapes:
+        run, atom, number = maker(run, run.jaxpr.eqns[number].invars[0])
     return isinstance(atom, compat.Literal)
 
 
-def plain(value: Any) -> Any:
+def plain(value: np.ndarray) -> np.ndarray:
     """Real numbers as they are, complex ones as their magnitude."""
     return np.abs(value) if np.iscomplexobj(value) else value
 
 
-def explain(made: Made, deadly: Deadly) -> Step:
+def explain(made: Made, deadly: Deadly) -> Explained:
     """What the equation that made a deadly element says of it."""
-    if made.name in HANDS_ON | {"device_put", "psum_invariant"}:
+    if made.primitive.hands_on:
         slots = list(made.values)
-        return Step(slot=slots[0] if slots else None)
-    if made.name in WIDE:
-        return Step(f"adds up to {wording.short(made.value)}")
-    if made.name in BOUNDS:
+        return Explained(slot=slots[0] if slots else None)
+    if made.primitive.sums_windows:
+        return Explained(f"adds up to {wording.short(made.value)}")
+    if made.primitive.bounds:
         return _bounded(made)
-    if made.name in CASTS:
+    if made.primitive.casts:
         return _cast(made)
     if not made.values:
-        return Step(NOTHING_SUMMED if made.name in SUMS else f"gives {wording.short(made.value)}")
+        return Explained(NOTHING_SUMMED if made.primitive.sums else f"gives {wording.short(made.value)}")
     return RULES[deadly](made)
 
 
-def _bounded(made: Made) -> Step:
+def _bounded(made: Made) -> Explained:
     same = made.holding(lambda values: values == made.value)
     if not same:
-        return Step()
+        return Explained()
     if made.is_written(same[0]) and len(made.values) > 1:
-        return Step(f"bounded to {wording.short(made.value)}")
-    return Step(slot=same[0])
+        return Explained(f"bounded to {wording.short(made.value)}")
+    return Explained(slot=same[0])
 
 
-def _cast(made: Made) -> Step:
+def _cast(made: Made) -> Explained:
     before = made.values[0][0]
     if made.value == 0 and before != 0:
-        return Step(f"underflows to 0 in {made.dtype}")
+        return Explained(f"underflows to 0 in {made.dtype}")
     if made.value == 0 and made.ins[0].dtype == bool:
-        return Step(MASKED)
+        return Explained(MASKED)
     rounded = made.value != before and abs(made.value) == 1
-    return Step(f"rounds to {wording.short(made.value)} in {made.dtype}") if rounded else Step(slot=0)
+    return Explained(f"rounds to {wording.short(made.value)} in {made.dtype}") if rounded else Explained(slot=0)
 
 
-def _zero(made: Made) -> Step:
+def _zero(made: Made) -> Explained:
     zeros = made.holding(lambda values: values == 0)
-    if made.name in ADDS:
+    if made.primitive.adds:
         return _cancelled(made, zeros)
-    if made.name in SUMS:
+    if made.primitive.sums:
         if made.name.startswith("scatter") and 2 not in made.values:
-            return Step(NOTHING_SUMMED)
+            return Explained(NOTHING_SUMMED)
         empty = [slot for slot, values in made.values.items() if not values.any()]
-        return Step(slot=empty[0]) if empty else Step("the terms cancel or underflow to 0")
+        return Explained(slot=empty[0]) if empty else Explained("the terms cancel or underflow to 0")
     infinite = made.holding(np.isinf)
     if infinite:
-        return Step("gives 0 of an inf", infinite[0])
+        return Explained("gives 0 of an inf", infinite[0])
     if made.name == "div" and 0 not in zeros:
-        return Step(f"underflows to 0 in {made.dtype}")
-    if zeros and made.name in ZERO_AT_ZERO:
-        return Step(slot=zeros[0])
-    if made.name in UNDERFLOWS:
-        return Step(f"underflows to 0 in {made.dtype}")
-    return Step("a pivot is 0, the matrix is singular" if made.name == "lu" else "gives 0")
+        return Explained(f"underflows to 0 in {made.dtype}")
+    if zeros and made.primitive.zero_at_zero:
+        return Explained(slot=zeros[0])
+    if made.primitive.underflows:
+        return Explained(f"underflows to 0 in {made.dtype}")
+    return Explained("a pivot is 0, the matrix is singular" if made.name == "lu" else "gives 0")
 
 
-def _cancelled(made: Made, zeros: list[int]) -> Step:
+def _cancelled(made: Made, zeros: list[int]) -> Explained:
     if all(not values.any() for values in made.values.values()):
-        return Step(slot=zeros[0], instead="cancels to 0" if made.name == "sub" and not made.is_written(zeros[-1]) else "")
+        return Explained(slot=zeros[0], instead="cancels to 0" if made.name == "sub" and not made.is_written(zeros[-1]) else "")
     # Of `1 - p` it is p that was not meant to be 1.
     given = [slot for slot in (0, 1) if made.is_written(slot)]
-    return Step("cancels to 0", 1 - given[0] if given else None, Deadly.EDGE)
+    return Explained("cancels to 0", 1 - given[0] if given else None, Deadly.EDGE)
 
 
-def _negative(made: Made) -> Step:
+def _negative(made: Made) -> Explained:
     negative = [slot for slot in made.holding(lambda values: values < 0) if not made.is_written(slot)]
-    if made.name in ADDS | SUMS:
+    if made.primitive.adds or made.primitive.sums:
         sizes = sorted(np.abs(values).max() for values in made.values.values())
         if made.name == "add" and negative and sizes[0] < SLIGHT * abs(made.value):
-            return Step(slot=negative[0])
-        return Step(
+            return Explained(slot=negative[0])
+        return Explained(
             f"cancels to {wording.short(made.value)}" if abs(made.value) < CANCELLED * sizes[-1] else f"gives {wording.short(made.value)}"
         )
-    return Step(slot=negative[0]) if negative and made.name in ("mul", "div") else Step(f"gives {wording.short(made.value)}")
+    return Explained(slot=negative[0]) if negative and made.is_product else Explained(f"gives {wording.short(made.value)}")
 
 
-def _huge(made: Made) -> Step:
+def _huge(made: Made) -> Explained:
     slot = made.largest()
     most = np.abs(made.values[slot]).max()
-    if made.name in SUMS and made.values[slot].size > 1 and len(made.values) > 1:
-        return Step(f"the products add up to {wording.short(made.value)}")
+    if made.primitive.sums and made.values[slot].size > 1 and len(made.values) > 1:
+        return Explained(f"the products add up to {wording.short(made.value)}")
     if abs(made.value) <= GROWTH * most:
-        return Step(slot=slot)
-    return Step(f"grows to {wording.short(made.value)}")
+        return Explained(slot=slot)
+    return Explained(f"grows to {wording.short(made.value)}")
 
 
-def _edge(made: Made) -> Step:
+def _edge(made: Made) -> Explained:
     zeros = made.holding(lambda values: values == 0)
     same = made.holding(lambda values: np.abs(values) == abs(made.value))
-    if made.name in SUMS or (made.name in ADDS and not same):
-        return Step(f"adds up to {made.value:.8g}")
-    if made.name in ADDS:
-        return Step(slot=same[0]) if zeros else Step(f"rounds to {made.value:.8g} in {made.dtype}")
+    if made.primitive.sums or (made.primitive.adds and not same):
+        return Explained(f"adds up to {made.value:.8g}")
+    if made.primitive.adds:
+        return Explained(slot=same[0]) if zeros else Explained(f"rounds to {made.value:.8g} in {made.dtype}")
     if made.name == "div" and same and abs(made.value) == 1:
-        return Step(slot=0 if made.is_written(1) else 1)
+        return Explained(slot=0 if made.is_written(1) else 1)
     if zeros:
-        return Step(f"gives {made.value:.8g}", zeros[0])
-    if made.name in ("div", "mul") or abs(made.value) != 1:
-        return Step(f"gives {made.value:.8g}")
-    return Step(slot=same[0]) if same else Step(f"rounds to {made.value:.8g} in {made.dtype}")
+        return Explained(f"gives {made.value:.8g}", zeros[0])
+    if made.is_product or abs(made.value) != 1:
+        return Explained(f"gives {made.value:.8g}")
+    return Explained(slot=same[0]) if same else Explained(f"rounds to {made.value:.8g} in {made.dtype}")
 
 
-def _infinite(made: Made) -> Step:
-    return Step(slot=made.holding(np.isinf)[0])
+def _infinite(made: Made) -> Explained:
+    return Explained(slot=made.holding(np.isinf)[0])
 
 
-RULES: dict[Deadly, Callable[[Made], Step]] = {
+RULES: dict[Deadly, Callable[[Made], Explained]] = {
     Deadly.ZERO: _zero,
     Deadly.NEGATIVE: _negative,
     Deadly.HUGE: _huge,

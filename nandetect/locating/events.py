@@ -5,20 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
+import jax
 import numpy as np
 
-from nandetect import nonfinite
+from nandetect import nonfinite, primitives
+from nandetect.interpret.shards import flows_of
 from nandetect.interpret.walk import Run
 from nandetect.locating import reasons
 from nandetect.locating.operand_names import Names
-from nandetect.locating.trail import Node, flows_of
+from nandetect.locating.trail import Node
 from nandetect.nonfinite import Mask
 from nandetect.program import sources
 from nandetect.program.derivative import Derivatives
 from nandetect.program.phase import Phases
 from nandetect.records import Event, Operand, Phase
+from nandetect.types import Array
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, phase: Phase | 
     return Event(
         primitive=eqn.primitive.name,
         value=kind,
-        reason="" if brief or kind == "finite" else reasons.reason(eqn.primitive.name, known, kind, given_inf),
+        reason="" if brief or kind == "finite" else reasons.reason(primitives.of(eqn), known, kind, given_inf),
         phase=phase or made_in,
         source=source,
         scope=sources.scope(path),
@@ -70,7 +73,7 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, phase: Phase | 
     )
 
 
-def arrival(name: str, value: Any, mask: Mask) -> Event:
+def arrival(name: str, value: Array, mask: Mask) -> Event:
     """The event of a value that was non-finite before the step began."""
     index = nonfinite.first(mask)
     kind = nonfinite.kind_of(nonfinite.host(value)[index])
@@ -86,15 +89,24 @@ def arrival(name: str, value: Any, mask: Mask) -> Event:
     )
 
 
-def _measured(value: Any) -> dict[str, Any]:
+class Measured(TypedDict):
+    """What an event says of a whole value."""
+
+    count: int
+    size: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def _measured(value: Array) -> Measured:
     shape = tuple(np.shape(value))
-    return {"count": int(nonfinite.bad(value).sum()), "size": math.prod(shape), "shape": shape, "dtype": str(getattr(value, "dtype", ""))}
+    return Measured(count=int(nonfinite.bad(value).sum()), size=math.prod(shape), shape=shape, dtype=str(getattr(value, "dtype", "")))
 
 
 def _elements(node: Node, output: int, index: tuple[int, ...] | None) -> dict[int, tuple[int, ...]]:
     """For each operand the one element that the output's element came from; of several, the first that is bad."""
     run, eqn = node.run, node.eqn
-    if index is None or not all(run.knows(atom) for atom in eqn.invars):
+    if index is None or not run.knows_ins(eqn):
         return {}
     ins = run.ins(eqn)
     mark = np.zeros(np.shape(run.read(eqn.outvars[output])), bool)
@@ -111,7 +123,7 @@ def _elements(node: Node, output: int, index: tuple[int, ...] | None) -> dict[in
 
 def _operands(node: Node, where: dict[int, tuple[int, ...]], shard: int | None, names: Names) -> tuple[Operand, ...]:
     run, eqn = node.run, node.eqn
-    if not all(run.knows(atom) for atom in eqn.invars):
+    if not run.knows_ins(eqn):
         return ()
     own = sources.source(eqn, run.eqns)
     expression = sources.excerpt(own) if own else ""
@@ -122,7 +134,7 @@ def _operands(node: Node, where: dict[int, tuple[int, ...]], shard: int | None, 
     return tuple(nonfinite.describe(value, where.get(slot), called[slot]) for slot, value in enumerate(ins))
 
 
-def _context(node: Node, value: Any, index: tuple[int, ...] | None) -> tuple[tuple[str, int], ...]:
+def _context(node: Node, value: Array, index: tuple[int, ...] | None) -> tuple[tuple[str, int], ...]:
     """The `vmap`s, loops, branches and shards that the equation stands in, outermost first."""
     entries: list[tuple[str, int] | None] = []
     run: Run | None = node.run
@@ -138,12 +150,11 @@ def _context(node: Node, value: Any, index: tuple[int, ...] | None) -> tuple[tup
     return (*found, *(() if node.run.shards else _shard(value, index)))
 
 
-def _shard(value: Any, index: tuple[int, ...] | None) -> tuple[tuple[str, int], ...]:
+def _shard(value: Array, index: tuple[int, ...] | None) -> tuple[tuple[str, int], ...]:
     """Which device of a sharded value holds the element."""
-    sharding = getattr(value, "sharding", None)
-    if sharding is None or index is None or len(getattr(value, "devices", set)()) < 2 or value.is_fully_replicated:
+    if not isinstance(value, jax.Array) or index is None or len(value.devices()) < 2 or value.is_fully_replicated:
         return ()
-    for number, (_, box) in enumerate(sharding.devices_indices_map(value.shape).items()):
+    for number, (_, box) in enumerate(value.sharding.devices_indices_map(value.shape).items()):
         inside = [(s.start or 0) <= at < (size if s.stop is None else s.stop) for s, at, size in zip(box, index, value.shape, strict=True)]
         if all(inside):
             return (("shard", number),)

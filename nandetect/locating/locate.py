@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
-from nandetect import compat, nonfinite
+from nandetect import compat, nonfinite, primitives
+from nandetect.compat import Jaxpr, Var
 from nandetect.interpret import callbacks, compiled, walk
-from nandetect.interpret.walk import Run
+from nandetect.interpret.walk import Run, variables
 from nandetect.locating import births, excess_precision, reporting
 from nandetect.locating.reporting import Verdict, is_broken
-from nandetect.locating.tracked import Use
 from nandetect.locating.trail import Birth, Trail
+from nandetect.primitives import Use
 from nandetect.program.phase import Phases
 from nandetect.program.trace import Program, trace
 from nandetect.records import Phase, Report
+from nandetect.types import Pytree
 
-LOOPS = ("scan", "while")
 RANK: dict[Phase, int] = {"forward": 0, "backward": 1, "update": 2}
 
 
-def locate(function: Callable[..., Any], /, *args: Any, strict: bool = False, **kwargs: Any) -> Report | None:
+def locate(function: Callable[..., Pytree], /, *args: Pytree, strict: bool = False, **kwargs: Pytree) -> Report | None:
     """Find the operation that first made a non-finite value which `function(*args, **kwargs)` returns.
 
     The step is run once as it is, compiled if it is jitted; donated arguments stay alive. Returns `None` where its result is sound,
@@ -33,7 +33,7 @@ def locate(function: Callable[..., Any], /, *args: Any, strict: bool = False, **
         return diagnose(callbacks.recorded(trace(function, args, kwargs)), strict)
 
 
-def relocate(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], strict: bool = False) -> Report | None:
+def relocate(function: Callable[..., Pytree], args: tuple[Pytree, ...], kwargs: dict[str, Pytree], strict: bool = False) -> Report | None:
     """`locate` for a call that has happened already: its effects on the host are not repeated.
 
     Where the call is a whole training loop, the report's `step` is the iteration of that loop.
@@ -44,19 +44,19 @@ def relocate(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     if report is None or not report.origin.context or not _trains_in_a_loop(program.jaxpr):
         return report
     kind, iteration = report.origin.context[0]
-    return replace(report, step=iteration) if kind in LOOPS else report
+    return replace(report, step=iteration) if primitives.named(kind).loops else report
 
 
-def _trains_in_a_loop(jaxpr: Any) -> bool:
+def _trains_in_a_loop(jaxpr: Jaxpr) -> bool:
     """Whether a loop that stands in no other has a derivative taken in its body: then its iterations are steps."""
     for eqn in jaxpr.eqns:
         bodies = [compat.open_jaxpr(sub)[0] for _, sub in compat.sub_jaxprs(eqn)]
-        if any(map(_differentiates if eqn.primitive.name in LOOPS else _trains_in_a_loop, bodies)):
+        if any(map(_differentiates if primitives.of(eqn).loops else _trains_in_a_loop, bodies)):
             return True
     return False
 
 
-def _differentiates(jaxpr: Any) -> bool:
+def _differentiates(jaxpr: Jaxpr) -> bool:
     subs = (compat.open_jaxpr(sub)[0] for eqn in jaxpr.eqns for _, sub in compat.sub_jaxprs(eqn))
     return any("transpose(" in compat.name_stack(eqn) for eqn in jaxpr.eqns) or any(map(_differentiates, subs))
 
@@ -64,7 +64,7 @@ def _differentiates(jaxpr: Any) -> bool:
 def diagnose(program: Program, strict: bool = False) -> Report | None:
     """`locate` for a step that is traced already."""
     outcome = program.call()
-    broken = [at for at, value in enumerate(outcome) if nonfinite.is_inexact(value) and not nonfinite.is_clean(value)]
+    broken = [number for number, value in enumerate(outcome) if nonfinite.is_inexact(value) and not nonfinite.is_clean(value)]
     if not broken and not strict:
         return None
     phases = Phases(program.jaxpr)
@@ -77,11 +77,11 @@ def diagnose(program: Program, strict: bool = False) -> Report | None:
 def _follow(program: Program, phases: Phases, broken: list[int]) -> Verdict | None:
     """The first group of symptoms (forward, backward, update) that is a fault and not state passing through."""
     ranks = _ranks(program.jaxpr, phases)
-    for rank in sorted({ranks[at] for at in broken}):
-        group = [at for at in broken if ranks[at] == rank]
+    for rank in sorted({ranks[number] for number in broken}):
+        group = [number for number in broken if ranks[number] == rank]
         top = _start(program)
-        walk.run(top, program.args, frozenset(program.jaxpr.outvars[at] for at in group if not _is_literal(program, at)))
-        shown = [at for at in group if not nonfinite.is_clean(top.read(program.jaxpr.outvars[at]))]
+        walk.run(top, program.args, frozenset(_results(program, group)))
+        shown = [number for number in group if not nonfinite.is_clean(top.read(program.jaxpr.outvars[number]))]
         verdict = _judge(program, top, shown) if shown else None
         if verdict is not None:
             return _standing(program, verdict) if program.is_compiled else verdict
@@ -96,18 +96,19 @@ def _start(program: Program) -> Run:
     return Run(program.jaxpr, program.consts, tape=program.tape)
 
 
-def _is_literal(program: Program, at: int) -> bool:
-    return isinstance(program.jaxpr.outvars[at], compat.Literal)
+def _results(program: Program, group: Sequence[int]) -> list[Var]:
+    """The variables of some results; a literal is none."""
+    return variables([program.jaxpr.outvars[number] for number in group])
 
 
 def _judge(program: Program, top: Run, group: list[int]) -> Verdict | None:
     trail, faults = Trail(), []
-    for at in group:
-        one = Trail(replayed=trail.replayed)
-        one.symptom(top, program.jaxpr.outvars[at])
-        if _is_fault(one):
-            faults.append(at)
-            trail.add(one)
+    for number in group:
+        single = trail.beside()
+        single.symptom(top, program.jaxpr.outvars[number])
+        if _is_fault(single):
+            faults.append(number)
+            trail.add(single)
     return Verdict(top, trail, faults, trail.compiled_only) if faults else None
 
 
@@ -123,12 +124,12 @@ def _is_fault(trail: Trail) -> bool:
 def _standing(program: Program, verdict: Verdict) -> Verdict:
     """The verdict without leading births that the compiled program does not have; where it has none of them, the compiled run's own."""
     trail = verdict.trail
-    symptoms = [program.jaxpr.outvars[at] for at in verdict.symptoms]
+    symptoms = [program.jaxpr.outvars[number] for number in verdict.symptoms]
     dropped: list[Birth] = []
     for birth in sorted(trail.births, key=lambda birth: birth.node.order):
         chain = trail.chain(birth.node)
         if not excess_precision.is_doubtful(chain) or excess_precision.stands(trail, chain, verdict.run, program.args, symptoms):
-            # What stands on an earlier birth proves that one.
+            # An earlier birth is real too where its value led to this one.
             trail.births += [earlier for earlier in dropped if birth.node in trail.chain(earlier.node)]
             return verdict
         trail.births.remove(birth)
@@ -144,7 +145,11 @@ def _compiled(program: Program, group: list[int]) -> Verdict | None:
     for depth in (None, 64, 16, 4, 2, 1):
         kept = None if depth is None else _upstream(program, group, depth)
         top = compiled.run(_start(program), program.args, (lambda var: True) if kept is None else kept.__contains__)
-        shown = [at for at in group if top.knows(program.jaxpr.outvars[at]) and not nonfinite.is_clean(top.read(program.jaxpr.outvars[at]))]
+        shown = [
+            number
+            for number in group
+            if top.knows(program.jaxpr.outvars[number]) and not nonfinite.is_clean(top.read(program.jaxpr.outvars[number]))
+        ]
         verdict = _judge(program, top, shown) if shown else None
         if verdict is not None:
             verdict.compiled_only = True
@@ -152,38 +157,34 @@ def _compiled(program: Program, group: list[int]) -> Verdict | None:
     return None
 
 
-def _upstream(program: Program, group: list[int], depth: int) -> set[Any]:
+def _upstream(program: Program, group: list[int], depth: int) -> set[Var]:
     """The symptoms' variables and those that the last `depth` equations before them read."""
-    kept = {program.jaxpr.outvars[at] for at in group if not _is_literal(program, at)} | set(program.jaxpr.invars)
+    kept = {*_results(program, group), *program.jaxpr.invars}
     left = depth
     for eqn in reversed(program.jaxpr.eqns):
         if left and kept & set(eqn.outvars):
-            kept |= {atom for atom in eqn.invars if not isinstance(atom, compat.Literal)}
+            kept |= set(variables(eqn.invars))
             left -= 1
     return kept
 
 
-def _ranks(jaxpr: Any, phases: Phases) -> dict[int, int]:
+def _ranks(jaxpr: Jaxpr, phases: Phases) -> dict[int, int]:
     """For each result, the rank of the phase that makes it."""
-    made = {var: number for number, eqn in enumerate(jaxpr.eqns) for var in eqn.outvars}
-    ranks = {}
-    for at, atom in enumerate(jaxpr.outvars):
-        number = None if isinstance(atom, compat.Literal) else made.get(atom)
-        ranks[at] = 0 if number is None else RANK[_making(jaxpr, number, atom, (), phases)]
-    return ranks
+    return {result: RANK[_making(jaxpr, result, (), phases)] for result in range(len(jaxpr.outvars))}
 
 
-def _making(jaxpr: Any, number: int, var: Any, path: tuple[int, ...], phases: Phases) -> Phase:
-    """The phase of the equation that makes a variable, looked up inside calls."""
+def _making(jaxpr: Jaxpr, result: int, path: tuple[int, ...], phases: Phases) -> Phase:
+    """The phase of the equation that makes a result of a jaxpr, looked up inside calls; forward for one that no equation makes."""
+    atom = jaxpr.outvars[result]
+    number = Run(jaxpr, []).maker(atom)
+    if number is None or isinstance(atom, compat.Literal):
+        return phases.of(path[:-1]) if path else "forward"
     eqn, here = jaxpr.eqns[number], (*path, number)
     subs = compat.sub_jaxprs(eqn)
     if len(subs) == 1:
         inner, _ = compat.open_jaxpr(subs[0][1])
         if len(inner.outvars) == len(eqn.outvars):
-            atom = inner.outvars[list(eqn.outvars).index(var)]
-            for at, child in enumerate(inner.eqns):
-                if not isinstance(atom, compat.Literal) and atom in child.outvars:
-                    return _making(inner, at, atom, (*here, 0), phases)
+            return _making(inner, eqn.outvars.index(atom), (*here, 0), phases)
     return phases.of(here)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import functools
-from typing import Any
 
 from nandetect import compat, ownership
+from nandetect.compat import Atom, Jaxpr, JaxprEqn, Var
 from nandetect.interpret.walk import Run
 from nandetect.program import sources
 from nandetect.program.phase import Phases
@@ -18,28 +18,28 @@ LONGEST = 40
 class Names:
     """Names for the variables of one program, with the names of its arguments given."""
 
-    def __init__(self, jaxpr: Any, arguments: tuple[str, ...], phases: Phases):
+    def __init__(self, jaxpr: Jaxpr, arguments: tuple[str, ...], phases: Phases):
         self._arguments = dict(zip(jaxpr.invars, arguments, strict=True))
         self._phases = phases
 
-    def of(self, run: Run, atom: Any) -> str:
+    def of(self, run: Run, atom: Atom) -> str:
         """The name of an atom in a run; empty where the user gave it none."""
         if isinstance(atom, compat.Literal):
             return ""
         if run.parent is None and atom in self._arguments:
             return self._arguments[atom]
-        for number, eqn in enumerate(run.jaxpr.eqns):
-            if atom in eqn.outvars:
-                stack = sources.full_stack([*run.eqns, eqn])
-                if self._phases.of((*run.path, number)) == "backward" and "rematted_computation" not in stack:
-                    # A derivative stands at the expression that it differentiates, whose name is not its own.
-                    return "cotangent" if "transpose(" in stack else ""
-                return self._made(eqn, run, atom)
-        if run.parent is not None and atom in run.jaxpr.invars and run.operands:
-            return self.of(run.parent, run.eqns[-1].invars[run.operands[run.jaxpr.invars.index(atom)]])
-        return ""
+        number = run.maker(atom)
+        if number is None:
+            outside = run.operand(atom)
+            return self.of(run.parent, outside) if run.parent is not None and outside is not None else ""
+        eqn = run.jaxpr.eqns[number]
+        stack = sources.full_stack([*run.eqns, eqn])
+        if self._phases.of((*run.path, number)) == "backward" and "rematted_computation" not in stack:
+            # A derivative stands at the expression that it differentiates, whose name is not its own.
+            return "cotangent" if "transpose(" in stack else ""
+        return self._made(eqn, run, atom)
 
-    def _made(self, eqn: Any, run: Run, atom: Any) -> str:
+    def _made(self, eqn: JaxprEqn, run: Run, atom: Var) -> str:
         source = sources.source(eqn, run.eqns)
         if source is None or not ownership.is_users(source.file) or not _leaves(run, atom, source):
             return ""
@@ -50,7 +50,7 @@ class Names:
         return text if len(text) <= LONGEST and source.column is not None else ""
 
 
-def _leaves(run: Run, atom: Any, source: Source) -> bool:
+def _leaves(run: Run, atom: Var, source: Source) -> bool:
     """Whether a value gets out of the expression that made it: what only a library's own steps pass on has no name of the user's."""
     if atom in run.jaxpr.outvars:
         return True

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from nandetect import compat, hazards, nonfinite
+from nandetect import compat, hazards, nonfinite, primitives
+from nandetect.compat import Atom, Jaxpr
 from nandetect.interpret.walk import Run
 from nandetect.locating import births, cause, events
 from nandetect.locating.events import Lens
 from nandetect.locating.operand_names import Names
-from nandetect.locating.tracked import Use
+from nandetect.locating.phase_of_birth import phase_of
 from nandetect.locating.trail import Arrival, Birth, Node, Trail
+from nandetect.primitives import Use
 from nandetect.program.derivative import Derivatives
 from nandetect.program.phase import Phases
 from nandetect.program.trace import Program
-from nandetect.records import Event, Phase, Report
+from nandetect.records import Event, Report
 
 
 @dataclass
@@ -77,7 +77,7 @@ def _origin(program: Program, lens: Lens, verdict: Verdict) -> tuple[Event, Node
         return events.arrival(_arrival_name(program, arrival), arrival.value, arrival.mask), arrival.node
     if born:
         birth = born[0]
-        return events.make(birth.node, birth.output, birth.mask, lens, _phase(trail, birth, lens.phases)), birth.node
+        return events.make(birth.node, birth.output, birth.mask, lens, phase_of(trail, birth, lens.phases)), birth.node
     written = [arrival for arrival in trail.literals if arrival.node is not None]
     if written:
         node = written[0].node
@@ -92,10 +92,10 @@ def _origin(program: Program, lens: Lens, verdict: Verdict) -> tuple[Event, Node
 def _chosen_over(trail: Trail, node: Node) -> Birth | None:
     """The birth of the very value that a select dropped in favour of a literal: `slogdet` writes -inf where log(0) gave it anyway."""
     run, eqn = node.run, node.eqn
-    if eqn.primitive.name != "select_n":
+    if not primitives.of(eqn).selects:
         return None
     value = nonfinite.host(run.read(eqn.outvars[0]))
-    other = Trail(replayed=trail.replayed)
+    other = trail.beside()
     for atom in eqn.invars[1:]:
         if not isinstance(atom, compat.Literal):
             same = nonfinite.bad(value) & (nonfinite.host(run.read(atom)) == value)
@@ -109,7 +109,7 @@ def _is_mask(arrival: Arrival) -> bool:
     return bool(np.isneginf(np.real(value)).all())
 
 
-def _place(program: Program, atom: Any) -> int:
+def _place(program: Program, atom: Atom) -> int:
     """The number of the argument that an atom is; past the last for a constant that the step closes over."""
     return next((at for at, var in enumerate(program.jaxpr.invars) if var is atom), len(program.arguments))
 
@@ -121,11 +121,11 @@ def _arrival_name(program: Program, arrival: Arrival) -> str:
 def _unexplained(program: Program, verdict: Verdict, lens: Lens) -> tuple[Event, Node | None]:
     """The equation that makes the symptom, where no replay showed it."""
     var = program.jaxpr.outvars[verdict.symptoms[0]]
-    for number, eqn in enumerate(program.jaxpr.eqns):
-        if var in eqn.outvars:
-            node = Node(verdict.run, number)
-            return events.make(node, list(eqn.outvars).index(var), None, lens), node
-    return Event(primitive="<input>"), None
+    number = verdict.run.maker(var)
+    if number is None:
+        return Event(primitive="<input>"), None
+    node = Node(verdict.run, number)
+    return events.make(node, node.output(var), None, lens), node
 
 
 def _cause(trail: Trail, origin: Event, node: Node | None, lens: Lens) -> tuple[Event, ...]:
@@ -135,53 +135,6 @@ def _cause(trail: Trail, origin: Event, node: Node | None, lens: Lens) -> tuple[
     birth = next((birth for birth in trail.births if birth.node == node), None)
     output, index = (birth.output, nonfinite.first(birth.mask)) if birth else (0, origin.index)
     return cause.trace(node, output, index, lens)
-
-
-def _phase(trail: Trail, birth: Birth, phases: Phases) -> Phase:
-    """Forward work whose bad value only gradients took up belongs to the backward pass that took it up."""
-    own = phases.of(birth.node.path)
-    if own != "forward" or any(_dropped_loss_is_bad(run, phases) for run in _around(birth.node.run)):
-        return own
-    on_the_way = [phases.of(node.path) for node in trail.chain(birth.node)]
-    return "backward" if "backward" in on_the_way else "forward"
-
-
-def _around(run: Run) -> Iterator[Run]:
-    """A run and those that it stands in."""
-    inner: Run | None = run
-    while inner is not None:
-        yield inner
-        inner = inner.parent
-
-
-def _dropped_loss_is_bad(run: Run, phases: Phases) -> bool:
-    """Whether a plain `grad`, which drops the loss, drops a non-finite one: then the forward pass failed, though nobody saw it."""
-    used = _used(run)
-    return any(
-        var not in used and var in run.values and nonfinite.is_inexact(var.aval) and not nonfinite.is_clean(run.values[var])
-        for number, eqn in enumerate(run.jaxpr.eqns)
-        if phases.of((*run.path, number)) == "forward"
-        for var in eqn.outvars
-    )
-
-
-def _used(run: Run) -> set[Any]:
-    """The variables of a run that some equation reads, or that leave it for somebody who reads them."""
-    atoms = [atom for eqn in run.jaxpr.eqns for atom in eqn.invars] + list(_leaving(run))
-    return {atom for atom in atoms if not isinstance(atom, compat.Literal)}
-
-
-def _leaving(run: Run) -> Iterator[Any]:
-    """The results of a run but those that the program around it drops: a loop may stack losses that nobody returns."""
-    if run.parent is None:
-        yield from run.jaxpr.outvars
-        return
-    eqn, used = run.eqns[-1], _used(run.parent)
-    # What a loop carries, its next iteration reads.
-    carried = compat.scan_parts(eqn)[1] if eqn.primitive.name == "scan" else len(eqn.outvars) if eqn.primitive.name == "while" else 0
-    for at, (inner, outer) in enumerate(zip(run.jaxpr.outvars, eqn.outvars, strict=False)):
-        if at < carried or outer in used:
-            yield inner
 
 
 def _chain(trail: Trail, origin: Event, node: Node | None, lens: Lens) -> tuple[Event, ...]:
@@ -213,11 +166,11 @@ def of_births(program: Program, lens: Lens, found: list[tuple[Node, int]]) -> Re
     )
 
 
-def _unseen(jaxpr: Any) -> tuple[str, ...]:
+def _unseen(jaxpr: Jaxpr) -> tuple[str, ...]:
     """The equations that hide a program of their own, by name."""
     found: dict[str, None] = {}
     for eqn in jaxpr.eqns:
-        if compat.is_opaque(eqn):
+        if primitives.of(eqn).opaque:
             found[eqn.primitive.name] = None
         for _, sub in compat.sub_jaxprs(eqn):
             found.update(dict.fromkeys(_unseen(compat.open_jaxpr(sub)[0])))

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from nandetect.nonfinite import Mask
+from nandetect.primitives import Use
 
-
-class Use(IntEnum):
-    """What happened to a value on its way to the symptom: only copied, selected or compared; only shifted by a sum; computed with."""
-
-    MOVED = 0
-    SHIFTED = 1
-    COMPUTED = 2
-
-
+# Elements of one value, by what was done with them on their way to the symptom.
 Wanted = dict[Use, Mask]
+# The wanted elements of an equation's results, by the number of the result.
+Asked = dict[int, Wanted]
 
 
 def merge(wanted: Wanted, found: Wanted) -> None:

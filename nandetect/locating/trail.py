@@ -6,29 +6,21 @@ element of the symptom, so they are never reached.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from nandetect import compat, nonfinite
-from nandetect.interpret import shards
-from nandetect.interpret.dependence import Flow, flows
-from nandetect.interpret.movement import MOVES
-from nandetect.interpret.walk import LOOPS, Run
-from nandetect.locating import loops
-from nandetect.locating.tracked import Use, Wanted, merge
+from nandetect import compat, nonfinite, primitives
+from nandetect.compat import Atom, JaxprEqn, Var
+from nandetect.interpret.loops import Loop
+from nandetect.interpret.shards import flows_of
+from nandetect.interpret.walk import Run
+from nandetect.locating.tracked import Asked, Wanted, merge
 from nandetect.nonfinite import Mask
-
-COPIES = frozenset(MOVES) | {
-    *("gather", "scatter", "max", "min", "reduce_max", "reduce_min", "cummax", "cummin", "sort", "top_k", "clamp"),
-    *("scatter-max", "scatter-min", "scatter_max", "scatter_min"),
-    *("convert_element_type", "reduce_precision", "device_put", "psum_invariant", "all_gather", "ppermute", "pmax", "pmin"),
-}
-SHIFTS = frozenset({"add", "sub", "neg", "add_any"})
-# In a product an inf is a fault beside a NaN: with the NaN mended, it would still meet the zero that made the other.
-PRODUCTS = frozenset({"mul", "div", "dot_general", "conv_general_dilated"})
+from nandetect.primitives import Use
+from nandetect.registry import Registry
+from nandetect.types import Array
 
 
 @dataclass(frozen=True)
@@ -39,7 +31,8 @@ class Node:
     number: int
 
     @property
-    def eqn(self) -> Any:
+    def eqn(self) -> JaxprEqn:
+        """The equation."""
         return self.run.jaxpr.eqns[self.number]
 
     @property
@@ -49,7 +42,12 @@ class Node:
 
     @property
     def path(self) -> tuple[int, ...]:
+        """The numbers of the enclosing equations and its own, outermost first, as `Phases` and `Run.path` count."""
         return (*self.run.path, self.number)
+
+    def output(self, var: Var) -> int:
+        """Which of the equation's results a variable is."""
+        return self.eqn.outvars.index(var)
 
     def __hash__(self) -> int:
         return hash((id(self.run), self.number))
@@ -71,14 +69,14 @@ class Birth:
 class Arrival:
     """Non-finite elements that were there before the step began: in an argument, a constant, or a literal of the program."""
 
-    atom: Any
+    atom: Atom
     mask: Mask
     use: Use
     node: Node | None
     run: Run
 
     @property
-    def value(self) -> Any:
+    def value(self) -> Array:
         """What arrived, whole."""
         return self.run.read(self.atom)
 
@@ -92,11 +90,17 @@ class Trail:
     literals: list[Arrival] = field(default_factory=list)
     links: dict[Node, Node | None] = field(default_factory=dict)
     asked: dict[Node, dict[int, Mask]] = field(default_factory=dict)
-    replayed: dict[Any, Any] = field(default_factory=dict)
+    # Loops and sharded bodies that were opened on the way, by the run and the number of their equation.
+    loops: dict[tuple[int, int], Loop] = field(default_factory=dict)
+    shards: dict[tuple[int, int], Run] = field(default_factory=dict)
     unfollowed: list[tuple[Node, int, Wanted]] = field(default_factory=list)
     compiled_only: bool = False
 
-    def symptom(self, top: Run, atom: Any) -> None:
+    def beside(self) -> Trail:
+        """An empty trail that opens no loop and no shards that this one has open."""
+        return Trail(loops=self.loops, shards=self.shards)
+
+    def symptom(self, top: Run, atom: Atom) -> None:
         """Follow every non-finite element of an output of the program back to where it came from."""
         mask = nonfinite.bad(top.read(atom))
         if isinstance(atom, compat.Literal):
@@ -121,7 +125,7 @@ class Trail:
         self.links = {**other.links, **self.links}
         self.asked = {**other.asked, **self.asked}
 
-    def follow(self, run: Run, wanted: dict[Any, Wanted], askers: dict[Any, Node | None]) -> dict[Any, tuple[Wanted, Node | None]]:
+    def follow(self, run: Run, wanted: dict[Var, Wanted], askers: dict[Var, Node | None]) -> dict[Var, tuple[Wanted, Node | None]]:
         """Follow the wanted elements back through one run; what is left stood in its arguments and constants."""
         for number in reversed(range(run.done)):
             eqn = run.jaxpr.eqns[number]
@@ -141,26 +145,19 @@ class Trail:
                 askers.setdefault(atom, by)
         return {var: (wanted[var], askers[var]) for var in wanted}
 
-    def upward(self, run: Run, wanted: dict[Any, Wanted], asker: Node | None) -> None:
+    def upward(self, run: Run, wanted: dict[Var, Wanted], asker: Node | None) -> None:
         """Follow elements back through a run and, where they came into it through a call, through the runs around it."""
         left = self.follow(run, wanted, dict.fromkeys(wanted, asker))
-        if run.parent is None or not run.operands:
-            return
-        place = dict(zip(run.jaxpr.invars, run.operands, strict=True))
-        outer = [(run.eqns[-1].invars[place[var]], found) for var, (found, _) in left.items() if var in place]
-        self.upward(run.parent, {atom: found for atom, found in outer if not isinstance(atom, compat.Literal)}, asker)
+        outer = [(run.operand(var), found) for var, (found, _) in left.items()]
+        outside = {atom: found for atom, found in outer if atom is not None and not isinstance(atom, compat.Literal)}
+        if run.parent is not None and run.operands:
+            self.upward(run.parent, outside, asker)
 
-    def _back(self, node: Node, asked: dict[int, Wanted], asker: Node | None) -> Iterable[tuple[int, Wanted, Node | None]]:
-        """The elements of an equation's operands that its asked-for elements came from: (operand, elements, who asks)."""
-        child = node.run.inner.get(node.number)
-        if child is not None:
-            return self._into(child, asked, asker)
-        if node.eqn.primitive.name == "shard_map" and shards.can_enter(node.eqn):
-            return self._into_shards(node, asked, asker)
-        if node.eqn.primitive.name in LOOPS and not node.run.shards:
-            found = loops.follow(self, node, asked, asker)
-            if found is not None:
-                return found
+    def _back(self, node: Node, asked: Asked, asker: Node | None) -> Sequence[Led]:
+        """The elements of an equation's operands that its asked-for elements came from."""
+        led = RULES.get(node.eqn.primitive.name, RULES[ENTERED])(self, node, asked, asker)
+        if led is not None:
+            return led
         return [
             (slot, found, node)
             for output, wanted in asked.items()
@@ -168,43 +165,18 @@ class Trail:
             for slot, found in self._through(node, output, use, mask)
         ]
 
-    def _into(self, child: Run, asked: dict[int, Wanted], asker: Node | None) -> Iterable[tuple[int, Wanted, Node | None]]:
-        wanted: dict[Any, Wanted] = {}
-        for output, found in asked.items():
-            atom = child.jaxpr.outvars[output]
-            if isinstance(atom, compat.Literal):
-                self.literals += [Arrival(atom, mask, use, asker, child) for use, mask in found.items()]
-            else:
-                merge(wanted.setdefault(atom, {}), found)
-        left = self.follow(child, wanted, dict.fromkeys(wanted, asker))
-        place = dict(zip(child.jaxpr.invars, child.operands, strict=True))
-        for var, (found, by) in left.items():
-            if var not in place:
-                self.constant(child, var, found, by)
-        return [(place[var], found, by) for var, (found, by) in left.items() if var in place]
-
-    def constant(self, run: Run, var: Any, found: Wanted, by: Node | None) -> None:
+    def constant(self, run: Run, var: Var, found: Wanted, by: Node | None) -> None:
         """Elements that stood in a constant which a jaxpr closes over."""
         self.arrivals += [Arrival(var, mask, use, by, run) for use, mask in found.items()]
 
-    def _into_shards(self, node: Node, asked: dict[int, Wanted], asker: Node | None) -> Iterable[tuple[int, Wanted, Node | None]]:
-        eqn, key = node.eqn, (id(node.run), node.number)
-        if key not in self.replayed:
-            self.replayed[key] = shards.opened(node.run, node.number)
-        stacked = {output: {use: shards.split(eqn, mask, output) for use, mask in found.items()} for output, found in asked.items()}
-        left = self._into(self.replayed[key], stacked, asker)
-        return [(slot, {use: shards.join(eqn, mask, slot) for use, mask in found.items()}, by) for slot, found, by in left]
-
-    def _through(self, node: Node, output: int, use: Use, mask: Mask) -> Iterable[tuple[int, Wanted]]:
+    def _through(self, node: Node, output: int, use: Use, mask: Mask) -> list[tuple[int, Wanted]]:
         """One equation run as it stands: NaN comes from NaN before inf, inf from inf, and what comes from neither is born here."""
         run, eqn = node.run, node.eqn
-        if not run.knows(eqn.outvars[output]):
+        if not run.knows(eqn.outvars[output]) or not run.knows_ins(eqn):
             return []
         value = run.read(eqn.outvars[output])
         mask = mask & nonfinite.bad(value)
         if not mask.any():
-            return []
-        if not all(run.knows(atom) for atom in eqn.invars):
             return []
         ins = run.ins(eqn)
         broken = {slot: nonfinite.nans(x) for slot, x in enumerate(ins) if nonfinite.is_inexact(x) and not nonfinite.is_clean(x)}
@@ -214,28 +186,28 @@ class Trail:
         paths = [flow for flow in flows_of(run, eqn, ins, output) if flow.slot in broken]
         infinite = {slot: nonfinite.bad(ins[slot]) & ~nan for slot, nan in broken.items()}
         none = np.zeros(mask.shape, bool)
+        is_nan = nonfinite.nans(value)
         has_nan = mask & np.logical_or.reduce([none, *(flow.push(broken[flow.slot]) for flow in paths)])
         has_inf = mask & np.logical_or.reduce([none, *(flow.push(infinite[flow.slot]) for flow in paths)])
-        from_nan = has_nan & (nonfinite.nans(value) | ~has_inf)
-        rest = mask & ~from_nan
-        from_inf = rest & has_inf
-        born = (rest & ~from_inf) | (from_inf & nonfinite.nans(value))
+        born = nonfinite.born(mask, is_nan, has_nan, has_inf)
         if born.any():
             self.births.append(Birth(node, output, born))
-        name = eqn.primitive.name
-        onward = use if name in COPIES else max(use, Use.SHIFTED) if name in SHIFTS else Use.COMPUTED
-        found: list[tuple[int, Wanted]] = []
+        from_nan = has_nan & (is_nan | ~has_inf)
+        from_inf = has_inf & ~from_nan
+        primitive = primitives.of(eqn)
+        onward = max(use, use_of(eqn))
+        led: list[tuple[int, Wanted]] = []
         for flow in paths:
-            carried = nonfinite.bad(ins[flow.slot]) if name in PRODUCTS else broken[flow.slot]
+            # In a product an inf is a fault beside a NaN: with the NaN mended, it would still meet the zero that made the other.
+            carried = nonfinite.bad(ins[flow.slot]) if primitive.multiplies else broken[flow.slot]
             nan = flow.pull(from_nan) & carried if from_nan.any() else none
             if nan.any():
-                found.append((flow.slot, {onward: nan}))
-            became_nan = from_inf & nonfinite.nans(value)
-            for part, after in ((from_inf & ~became_nan, onward), (became_nan, Use.COMPUTED)):
+                led.append((flow.slot, {onward: nan}))
+            for part, after in ((from_inf & ~is_nan, onward), (from_inf & is_nan, Use.COMPUTED)):
                 inf = flow.pull(part) & infinite[flow.slot] if part.any() else none
                 if inf.any():
-                    found.append((flow.slot, {after: inf}))
-        return found
+                    led.append((flow.slot, {after: inf}))
+        return led
 
     def chain(self, node: Node) -> list[Node]:
         """The equations that carried what was born at `node` to the symptom, in that order."""
@@ -246,6 +218,18 @@ class Trail:
         return found
 
 
-def flows_of(run: Run, eqn: Any, ins: Sequence[Any], output: int) -> list[Flow]:
-    """The flows of an equation in a run, over stacked values where the run is inside a `shard_map`."""
-    return shards.stacked_flows(eqn, ins, output, run.shards) if run.shards else flows(eqn, ins, output)
+# Elements of one operand of an equation that wanted elements came from, and who asks for them: (operand, elements, equation).
+Led = tuple[int, Wanted, Node | None]
+# Follows the asked-for elements of an equation's results back to its operands; None where it runs whole and its flows say all.
+Rule = Callable[[Trail, Node, Asked, Node | None], list[Led] | None]
+# By the primitive's name; under `ENTERED` the rule for all others that a walk may have entered.
+RULES: Registry[Rule] = Registry()
+ENTERED = "<entered>"
+
+
+def use_of(eqn: JaxprEqn) -> Use:
+    """What an equation does with the values of its operands; a reduction by a function of the user's what that function does."""
+    found = primitives.of(eqn).use
+    bodies = compat.sub_jaxprs(eqn) if primitives.of(eqn).reduces else []
+    uses = [use_of(inner) for _, body in bodies for inner in compat.open_jaxpr(body)[0].eqns]
+    return max(uses, default=Use.MOVED) if bodies else found

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
-from nandetect import compat
+from nandetect import compat, primitives
 from nandetect.records import Phase
 
 T = TypeVar("T")
@@ -133,7 +133,7 @@ class _Goals:
             aligned = len(jaxpr.outvars) == len(outs)
             results = list(outs) if aligned else [every] * len(jaxpr.outvars)
             inputs = self.into(jaxpr, (*path, slot), results)
-            if aligned and eqn.primitive.name in ("scan", "while"):
+            if aligned and primitives.of(eqn).loops:
                 inputs = self._carried(eqn, jaxpr, (*path, slot), results, inputs)
             # A jaxpr takes the last operands; before them stand those of the other jaxprs, or a branch's index.
             skipped = len(eqn.invars) - len(inputs)
@@ -142,7 +142,7 @@ class _Goals:
             else:
                 operands = [old | _union(inputs) for old in operands]
         # Every operand of a `while` or a `shard_map` may reach each of its results: those of a `while` decide how often it runs.
-        return [goal | every for goal in operands] if eqn.primitive.name in ("while", "shard_map") else operands
+        return [goal | every for goal in operands] if primitives.of(eqn).spreads else operands
 
     def _carried(self, eqn: compat.JaxprEqn, body: compat.Jaxpr, path: Path, results: list[Goals], inputs: list[Goals]) -> list[Goals]:
         """Where the inputs of a loop's body go over all iterations: what is carried goes on to where the next iteration takes it."""

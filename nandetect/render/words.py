@@ -6,12 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from nandetect import ownership, wording
+from nandetect import ownership, primitives, wording
 from nandetect.records import Event, Frame, Operand
 from nandetect.render.page import joined
 
 _SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
-_INFIX = {"add": "+", "add_any": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "rem": "%"}
 _LONGEST_NAME = 60
 _WRITTEN_OUT = 3
 _PASS = {"forward": "in the forward pass", "backward": "in the backward pass", "update": "in the update"}
@@ -91,7 +90,7 @@ def phase(event: Event) -> str:
 
 def iterations(event: Event) -> str:
     """`scan iteration 3, while iteration 17`, outermost first."""
-    return ", ".join(f"{kind} iteration {number}" for kind, number in event.context if kind in ("scan", "while"))
+    return ", ".join(f"{kind} iteration {number}" for kind, number in event.context if primitives.named(kind).loops)
 
 
 def surroundings(event: Event) -> list[str]:
@@ -108,9 +107,10 @@ def surroundings(event: Event) -> list[str]:
 
 def applied(event: Event, parts: Sequence[str]) -> str:
     """An elementwise equation written out over its operands' names or values: `labels / probs`, `log(0.0)`."""
-    if event.primitive in _INFIX and len(parts) == 2:
+    infix = primitives.named(event.primitive).infix
+    if infix and len(parts) == 2:
         left, right = (f"({part})" if " " in part else part for part in parts)
-        return f"{left} {_INFIX[event.primitive]} {f'({right})' if right.startswith('-') else right}"
+        return f"{left} {infix} {f'({right})' if right.startswith('-') else right}"
     name = event.dtype if event.primitive == "convert_element_type" and event.dtype else event.primitive
     return f"{name}({', '.join(parts)})"
 

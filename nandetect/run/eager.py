@@ -17,6 +17,7 @@ from nandetect import compat, nonfinite
 from nandetect.guarding import finite
 from nandetect.guarding.recorder import flatten
 from nandetect.guarding.working import working
+from nandetect.primitives.table import BY_NAME
 from nandetect.records import Event, Report
 from nandetect.run.operation_log import OperationLog
 from nandetect.run.operations import Token, program, run_through
@@ -28,7 +29,7 @@ _SHARE, _LEAST = 0.01, 2e-4
 _TREES = 100
 _ARRAY = compat.array_type()
 # What only moves values: of ones that are known to be finite it makes finite ones (an index out of bounds is clamped).
-MOVES = frozenset({"__getitem__", "device_put", "copy", "copy_p"})
+MOVES = frozenset({"__getitem__", *(name for name, record in BY_NAME.items() if record.copies)})
 
 # A result that the program holds, with what stands for it.
 Held = tuple[Token, Array]

@@ -9,17 +9,14 @@ from typing import TypeAlias
 import jax.numpy as jnp
 from jax.core import ShapedArray
 
-from nandetect import compat
+from nandetect import compat, primitives
 from nandetect.program import sources
 from nandetect.records import Frame
 
 Enclosing: TypeAlias = tuple[compat.JaxprEqn, ...]
 # What says no more of an element than where it goes.
-_SAME = frozenset({"convert_element_type", "copy", "copy_p", "reshape", "squeeze", "broadcast_in_dim", "sharding_constraint"})
-_ADDS = frozenset({"add", "sub", "add_any"})
 # Who writes this wants it.
 _MEANT = ("float64", "double", "longdouble")
-_CALLS = frozenset({"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoint"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +49,14 @@ def every(jaxpr: compat.Jaxpr, enclosing: Enclosing = ()) -> Iterator[PlacedEqua
 def operations(jaxpr: compat.Jaxpr) -> int:
     """How many operations a step is, run one by one; a loop, which is compiled by itself, counts as one."""
     counts = [
-        operations(compat.open_jaxpr(inner)[0]) for eqn in jaxpr.eqns if eqn.primitive.name in _CALLS for _, inner in compat.sub_jaxprs(eqn)
+        operations(compat.open_jaxpr(inner)[0]) for eqn in jaxpr.eqns if primitives.of(eqn).calls for _, inner in compat.sub_jaxprs(eqn)
     ]
-    return sum(eqn.primitive.name not in _CALLS for eqn in jaxpr.eqns) + sum(counts)
+    return sum(not primitives.of(eqn).calls for eqn in jaxpr.eqns) + sum(counts)
 
 
 def callbacks(jaxpr: compat.Jaxpr) -> list[PlacedEquation]:
     """What calls back to the host: `pure_callback`, `io_callback`, `jax.debug.print` and `jax.debug.callback`."""
-    return [placed for placed in every(jaxpr) if placed.eqn.primitive.name in compat.CALLBACKS | compat.DEBUG]
+    return [placed for placed in every(jaxpr) if primitives.of(placed.eqn).calls_back or primitives.of(placed.eqn).prints]
 
 
 def needs_host(jaxpr: compat.Jaxpr) -> bool:
@@ -81,7 +78,7 @@ def narrow_operand(eqn: compat.JaxprEqn) -> compat.Var | None:
 def _widens(eqn: compat.JaxprEqn) -> bool:
     # A product of matrices takes them as they are: not only a conversion widens.
     wide = any(getattr(var.aval, "dtype", None) == jnp.float64 for var in eqn.outvars)
-    return wide and narrow_operand(eqn) is not None and not compat.sub_jaxprs(eqn) and not compat.is_opaque(eqn)
+    return wide and narrow_operand(eqn) is not None and not compat.sub_jaxprs(eqn) and not primitives.of(eqn).opaque
 
 
 def state(jaxpr: compat.Jaxpr, groups: Sequence[Sequence[int]]) -> list[int]:
@@ -117,16 +114,16 @@ def _updated(jaxpr: compat.Jaxpr) -> set[compat.Var]:
     makers = {var: eqn for eqn in jaxpr.eqns for var in eqn.outvars}
 
     def origin(atom: compat.Atom) -> compat.Atom:
-        while not isinstance(atom, compat.Literal) and atom in makers and makers[atom].primitive.name in _SAME:
+        while not isinstance(atom, compat.Literal) and atom in makers and primitives.of(makers[atom]).same:
             atom = makers[atom].invars[0]
         return atom
 
     terms: set[compat.Var] = set()
     for out in map(origin, jaxpr.outvars):
         eqn = None if isinstance(out, compat.Literal) else makers.get(out)
-        if eqn is not None and eqn.primitive.name in _ADDS:
+        if eqn is not None and primitives.of(eqn).adds:
             terms |= {term for term in map(origin, eqn.invars) if not isinstance(term, compat.Literal) and _shape(term) == _shape(out)}
-        elif eqn is not None and eqn.primitive.name in _CALLS:
+        elif eqn is not None and primitives.of(eqn).calls:
             # An update that is jitted by itself.
             inner, _ = compat.open_jaxpr(compat.sub_jaxprs(eqn)[0][1])
             inside = _updated(inner)

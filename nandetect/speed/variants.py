@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import stages
 
-from nandetect import compat
+from nandetect import compat, primitives
 from nandetect.program.trace import Program
 from nandetect.types import Array
 
@@ -28,9 +28,10 @@ def quiet(program: Program) -> Flat:
 
 
 def _without_callback(eqn: compat.JaxprEqn) -> compat.JaxprEqn | None:
-    if eqn.primitive.name in compat.DEBUG or (eqn.primitive.name in compat.CALLBACKS and not eqn.outvars):
+    primitive = primitives.of(eqn)
+    if primitive.prints or (primitive.calls_back and not eqn.outvars):
         return None
-    if eqn.primitive.name not in compat.CALLBACKS:
+    if not primitive.calls_back:
         return eqn
     shapes = [(compat.aval(var).shape, compat.aval(var).dtype) for var in eqn.outvars]
 

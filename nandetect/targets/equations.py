@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 
-from nandetect import compat
+from nandetect import compat, primitives
 from nandetect.listing import Atom, Body, Equation, Listing, Passage
 from nandetect.program import sources
 from nandetect.program.phase import Path, Phases
@@ -23,7 +23,6 @@ from nandetect.targets.traceable import Traceable
 from nandetect.types import Pytree
 
 # Calls only group equations; a listing shows what they hold in their place.
-_CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "checkpoint"})
 
 
 def listing(given: Traceable) -> Listing:
@@ -90,7 +89,7 @@ class _Transcript:
             frame=frame,
             expression=sources.excerpt(frame) if frame else "",
             context=context,
-            call=eqn.primitive.name in _CALLS,
+            call=primitives.of(eqn).calls,
             bodies=bodies,
         )
 
@@ -114,7 +113,7 @@ def _letters(number: int) -> str:
 def _surroundings(eqn: compat.JaxprEqn, key: str, slot: int) -> tuple[str, ...]:
     """The loop, branch or mapped region that a body of an equation is; none for a call."""
     name = eqn.primitive.name
-    if name in _CALLS:
+    if primitives.of(eqn).calls:
         return ()
     if name == "scan":
         return (f"scan of {eqn.params['length']}",)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
 
-from nandetect import compat, nonfinite
+from nandetect import compat, nonfinite, primitives
 from nandetect.compat import AnyJaxpr, Atom, Jaxpr, JaxprEqn
 from nandetect.errors import UsageError
 from nandetect.interpret import walk
@@ -18,7 +18,6 @@ from nandetect.types import Array
 
 # Iterations after which a loop is given up: one that the program ends by rounding need not end in exact arithmetic.
 MOST_ITERATIONS = 1 << 15
-ENTERED = frozenset({"jit", "pjit", "remat", "remat2", "checkpoint", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"})
 
 
 def run(jaxpr: Jaxpr, consts: Sequence[Array], args: Sequence[Array]) -> Sequence[Array]:
@@ -42,7 +41,7 @@ def taken(x: Array) -> Array:
 def apply(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
     """The results of one equation."""
     name = eqn.primitive.name
-    if name in compat.DEBUG:
+    if primitives.of(eqn).prints:
         return []
     if name == "scan":
         return scan(eqn, ins)
@@ -117,9 +116,9 @@ def unsupported(jaxpr: Jaxpr) -> Iterator[str]:
         inner = compat.sub_jaxprs(eqn)
         if any(_is_complex(atom.aval) for atom in [*eqn.invars, *eqn.outvars]):
             yield f"{name} (complex)"
-        elif name in compat.DEBUG:
+        elif primitives.of(eqn).prints:
             continue
-        elif inner and (name in ENTERED or name in walk.LOOPS or name == "cond"):
+        elif inner and (primitives.of(eqn).calls or primitives.of(eqn).loops or name == "cond"):
             for _, closed in inner:
                 yield from unsupported(compat.open_jaxpr(closed)[0])
         elif name not in RULES and is_floating(eqn) and not _only_bits(eqn):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from nandetect import primitives
 from nandetect.compat import JaxprEqn
 from nandetect.interpret.movement import MOVES
 from nandetect.truth.balls import NAN
@@ -87,21 +88,21 @@ def _scattered(eqn: JaxprEqn, x: np.ndarray, indices: np.ndarray, updates: np.nd
     return np.asarray(places)
 
 
-def _scatter(names: tuple[str, ...], join: Join | None) -> None:
+def _scatter(name: str, join: Join | None) -> None:
     """Enter a scatter that joins an update to the element at its place, or puts it there."""
 
     def apply(eqn: JaxprEqn, x: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> list[np.ndarray]:
         return [joined_at(join, lifted(x), _scattered(eqn, x, indices, updates), lifted(updates))]
 
-    rule(*names)(apply)
+    rule(*primitives.named(name).names)(apply)
 
 
-_scatter(("scatter",), None)
-_scatter(("scatter-add", "scatter_add"), add)
-_scatter(("scatter-sub", "scatter_sub"), sub)
-_scatter(("scatter-mul", "scatter_mul"), mul)
-_scatter(("scatter-min", "scatter_min"), smallest)
-_scatter(("scatter-max", "scatter_max"), largest)
+_scatter("scatter", None)
+_scatter("scatter-add", add)
+_scatter("scatter-sub", sub)
+_scatter("scatter-mul", mul)
+_scatter("scatter-min", smallest)
+_scatter("scatter-max", largest)
 
 for _name, _move in MOVES.items():
     # Operands that move are exact numbers, also what a pad fills in; the number of a case and the place of a window are plain.

@@ -1,0 +1,191 @@
+"""Loops, run again: which iteration made a carried element bad is found without keeping a million iterations.
+
+The loop runs compiled, and carries beside each element the iteration since which it has been as bad as it is. One element of memory for
+each element carried, whatever the number of iterations. Then that one iteration is replayed, equation by equation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from nandetect import compat, nonfinite
+from nandetect.compat import AnyJaxpr, JaxprEqn
+from nandetect.interpret import walk
+from nandetect.interpret.walk import Run
+from nandetect.types import Array
+
+Made = TypeVar("Made")
+# Beside each carried value since when its elements are as they are; None for one that is no float.
+Marks = list[jax.Array | None]
+# While a loop runs again: the iteration, the carried values, and since when they are as they are.
+State = tuple[jax.Array, list[Array], Marks]
+# Iterations of a loop that are held with the values they had.
+REMEMBERED = 3
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One iteration run equation by equation, its arguments, and since when each element that it was given was as it was."""
+
+    run: Run
+    args: list[Array]
+    since: list[np.ndarray]
+
+
+@dataclass
+class Loop:
+    """A scan or a while, taken apart: operands are constants, carried values and, for a scan, rows."""
+
+    name: str
+    body: AnyJaxpr
+    slot: int
+    consts: Sequence[Array]
+    first_const: int
+    first_carry: int
+    carry: int
+    init: Sequence[Array]
+    rows: Sequence[Array]
+    length: int
+    reverse: bool
+    condition: Callable[..., jax.Array] | None = None
+    rewind: Callable[[], None] | None = None
+    replayed: dict[int, Iteration] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._reached: dict[int, tuple[list[Array], list[np.ndarray]]] = {}
+        self.function = compat.quiet_function(self.body)
+        self._advance = jax.jit(self._run)
+
+    def row(self, step: int) -> int:
+        """The row that the `step`-th iteration in run-time order reads: the iteration as the user counts."""
+        return self.length - 1 - step if self.reverse else step
+
+    def step(self, row: int) -> int:
+        """The run-time position of the iteration that reads `row`."""
+        return self.row(row)
+
+    def at(self, stop: int) -> tuple[list[Array], list[np.ndarray]]:
+        """Carried values and, of each element, since when it is as it is (-1: from the start), before the `stop`-th iteration."""
+        return self.remembered(self._reached, stop, lambda: self._reach(stop))
+
+    def remembered(self, where: dict[int, Made], step: int, make: Callable[[], Made]) -> Made:
+        """What was made for this iteration before: many symptoms lead to the same few. Callbacks on tape have to be played each time."""
+        if self.rewind is not None:
+            return make()
+        if step not in where:
+            if len(where) >= REMEMBERED:
+                del where[next(iter(where))]
+            where[step] = make()
+        return where[step]
+
+    def _reach(self, stop: int) -> tuple[list[Array], list[np.ndarray]]:
+        since: Marks = [jnp.full(jnp.shape(x), -1, jnp.int32) if nonfinite.is_inexact(x) else None for x in self.init]
+        if self.rewind is not None:
+            self.rewind()
+        _, carry, since = self._advance(list(self.consts), list(self.init), since, list(self.rows), stop)
+        return list(carry), [np.asarray(-1) if mark is None else np.asarray(mark) for mark in since]
+
+    def kept(self, old: Sequence[Array], new: Sequence[Array]) -> list[Array]:
+        """The carried values after an iteration: under `vmap`, lanes of a while that are done keep theirs."""
+        going = jnp.bool_(True) if self.condition is None else self.condition(*old)
+        if not jnp.ndim(going):
+            return list(new)
+        return [jnp.where(going.reshape(going.shape + (1,) * (jnp.ndim(x) - going.ndim)), y, x) for x, y in zip(old, new, strict=True)]
+
+    def _run(
+        self, consts: list[Array], init: list[Array], since: Marks, rows: list[Array], stop: int
+    ) -> tuple[jax.Array, list[Array], Marks]:
+        def go_on(state: State) -> jax.Array:
+            step, carry, _ = state
+            more = step < stop
+            return more if self.condition is None else more & jnp.any(self.condition(*carry))
+
+        def iterate(state: State) -> State:
+            step, carry, since = state
+            row = self.length - 1 - step if self.reverse else step
+            here = [lax.dynamic_index_in_dim(x, row, keepdims=False) for x in rows]
+            new = self.kept(carry, self.function(*consts, *carry, *here)[: self.carry])
+            marks = [
+                None if mark is None else jnp.where(_kind(after) != _kind(before), step, mark)
+                for mark, before, after in zip(since, carry, new, strict=True)
+            ]
+            return step + 1, list(new), marks
+
+        return lax.while_loop(go_on, iterate, (jnp.int32(0), init, since))
+
+
+def _kind(x: Array) -> jax.Array:
+    return jnp.isnan(x) * 2 + jnp.isinf(x)
+
+
+def open_loop(eqn: JaxprEqn, ins: Sequence[Array]) -> Loop:
+    """A scan or while equation with the operands that it ran on."""
+    if eqn.primitive.name == "scan":
+        consts, carry = compat.scan_parts(eqn)
+        return Loop(
+            name="scan",
+            body=eqn.params["jaxpr"],
+            slot=0,
+            consts=ins[:consts],
+            first_const=0,
+            first_carry=consts,
+            carry=carry,
+            init=ins[consts : consts + carry],
+            rows=ins[consts + carry :],
+            length=eqn.params["length"],
+            reverse=eqn.params["reverse"],
+        )
+    outer, inner = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+    test = compat.quiet_function(eqn.params["cond_jaxpr"])
+    slot = [key for key, _ in compat.sub_jaxprs(eqn)].index("body_jaxpr")
+    return Loop(
+        name="while",
+        body=eqn.params["body_jaxpr"],
+        slot=slot,
+        consts=ins[outer : outer + inner],
+        first_const=outer,
+        first_carry=outer + inner,
+        carry=len(ins) - outer - inner,
+        init=ins[outer + inner :],
+        rows=[],
+        length=np.iinfo(np.int32).max,
+        reverse=False,
+        condition=lambda *carry: jnp.asarray(test(*ins[:outer], *carry)[0]),
+    )
+
+
+def opened(run: Run, number: int) -> Loop:
+    """The loop of an equation as it ran, with its callbacks' results brought back to where it began."""
+    eqn = run.jaxpr.eqns[number]
+    loop = open_loop(eqn, run.ins(eqn))
+    tape, mark = run.tape, run.marks.get(number)
+    if tape is not None and mark is not None:
+        loop.rewind = lambda: tape.seek(mark)
+    return loop
+
+
+def iteration(run: Run, number: int, loop: Loop, step: int) -> Iteration:
+    """One iteration of the loop that an equation of `run` is, run equation by equation."""
+    return loop.remembered(loop.replayed, step, lambda: _iteration(run, number, loop, step))
+
+
+def _iteration(run: Run, number: int, loop: Loop, step: int) -> Iteration:
+    carry, since = loop.at(step)
+    row = loop.row(step)
+    args = [*loop.consts, *carry, *(_row(x, row) for x in loop.rows)]
+    child = walk.start(walk.Inside(loop.body, (), loop.slot, (loop.name, row)), run.jaxpr.eqns[number], number, run)
+    child.order = (*child.order, step)
+    walk.run(child, args)
+    return Iteration(child, args, since)
+
+
+def _row(x: Array, row: int) -> Array:
+    extended = jnp.issubdtype(x.dtype, jax.dtypes.extended)
+    return x[row] if extended else np.asarray(x)[row]

@@ -1,0 +1,118 @@
+"""The way back through a loop: each carried element leads to the iteration that made it bad, which alone is replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nandetect import compat, nonfinite
+from nandetect.compat import Atom, Var
+from nandetect.interpret import compiled, loops
+from nandetect.interpret.loops import Loop
+from nandetect.interpret.walk import Run
+from nandetect.locating.tracked import Asked, Wanted, merge
+from nandetect.locating.trail import RULES, Led, Node, Trail
+
+# A carried value that wanders from element to element asks for a replay at each.
+REPLAYS = 256
+AT_ONCE = 4
+
+
+class Back:
+    """One loop on one trail: the iterations still to be replayed, each with the elements of its results that are wanted."""
+
+    def __init__(self, trail: Trail, node: Node):
+        self.trail, self.node = trail, node
+        key = (id(node.run), node.number)
+        if key not in trail.loops:
+            trail.loops[key] = loops.opened(node.run, node.number)
+        self.loop: Loop = trail.loops[key]
+        self.pending: dict[int, dict[int, Wanted]] = {}
+        self.askers: dict[tuple[int, int], Node | None] = {}
+        self.found: list[Led] = []
+
+    def want(self, step: int, result: int, elements: Wanted, asker: Node | None) -> None:
+        merge(self.pending.setdefault(step, {}).setdefault(result, {}), elements)
+        self.askers.setdefault((step, result), asker)
+
+    def want_carried(self, position: int, elements: Wanted, since: np.ndarray, asker: Node | None) -> None:
+        """Send each carried element to the iteration since which it is bad, or out to the loop's operand."""
+        for use, mask in elements.items():
+            for step in np.unique(since[mask])[:AT_ONCE]:
+                there = mask & (since == step)
+                if step < 0:
+                    self.found.append((self.loop.first_carry + position, {use: there}, asker))
+                else:
+                    self.want(int(step), position, {use: there}, asker)
+
+    def replay(self, step: int) -> None:
+        """Run one iteration equation by equation and follow what is wanted of it."""
+        loop, wanted = self.loop, self.pending.pop(step)
+        iteration = loops.iteration(self.node.run, self.node.number, loop, step)
+        child = iteration.run
+        if not _shows(child, wanted):
+            child = compiled.run(child, iteration.args)
+            self.trail.compiled_only = True
+        atoms: dict[int, Atom] = {result: child.jaxpr.outvars[result] for result in wanted}
+        asked: dict[Var, Wanted] = {}
+        for result, atom in atoms.items():
+            if not isinstance(atom, compat.Literal):
+                merge(asked.setdefault(atom, {}), wanted[result])
+        askers = {atom: self.askers[step, result] for result, atom in atoms.items() if not isinstance(atom, compat.Literal)}
+        for var, (elements, by) in self.trail.follow(child, asked, askers).items():
+            if var in child.jaxpr.invars:
+                self._leave(child.jaxpr.invars.index(var), elements, by, iteration.since, loop.row(step))
+            else:
+                self.trail.constant(child, var, elements, by)
+
+    def _leave(self, argument: int, elements: Wanted, by: Node | None, since: Sequence[np.ndarray], row: int) -> None:
+        """Go on from an argument of the body: to the loop's operand, or to the iteration that carried it there."""
+        loop = self.loop
+        consts = len(loop.consts)
+        if argument < consts:
+            self.found.append((loop.first_const + argument, elements, by))
+        elif argument < consts + loop.carry:
+            self.want_carried(argument - consts, elements, since[argument - consts], by)
+        else:
+            slot = loop.first_carry + argument - consts
+            for use, mask in elements.items():
+                whole = np.zeros((loop.length, *mask.shape), bool)
+                whole[row] = mask
+                self.found.append((slot, {use: whole}, by))
+
+
+@RULES.rule("scan", "while")
+def through_iterations(trail: Trail, node: Node, asked: Asked, asker: Node | None) -> list[Led] | None:
+    """Follow the wanted results of a loop back to its operands, through the iterations that carried them; not inside a `shard_map`."""
+    if node.run.shards:
+        return None
+    back = Back(trail, node)
+    loop = back.loop
+    if any(result < loop.carry for result in asked):
+        _, since = loop.at(loop.length)
+        for result, elements in asked.items():
+            if result < loop.carry:
+                back.want_carried(result, elements, since[result], asker)
+    for result, elements in asked.items():
+        if result >= loop.carry:
+            for use, mask in elements.items():
+                rows = np.flatnonzero(mask.reshape(loop.length, -1).any(axis=1))
+                for step in sorted(loop.step(int(row)) for row in rows)[:AT_ONCE]:
+                    back.want(step, result, {use: mask[loop.row(step)]}, asker)
+    for _ in range(REPLAYS):
+        if not back.pending:
+            break
+        back.replay(max(back.pending) if len(back.pending) < AT_ONCE else min(back.pending))
+    # What could not be followed to its end is not passed over in silence: it is the loop's.
+    trail.unfollowed += [(node, result, elements) for wanted in back.pending.values() for result, elements in wanted.items()]
+    return back.found
+
+
+def _shows(run: Run, wanted: Asked) -> bool:
+    """Whether a replay has something non-finite wherever it is wanted."""
+    return all(
+        bool((nonfinite.bad(run.read(run.jaxpr.outvars[result])) & mask).any())
+        for result, elements in wanted.items()
+        for mask in elements.values()
+    )
