@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from nandetect.records import Operand, Value
+from nandetect.types import Array
 
 Mask = np.ndarray
+Leaf = TypeVar("Leaf")
 Bools = TypeVar("Bools", np.ndarray, jax.Array)
 
 
-def is_inexact(aval: Any) -> bool:
+def is_inexact(aval: object) -> bool:
     """Whether a value (or its abstract shape) is floating or complex, low-precision types included."""
     dtype = getattr(aval, "dtype", None)
     return dtype is not None and bool(jnp.issubdtype(dtype, np.inexact))
 
 
-def widened(x: Any) -> Any:
+def widened(x: Array) -> jax.Array:
     """A floating or complex array in 32 bits at least: eight-bit and four-bit floats lack half the operations and promote to nothing."""
     narrow = x.dtype.itemsize < 4
     return jax.lax.convert_element_type(x, jnp.float32) if narrow else jnp.asarray(x)
 
 
-def host(value: Any) -> np.ndarray:
+def host(value: object) -> np.ndarray:
     """A value as a numpy array; on the CPU without a copy. Four-bit and other types that numpy cannot test are widened."""
     array = np.asarray(value)
     if array.dtype.kind in "fcbiu":
@@ -38,19 +41,19 @@ def host(value: Any) -> np.ndarray:
         return array.astype(np.float32)
 
 
-def copied(leaf: Any) -> Any:
+def copied(leaf: Leaf) -> Leaf | jax.Array | np.ndarray:
     """An array in memory of its own, where it was and as it was (dtype, weak type, sharding); anything else itself. Compiles nothing."""
     if isinstance(leaf, jax.Array):
         return jax.device_put(leaf, leaf.sharding if leaf.committed else None, may_alias=False)
     return np.array(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
-def bad(value: Any) -> Mask:
+def bad(value: ArrayLike) -> Mask:
     """Where a value is NaN or infinite."""
     return ~np.isfinite(host(value))
 
 
-def nans(value: Any) -> Mask:
+def nans(value: ArrayLike) -> Mask:
     """Where a value is NaN; a complex one is NaN where either part is."""
     return np.isnan(host(value))
 
@@ -63,17 +66,17 @@ def born(bad: Bools, is_nan: Bools, has_nan: Bools, has_inf: Bools) -> Bools:
     return bad & ~has_nan & (~has_inf | is_nan)
 
 
-def is_clean(value: Any) -> bool:
+def is_clean(value: ArrayLike) -> bool:
     """Whether every element is finite."""
     return bool(np.isfinite(host(value)).all())
 
 
-def kind_of(element: Any) -> Value:
+def kind_of(element: np.generic) -> Value:
     """The name of a non-finite element."""
     if np.isnan(element):
         return "nan"
-    real = element.real if np.isinf(np.real(element)) or not np.iscomplexobj(element) else element.imag
-    return "inf" if real > 0 else "-inf"
+    part = element.real if np.isinf(np.real(element)) or not np.iscomplexobj(element) else element.imag
+    return "inf" if part > 0 else "-inf"
 
 
 def first(mask: Mask) -> tuple[int, ...]:
@@ -81,32 +84,27 @@ def first(mask: Mask) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(int(np.argmax(mask)), mask.shape))
 
 
-def scalar(element: Any) -> Any:
+def scalar(element: np.ndarray | np.generic) -> bool | int | float | complex:
     """A numpy element as the Python number that says the same."""
-    if np.iscomplexobj(element):
-        return complex(element)
+    return complex(element) if np.iscomplexobj(element) else real(element)
+
+
+def real(element: np.ndarray | np.generic) -> bool | int | float:
+    """A numpy element that is not complex as the Python number that says the same."""
     kind = np.asarray(element).dtype.kind
     return bool(element) if kind == "b" else int(element) if kind in "iu" else float(element)
 
 
-def describe(value: Any, index: tuple[int, ...] | None, name: str = "") -> Operand:
+def describe(value: ArrayLike, index: tuple[int, ...] | None, name: str = "") -> Operand:
     """An operand as the report shows it: its range over the finite elements, its counts, its value at `index`."""
     dtype = getattr(value, "dtype", None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.extended):
-        return Operand(name=name, shape=tuple(value.shape), dtype=str(dtype))
+        return Operand(name=name, shape=np.shape(value), dtype=str(dtype))
     array = host(value)
     dtype = str(dtype if dtype is not None else array.dtype)
-    at = scalar(array[index]) if index is not None and len(index) == array.ndim else None
-    if array.ndim == 0:
-        at, index = scalar(array[()]), ()
-    if array.dtype.kind in "bc" or array.size == 0:
-        lowest = highest = None
-        if array.dtype.kind == "c" and array.size:
-            magnitude = np.abs(array[np.isfinite(array)])
-            lowest, highest = (float(magnitude.min()), float(magnitude.max())) if magnitude.size else (None, None)
-    else:
-        finite = array[np.isfinite(array)]
-        lowest, highest = (scalar(finite.min()), scalar(finite.max())) if finite.size else (None, None)
+    index = () if array.ndim == 0 else index
+    element = scalar(array[index]) if index is not None and len(index) == array.ndim else None
+    lowest, highest = _range(array)
     inexact = array.dtype.kind not in "biu"
     return Operand(
         name=name,
@@ -114,13 +112,22 @@ def describe(value: Any, index: tuple[int, ...] | None, name: str = "") -> Opera
         dtype=dtype,
         min=lowest,
         max=highest,
-        value=at,
-        index=index if at is not None else None,
+        value=element,
+        index=index if element is not None else None,
         nan=int(np.isnan(array).sum()) if inexact else 0,
         inf=int(np.isinf(array).sum()) if inexact else 0,
         zero=int((array == 0).sum()),
         subnormal=_subnormals(array) if inexact else 0,
     )
+
+
+def _range(array: np.ndarray) -> tuple[float | None, float | None]:
+    """The least and the largest finite element, of complex ones the magnitudes; None where there is none, and for booleans."""
+    finite = array[np.isfinite(array)]
+    if array.dtype.kind == "b" or not finite.size:
+        return None, None
+    sizes = np.abs(finite) if array.dtype.kind == "c" else finite
+    return real(sizes.min()), real(sizes.max())
 
 
 def _subnormals(array: np.ndarray) -> int:

@@ -18,7 +18,7 @@ MOVES: Registry[Move] = Registry()
 
 
 @MOVES.rule("copy", "copy_p", "stop_gradient", "optimization_barrier", "sharding_constraint", "pvary", "mesh_cast", "reshard", "pcast")
-@MOVES.rule("name", "layout_constraint", "with_memory_space_constraint")
+@MOVES.rule("name")
 def _same(params: Params, *xs: np.ndarray) -> list[np.ndarray]:
     return list(xs)
 

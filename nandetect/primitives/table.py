@@ -52,7 +52,7 @@ _EACH = Depends.ELEMENTWISE
 
 # Moves: `interpret.movement` runs them.
 _enter("copy", aliases="copy_p", copies=True, reshapes=True, same=True, **_MOVE)
-_enter("stop_gradient optimization_barrier pvary mesh_cast reshard pcast name layout_constraint with_memory_space_constraint", **_MOVE)
+_enter("stop_gradient optimization_barrier pvary mesh_cast reshard pcast name", **_MOVE)
 _enter("sharding_constraint", same=True, **_MOVE)
 _enter("reshape", moved=_FIRST, reshapes=True, same=True, **_MOVE)
 _enter("squeeze", same=True, **_MOVE)
@@ -221,7 +221,8 @@ LEFT_TO_THE_DEFAULT = _names(
     relayout remove_memory_space repeat rng_bit_generator rng_uniform roll scaled_dot scaled_matmul scaled_matmul_wrapper
     select_and_gather_add select_and_scatter shape_assertion shard_to_full spsolve stage symmetric_product threefry4x32 tie to_edtype
     todense tridiagonal_solve unreachable unreduced_pmax unreduced_pmin unreduced_psum unreduced_psum_start unreduced_reduce_scatter
-    unreduced_reduce_scatter_start vary_unreduced_cast vary_unreduced_cast_p xla_metadata_call xla_metadata_value zeros_like
+    unreduced_reduce_scatter_start vary_unreduced_cast vary_unreduced_cast_p with_memory_space_constraint xla_metadata_call
+    xla_metadata_value zeros_like
     """
 )
 # Families of primitives left to the default: sparse arrays, random keys, attention kernels, and what stands inside kernels and refs only.
