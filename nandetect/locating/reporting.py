@@ -122,7 +122,7 @@ def _unexplained(program: Program, verdict: Verdict, lens: Lens) -> tuple[Event,
     """The equation that makes the symptom, where no replay showed it."""
     var = program.jaxpr.outvars[verdict.symptoms[0]]
     number = verdict.run.maker(var)
-    if number is None:
+    if number is None or isinstance(var, compat.Literal):
         return Event(primitive="<input>"), None
     node = Node(verdict.run, number)
     return events.make(node, node.output(var), None, lens), node

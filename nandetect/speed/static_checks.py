@@ -14,7 +14,6 @@ from nandetect.program import sources
 from nandetect.records import Frame
 
 Enclosing: TypeAlias = tuple[compat.JaxprEqn, ...]
-# What says no more of an element than where it goes.
 # Who writes this wants it.
 _MEANT = ("float64", "double", "longdouble")
 
