@@ -68,6 +68,7 @@ def test_replay_computes_what_the_compiled_step_computed():
     assert report.origin.operands[0].value == pytest.approx(np.exp(np.tanh(x) @ np.cos(x)), rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero encountered in log:RuntimeWarning")
 def test_what_cannot_be_looked_into_is_named(find, xs):
     @jax.jit
     def f(x):

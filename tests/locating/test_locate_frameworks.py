@@ -106,6 +106,7 @@ def test_library_operation_stands_on_the_line_that_called_the_library(find, xs):
     assert find(jax.jit(jax.value_and_grad(loss)), jnp.float32(1), xs + 1).origin.primitive == "log"
 
 
+@pytest.mark.filterwarnings("ignore:optax.global_norm is deprecated:DeprecationWarning")
 def test_library_derivative_stands_on_the_line_that_called_the_library(find, xs):
     optax = pytest.importorskip("optax")
 

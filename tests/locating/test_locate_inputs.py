@@ -130,6 +130,7 @@ def test_random_keys_are_arguments_typed_or_raw(find, xs, kind):
     assert find(f, kind(0), xs).origin.index == (1,)
 
 
+@pytest.mark.filterwarnings("ignore:Some donated buffers were not usable:UserWarning")
 def test_donated_arguments_stay_alive_and_unchanged(find, xs):
     step = functools.partial(jax.jit, donate_argnums=(0,), donate_argnames=("scale",))
     f = step(lambda state, scale: {"a": jnp.log(state["a"]) * scale, "key": state["key"]})  # <-- origin
