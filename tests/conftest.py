@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.experimental
 import jax.numpy as jnp
 import pytest
 
 import nandetect as nd
+from nandetect import compat
 from nandetect.records import Report
 
 pytest_plugins = ["pytester"]
@@ -55,12 +55,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def share_compiled_programs(folder: Path) -> None:
     """Let a program that one test compiled be read by the next: compiling is most of a run's time.
 
-    Each worker has a folder of its own: JAX writes a program's file piece by piece, and a worker could read half of what another is writing.
+    Each worker has a folder of its own: JAX does not write a program's file at once, and another worker could read half of one.
     A `JAX_COMPILATION_CACHE_DIR` of the user's own holds these folders, so that the programs outlive the run.
     """
     folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", folder)) / os.environ.get("PYTEST_XDIST_WORKER", "")
-    # By default JAX keeps only what took a second to compile. Nearly all programs of the tests take less.
-    settings = {"compilation_cache_dir": str(folder), "persistent_cache_min_compile_time_secs": 0, "persistent_cache_min_entry_size_bytes": -1}
+    settings = {
+        "compilation_cache_dir": str(folder),
+        # By default JAX keeps only what took a second to compile. Nearly all programs of the tests take less.
+        "persistent_cache_min_compile_time_secs": 0,
+        "persistent_cache_min_entry_size_bytes": -1,
+    }
     for name, value in settings.items():
         jax.config.update(f"jax_{name}", value)
         os.environ[f"JAX_{name.upper()}"] = str(value)
@@ -111,7 +115,7 @@ def marked(request) -> int:
 def find(request, marked) -> Callable[..., Report]:
     """`locate`, whose origin must stand on the marked line of the test and must have been seen in a replay."""
 
-    def report(function: Callable[..., object], *args: object, **kwargs: object) -> Report:
+    def report(function: Callable[..., object], *args: object, **kwargs: Any) -> Report:
         found = nd.locate(function, *args, **kwargs)
         assert found is not None
         source = found.origin.source
@@ -132,7 +136,5 @@ def xs() -> jax.Array:
 @pytest.fixture
 def x64():
     """64-bit numbers for the length of a test."""
-    # Experimental before JAX 0.8.
-    enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
-    with enable(True):
+    with compat.double_precision():
         yield
