@@ -69,7 +69,8 @@ def test_metrics_of_several_shapes_and_types_are_looked_at_together(accelerator)
     sound: list[Any] = [jnp.ones(shape, dtype) for shape in ((), 3) for dtype in ("float32", "bfloat16")] + [np.float32(1)]
     assert finite.all_finite(sound)
     assert not finite.all_finite([*sound, jnp.array(jnp.nan)])
-    assert not finite.all_finite([*sound, np.float32("nan")])
+    bad: list[Any] = [*sound, np.float32("nan")]
+    assert not finite.all_finite(bad)
 
 
 def test_to_look_once_at_a_small_array_compiles_nothing(accelerator):

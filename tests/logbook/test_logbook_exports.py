@@ -86,6 +86,7 @@ def test_a_path_with_brackets_is_a_tag_as_it_is(tmp_path):
     book = Logbook(tmp_path / "run.sqlite", leaves)
     book.append(History(leaves=leaves, steps=np.arange(1), layers={"gradient": np.ones((1, 1), np.float32)}))
     book.close()
+    assert book.path is not None
     assert b"gradient/layers[0].w" in as_events(read(book.path))
 
 

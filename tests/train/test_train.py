@@ -206,7 +206,7 @@ def test_measuring_a_finite_gradient_makes_no_fault_and_hides_none():
 
 def test_a_row_of_nans_is_not_counted_as_right():
     logits = Part(np.array([[np.nan, 0.0], [2.0, 1.0]], np.float32), np.array([0, 0]))
-    assert accuracy(lambda params, inputs: inputs, None, logits, "float32") == 0.5
+    assert accuracy(lambda params, inputs: inputs, None, logits, np.dtype("float32")) == 0.5
 
 
 def test_a_model_of_ones_own_is_trained_with_the_bundled_losses(tmp_path):
