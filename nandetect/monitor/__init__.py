@@ -1,1 +1,1 @@
-"""Watching the health of a training run: what is measured in the step, read late, and what the series of it say."""
+"""The health of a training run: its measures are taken in the step and read some steps later, and rules judge their series."""

@@ -14,8 +14,8 @@ from nandetect.monitor.rules.columns import Course
 from nandetect.monitor.rules.finite import bad_gradient, broken_points
 from nandetect.records import Finding
 
-# Rules whose findings an explosion is drawn for, the likeliest root first.
-TOLD_BY = (
+# Rules for whose findings an explosion is drawn, the likeliest root first.
+RULES = (
     "init-scale",
     "inputs-unscaled",
     "exploding-gradient",
@@ -24,11 +24,11 @@ TOLD_BY = (
     "overflow-headroom",
     "non-finite",
 )
-# A layer has grown when its gradient is so many times what it was.
+# Growth of a layer's gradient, over its usual norm, from which on the layer counts as grown.
 TENFOLD = 10.0
-_USUAL = 20
-_LOUD = ("learning-rate-high", "divergence")
-_LAYERS = 16
+_EARLY_POINTS = 20
+_UNLESS_NOTE = ("learning-rate-high", "divergence")
+_MOST_LAYERS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,9 @@ class Explosion:
 
 def exploded(findings: Sequence[Finding]) -> bool:
     """Whether these findings are of a gradient that exploded, so that there is something to draw."""
-    return any(finding.rule == "exploding-gradient" or (finding.rule in _LOUD and finding.severity != "note") for finding in findings)
+    return any(
+        finding.rule == "exploding-gradient" or (finding.rule in _UNLESS_NOTE and finding.severity != "note") for finding in findings
+    )
 
 
 def explosion(history: History, findings: Sequence[Finding] | None = None, columns: int = 48) -> Explosion | None:
@@ -75,22 +77,22 @@ def explosion(history: History, findings: Sequence[Finding] | None = None, colum
 
 
 def _explosion(history: History, findings: Sequence[Finding], columns: int) -> Explosion | None:
-    told = sorted((finding for finding in findings if finding.rule in TOLD_BY), key=lambda finding: TOLD_BY.index(finding.rule))
-    loud = [finding for finding in told if finding.severity != "note"]
+    exploding = sorted((finding for finding in findings if finding.rule in RULES), key=lambda finding: RULES.index(finding.rule))
+    loud = [finding for finding in exploding if finding.severity != "note"]
     course = Course(history)
-    places = _shown([kernel.leaf for kernel in course.kernels if course.trained[kernel.leaf]])
-    if not loud or not places:
+    indices = _spread([kernel.leaf for kernel in course.kernels if course.trained[kernel.leaf]])
+    if not loud or not indices:
         return None
     broken = np.flatnonzero(broken_points(course) & bad_gradient(course))
-    norms = np.asarray(course.layer("gradient")[:, places], np.float64)
-    nonfinite = np.nan_to_num(course.layer("gradient_nonfinite")[:, places]) > 0
+    norms = np.asarray(course.layer("gradient")[:, indices], np.float64)
+    nonfinite = np.nan_to_num(course.layer("gradient_nonfinite")[:, indices]) > 0
     norms[nonfinite] = np.inf
     end = int(broken[0]) if broken.size else course.points
-    growths = tuple(_growth(course, place, norms[: max(end, 1), column]) for column, place in enumerate(places))
+    growths = tuple(_growth(course, index, norms[: max(end, 1), column]) for column, index in enumerate(indices))
     grown = [growth for growth in growths if growth.step is not None]
     if not grown and loud[0].rule not in ("init-scale", "inputs-unscaled", "exploding-gradient"):
         return None
-    # Where several grew in the same step, the one that grew most.
+    # Layers that grew in the same step: the one that grew most comes first.
     first = min(grown, key=lambda growth: (growth.step, -growth.factor), default=None)
     rows = _window(course, first, end)
     edges = np.unique(np.linspace(rows.start, rows.stop, min(columns, rows.stop - rows.start) + 1).astype(int))
@@ -99,27 +101,30 @@ def _explosion(history: History, findings: Sequence[Finding], columns: int) -> E
         first=first,
         steps=tuple(int(course.steps[edge]) for edge in edges[:-1]),
         until=int(course.steps[edges[-1] - 1]),
-        levels=tuple(tuple(_level(norms[a:b, column]) for a, b in itertools.pairwise(edges)) for column in range(len(places))),
+        levels=tuple(tuple(_level(norms[a:b, column]) for a, b in itertools.pairwise(edges)) for column in range(len(indices))),
         broken=int(course.steps[broken[0]]) if broken.size else None,
         cause=loud[0],
     )
 
 
-def _shown(places: list[int]) -> list[int]:
+def _spread(indices: list[int]) -> list[int]:
     """At most 16 layers, evenly over the depth."""
-    if len(places) <= _LAYERS:
-        return places
-    return [places[round(index * (len(places) - 1) / (_LAYERS - 1))] for index in range(_LAYERS)]
+    if len(indices) <= _MOST_LAYERS:
+        return indices
+    return [indices[round(row * (len(indices) - 1) / (_MOST_LAYERS - 1))] for row in range(_MOST_LAYERS)]
 
 
-def _growth(course: Course, place: int, norms: np.ndarray) -> Growth:
-    """From the steps before it grew: the median of the first ones, or the very first where it grew at once. `norms` are finite or NaN."""
-    path = course.leaves[place].path
+def _growth(course: Course, index: int, norms: np.ndarray) -> Growth:
+    """The growth of a layer over its usual norm: the median of its first norms, or the very first where it grew at once.
+
+    `norms` are finite or NaN.
+    """
+    path = course.leaves[index].path
     known = np.flatnonzero(np.isfinite(norms) & (norms > 0))
     if not known.size:
         return Growth(layer=path, usual=0.0, largest=0.0)
     values = norms[known]
-    early = values[:_USUAL]
+    early = values[:_EARLY_POINTS]
     usual = float(early[0] if (early > TENFOLD * early[0]).any() else np.median(early))
     over = values > TENFOLD * usual
     step = int(course.steps[known[int(np.argmax(over))]]) if over.any() else None
@@ -127,7 +132,7 @@ def _growth(course: Course, place: int, norms: np.ndarray) -> Growth:
 
 
 def _window(course: Course, first: Growth | None, end: int) -> slice:
-    """The points to draw: all, or those around the growth where that is but a small part of the run."""
+    """The points to draw: all, or those around the growth where it takes a small part of the run only."""
     end = min(end + 3, course.points)
     if first is None:
         return slice(0, end)

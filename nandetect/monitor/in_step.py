@@ -61,8 +61,8 @@ class LeafArrays(NamedTuple):
 
 def of_state(opt_state: Pytree) -> Vitals:
     """The vitals in the state of an optimizer. Raises `UsageError` where it holds none, or more than one."""
-    own = getattr(opt_state, "vitals", opt_state)
-    nodes = [own] if isinstance(own, Vitals) else jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, Vitals))
+    state = getattr(opt_state, "vitals", opt_state)
+    nodes = [state] if isinstance(state, Vitals) else jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, Vitals))
     vitals = [node for node in nodes if isinstance(node, Vitals)]
     if len(vitals) != 1:
         raise UsageError(f"`opt_state` holds {len(vitals)} states of `optax_health.watch`: give a part of it that holds one")
@@ -82,7 +82,7 @@ def full(leaves: Sequence[LeafArrays]) -> jax.Array:
 
 def sometimes(leaves: Sequence[LeafArrays], is_full: Array | np.bool_ | bool) -> jax.Array:
     """What `full` gives; where `is_full`, a bool on the device, is false, with only the gradients' norms in it."""
-    # The choice is made for each leaf, and not once for all: the program can free a gradient as soon as it is measured.
+    # A `cond` for each leaf, not one for all: the program can free a gradient as soon as it is measured.
     rows = [lax.cond(is_full, _full_row, _light_row, lax.stop_gradient(leaf)) for leaf in leaves]
     return _packed([dict(zip(_NAMES, row, strict=True)) for row in rows])
 
@@ -119,7 +119,7 @@ def _column(numbers: Sequence[Number]) -> jax.Array:
 
 
 def _total(numbers: Sequence[jax.Array]) -> Number:
-    """The sum of what was measured, if anything was."""
+    """The sum of the measured numbers: None where there are no numbers, `MISSING` where none of them was measured."""
     if not numbers:
         return None
     column = jnp.stack(numbers).astype(jnp.float32)
@@ -178,8 +178,8 @@ def _update(update: Array | None, param: Array | None) -> dict[str, Number]:
         return {}
     real = _magnitude(update)
     # An update that is lost in rounding leaves the parameter as it is, and counts as none.
-    still = real == 0 if param is None else (param + update).astype(param.dtype) == param
-    return {"update": _norm(real), "update_zero": _share(still)}
+    is_still = real == 0 if param is None else (param + update).astype(param.dtype) == param
+    return {"update": _norm(real), "update_zero": _share(is_still)}
 
 
 def _minus(after: Array | None, before: Array | None) -> Number:

@@ -1,4 +1,4 @@
-"""The leaves of a model: which arrays are measured, how they are called, and where each stands in the trees of a step."""
+"""The leaves of a model: which arrays are measured, what they are called, and where each stands in the trees of a step."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nandetect.types import Array, Pytree
 def path_name(path: Sequence[object]) -> str:
     """A pytree path as a person would write it: `dense.kernel`, `layers[0].w`, `['mlp/linear'].w`.
 
-    No two leaves share a name, as the trees of a step are matched by it: that is why a key that is no identifier is quoted here and not in
-    `audit.parameters.written`, whose names are only read.
+    No two leaves share a name, since the trees of a step are matched by it: so a key that is no identifier is quoted here, while
+    `audit.parameters.written`, whose names are only read by people, does not quote it.
     """
     name = ""
-    # flax keeps the array of a variable in an attribute `value`, which tells the reader nothing.
+    # `value`, the attribute in which flax keeps the array of a variable, tells the reader nothing.
     if len(path) > 1 and getattr(path[-1], "name", None) == "value":
         path = path[:-1]
     for key in path:
@@ -59,25 +59,25 @@ class Layout:
         flat, structure = jax.tree.flatten(tree)
         indices = self._indices.get(structure)
         if indices is None:
-            indices = self._indices[structure] = self._learned(name, tree)
+            indices = self._indices[structure] = self._indices_in(name, tree)
         column: list[Array | None] = [None] * len(self.leaves)
         for array, index in zip(flat, indices, strict=True):
             if index is not None:
                 column[index] = array
         return column
 
-    def _learned(self, name: str, tree: Pytree) -> list[int | None]:
+    def _indices_in(self, name: str, tree: Pytree) -> list[int | None]:
         """The index among the leaves of each array of a tree, None for what is not measured."""
         leaves = of(tree)
         if not self.leaves:
             self.leaves = leaves
-        known = {leaf.path: index for index, leaf in enumerate(self.leaves)}
+        indices = {leaf.path: index for index, leaf in enumerate(self.leaves)}
         for leaf in leaves:
-            if leaf.path not in known:
+            if leaf.path not in indices:
                 raise UsageError(f"`{name}` holds `{leaf.path}`, which this monitor has not seen before: use one Monitor for each model")
-            shape = self.leaves[known[leaf.path]].shape
+            shape = self.leaves[indices[leaf.path]].shape
             if leaf.shape != shape:
                 raise UsageError(
                     f"`{leaf.path}` in `{name}` has the shape {leaf.shape}, and before {shape}: use one Monitor for each model"
                 )
-        return [known[path] if is_inexact(leaf) else None for path, leaf in named(tree)]
+        return [indices[path] if is_inexact(leaf) else None for path, leaf in named(tree)]

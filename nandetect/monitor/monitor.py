@@ -33,8 +33,8 @@ _RESERVED = frozenset((*TOTALS, *WHOLE, *LAYERS))
 class Monitor:
     """Watches the health of one model's training.
 
-    `directory` is where to keep the run's record, which `nandetect show` reads, also while it is written; without one nothing is. Threads
-    may share a monitor.
+    `directory` is where to keep the run's record, which `nandetect show` reads, also while it is written; without one nothing is kept.
+    Threads may share a monitor.
     """
 
     def __init__(self, directory: str | Path | None = None):
@@ -43,7 +43,7 @@ class Monitor:
             self._reader.sinks.append(RecordSink(directory, self._reader.history, self.history))
         self._layout = Layout()
         self._steps = itertools.count()
-        # The step observed last, and the columns of it that the next one reads, where everything is to be measured of that.
+        # The number of the step observed last, and the columns of it that a full measure of the next step reads.
         self._last: tuple[int, dict[str, Column]] = (-1, {})
 
     @property
@@ -82,7 +82,7 @@ class Monitor:
             return
         _check(metrics, 0)
         trees = {name: tree for name, tree in zip(_TREES, (params, grads, updates), strict=True) if tree is not None}
-        # One traced array says that the step is traced. Of most steps only the gradients are looked at.
+        # One traced array makes the step a traced one. Gradients, where given, stand for all trees: of most steps only they are read.
         leaves = [*metrics.values(), step, *jax.tree.leaves(grads if grads is not None else trees)]
         if any(isinstance(leaf, Tracer) for leaf in leaves):
             numbers = traced.measured(self._leaf_arrays(trees), None if step is None else is_full(step))
@@ -91,13 +91,13 @@ class Monitor:
             self._observe_here(trees, metrics, next(self._steps) if step is None else int(step))
 
     def history(self) -> History:
-        """The run so far, also what has not been read yet. Waits for the device."""
+        """The run so far, with the steps that have not been read yet. Waits for the device."""
         jax.effects_barrier()
         self._reader.settle()
         return self._reader.history()
 
     def findings(self) -> list[Finding]:
-        """What the run so far shows, also what has not been read yet. Waits for the device."""
+        """The findings of the run so far, with the steps that have not been read yet. Waits for the device."""
         return judge(self.history())
 
     def _leaf_arrays(self, trees: Mapping[str, Pytree]) -> list[LeafArrays]:
@@ -128,8 +128,8 @@ class Monitor:
         self._reader.enter(Row(number, self._layout.leaves, tuple(on_device), numbers, on_host))
 
     def _columns(self, trees: Mapping[str, Pytree], number: int, full: bool) -> dict[str, Column]:
-        """The columns that are measured of this step; those that the next one will read are kept for it."""
-        kept_of, kept = self._last
+        """The columns to measure of this step; those that a full measure of the next step will read are kept for it."""
+        last_number, last_columns = self._last
         next_in_full = is_full(number + 1)
         wanted = _TREES if full or next_in_full else ("grads",)
         columns = {name: self._layout.column(name, tree) for name, tree in trees.items() if name in wanted}
@@ -138,8 +138,8 @@ class Monitor:
             self._last = number, {"before": columns["updates"]}
         elif next_in_full and "params" in columns:
             self._last = number, {"last": columns["params"]}
-        if full and kept_of == number - 1:
-            columns |= {name: column for name, column in kept.items() if column and _is_alive(column)}
+        if full and last_number == number - 1:
+            columns |= {name: column for name, column in last_columns.items() if column and _is_alive(column)}
         return columns
 
     @functools.cached_property
@@ -155,7 +155,7 @@ class Monitor:
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((vitals, metrics, step))):
             traced.send(self._arrived, vitals.leaves, metrics, vitals.numbers, step)
             return
-        # New arrays, as a step may donate the state that holds these.
+        # Copies of the vitals, since a later step may donate the state that holds them.
         numbers, step = _copied(vitals.numbers, list(metrics.values()), step)
         self._reader.enter(Row(step, vitals.leaves, tuple(metrics), numbers))
 
@@ -184,7 +184,7 @@ def _copied(numbers: jax.Array, metrics: list[Metric], step: Metric) -> tuple[ja
 
 
 def _is_alive(column: Column) -> bool:
-    """Whether the arrays of a column that was kept still exist: the step may have donated them."""
+    """Whether the arrays of a column kept from the last step still exist: the next step may have donated them."""
     return not any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in column)
 
 

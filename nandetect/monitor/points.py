@@ -1,4 +1,4 @@
-"""What was read of a run, joined into one history and kept within bounds. No JAX here."""
+"""The points that were read of a run, joined into one history and kept within bounds. No JAX here."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 from nandetect.history import History, Leaf, join, take
 from nandetect.monitor.vitals import LAYERS, MISSING, TOTALS, WHOLE
 
-# The most that a history may take, and the points at its beginning that are always kept.
+# Bytes that a history may take at most, and the points at its beginning that are always kept.
 BYTES = 32 * 2**20
 _FIRST = 64
-# Of so many consecutive older points, the extreme ones are kept.
+# Consecutive older points of which only the extreme ones are kept.
 _BUCKET = 16
 
 
 def history(leaves: tuple[Leaf, ...], steps: np.ndarray, metrics: Mapping[str, np.ndarray], vitals: np.ndarray) -> History:
-    """Points from what the program measured: `vitals` are float32[T, 2 + L * K], as `in_step.full` gives them."""
+    """The history of some steps from what the program measured: `vitals` are float32[T, 2 + L * K], as `in_step.full` gives them."""
     vitals = np.where(vitals == np.float32(MISSING), np.float32(np.nan), vitals).astype(np.float32, copy=False)
     whole = {name: vitals[:, index] for index, name in enumerate(WHOLE)}
     columns = vitals[:, len(WHOLE) :].reshape(len(steps), len(LAYERS), len(leaves))
@@ -38,8 +38,8 @@ def thinned(history: History) -> History:
     """The later half of a history as it is, and of the earlier half the points that say most.
 
     Of every `_BUCKET` points there stay: the smallest and the largest gradient and loss, the first that is not finite, and the first of
-    which everything was measured. `logbook.thinning.thin` answers another question: it brings a history down to a number of points to draw
-    or to keep on disk, and leaves no stretch of consecutive steps, which the rules need.
+    which everything was measured. `logbook.thinning.thin` would not do here: it brings a history down to a number of points to draw or to
+    keep on disk, and leaves no stretch of consecutive steps, which the rules need.
     """
     middle = len(history) // 2
     keep = set(range(min(_FIRST, middle))) | set(range(middle, len(history)))
@@ -67,21 +67,21 @@ def _layer(history: History, name: str) -> np.ndarray:
 
 
 class Points:
-    """The points of a run as they come, at most about `most_bytes` of them."""
+    """The points of a run as they come, within about `most_bytes` bytes."""
 
     def __init__(self, most_bytes: int = BYTES):
         self._parts: list[History] = []
         self._most_bytes = most_bytes
 
     def add(self, part: History) -> None:
-        """Add what was read."""
+        """Add newly read points; thin all points where they take more than `most_bytes`."""
         self._parts.append(part)
         points = sum(map(len, self._parts))
         if points > max(self._most_bytes // part.point_bytes, 4 * _FIRST):
             self._parts = [thinned(join(self._parts))]
 
     def history(self) -> History:
-        """All of it."""
+        """The points so far as one history."""
         if not self._parts:
             return History(layers={name: np.zeros((0, 0), np.float32) for name in LAYERS})
         self._parts = [join(self._parts)]

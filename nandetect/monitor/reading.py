@@ -1,4 +1,4 @@
-"""The reader of what steps measured: rows from the device go in, some steps later parts of a history come out."""
+"""The reader of what steps measured: rows from the device go in, and parts of a history come out some steps later."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nandetect.monitor.points import Points, history
 from nandetect.monitor.vitals import LAYERS, LEAST, MISSING, WHOLE, is_full
 from nandetect.types import Array
 
-# Rows that make a part of the history, and the seconds after which fewer do.
+# Rows that make a part of the history, and the seconds after which fewer rows make one.
 _PART, _TICK = 64, 0.1
-# Steps of which everything is measured after a row that was not finite.
+# Steps after a row that was not finite of which everything is measured.
 _ALERT = 20
 # The columns that a light measure fills.
 _LIGHT = ("gradient", "gradient_nonfinite")
@@ -59,27 +59,27 @@ class Reader:
         self._read: list[Row] = []
         self._points = Points()
         self._lock = threading.RLock()
-        self._told = time.perf_counter()
+        self._last_tell = time.perf_counter()
         self._alert = 0
 
     def wants_all(self, step: int) -> bool:
-        """Whether everything is to be measured of the step that comes now: as planned, or because something was not finite lately."""
+        """Whether everything is to be measured of the next step: as planned, or because something was not finite lately."""
         self._alert -= 1
         return self._alert >= 0 or is_full(step)
 
     def leave(self, row: Row) -> None:
-        """Enter a row without reading any: a running program calls this, and must not wait for itself."""
+        """Enter a row and read none: a running program calls this, and reading would make it wait for itself."""
         self._waiting.append(row)
 
     def enter(self, row: Row) -> None:
-        """Enter a row; read those that are ready."""
+        """Enter a row, and read the rows that are ready."""
         self._waiting.append(row)
-        # Where another thread holds the lock, it is reading, and reads this row too.
+        # A thread that holds the lock is reading already, and reads this row too.
         if self._lock.acquire(blocking=False):
             try:
                 while self._waiting and (len(self._waiting) > self._late or _is_ready(self._waiting[0])):
                     self._read_one()
-                if len(self._read) >= _PART or (self._read and time.perf_counter() - self._told > _TICK):
+                if len(self._read) >= _PART or (self._read and time.perf_counter() - self._last_tell > _TICK):
                     self._tell()
             finally:
                 self._lock.release()
@@ -98,13 +98,13 @@ class Reader:
 
     def _read_one(self) -> None:
         row = self._waiting.popleft()
-        # np.asarray: float() of a JAX array takes twenty times as long.
+        # `float()` of a JAX array takes twenty times as long as `np.asarray`.
         row.numbers = np.asarray(row.numbers)
         self._read.append(row)
 
     def _tell(self) -> None:
-        """Make parts of the rows that were read, one for each kind of them in a row, and hand them to the sinks."""
-        rows, self._read, self._told = self._read, [], time.perf_counter()
+        """Make parts of the rows that were read, one of each stretch of rows of one kind, and hand them to the sinks."""
+        rows, self._read, self._last_tell = self._read, [], time.perf_counter()
         for _, same_kind in itertools.groupby(rows, key=_kind):
             part = _part(list(same_kind))
             if (np.nan_to_num(part.layers["gradient_nonfinite"]) > 0).any():
@@ -140,7 +140,7 @@ def _part(rows: list[Row]) -> History:
 
 
 def _vitals(rows: list[np.ndarray], metrics: int, leaves: int) -> np.ndarray:
-    """All rows below one another; the numbers of a light measure in the columns that a full one has them in."""
+    """All rows in one array; the numbers of a light measure stand in the columns where a full measure has them."""
     width = metrics + len(WHOLE) + len(LAYERS) * leaves
     if all(row.shape[-1] == width for row in rows):
         return np.concatenate([np.atleast_2d(row) for row in rows])
@@ -158,5 +158,5 @@ def _vitals(rows: list[np.ndarray], metrics: int, leaves: int) -> np.ndarray:
 
 
 def _as_given(metric: np.ndarray) -> np.ndarray:
-    """A metric that is NaN becomes inf: in a history NaN says that it was not given."""
+    """The metric with inf in place of NaN: in a history NaN says that a metric was not given."""
     return np.where(np.isnan(metric) | (metric == MISSING), np.inf, metric).astype(np.float32)

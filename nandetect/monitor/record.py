@@ -27,10 +27,10 @@ class RecordSink:
     def __call__(self, part: History) -> None:
         if self._book is None:
             self._book = Logbook(self._directory, about={"command": "Monitor", "model": "monitor"})
-            # Registered after the Logbook's own, so that at exit it comes before it.
+            # `atexit` runs last what was registered first: the findings are settled before the Logbook closes itself.
             atexit.register(self._settle)
         self._book.append(part)
-        self._judging.again()
+        self._judging.judge_if_due()
 
     def _note(self, findings: list[Finding]) -> None:
         if self._book is not None:

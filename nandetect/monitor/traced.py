@@ -38,7 +38,7 @@ def send(
     step = None if step is None else _first_of_batch(jnp.asarray(step))
 
     def call(numbers: Array, step: Array | None) -> None:
-        # Copies, as the arrays that a callback is given live only as long as the call.
+        # Copies, since the arrays that a callback is given live only as long as the call.
         arrived(Row(None if step is None else np.array(step), leaves, names, np.array(numbers)))
 
     jax.debug.callback(call, row, step)

@@ -84,7 +84,7 @@ def _telling(observer: Observer | None, ledger: Ledger, known: Set[str]) -> Call
 
     def tell() -> None:
         if snapshot := ledger.snapshot():
-            judging.again()
+            judging.judge_if_due()
             observer.notice(snapshot)
 
     return tell

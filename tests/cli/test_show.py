@@ -55,9 +55,7 @@ def show(monkeypatch, *arguments: object) -> int:
     monkeypatch.setattr("sys.argv", ["nandetect", "show", *map(str, arguments)])
     with pytest.raises(SystemExit) as left:
         cli.main()
-    code = left.value.code or 0
-    assert isinstance(code, int)
-    return code
+    return left.value.code or 0
 
 
 SHOWN = """\

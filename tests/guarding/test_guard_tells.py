@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +45,7 @@ def test_while_jax_traces_nothing_is_recorded():
 
 def test_attributes_of_the_step_are_still_there():
     step = jax.jit(root_step)
-    guarded: Any = nd.guard(step)
+    guarded = nd.guard(step)
     assert guarded.__name__ == "root_step"
     assert guarded.lower(params(), params(), rows(1)[0]).as_text() == step.lower(params(), params(), rows(1)[0]).as_text()
 

@@ -1,4 +1,4 @@
-"""What was wrong before the first step: inputs of another size than the layers are made for, weights of a wrong scale, no asymmetry."""
+"""What was wrong before the first step: inputs of another size than the layers are made for, weights of a wrong scale, equal units."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from nandetect.monitor.rules.units import silent
 from nandetect.monitor.rules.words import listed
 from nandetect.records import Finding
 
-# Points from which the beginning is read: what a too large first step does to a layer's input must not be taken for the input.
+# Points from which the beginning is read. After more of them a layer's input may be what a too large first step made of it.
 _FIRST = 3
-# Standardised inputs have a root mean square of 1, pixels in 0..1 of about 0.4. Sixteen grey levels (7.8) are on the wrong side.
+# Root mean square from which on inputs are too large: 1 when standardised, about 0.4 for pixels in 0..1, and 7.8, over the bound, for
+# sixteen grey levels.
 LARGE_INPUT = 5.0
-# The scale, std * sqrt(fan-in): LeCun's is 1, He's 1.41. Beyond these a layer multiplies the signal's size, or divides it.
+# Scales, std * sqrt(fan-in), beyond which a layer multiplies the signal's size or divides it. LeCun's is 1, He's 1.41.
 LARGE_SCALE, SMALL_SCALE = 3.0, 0.5
 # Effects that a wrong scale must have had before it is called a fault here; `audit_init` judges the weights by themselves.
 LOUD_LOSS, QUIET_FLOW = 3.0, 1e-3
@@ -27,7 +28,7 @@ _LOOKED_UP = re.compile(r"embed|position|wte|wpe|token|lookup|pos_emb", re.IGNOR
 
 
 def inputs_unscaled(course: Course) -> list[Finding]:
-    """The first layer is given numbers far larger than 1."""
+    """A finding where the first layer is given numbers far larger than 1."""
     scales = [(course.input_scale(kernel, slice(0, _FIRST)), kernel) for kernel in sources(course)]
     largest = max(((scale, kernel) for scale, kernel in scales if math.isfinite(scale)), key=lambda pair: pair[0], default=None)
     if largest is None or largest[0] < LARGE_INPUT:
@@ -85,14 +86,14 @@ def init_symmetry(course: Course) -> list[Finding]:
     ]
 
 
-# The norm of the gradient times that of the weights, over the loss: by which factor of itself the loss would change with the weights.
-# Measured at the start of healthy runs: 4 to 110; where it explodes in depth or time: from 10,000 upwards.
+# The elasticity above which a gradient explodes. Measured at the start: 4 to 110 in healthy runs, from 10,000 upwards where the gradient
+# explodes in depth or time.
 EXPLODING = 3000.0
 _LOGITS = 1.5
 
 
 def elasticity(course: Course, window: slice) -> float:
-    """||g|| ||w|| / |loss|, without a unit; losses below 1 count as 1.
+    """||g|| ||w|| / |loss|: how many times its own size the loss would change with the weights. Losses below 1 count as 1.
 
     The last bias has the gradient of the logits, whose norm is 1.4 at most for a cross-entropy: where it is larger, the loss is scaled.
     """
@@ -134,17 +135,17 @@ def unlearned(course: Course) -> bool:
 
 
 def faded(course: Course) -> bool:
-    """Whether the weights have next to no say in the loss: their elasticity is below 1e-3 in every kernel, at most of the points."""
+    """Whether the loss hardly depends on the weights: at most points their elasticity is below 1e-3 in every kernel but the last."""
     loss = np.maximum(np.abs(course.loss[course.full]), 1.0)[:, None]
-    places = [kernel.leaf for kernel in course.kernels[:-1] if course.trained[kernel.leaf]]
-    if not places or not len(course.full) or not (np.nan_to_num(course.layer("gradient_nonfinite")) == 0).all():
+    indices = [kernel.leaf for kernel in course.kernels[:-1] if course.trained[kernel.leaf]]
+    if not indices or not len(course.full) or not (np.nan_to_num(course.layer("gradient_nonfinite")) == 0).all():
         return False
-    flow = course.layer("gradient")[course.full][:, places] * course.layer("weight")[course.full][:, places] / loss
+    flow = course.layer("gradient")[course.full][:, indices] * course.layer("weight")[course.full][:, indices] / loss
     return bool(middle(np.nanmax(np.where(np.isfinite(flow), flow, 0), 1)) < QUIET_FLOW)
 
 
 def _guess(course: Course) -> float:
-    """What a guess would cost, where the first loss is above it: falling to that teaches nothing."""
+    """The loss of a guess, or the first loss where that is lower: a loss that only fell to a guess's shows no learning."""
     return course.chance if math.isfinite(course.chance) and course.first_loss > course.chance else course.first_loss
 
 

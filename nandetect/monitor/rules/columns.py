@@ -1,4 +1,4 @@
-"""A run as the rules look at it: the columns by name, the stretches of time they compare, and what is derived once for all of them."""
+"""A run as the rules see it: its columns by name, the stretches of points that rules compare, and what is derived once for all rules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nandetect.monitor.rules.layers import KernelLeaf
 # Points at the beginning of a run from which its start is read, and the most at its end that count as recent.
 _START = 10
 _RECENT = 400
-# Steps over which a slope that is kept is told from noise: of three or four the sum may be anything.
+# Pairs of consecutive steps that `slope_kept` needs: the sum over three or four of them may be anything.
 _PAIRS = 8
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -23,7 +23,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 class Course:
     """A history with what several rules need of it. Arrays are float64[T] or float32[T, L]; NaN where nothing was measured.
 
-    `broken`: whether the run went on to a step that was not finite, before which this history ends.
+    `broken` is true where this history ends before a step of the run that was not finite.
     """
 
     def __init__(self, history: History, broken: bool = False):
@@ -39,7 +39,7 @@ class Course:
         return np.full(self.points, np.nan) if values is None else np.asarray(values, np.float64)
 
     def layer(self, name: str) -> np.ndarray:
-        """A column of all leaves, NaN throughout where it was not given; never infinite, as the norm of what is finite is not."""
+        """A measure of all leaves, NaN throughout where it was not given; never infinite, as the norm of finite elements is not."""
         if name not in self._layers:
             values = self.history.layers.get(name)
             shape = self.points, len(self.leaves)
@@ -71,7 +71,7 @@ class Course:
 
     @property
     def late(self) -> np.ndarray:
-        """The last quarter of those points, 8 of them at least."""
+        """The last quarter of the `full` points, 8 of them at least."""
         return self.full[-max(len(self.full) // 4, 8) :]
 
     @functools.cached_property
@@ -81,18 +81,18 @@ class Course:
 
     @functools.cached_property
     def first_loss(self) -> float:
-        """The loss where the run began: the first few finite values' median, before much was learned."""
+        """The loss before much was learned: the median of the first three finite ones."""
         finite = self.loss[np.isfinite(self.loss)]
         return float(np.median(finite[:3])) if finite.size else math.nan
 
     @functools.cached_property
     def last_loss(self) -> float:
-        """The loss where the run stands: the median of its recent points."""
+        """The loss that the run has reached: the median of its recent points."""
         return middle(self.loss[self.recent])
 
     @functools.cached_property
     def chance(self) -> float:
-        """The cross-entropy of a guess among as many classes as the last layer's width says, that which the first loss is nearest to."""
+        """The cross-entropy of a guess among the classes; of the counts that the layers' widths allow, the one nearest to the last loss."""
         levels = [math.log(count) for count in layers.classes(self.leaves)]
         return min(levels, key=lambda level: abs(level - self.last_loss), default=math.nan)
 
@@ -101,12 +101,12 @@ class Course:
         """float64[T]: the norm of the update over that of the parameters, all leaves together."""
         return divided(self.series("update"), self.series("weight"))
 
-    def kept(self, window: slice) -> float:
-        """Which part of its slope along the update the loss kept to the end of the step: 1 of a timid step, 0 of one to the lowest point.
+    def slope_kept(self, window: slice) -> float:
+        """The part of the loss's slope along an update left at the end of the step: 1 for a tiny step, 0 for one to the lowest point.
 
-        The sum of `along_before` over that of `along` one step earlier, in a stretch of points; below 0 where the loss rises again. The two
-        are of different batches, so that noise counts as nothing kept: a labelling that means nothing gives 0. On a quadratic it is
-        1 - 2/headroom (arXiv 2601.16979).
+        It is the sum of `along_before` over that of `along` one step earlier, in a stretch of points; below 0 where the loss rises again.
+        The two are of different batches, so that a slope which only one batch has counts as lost: with random labels it is 0. On a
+        quadratic it is 1 - 2/headroom (arXiv 2601.16979).
         """
         rows = np.arange(self.points)[window]
         rows = rows[(rows > 0) & (self.steps[rows] == self.steps[rows - 1] + 1)]
@@ -140,7 +140,7 @@ def divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def middle(values: np.ndarray, axis: int | None = None) -> float:
-    """The median of what is finite, NaN of nothing."""
+    """The median of the finite values, NaN where there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.nanmedian(np.where(np.isfinite(values), values, np.nan), axis=axis)  # pyright: ignore[reportReturnType]

@@ -1,4 +1,4 @@
-"""What is not finite, and what was thrown away because of it."""
+"""Losses and gradients that are not finite, and the steps that were skipped because of them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from nandetect.monitor.rules.columns import Course
 from nandetect.monitor.rules.words import listed
 from nandetect.records import Finding
 
-# A dynamic loss scale starts too large and is halved until nothing overflows: so many skipped steps at the very start are its way to begin.
+# Skipped steps at the very start that are no fault, as a dynamic loss scale starts too large and is halved until nothing overflows; and
+# the steps without a skip that must follow.
 _CALIBRATING = 20
 _CLEAN_AFTER = 30
-# The share of points that have a finite loss, from which on a NaN is no missing value but the loss itself.
+# The share of points with a finite loss above which a NaN counts as the loss itself, not as a missing value.
 _GIVEN = 0.9
 
 
@@ -23,12 +24,12 @@ def non_finite(course: Course) -> list[Finding]:
         return []
     point = int(np.argmax(broken))
     step, counts = int(course.steps[point]), course.layer("gradient_nonfinite")[point]
-    bad = [place for place in np.flatnonzero(np.nan_to_num(counts) > 0)]
+    bad = [index for index in np.flatnonzero(np.nan_to_num(counts) > 0)]
     loss_too = bool(bad_loss(course)[point])
-    names = [course.leaves[place].path for place in bad]
+    names = [course.leaves[index].path for index in bad]
     what = "the loss" if loss_too else "the gradient"
     where = "" if not bad else " in every layer" if len(bad) == course.trained.sum() else f" of {listed(names)}"
-    halves = {leaf.dtype for place, leaf in enumerate(course.leaves) if place in bad or not bad} & {"float16"}
+    halves = {leaf.dtype for index, leaf in enumerate(course.leaves) if index in bad or not bad} & {"float16"}
     subject = f"the loss and the gradient{where}" if loss_too and bad else what if loss_too else f"the gradient{where}"
     return [
         finding(
@@ -48,12 +49,12 @@ def non_finite(course: Course) -> list[Finding]:
 def skipped_steps(course: Course) -> list[Finding]:
     """Steps whose gradient was not finite and which changed no parameter, where they are many."""
     skipped = skipped_points(course)
-    spoilt = _without_calibration(skipped)
-    count, longest = int(spoilt.sum()), _longest(spoilt)
+    wasted = _without_calibration(skipped)
+    count, longest = int(wasted.sum()), _longest(wasted)
     often = course.points >= SKIPS_ENOUGH and count > SKIPS_SHARE * course.points
     if not count or not (often or longest > SKIPS_RUNNING):
         return []
-    step = int(course.steps[int(np.argmax(spoilt))])
+    step = int(course.steps[int(np.argmax(wasted))])
     share = count / course.points
     running = f", {longest} of them running" if longest > 1 else ""
     half = any(leaf.dtype == "float16" for leaf in course.leaves)
@@ -79,10 +80,10 @@ def bad_gradient(course: Course) -> np.ndarray:
 def bad_loss(course: Course) -> np.ndarray:
     """bool[T]: the loss was not finite. NaN stands for a missing loss too, unless nearly every point has one."""
     loss = course.loss
-    given = np.isfinite(loss)
-    last = int(np.flatnonzero(given)[-1]) + 1 if given.any() else 0
-    whole = last > 0 and given[:last].mean() > _GIVEN
-    missing = np.isnan(loss) & (whole | bad_gradient(course))
+    finite = np.isfinite(loss)
+    last = int(np.flatnonzero(finite)[-1]) + 1 if finite.any() else 0
+    is_complete = last > 0 and finite[:last].mean() > _GIVEN
+    missing = np.isnan(loss) & (is_complete | bad_gradient(course))
     return np.isinf(loss) | missing
 
 
@@ -92,14 +93,14 @@ def skipped_points(course: Course) -> np.ndarray:
 
 
 def broken_points(course: Course) -> np.ndarray:
-    """bool[T]: something was not finite, and no one threw it away."""
+    """bool[T]: something was not finite, and it may have reached the parameters."""
     return (bad_gradient(course) | bad_loss(course)) & ~_stayed(course)
 
 
 def _stayed(course: Course) -> np.ndarray:
-    """bool[T]: what was not finite at this point did not reach the parameters, since a later point is sound, or says that they are.
+    """bool[T]: nothing that was not finite at this point reached the parameters, as a later point or its parameters are sound.
 
-    At the last point only the update can say it.
+    At the last point only the update can show it, by changing no parameter.
     """
     bad = bad_gradient(course) | bad_loss(course)
     broken = (np.nan_to_num(course.layer("weight_nonfinite")) > 0).any(1)
@@ -107,12 +108,12 @@ def _stayed(course: Course) -> np.ndarray:
     sound = (~bad & np.isfinite(course.layer("gradient")).any(1)) | (known & ~broken)
     later = np.zeros(course.points, bool)
     later[:-1] = np.logical_or.accumulate(sound[::-1])[::-1][1:]
-    still = course.layer("update_zero")
-    return later | (np.isfinite(still).any(1) & (np.nan_to_num(still, nan=1.0) == 1).all(1))
+    unchanged = course.layer("update_zero")
+    return later | (np.isfinite(unchanged).any(1) & (np.nan_to_num(unchanged, nan=1.0) == 1).all(1))
 
 
 def _without_calibration(skipped: np.ndarray) -> np.ndarray:
-    """Without the steps at the very start that a loss scale takes to come down, once it has."""
+    """The skipped steps without those at the very start in which a loss scale came down, where clean steps follow them."""
     clean = np.flatnonzero(~skipped)
     first = int(clean[0]) if clean.size else len(skipped)
     if 0 < first <= _CALIBRATING and not skipped[first : first + _CLEAN_AFTER].any() and len(skipped) >= first + _CLEAN_AFTER:
@@ -122,6 +123,6 @@ def _without_calibration(skipped: np.ndarray) -> np.ndarray:
 
 
 def _longest(flags: np.ndarray) -> int:
-    """The most in a row that are set."""
+    """The length of the longest run of flags that are set."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
     return int((edges[1::2] - edges[::2]).max(initial=0))

@@ -17,7 +17,7 @@ _ATTENTION = re.compile(r"qkv|attn|attention|query|(^|[._/])w?_?[qkv](_proj)?($|
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelLeaf:
-    """A leaf of two axes or more: its place in the pytree's order, that of its bias where one was found, and how wide it is.
+    """A leaf of two axes or more: its index in the pytree's order (`leaf`), that of its bias where it has one, and how wide it is.
 
     `inputs` is the fan-in; `channels` of them come from the layer before, the rest is a convolution's window. `flipped` where the outputs
     come first, (out, in), as equinox and torch have it.
@@ -34,16 +34,16 @@ class KernelLeaf:
 
 def kernels(leaves: Sequence[Leaf]) -> tuple[KernelLeaf, ...]:
     """All kernels, from the input to the output as far as their paths tell."""
-    places = [place for place, leaf in enumerate(leaves) if sum(size > 1 for size in leaf.shape) > 1]
-    pairs = {place: _bias(leaves, place) for place in places}
-    votes = [
-        leaves[bias].shape[0] == leaves[place].shape[0] != leaves[place].shape[-1] for place, bias in pairs.items() if bias is not None
+    indices = [index for index, leaf in enumerate(leaves) if sum(size > 1 for size in leaf.shape) > 1]
+    pairs = {index: _bias(leaves, index) for index in indices}
+    flipped_votes = [
+        leaves[bias].shape[0] == leaves[index].shape[0] != leaves[index].shape[-1] for index, bias in pairs.items() if bias is not None
     ]
-    straight = [
-        leaves[bias].shape[0] == leaves[place].shape[-1] != leaves[place].shape[0] for place, bias in pairs.items() if bias is not None
+    straight_votes = [
+        leaves[bias].shape[0] == leaves[index].shape[-1] != leaves[index].shape[0] for index, bias in pairs.items() if bias is not None
     ]
-    flipped = sum(votes) > sum(straight)
-    kernel_leaves = [_kernel(leaves[place], place, pairs[place], flipped) for place in places]
+    flipped = sum(flipped_votes) > sum(straight_votes)
+    kernel_leaves = [_kernel(leaves[index], index, pairs[index], flipped) for index in indices]
     return tuple(sorted(kernel_leaves, key=lambda kernel: depth_key(kernel.path)))
 
 
@@ -63,47 +63,47 @@ def layer_of(path: str) -> str:
     return number.group() if number else ""
 
 
-def is_recurrent(leaves: Sequence[Leaf], place: int) -> bool:
+def is_recurrent(leaves: Sequence[Leaf], index: int) -> bool:
     """Whether a kernel goes from a width to itself, or to its three or four gates, beside another in one layer: what a cell looks like.
-    Attention's kernels do so too, and have names of their own."""
-    leaf, layer = leaves[place], layer_of(leaves[place].path)
+    Attention's kernels do so too, and are told by their names."""
+    leaf, layer = leaves[index], layer_of(leaves[index].path)
     beside = [other for other in leaves if len(other.shape) == 2 and layer_of(other.path) == layer]
     if any(_ATTENTION.search(other.path.lower()) for other in beside):
         return False
     return len(leaf.shape) == 2 and len(beside) > 1 and leaf.shape[1] in (leaf.shape[0], 3 * leaf.shape[0], 4 * leaf.shape[0])
 
 
-def cell_of(leaves: Sequence[Leaf], place: int) -> int | None:
-    """The recurrent kernel of the layer that a leaf is in: what is read at every step has its gradient multiplied by that one."""
-    layer = layer_of(leaves[place].path)
-    alike = (other for other, leaf in enumerate(leaves) if layer_of(leaf.path) == layer and is_recurrent(leaves, other))
-    return place if is_recurrent(leaves, place) else next(alike, None)
+def cell_of(leaves: Sequence[Leaf], index: int) -> int | None:
+    """The recurrent kernel of a leaf's layer: at every step of the sequence the gradient of the leaf is multiplied by it."""
+    layer = layer_of(leaves[index].path)
+    recurrent = (other for other, leaf in enumerate(leaves) if layer_of(leaf.path) == layer and is_recurrent(leaves, other))
+    return index if is_recurrent(leaves, index) else next(recurrent, None)
 
 
 def classes(leaves: Sequence[Leaf]) -> tuple[int, ...]:
-    """How many classes there may be: widths that a layer gives and no other layer takes; 2 where that is 1."""
+    """The numbers of classes there may be: widths that a layer puts out and no layer takes in; 2 where such a width is 1."""
     ordered = kernels(leaves)
     if not ordered:
         return ()
-    given, taken = {kernel.outputs for kernel in ordered}, {kernel.channels for kernel in ordered}
-    ends = {ordered[-1].outputs, *(given - taken)}
+    produced, consumed = {kernel.outputs for kernel in ordered}, {kernel.channels for kernel in ordered}
+    ends = {ordered[-1].outputs, *(produced - consumed)}
     return tuple(sorted({max(width, 2) for width in ends}))
 
 
-def _bias(leaves: Sequence[Leaf], place: int) -> int | None:
-    """The vector beside a kernel that is as long as its outputs; a scale of a normalisation is none."""
-    kernel, layer = leaves[place], layer_of(leaves[place].path)
+def _bias(leaves: Sequence[Leaf], index: int) -> int | None:
+    """The vector beside a kernel that is as long as its outputs and not the scale of a normalisation; None where two fit, or none."""
+    kernel, layer = leaves[index], layer_of(leaves[index].path)
     near = [
         other
         for other, leaf in enumerate(leaves)
         if len(leaf.shape) == 1 and layer_of(leaf.path) == layer and leaf.shape[0] in (kernel.shape[-1], kernel.shape[0])
     ]
     named = [other for other in near if re.search(r"(^|[._/])(b|bias|offset)\d*$|_b\d*$|bias", leaves[other].path.lower())]
-    chosen = named or [other for other in near if not re.search(r"scale|gamma|norm", leaves[other].path.lower())]
-    return chosen[0] if len(chosen) == 1 else None
+    candidates = named or [other for other in near if not re.search(r"scale|gamma|norm", leaves[other].path.lower())]
+    return candidates[0] if len(candidates) == 1 else None
 
 
-def _kernel(leaf: Leaf, place: int, bias: int | None, flipped: bool) -> KernelLeaf:
+def _kernel(leaf: Leaf, index: int, bias: int | None, flipped: bool) -> KernelLeaf:
     outer, rest = (leaf.shape[0], leaf.shape[1:]) if flipped else (leaf.shape[-1], leaf.shape[:-1])
     channels = rest[0] if flipped else rest[-1]
-    return KernelLeaf(leaf=place, path=leaf.path, bias=bias, inputs=math.prod(rest), outputs=outer, channels=channels, flipped=flipped)
+    return KernelLeaf(leaf=index, path=leaf.path, bias=bias, inputs=math.prod(rest), outputs=outer, channels=channels, flipped=flipped)

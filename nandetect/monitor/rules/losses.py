@@ -1,4 +1,4 @@
-"""What the loss says by itself: it diverges, or stays where a guess would be."""
+"""The loss by itself: it diverges, or stays where a guess would be."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from nandetect.findings import finding
 from nandetect.monitor.rules.columns import Course, middle
 from nandetect.records import Finding
 
-# A loss that was learned and lost: over the best stretch by this factor, and over the start. Noisy losses and those of two players
-# rise too, but not past where they began by so much.
+# Factors by which a diverged loss lies over its best stretch, and over its start. Noisy losses and those of two players (a GAN's) rise
+# too, but not so far over the start.
 _OVER_BEST, _OVER_START = 3.0, 1.5
-_STRETCH = 20
-# Chance is ln of the number of classes (CS231n), met within 3 %. Shuffled labels are learned by heart in the end, slowly.
+_STRETCH_POINTS = 20
+# A loss within 3 % of chance, ln of the number of classes (CS231n), is at chance. So is one down to 0.9 of it where labels are shuffled:
+# those are learned by heart in the end, slowly.
 _CHANCE, _BY_HEART = 0.03, 0.9
 _ENOUGH, _LONG = 200, 300
-# The part of the slope that is kept from one batch to the next where labels have something in common over batches. Where they have
-# nothing, it is 0 (measured -0.1 to 0.05 after the first steps).
+# The least part of the slope that is kept from one batch to the next where labels mean the same in both. Where they mean nothing, it is 0
+# (measured -0.1 to 0.05 after the first steps).
 _IN_COMMON = 0.25
-# All updates together over the parameters: with less, nothing could have been learned yet.
-_WENT = 0.1
+# The size of all updates together over that of the parameters below which nothing could have been learned yet.
+_MOVED = 0.1
 
 
 _MEANINGLESS = "labels that have nothing to do with the inputs, or inputs that carry nothing"
@@ -32,10 +33,10 @@ _EITHER = "labels that have nothing to do with the inputs, or a plateau before a
 def divergence(course: Course) -> list[Finding]:
     """A loss that stands far above its best and above its start."""
     loss = course.loss[np.isfinite(course.loss)]
-    if len(loss) < 3 * _STRETCH:
+    if len(loss) < 3 * _STRETCH_POINTS:
         return []
-    stretches = np.array([np.median(part) for part in np.array_split(loss, len(loss) // _STRETCH)])
-    now, best, start = float(np.median(loss[-_STRETCH:])), float(stretches.min()), float(stretches[0])
+    stretches = np.array([np.median(part) for part in np.array_split(loss, len(loss) // _STRETCH_POINTS)])
+    now, best, start = float(np.median(loss[-_STRETCH_POINTS:])), float(stretches.min()), float(stretches[0])
     if not (now > _OVER_BEST * abs(best) and now > start + (_OVER_START - 1) * abs(start) and _gradient_rose(course)):
         return []
     lowest = int(np.argmin(stretches))
@@ -60,14 +61,14 @@ def loss_at_chance(course: Course) -> list[Finding]:
     if course.points < _ENOUGH or not math.isfinite(course.chance) or not math.isfinite(course.last_loss):
         return []
     level = course.last_loss / course.chance
-    kept = course.kept(slice(course.points // 4, course.points))
-    nothing_common = kept < _IN_COMMON if math.isfinite(kept) else _went(course) > _WENT
-    near = _BY_HEART < level < 1.1 and nothing_common and (math.isfinite(kept) or course.points >= _LONG)
+    slope_kept = course.slope_kept(slice(course.points // 4, course.points))
+    nothing_common = slope_kept < _IN_COMMON if math.isfinite(slope_kept) else _moved(course) > _MOVED
+    near = _BY_HEART < level < 1.1 and nothing_common and (math.isfinite(slope_kept) or course.points >= _LONG)
     if not (abs(level - 1) < _CHANCE or near):
         return []
     classes = round(math.exp(course.chance))
-    # The share of a step's slope that outlives the batch: with labels at random, none.
-    cause = _MEANINGLESS if math.isfinite(kept) and nothing_common else _EITHER
+    # A slope that no other batch shares is what random labels give.
+    cause = _MEANINGLESS if math.isfinite(slope_kept) and nothing_common else _EITHER
     return [
         finding(
             "loss-at-chance",
@@ -83,15 +84,15 @@ def loss_at_chance(course: Course) -> list[Finding]:
     ]
 
 
-def _went(course: Course) -> float:
-    """The way of all updates over the parameters' norm; more than enough where no update was given."""
+def _moved(course: Course) -> float:
+    """The length of all updates together over the parameters' norm; infinite where no update was given."""
     ratio = middle(course.ratio[course.full])
     return ratio * float(course.steps[-1] - course.steps[0] + 1) if math.isfinite(ratio) else math.inf
 
 
 def _gradient_rose(course: Course) -> bool:
-    """Whether the gradient is larger than at the start: two players may trade loss without it."""
+    """Whether the gradient is larger than at the start. Where two players (a GAN's) trade loss, it need not be."""
     gradient = course.series("gradient")
     if not np.isfinite(gradient).any():
         return True
-    return middle(gradient[course.recent]) > middle(gradient[: 2 * _STRETCH])
+    return middle(gradient[course.recent]) > middle(gradient[: 2 * _STRETCH_POINTS])

@@ -1,4 +1,4 @@
-"""What a number format cannot hold: too near its largest, or below its smallest."""
+"""Numbers that a format cannot hold, or hardly: near its largest, or below its smallest normal one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nandetect.monitor.rules.columns import Course, middle
 from nandetect.monitor.rules.finite import bad_gradient, bad_loss
 from nandetect.records import Finding
 
-# The largest finite number, and the bits of room below it that are too few: 5 % of the exponent's range (FPChecker, nixnan).
+# The largest finite number of a format, and the bits of room below it that are too few: 5 % of the exponent's range (FPChecker, nixnan).
 _LARGEST = {"float16": (65504.0, 2.0), "bfloat16": (3.39e38, 12.0), "float32": (3.4028e38, 12.0)}
-# TransformerEngine's `underflows%`: a tenth is a warning there. Small networks train on with a third of their elements subnormal
-# (measured: healthy float16 runs without a loss scale have up to 0.3), so only what is lost in most of a kernel counts.
+# The share of a kernel's gradient that must be lost. TransformerEngine warns of a tenth (`underflows%`), but small networks train on with
+# a third of their elements subnormal (measured: up to 0.3 in healthy float16 runs without a loss scale), so most of a kernel must be.
 UNDERFLOW = 0.5
 _TINY = 0.1
 _ENOUGH = 5
@@ -23,20 +23,20 @@ _ENOUGH = 5
 def overflow_headroom(course: Course) -> list[Finding]:
     """Gradients or weights within a few bits of the largest number of their format, or float16 that is already beyond it."""
     near_limit = []
-    for place, leaf in enumerate(course.leaves):
+    for index, leaf in enumerate(course.leaves):
         if leaf.dtype not in _LARGEST:
             continue
         largest, room = _LARGEST[leaf.dtype]
         for column, what in (("gradient_max", "gradient"), ("weight_max", "weights")):
-            values = np.nan_to_num(course.layer(column)[:, place], posinf=largest)
-            close = values > largest / 2**room
-            if close.any():
-                point = int(np.argmax(close))
-                near_limit.append((point, -float(values[point] / largest), place, what, float(values[point]), largest, room))
+            values = np.nan_to_num(course.layer(column)[:, index], posinf=largest)
+            is_near = values > largest / 2**room
+            if is_near.any():
+                point = int(np.argmax(is_near))
+                near_limit.append((point, -float(values[point] / largest), index, what, float(values[point]), largest, room))
     if not near_limit:
         return _beyond(course)
-    point, _, place, what, value, largest, room = min(near_limit)
-    leaf = course.leaves[place]
+    point, _, index, what, value, largest, room = min(near_limit)
+    leaf = course.leaves[index]
     bits = max(math.log2(largest / value), 0.0)
     return [
         finding(
@@ -58,7 +58,7 @@ def overflow_headroom(course: Course) -> list[Finding]:
 
 def _beyond(course: Course) -> list[Finding]:
     """float16 leaves whose gradient was not finite from early on, with nothing seen to grow before."""
-    half = [place for place, leaf in enumerate(course.leaves) if leaf.dtype == "float16" and len(leaf.shape) > 1]
+    half = [index for index, leaf in enumerate(course.leaves) if leaf.dtype == "float16" and len(leaf.shape) > 1]
     bad = np.nan_to_num(course.layer("gradient_nonfinite"))[:, half] > 0
     if not half or not bad.any():
         return []
@@ -85,18 +85,18 @@ def underflow(course: Course) -> list[Finding]:
         return []
     window = course.recent
     tiny, zero = course.layer("gradient_tiny"), course.layer("gradient_zero")
-    losses = []
+    affected = []
     for kernel in course.kernels:
         leaf = course.leaves[kernel.leaf]
         if leaf.dtype not in ("float16", "bfloat16") or not course.trained[kernel.leaf]:
             continue
         lost = float(middle(tiny[window, kernel.leaf])), float(middle(zero[window, kernel.leaf]))
-        # Zeros alone may be dead or sparse units; those of an underflow lie beside numbers that are nearly 0.
+        # Zeros alone may come from dead or sparse units; zeros of an underflow lie beside numbers that are nearly 0.
         if (sum(lost) > UNDERFLOW and lost[0] > _TINY) or _all_lost(course, kernel.leaf):
-            losses.append((sum(lost), kernel))
-    if not losses:
+            affected.append((sum(lost), kernel))
+    if not affected:
         return []
-    share, worst = max(losses, key=lambda pair: pair[0])
+    share, worst = max(affected, key=lambda pair: pair[0])
     dtype = course.leaves[worst.leaf].dtype
     return [
         finding(
@@ -113,12 +113,12 @@ def underflow(course: Course) -> list[Finding]:
     ]
 
 
-def _all_lost(course: Course, place: int) -> bool:
+def _all_lost(course: Course, index: int) -> bool:
     """Whether nearly all elements are exactly 0 though the largest that are left are nearly 0 too."""
-    largest = float(middle(course.layer("gradient_max")[course.recent, place]))
-    zero = float(middle(course.layer("gradient_zero")[course.recent, place]))
+    largest = float(middle(course.layer("gradient_max")[course.recent, index]))
+    zero = float(middle(course.layer("gradient_zero")[course.recent, index]))
     return (
-        course.leaves[place].dtype == "float16"
+        course.leaves[index].dtype == "float16"
         and zero > 0.8
         and largest < 2.0**-14
         and not course.last_loss < 0.01 * abs(course.first_loss)

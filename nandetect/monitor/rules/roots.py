@@ -1,4 +1,4 @@
-"""The roots among the findings: one cause, one finding, and which rule explains which."""
+"""The root causes among the findings: which rule explains which, so that one cause gives one finding."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ EXPLAINS: dict[str, frozenset[str]] = {
         "non-finite": "gradient-spike",
     }.items()
 }
-# Consequences that stand as a note beside their root, as a reader sees them first. The others are left out.
-_TOLD = frozenset({"non-finite", "divergence", "loss-at-chance", "dead-units"})
+# Consequences that are shown as a note beside their root, since a reader notices them first. The others are left out.
+_SHOWN = frozenset({"non-finite", "divergence", "loss-at-chance", "dead-units"})
 
 
 def rooted(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings with their roots first, what another of them explains as a note or not at all."""
-    order = {rule: place for place, rule in enumerate(EXPLAINS)}
+    """The findings with the roots first; those that a root explains are made notes, or left out."""
+    order = {rule: rank for rank, rule in enumerate(EXPLAINS)}
     roots: list[Finding] = []
     notes: list[Finding] = []
     for finding in sorted(findings, key=lambda finding: order.get(finding.rule, len(order))):
         root = next((root for root in roots if root.severity != "note" and finding.rule in EXPLAINS.get(root.rule, ())), None)
         if root is None:
             roots.append(finding)
-        elif finding.rule in _TOLD:
+        elif finding.rule in _SHOWN:
             notes.append(dataclasses.replace(finding, severity="note", cause=f"follows from {root.rule}: {root.cause}"))
     return sorted(roots, key=lambda finding: finding.step or 0) + notes

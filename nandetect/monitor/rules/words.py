@@ -1,4 +1,4 @@
-"""How the rules say a list of names."""
+"""A list of names in words, as the rules say it."""
 
 from __future__ import annotations
 
