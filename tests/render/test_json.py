@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -63,7 +64,7 @@ def test_a_document_follows_the_schema_and_names_its_command():
 
 
 def test_a_finding_carries_its_report_and_the_origin_as_event():
-    told = documents.finding(FAULT)
+    told: dict[str, Any] = documents.finding(FAULT)
     assert told["event"] == told["report"]["origin"]
     assert told["event"]["context"] == [["scan", 3], ["cond", 1]]
     assert told["step"] == 0
@@ -93,7 +94,7 @@ def test_a_finding_leaves_out_what_does_not_apply():
     ],
 )
 def test_the_schema_rejects_a_finding_that_is_not_one(broken):
-    document = documents.document("run", [HINT], {})
+    document: dict[str, Any] = documents.document("run", [HINT], {})
     document["findings"][0] |= broken
     with pytest.raises(jsonschema.ValidationError):
         valid(document)
@@ -115,7 +116,7 @@ def test_the_schema_knows_every_field_of_the_records():
 def test_the_environment_names_versions_and_devices_once_jax_is_imported():
     import jax
 
-    told = documents.environment()
+    told: dict[str, Any] = documents.environment()
     assert (told["jax"], told["numpy"], told["backend"]) == (jax.__version__, np.__version__, jax.default_backend())
     assert [device["id"] for device in told["devices"]] == [device.id for device in jax.devices()]
 
