@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import jax
 from jax._src import array, callback, config, core, debugging, source_info_util
 from jax._src.lib import xla_client  # pyright: ignore[reportPrivateImportUsage]
 
 from nandetect import primitives
+from nandetect.errors import Unrepeatable
 from nandetect.records import Frame
-from nandetect.types import Array
+from nandetect.types import Array, Busy, Pytree, Traceback
 
 if TYPE_CHECKING:
     from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, Var
@@ -35,14 +36,14 @@ def aval(atom: Atom) -> core.ShapedArray:
     return cast(core.ShapedArray, atom.aval)
 
 
-def as_function(jaxpr: AnyJaxpr, consts: list[Array]) -> Callable[..., list[Any]]:
+def as_function(jaxpr: AnyJaxpr, consts: list[Array]) -> Callable[..., list[jax.Array]]:
     """A jaxpr as a flat function of its arguments, traceable again."""
     jaxpr, own = open_jaxpr(jaxpr)
     consts = consts or own
     return lambda *args: core.eval_jaxpr(jaxpr, consts, *args)
 
 
-def quiet_function(jaxpr: AnyJaxpr) -> Callable[..., list[Any]]:
+def quiet_function(jaxpr: AnyJaxpr) -> Callable[..., list[jax.Array]]:
     """`as_function` without what only prints."""
     jaxpr, consts = open_jaxpr(jaxpr)
     return as_function(rewritten(jaxpr, quiet), consts)
@@ -58,12 +59,12 @@ def sub_jaxprs(eqn: JaxprEqn) -> list[tuple[str, AnyJaxpr]]:
     found = []
     for key, value in eqn.params.items():
         for item in value if isinstance(value, (tuple, list)) else (value,):
-            if hasattr(getattr(item, "jaxpr", item), "eqns"):
+            if isinstance(item, Jaxpr | ClosedJaxpr):
                 found.append((key, item))
     return found
 
 
-_expansions: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+_expansions: weakref.WeakKeyDictionary[object, AnyJaxpr] = weakref.WeakKeyDictionary()
 
 
 def _expanded(eqn: JaxprEqn) -> list[tuple[str, AnyJaxpr]]:
@@ -71,7 +72,7 @@ def _expanded(eqn: JaxprEqn) -> list[tuple[str, AnyJaxpr]]:
     primitive = eqn.params["_prim"]
     if primitive not in _expansions:
 
-        def expand(*flat: Any) -> list[Any]:
+        def expand(*flat: jax.Array) -> list[jax.Array]:
             return jax.tree.leaves(primitive.expand(*jax.tree.unflatten(primitive.in_tree, flat)))
 
         _expansions[primitive] = jax.make_jaxpr(expand)(*(atom.aval for atom in eqn.invars))
@@ -107,7 +108,7 @@ def user_frames(info: source_info_util.SourceInfo | CallSite) -> list[Frame]:
     ]
 
 
-def _in_sub_trace(traceback: Any) -> int | None:
+def _in_sub_trace(traceback: Traceback | None) -> int | None:
     """How many of the user's frames stand inside the sub-trace of an equation; None for all of them.
 
     Newer JAX cuts the traceback there. On 0.7 it goes on to wherever a cached jit or loop was traced first, which may be another call.
@@ -141,17 +142,17 @@ def _rewritten_equation(eqn: JaxprEqn, change: Callable[[JaxprEqn], JaxprEqn | N
     return eqn if all(params[key] is value for key, value in eqn.params.items()) else eqn.replace(params=params)
 
 
-def _rewritten_parameter(value: Any, change: Callable[[JaxprEqn], JaxprEqn | None]) -> Any:
+def _rewritten_parameter(value: object, change: Callable[[JaxprEqn], JaxprEqn | None]) -> object:
     if type(value) is tuple or type(value) is list:
         items = [_rewritten_parameter(item, change) for item in value]
         return value if all(new is old for new, old in zip(items, value, strict=True)) else type(value)(items)
-    if not hasattr(getattr(value, "jaxpr", value), "eqns"):
+    if not isinstance(value, Jaxpr | ClosedJaxpr):
         return value
     inner, _ = open_jaxpr(value)
     new = rewritten(inner, change)
     if new is inner:
         return value
-    return new if inner is value else value.replace(jaxpr=new)
+    return value.replace(jaxpr=new) if isinstance(value, ClosedJaxpr) and inner is not value else new
 
 
 def quiet(eqn: JaxprEqn) -> JaxprEqn | None:
@@ -183,25 +184,25 @@ def bind_varying(eqn: JaxprEqn, ins: Sequence[Array]) -> list[Array]:
     return bind(eqn, ins)
 
 
-def may_donate(function: Any) -> bool:
+def may_donate(function: object) -> bool:
     """Whether a step may take its arguments' buffers: what `jax.jit` was told, or not known for another library's jit."""
     info = getattr(function, "_jit_info", None)
     return info is None or bool(info.donate_argnums or info.donate_argnames)
 
 
-def _varying(x: Any) -> frozenset[str]:
+def _varying(x: Array) -> frozenset[str]:
     aval = jax.typeof(x)
     axes = getattr(aval, "vma", None)  # JAX 0.10 moved it
     return frozenset(getattr(getattr(aval, "mat", None), "varying", ()) if axes is None else axes)
 
 
-def _vary(x: Any, axes: tuple[str, ...]) -> Any:
+def _vary(x: Array, axes: tuple[str, ...]) -> jax.Array:
     if hasattr(jax.lax, "pcast"):
         return jax.lax.pcast(x, axes, to="varying")
     return jax.lax.pvary(x, axes)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def static_arguments(function: Any) -> tuple[frozenset[int], frozenset[str]]:
+def static_arguments(function: object) -> tuple[frozenset[int], frozenset[str]]:
     """Which positions and which keywords of a jitted function are static."""
     info = getattr(function, "_jit_info", None)
     return frozenset(getattr(info, "static_argnums", ())), frozenset(getattr(info, "static_argnames", ()))
@@ -218,7 +219,7 @@ def true_backward_lines() -> Iterator[None]:
         return
     original = source_info_util.UserContextManager.__enter__
 
-    def keep_traceback(self: Any) -> None:
+    def keep_traceback(self: source_info_util.UserContextManager) -> None:
         original(self)
         context = source_info_util._source_info_context.context
         source_info_util._source_info_context.context = source_info_util.SourceInfo(None, context.name_stack)
@@ -232,17 +233,17 @@ def true_backward_lines() -> Iterator[None]:
         source_info_util.UserContextManager.__enter__ = original
 
 
-def double_precision() -> contextlib.AbstractContextManager[Any]:
+def double_precision() -> contextlib.AbstractContextManager[object]:
     """A context in which float64 is float64."""
     return _x64(True)
 
 
-def single_precision() -> contextlib.AbstractContextManager[Any]:
+def single_precision() -> contextlib.AbstractContextManager[object]:
     """A context in which nothing that is made has 64 bits."""
     return _x64(False)
 
 
-def _x64(on: bool) -> contextlib.AbstractContextManager[Any]:
+def _x64(on: bool) -> contextlib.AbstractContextManager[object]:
     if hasattr(jax, "enable_x64"):  # JAX 0.8 moved it
         return jax.enable_x64(on)
     from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
@@ -255,10 +256,6 @@ def replay_settings() -> Iterator[None]:
     """JAX's own NaN and Inf checks off, whose very values a replay meets; and jit on, without which loops have no iterations."""
     with jax.debug_nans(False), jax.debug_infs(False), jax.disable_jit(False):
         yield
-
-
-class Unrepeatable(RuntimeError):
-    """A replay came to a host callback that has an effect and whose answer the program needs."""
 
 
 @contextlib.contextmanager
@@ -282,7 +279,7 @@ def muted_effects() -> Iterator[None]:
         callback.io_callback_impl = before[1]
 
 
-def _muted_io(*args: Any, result_avals: Any, **params: Any) -> Any:
+def _muted_io(*args: Array, result_avals: Sequence[core.ShapedArray], **params: object) -> tuple[()]:
     if len(result_avals):
         raise Unrepeatable("an io_callback returns what the step needs, and its effect is not repeated")
     return ()
@@ -301,28 +298,32 @@ def ref_types() -> frozenset[type]:
 class CallSite(NamedTuple):
     """Where in a program an operation was called, and inside which transforms."""
 
-    traceback: Any
-    name_stack: Any
+    traceback: Traceback | None
+    name_stack: source_info_util.NameStack
 
 
-def here() -> tuple[Any, Any]:
+def here() -> tuple[Traceback | None, source_info_util.NameStack]:
     """What a `CallSite` is made of, for an operation that is being called now."""
     context = source_info_util._source_info_context.context
     return context.traceback or xla_client.Traceback.get_traceback(), context.name_stack
 
 
-def at(site: CallSite) -> Any:
+def at(site: CallSite) -> contextlib.AbstractContextManager[object]:
     """A context in which what is traced stands at a call site, and not where it is traced."""
     return source_info_util.user_context(site.traceback, name_stack=site.name_stack)
 
 
+# Told of an operation: its primitive, operands, parameters and results.
+Seen = Callable[[Primitive, Sequence[Pytree], dict[str, object], Pytree], None]
+
+
 @contextlib.contextmanager
-def eager_operations(seen: Callable[[Any, Sequence[Any], dict[str, Any], Any], None], working: Any) -> Iterator[None]:
+def eager_operations(seen: Seen, working: Busy) -> Iterator[None]:
     """While open, `seen(primitive, operands, parameters, results)` is told of every operation that runs outside of any trace, unless
     `working.now` is set."""
     original = core.EvalTrace.process_primitive
 
-    def process_primitive(self: Any, primitive: Any, args: Any, params: Any, /) -> Any:
+    def process_primitive(self: core.EvalTrace, primitive: Primitive, args: Sequence[Pytree], params: dict[str, object], /) -> Pytree:
         if working.now:
             return original(self, primitive, args, params)
         args = list(args)
@@ -337,12 +338,12 @@ def eager_operations(seen: Callable[[Any, Sequence[Any], dict[str, Any], Any], N
         core.EvalTrace.process_primitive = original
 
 
-def outside_of_traces() -> Any:
+def outside_of_traces() -> contextlib.AbstractContextManager[object]:
     """A context in which operations run at once. While JAX hands an operation from one trace to the next, there is no trace to run in."""
     return core.eval_context()
 
 
-def rebind(primitive: Any, params: dict[str, Any], args: Sequence[Any]) -> list[Any]:
+def rebind(primitive: Primitive, params: dict[str, object], args: Sequence[object]) -> list[jax.Array]:
     """Run, or trace, an operation that was seen before."""
     out = primitive.bind(*args, **params)
     return list(out) if primitive.multiple_results else [out]

@@ -25,3 +25,7 @@ class NonFiniteError(FloatingPointError):
 
 class NonFiniteWarning(UserWarning):
     """What a guarded step that does not raise says instead; so it does of steps that are skipped again and again."""
+
+
+class Unrepeatable(RuntimeError):
+    """A replay came to a host callback that has an effect and whose answer the program needs."""

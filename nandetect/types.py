@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
 
 if TYPE_CHECKING:
     import jax
@@ -12,3 +13,24 @@ if TYPE_CHECKING:
 Pytree: TypeAlias = Any
 # An array on a device or in the host's memory.
 Array: TypeAlias = Union["jax.Array", "np.ndarray"]
+
+
+class TracebackFrame(Protocol):
+    """One frame of a traceback as JAX keeps it."""
+
+    file_name: str
+    function_name: str
+
+
+class Traceback(Protocol):
+    """A traceback as JAX keeps it, innermost frame first."""
+
+    @property
+    def frames(self) -> Sequence[TracebackFrame]: ...
+
+
+class Busy(Protocol):
+    """Says whether nandetect itself is at work on this thread: not 0."""
+
+    @property
+    def now(self) -> int: ...

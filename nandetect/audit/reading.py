@@ -193,7 +193,7 @@ class LabelledEquation:
 
 Rule = Callable[[LabelledEquation], list[Label]]
 # What an equation does to labels, by the name of its primitive. Importing `audit.rules` fills it.
-RULES: Registry[Rule] = Registry()
+RULES: Registry[str, Rule] = Registry()
 
 
 def union(sets: Iterable[Keys]) -> Keys:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from nandetect import compat, nonfinite
-from nandetect.errors import UsageError
+from nandetect.errors import Unrepeatable, UsageError
 from nandetect.guarding import finite
 from nandetect.guarding.links import Links
 from nandetect.guarding.recorder import Arguments, Call, Habits, Window, flatten, leaves_made
@@ -43,7 +43,7 @@ def replay(step: Callable[..., object], window: Window, accepted: BadLeaves, hab
                 replayed.report = _first_fault(step, window, accepted, habits, count_skips, replayed)
             else:
                 replayed.report = _fault_of_one(step, window, accepted)
-    except (compat.Unrepeatable, jax.errors.JaxRuntimeError) as error:
+    except (Unrepeatable, jax.errors.JaxRuntimeError) as error:
         replayed.report = _unkept(window, f"running it again failed ({' '.join(str(error).split())[:120]})")
     except UsageError as error:
         replayed.report = _unkept(window, str(error))

@@ -20,6 +20,7 @@ from nandetect.compat import JaxprEqn
 from nandetect.interpret.movement import MOVES
 from nandetect.nonfinite import Mask
 from nandetect.primitives import Depends
+from nandetect.registry import Registry
 from nandetect.types import Array
 
 
@@ -33,15 +34,7 @@ class Flow:
 
 
 Rule = Callable[[JaxprEqn, Sequence[Array], int, list[int]], list[Flow]]
-RULES: dict[Depends, Rule] = {}
-
-
-def _rule(depends: Depends) -> Callable[[Rule], Rule]:
-    def enter(function: Rule) -> Rule:
-        RULES[depends] = function
-        return function
-
-    return enter
+RULES: Registry[Depends, Rule] = Registry()
 
 
 def flows(eqn: JaxprEqn, ins: Sequence[Array], output: int) -> list[Flow]:
@@ -54,12 +47,12 @@ def _shape(eqn: JaxprEqn, output: int) -> tuple[int, ...]:
     return tuple(compat.aval(eqn.outvars[output]).shape)
 
 
-@_rule(Depends.WIDE)
+@RULES.rule(Depends.WIDE)
 def _widely(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     return [_wide(np.shape(ins[slot]), _shape(eqn, output), slot) for slot in slots]
 
 
-@_rule(Depends.ELEMENTWISE)
+@RULES.rule(Depends.ELEMENTWISE)
 def _elementwise(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     return [_alike(np.shape(ins[slot]), _shape(eqn, output), slot) for slot in slots]
 
@@ -78,7 +71,7 @@ def _wide(shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
     return Flow(slot, lambda mask: np.broadcast_to(mask.any(), out), lambda mask: np.broadcast_to(mask.any(), shape))
 
 
-@_rule(Depends.ALONG)
+@RULES.rule(Depends.ALONG)
 def _along_axes(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     primitive, out = primitives.of(eqn), _shape(eqn, output)
     assert primitive.axes is not None
@@ -109,7 +102,7 @@ def _along(axes: tuple[int, ...], keeps: bool, shape: tuple[int, ...], out: tupl
     return Flow(slot, push, pull)
 
 
-@_rule(Depends.PERMUTED)
+@RULES.rule(Depends.PERMUTED)
 def _permuted(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     """`sort` and `top_k`: where each element was before, along the sorted axis."""
     if eqn.primitive.name == "top_k":
@@ -124,7 +117,7 @@ def _permuted(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]
     return [_from_numbers(origin, 0, tuple(ins[slot].shape), slot) for slot in slots if slot == output]
 
 
-@_rule(Depends.RUNNING)
+@RULES.rule(Depends.RUNNING)
 def _running(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     """A cumulative operation: an output depends on the elements up to its own, from either end."""
     axis, backwards = eqn.params["axis"], eqn.params["reverse"]
@@ -137,7 +130,7 @@ def _running(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int])
     return [Flow(slot, lambda mask: spread(mask, backwards), lambda mask: spread(mask, not backwards)) for slot in slots]
 
 
-@_rule(Depends.MOVED)
+@RULES.rule(Depends.MOVED)
 def _moved(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     """Run the move on the numbers of the elements: where each came from is then read off."""
     numbers, start = _numbers(eqn, ins, np.int64)
@@ -179,7 +172,7 @@ def _from_numbers(origin: np.ndarray, start: int, shape: tuple[int, ...], slot: 
     return Flow(slot, push, pull)
 
 
-@_rule(Depends.NUMBERED)
+@RULES.rule(Depends.NUMBERED)
 def _numbered(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     """`gather` and `scatter`, run by JAX on element numbers; a place filled from nowhere gets a number that nobody owns."""
     numbers, start = _numbers(eqn, ins, np.int32)
@@ -188,7 +181,7 @@ def _numbered(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]
     return [_from_numbers(origin, start[slot], np.shape(ins[slot]), slot) for slot in slots if slot in start]
 
 
-@_rule(Depends.CONTRACTED)
+@RULES.rule(Depends.CONTRACTED)
 def _contracted(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     """A row of one operand and a column of the other: all other axes of the output come from the partner alone."""
     out = _shape(eqn, output)
@@ -216,12 +209,12 @@ def _contracted(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[in
     return found
 
 
-@_rule(Depends.ADDITIVE)
+@RULES.rule(Depends.ADDITIVE)
 def _additive(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     return [_linear(eqn, ins, slot, 0.0) for slot in slots]
 
 
-@_rule(Depends.CONVOLVED)
+@RULES.rule(Depends.CONVOLVED)
 def _convolved(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     """The kernel meets the padding too, so that a NaN in it is everywhere; an image's element meets only its neighbours."""
     wide = [_wide(np.shape(ins[slot]), _shape(eqn, output), slot) for slot in slots if slot == 1]
@@ -240,7 +233,7 @@ def _linear(eqn: JaxprEqn, ins: Sequence[Array], slot: int, other: float) -> Flo
     return _by_transposing(apply, ins[slot].shape, dtype, slot)
 
 
-@_rule(Depends.WINDOWED)
+@RULES.rule(Depends.WINDOWED)
 def _windowed(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     """A reduction over sliding windows: the sum over the same windows of a mask."""
     names = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")

@@ -53,7 +53,7 @@ def _apply(eqn: JaxprEqn, ins: Sequence[np.ndarray], types: Sequence[str]) -> np
 
 
 # Results that numpy gives exactly too, but not by one function of the operands.
-RULES: Registry[Callable[..., np.ndarray | None]] = Registry()
+RULES: Registry[str, Callable[..., np.ndarray | None]] = Registry()
 
 
 @RULES.rule("iota")

@@ -14,7 +14,7 @@ from nandetect.registry import Registry
 
 # What an equation moves: its parameters, and its operands as arrays in memory.
 Move = Callable[..., list[np.ndarray]]
-MOVES: Registry[Move] = Registry()
+MOVES: Registry[str, Move] = Registry()
 
 
 @MOVES.rule("copy", "copy_p", "stop_gradient", "optimization_barrier", "sharding_constraint", "pvary", "mesh_cast", "reshard", "pcast")

@@ -141,7 +141,7 @@ def literal(atom: compat.Literal) -> np.ndarray:
 # How an equation with these operands is entered; None where it runs whole.
 Rule = Callable[[JaxprEqn, Sequence[Array]], Inside | None]
 Leaf = Callable[[JaxprEqn, Sequence[Array]], Sequence[Array]]
-RULES: Registry[Rule] = Registry()
+RULES: Registry[str, Rule] = Registry()
 
 
 @RULES.rule("scan", "while", "shard_map")

@@ -223,7 +223,7 @@ Led = tuple[int, Wanted, Node | None]
 # Follows the asked-for elements of an equation's results back to its operands; None where it runs whole and its flows say all.
 Rule = Callable[[Trail, Node, Asked, Node | None], list[Led] | None]
 # By the primitive's name; under `ENTERED` the rule for all others that a walk may have entered.
-RULES: Registry[Rule] = Registry()
+RULES: Registry[str, Rule] = Registry()
 ENTERED = "<entered>"
 
 

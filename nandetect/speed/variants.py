@@ -14,7 +14,7 @@ from nandetect import compat, primitives
 from nandetect.program.trace import Program
 from nandetect.types import Array
 
-Flat: TypeAlias = Callable[..., list[Array]]
+Flat: TypeAlias = Callable[..., Sequence[Array]]
 
 
 def plain(program: Program) -> Flat:

@@ -19,7 +19,7 @@ from nandetect.truth.split import Number, Split
 from nandetect.types import Array
 
 Rule = Callable[..., list[np.ndarray]]
-RULES: Registry[Rule] = Registry()
+RULES: Registry[str, Rule] = Registry()
 rule = RULES.rule
 
 
