@@ -214,15 +214,15 @@ LEFT_TO_THE_DEFAULT = _names(
     after_all all_gather_done all_gather_reduced_start all_gather_start all_to_all_done all_to_all_start approx_top_k axis_index bias_bwd
     bias_fwd bitcast broadcast_to call call_exported call_hi_primitive_linearized check cholesky_update composite create_token
     cudnn_fusion custom_jvp_call_jaxpr custom_lin custom_partitioning custom_transpose_call custom_vmap_call dce_sink delay dim_as_value
-    dimension_size eigh_jacobi eq_to eval_jaxpr from_edtype full_to_shard geqp3 inspect_sharding iota iota_2x32_shape jaxpr_call
-    layout_constraint le_to linear_call lt_to lu_pivots_to_permutation ormqr pbroadcast pbroadcast_done pbroadcast_dynamic
-    pbroadcast_start philox2x32 philox4x32 platform_index ppermute_done ppermute_start precv preduced psend psum_done
-    psum_invariant_start psum_start ragged_all_to_all ragged_dot_general random_gamma reciprocal reduce_scatter_done reduce_scatter_start
-    reduce_xor reduced_vary_cast reduced_vary_cast_p relayout remove_memory_space repeat rng_bit_generator rng_uniform roll scaled_dot
-    scaled_matmul scaled_matmul_wrapper select_and_gather_add select_and_scatter shape_assertion shard_to_full spsolve stage
-    symmetric_product threefry4x32 tie to_edtype todense tridiagonal_solve unreachable unreduced_pmax unreduced_pmin unreduced_psum
-    unreduced_psum_start unreduced_reduce_scatter unreduced_reduce_scatter_start vary_unreduced_cast vary_unreduced_cast_p
-    with_memory_space_constraint xla_metadata_call xla_metadata_value zeros_like
+    dimension_size eigh_jacobi eq_to eval_jaxpr from_edtype full_to_shard geqp3 global_array_to_host_local_array
+    host_local_array_to_global_array inspect_sharding iota iota_2x32_shape jaxpr_call layout_constraint le_to linear_call lt_to
+    lu_pivots_to_permutation ormqr pbroadcast pbroadcast_done pbroadcast_dynamic pbroadcast_start philox2x32 philox4x32 platform_index
+    ppermute_done ppermute_start precv preduced psend psum_done psum_invariant_start psum_start ragged_all_to_all ragged_dot_general
+    random_gamma reciprocal reduce_scatter_done reduce_scatter_start reduce_xor reduced_vary_cast reduced_vary_cast_p relayout
+    remove_memory_space repeat rng_bit_generator rng_uniform roll scaled_dot scaled_matmul scaled_matmul_wrapper select_and_gather_add
+    select_and_scatter shape_assertion shard_to_full spsolve stage symmetric_product threefry4x32 tie to_edtype todense tridiagonal_solve
+    unreachable unreduced_pmax unreduced_pmin unreduced_psum unreduced_psum_start unreduced_reduce_scatter unreduced_reduce_scatter_start
+    vary_unreduced_cast vary_unreduced_cast_p with_memory_space_constraint xla_metadata_call xla_metadata_value zeros_like
     """
 )
 # Families of primitives left to the default: sparse arrays, random keys, attention kernels, and what stands inside kernels and refs only.
