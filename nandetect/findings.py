@@ -1,4 +1,4 @@
-"""Findings that more than one tool makes. No JAX here."""
+"""The numbers of all rules, and the findings that more than one tool makes. No JAX here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TypedDict, Unpack
 
 from nandetect.records import Finding, Report, Severity
 
-# The number of each rule, by which it is looked up; a rule's name and number never change.
+# The number of each rule, by which a user looks it up; a rule's name and number never change.
 CODES = {
     "non-finite": "ND001",
     "skipped-steps": "ND012",

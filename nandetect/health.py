@@ -41,7 +41,7 @@ class Health:
 
     @classmethod
     def of(cls, tree: Pytree) -> Health:
-        """The health of a pytree. That of None, which holds nothing, is the one to start a loop with."""
+        """The health of a pytree. A loop starts with that of None, which holds nothing."""
         arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array | np.ndarray | np.generic)]
         return _measured([lax.stop_gradient(array) for array in arrays if nonfinite.is_inexact(array)])
 
@@ -51,7 +51,7 @@ class Health:
         return (self.nan == 0) & (self.inf == 0)
 
     def merge(self, other: Health) -> Health:
-        """The health of both together; `a | b` is the same."""
+        """The health of both pytrees together; `a | b` is the same."""
         nan, inf, size, largest = (jnp.stack(pair) for pair in zip(_fields(self), _fields(other), strict=True))
         return Health(_total(nan), _total(inf), _total(size), jnp.max(largest, axis=0))
 
@@ -87,16 +87,16 @@ def probe(fn: Callable[Arguments, Result]) -> Callable[Arguments, tuple[Result, 
     return probed
 
 
-# Compiled, so that a function that is not compiled itself has one program for all its arrays.
+# Compiled, so that all arrays are measured by one program also where `fn` is not compiled.
 @jax.jit
 def _measured(arrays: list[Array]) -> Health:
     if not arrays:
         return Health(jnp.uint32(0), jnp.uint32(0), jnp.uint32(0), jnp.float32(0))
-    nan, inf, largest = (jnp.stack(column) for column in zip(*map(_look, arrays), strict=True))
+    nan, inf, largest = (jnp.stack(column) for column in zip(*map(_measured_array, arrays), strict=True))
     return Health(_total(nan), _total(inf), jnp.uint32(min(sum(array.size for array in arrays), MOST)), jnp.max(largest))
 
 
-def _look(x: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _measured_array(x: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The NaNs, the infinities and the largest finite magnitude of one array."""
     x = nonfinite.widened(x)
     nan, finite = jnp.isnan(x), jnp.isfinite(x)
@@ -107,12 +107,12 @@ def _look(x: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 def _count(mask: jax.Array) -> jax.Array:
     if mask.size <= MOST:
         return jnp.sum(mask, dtype=jnp.uint32)
-    # So many elements are counted in float32, which rounds where a uint32 would wrap.
+    # Counts beyond uint32 are taken in float32, which rounds where a uint32 would wrap.
     return jnp.minimum(jnp.sum(mask, dtype=jnp.float32), jnp.float32(MOST - 255)).astype(jnp.uint32)
 
 
 def _total(counts: jax.Array, add: Callable[[jax.Array], jax.Array] = _sum) -> jax.Array:
-    """The sum of uint32 counts, or the largest uint32. Their upper and lower halves are added apart: 65,536 of those cannot overflow."""
+    """The sum of uint32 counts, or the largest uint32. Upper and lower halves are added apart: sums of 65,536 halves cannot overflow."""
     low, high = add(counts & 0xFFFF), add(counts >> 16)
     high = high + (low >> 16)
     return jnp.where(high > 0xFFFF, jnp.uint32(MOST), (high << 16) | (low & 0xFFFF))

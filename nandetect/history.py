@@ -57,9 +57,9 @@ def take(history: History, points: np.ndarray | slice) -> History:
 
 
 def join(pieces: Sequence[History], leaves: tuple[Leaf, ...] | None = None) -> History:
-    """Consecutive pieces of one run as one; NaN where a piece lacks what another has, and all layers where it has none of the leaves.
+    """Consecutive pieces of one run as one history, with NaN where a piece lacks a series or has no leaves.
 
-    `leaves` left out are those of the last piece that has some.
+    `leaves`, where left out, are those of the last piece that has some.
     """
     if leaves is None:
         leaves = next((piece.leaves for piece in reversed(pieces) if piece.leaves), ())
@@ -76,13 +76,13 @@ def join(pieces: Sequence[History], leaves: tuple[Leaf, ...] | None = None) -> H
     )
 
 
-def _joined(given: Sequence[Mapping[str, np.ndarray]], shapes: Sequence[tuple[int, ...]]) -> dict[str, np.ndarray]:
-    names = dict.fromkeys(name for arrays in given for name in arrays)
+def _joined(columns: Sequence[Mapping[str, np.ndarray]], shapes: Sequence[tuple[int, ...]]) -> dict[str, np.ndarray]:
+    names = dict.fromkeys(name for arrays in columns for name in arrays)
     return {
         name: np.concatenate(
             [
                 np.asarray(arrays[name], np.float32) if name in arrays else np.full(shape, np.nan, np.float32)
-                for arrays, shape in zip(given, shapes, strict=True)
+                for arrays, shape in zip(columns, shapes, strict=True)
             ]
         )
         for name in names

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class UpdatesHealth(NamedTuple):
-    """What was seen of the updates: `health` of the last ones, and in int32 the number of `steps` and how many of them were not finite.
+    """The health of an optimizer's updates: `health` of the last ones, and in int32 the number of `steps` and of those not finite.
 
     `first_nonfinite` is the number of the first such step, counted from 0, or -1; `consecutive_nonfinite` counts those in a row up to now.
     """
@@ -39,10 +39,10 @@ class UpdatesHealth(NamedTuple):
     def __str__(self) -> str:
         if isinstance(self.steps, Tracer | jax.ShapeDtypeStruct) or np.ndim(self.steps):
             return repr(self)
-        steps, first, total, row = (int(np.asarray(count)) for count in self[1:])
+        steps, first, total, consecutive = (int(np.asarray(count)) for count in self[1:])
         if not total:
             return f"finite in {steps} steps; last: {self.health}"
-        return f"not finite in {total} of {steps} steps, first in step {first}, last {row} in a row; last: {self.health}"
+        return f"not finite in {total} of {steps} steps, first in step {first}, last {consecutive} in a row; last: {self.health}"
 
 
 class _Pair(NamedTuple):
@@ -53,14 +53,14 @@ class _Pair(NamedTuple):
 def watch_updates() -> optax.GradientTransformationExtraArgs:
     """A transformation for `optax.chain` that returns the updates it is given, and whose state is an `UpdatesHealth`.
 
-    It sees what the transformation before it in the chain made: the gradients where it is the first, what is added to the parameters where
-    it is the last. Chain it before `optax.apply_if_finite` and not inside, where its state would forget the steps that were skipped.
+    It sees the results of the transformation before it in the chain: the gradients where it is the first, what is added to the parameters
+    where it is the last. Chain it before `optax.apply_if_finite` and not inside, where its state would forget the skipped steps.
     """
     return cast("optax.GradientTransformationExtraArgs", _Pair(_init, _update))
 
 
 def read(opt_state: Pytree) -> UpdatesHealth:
-    """The `UpdatesHealth` in the state of an optimizer, however deep it lies."""
+    """The `UpdatesHealth` in the state of an optimizer, at any depth. Raises `UsageError` where it holds none, or more than one."""
     nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, UpdatesHealth))
     states = [node for node in nodes if isinstance(node, UpdatesHealth)]
     if len(states) != 1:
@@ -69,7 +69,7 @@ def read(opt_state: Pytree) -> UpdatesHealth:
 
 
 class Watched(NamedTuple):
-    """The state of an optimizer that is watched: its own, and the vitals of its last step."""
+    """The state of a watched optimizer: `inner` is the optimizer's own state, `vitals` are those of its last step."""
 
     inner: Pytree
     vitals: Vitals
@@ -78,8 +78,8 @@ class Watched(NamedTuple):
 def watch(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """The same optimizer, whose state also holds the vitals of its last step, for `nd.Monitor().observe(opt_state=...)`.
 
-    They are measured in the update itself, inside `jit` and `scan` alike and without a callback: of the gradients that come in, of the
-    parameters, where `update` is given them, and of what is added to them. `vitals.is_full` says of which steps everything is measured.
+    They are measured in the update itself, inside `jit` and `scan` alike and without a callback: of the gradients that `update` is given,
+    of the parameters where it is given them, and of the updates that it returns. `vitals.is_full` says of which steps all is measured.
     A `scan` that returns `vitals(opt_state)` stacks them, and `observe` takes them stacked.
     """
 
@@ -99,13 +99,13 @@ def watch(optimizer: optax.GradientTransformation) -> optax.GradientTransformati
 
 
 def vitals(opt_state: Pytree) -> Vitals:
-    """The vitals in the state of an optimizer, however deep they lie. Raises `UsageError` where it holds none, or more than one."""
+    """The vitals in the state of an optimizer, at any depth. Raises `UsageError` where it holds none, or more than one."""
     return in_step.of_state(opt_state)
 
 
 def _init(params: Pytree) -> UpdatesHealth:
     del params
-    # An array for each count: a step that donates the state could not donate one array twice.
+    # One array for each count: a step that donates the state cannot donate one array twice.
     return UpdatesHealth(Health.of(None), *(jnp.array(count, jnp.int32) for count in (0, -1, 0, 0)))
 
 

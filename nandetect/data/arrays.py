@@ -12,14 +12,14 @@ import numpy as np
 from nandetect.data.dataset import Data, data, labelled
 from nandetect.errors import UsageError
 
-# As people name them: (images, labels), the training part's first.
+# Names that people give to (images, labels): of the training part, of the held-out part, and of all samples together.
 _TRAIN = (("x_train", "y_train"), ("train_images", "train_labels"))
 _TEST = (("x_test", "y_test"), ("test_images", "test_labels"))
 _ALL = (("images", "labels"), ("inputs", "labels"), ("x", "y"), ("X", "y"), ("data", "target"))
 
 
 def load(path: Path) -> Data:
-    """The arrays `images` and `labels`, or `x_train`, `y_train`, `x_test` and `y_test`, and what else they are often called."""
+    """The data in the arrays `images` and `labels`, or `x_train`, `y_train`, `x_test` and `y_test`, or in others of usual names."""
     arrays = _read(path)
     train = _pair(arrays, (*_TRAIN, *_ALL))
     if train is None:

@@ -28,7 +28,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """What to train on, what to hold out, and how many classes there are."""
+    """Samples to train on, samples to hold out, and the number of classes."""
 
     name: str
     train: Part
@@ -50,12 +50,12 @@ def labelled(inputs: np.ndarray, labels: np.ndarray, name: str) -> Part:
 
 
 def data(name: str, train: Part, held_out: Part | None = None) -> Data:
-    """The data with its labels checked; without a part to hold out, a fifth of every class is."""
+    """The data with its labels checked; without a held-out part, a fifth of every class is held out."""
     labels = train.labels if held_out is None else np.concatenate([train.labels, held_out.labels])
     classes = _classes(labels, name)
     if held_out is None:
-        held = stratified(train.labels, max(round(len(train) * _HELD_OUT), classes), np.random.default_rng(0))
-        train, held_out = train.take(np.setdiff1d(np.arange(len(train)), held)), train.take(held)
+        rows = stratified(train.labels, max(round(len(train) * _HELD_OUT), classes), np.random.default_rng(0))
+        train, held_out = train.take(np.setdiff1d(np.arange(len(train)), rows)), train.take(rows)
     if train.inputs.shape[1] != held_out.inputs.shape[1]:
         raise UsageError(f"{name}: training images have {train.inputs.shape[1]} pixels and held-out ones {held_out.inputs.shape[1]}")
     for purpose, part in (("train on", train), ("hold out", held_out)):
@@ -70,7 +70,7 @@ def _kind(array: np.ndarray) -> str:
 
 
 def _classes(labels: np.ndarray, name: str) -> int:
-    """One more than the largest label, where every class has a sample."""
+    """The number of classes: one more than the largest label. Raises `UsageError` where a class has no sample, or there is only one."""
     classes = np.unique(labels)
     if classes[0] < 0:
         raise UsageError(f"{name}: label {classes[0]} is out of range; labels should be 0 to one less than the number of classes")
@@ -88,6 +88,6 @@ def stratified(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.n
     rank = np.empty(len(labels))
     for label in np.unique(labels):
         rows = order[labels[order] == label]
-        # The first of every class comes before the second of any; from there on each class's samples are spread evenly over 0..1.
+        # Ranks: the first sample of every class comes before all others, which are spread evenly over 0..1 for each class.
         rank[rows] = np.concatenate([[-1.0], (np.arange(1, len(rows)) + 0.5) / len(rows)])
     return np.sort(order[np.argsort(rank[order], kind="stable")][:count])

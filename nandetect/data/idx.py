@@ -1,4 +1,4 @@
-"""IDX files, as MNIST and its family come in: a type, the sizes of the axes, then the numbers, big-endian. Compressed or not."""
+"""IDX files, the format of MNIST and its family: a type, the sizes of the axes, then the numbers, big-endian; compressed or not."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 
 
 def load(directory: Path) -> Data:
-    """The training and the held-out files of a directory; where only one of the two is there, a fifth of it is held out."""
+    """The data in a directory: a training part and a held-out one. Where only one of them is there, a fifth of it is held out."""
     train, test = _split(directory, "train"), _split(directory, "t10k")
     if train and test:
         return data(str(directory), train, test)
-    either = train or test
-    if either:
-        return data(str(directory), either)
+    only_part = train or test
+    if only_part:
+        return data(str(directory), only_part)
     raise UsageError(f"{directory} has no IDX files: it should have train-images-idx3-ubyte and train-labels-idx1-ubyte, or the same .gz")
 
 
@@ -31,14 +31,14 @@ def _split(directory: Path, split: str) -> Part | None:
     images, labels = _find(directory, f"{split}-images"), _find(directory, f"{split}-labels")
     if images and labels:
         return labelled(read(images), read(labels), str(images))
-    either = images or labels
-    if either:
-        raise UsageError(f"{directory} has {either.name} but no {split}-{'labels' if images else 'images'} beside it")
+    only_file = images or labels
+    if only_file:
+        raise UsageError(f"{directory} has {only_file.name} but no {split}-{'labels' if images else 'images'} beside it")
     return None
 
 
 def _find(directory: Path, stem: str) -> Path | None:
-    """The one file of that stem; the uncompressed one where both are there."""
+    """The one file of that stem, the uncompressed one where there are both; None where there is no such file."""
     files = sorted(file for file in directory.glob(f"*{stem}*idx*") if file.name.endswith((".gz", "-ubyte")))
     if len({file.name.removesuffix(".gz") for file in files}) > 1:
         raise UsageError(f"{directory} has {len(files)} files of {stem} ({', '.join(file.name for file in files)}); leave one")

@@ -38,7 +38,7 @@ def fetch(name: str) -> Path:
     except ImportError as error:
         raise UsageError("--data mnist needs pooch to download it: pip install 'nandetect[mnist]'") from error
     cache = Path(os.environ.get("NANDETECT_CACHE") or pooch.os_cache("nandetect")) / "mnist"
-    # A bar on each file where someone watches; it is written to standard error.
+    # A progress bar for each file, on standard error, where that is a terminal.
     download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty() and find_spec("tqdm") is not None, timeout=_TIMEOUT)
     failures = []
     for mirror in MIRRORS:
@@ -53,7 +53,7 @@ def fetch(name: str) -> Path:
 
 
 def _short(error: Exception) -> str:
-    """A hash that differs comes as a long ValueError, a network fault as a chain of causes."""
+    """The error in a few words: pooch gives a long ValueError for a hash that differs, and a chain of causes for a network fault."""
     if isinstance(error, ValueError) and "hash" in str(error):
         return "what came has another SHA-256"
     return type(error).__name__

@@ -1,4 +1,4 @@
-"""The rows of a growing record: small ones become large ones, and old ones thinner, so that the file stays within its budget."""
+"""The rows of a growing record: small rows are joined to full ones, and old ones thinned, so that the file stays within its budget."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from nandetect.history import History, Leaf, join, take
 from nandetect.logbook.packing import Packed, pack, unpack
 from nandetect.logbook.thinning import sparsest, thin
 
-# Bytes of rows; the file is a little larger, and what is being written lies beside it for a while.
+# Bytes that all rows may take. The file is a little larger, and for a while what is being written lies beside it.
 BUDGET = 64 * 2**20
-# Points of a full row, unless so many would take more than a share of the budget.
+# Points of a full row; fewer where so many would take more than one 64th of the budget.
 _POINTS = 256
 _SHARE = 64
-# Fewer full rows than this are never thinned: the first, the last, and two between.
+# Full rows that are never thinned: the first, the last, and two between.
 _FEWEST = 4
 
 _COLUMNS, _MARKS = ", ".join(Packed._fields), ", ".join("?" * len(Packed._fields))
@@ -31,7 +31,7 @@ class _Row:
 
 @dataclass(slots=True)
 class Chunks:
-    """What is known of the rows without reading them. `tail` are the newest points, which lie in rows too small to stay."""
+    """The index of the rows, known without reading them. `tail` holds the newest points, in rows that are still too small to be full."""
 
     budget: int = BUDGET
     leaves: tuple[Leaf, ...] = ()
@@ -39,17 +39,17 @@ class Chunks:
     tail: list[tuple[_Row, History]] = field(default_factory=list)
 
     def copy(self, leaves: tuple[Leaf, ...]) -> Chunks:
-        """Another to go on with, so that a transaction that fails leaves this one true."""
+        """A copy to change in a transaction: where that fails, this one is still true."""
         return Chunks(self.budget, leaves, [*self.full], [*self.tail])
 
     def add(self, connection: sqlite3.Connection, pieces: Sequence[History]) -> None:
-        """Write newly read points, make full rows of small ones, and thin what is old while the whole is too large."""
+        """Write newly read points, join small rows to full ones, and thin old rows while all together are over the budget."""
         if not pieces:
             return
         piece = join(pieces, self.leaves)
         points = self._points(piece)
-        if sum(len(held) for _, held in self.tail) + len(piece) >= points:
-            piece = join([*(held for _, held in self.tail), piece], self.leaves)
+        if sum(len(newest) for _, newest in self.tail) + len(piece) >= points:
+            piece = join([*(newest for _, newest in self.tail), piece], self.leaves)
             connection.executemany("DELETE FROM chunk WHERE id = ?", [(row.id,) for row, _ in self.tail])
             self.tail = []
             while len(piece) >= points:
@@ -64,14 +64,14 @@ class Chunks:
         return max(min(_POINTS, self.budget // _SHARE // piece.point_bytes), 2)
 
     def _merge(self, connection: sqlite3.Connection, index: int, points: int) -> None:
-        """Make one row of two."""
+        """Make one row, thinned, of this full row and the next."""
         pair = self.full[index : index + 2]
         pieces = [_select(connection, row, self.leaves) for row in pair]
         connection.executemany("DELETE FROM chunk WHERE id = ?", [(row.id,) for row in pair])
         self.full[index : index + 2] = [_insert(connection, thin(join(pieces, self.leaves), points))]
 
 
-def every(connection: sqlite3.Connection, leaves: tuple[Leaf, ...]) -> History:
+def all_rows(connection: sqlite3.Connection, leaves: tuple[Leaf, ...]) -> History:
     """All rows as one history."""
     rows = connection.execute(f"SELECT {_COLUMNS} FROM chunk ORDER BY first")
     return join([unpack(Packed(*row), leaves) for row in rows], leaves)
@@ -79,9 +79,9 @@ def every(connection: sqlite3.Connection, leaves: tuple[Leaf, ...]) -> History:
 
 def _insert(connection: sqlite3.Connection, piece: History) -> _Row:
     packed = pack(piece)
-    written = connection.execute(f"INSERT INTO chunk ({_COLUMNS}) VALUES ({_MARKS})", packed)
-    assert written.lastrowid is not None
-    return _Row(written.lastrowid, packed.first, packed.last, len(packed.steps) + len(packed.numbers))
+    cursor = connection.execute(f"INSERT INTO chunk ({_COLUMNS}) VALUES ({_MARKS})", packed)
+    assert cursor.lastrowid is not None
+    return _Row(cursor.lastrowid, packed.first, packed.last, len(packed.steps) + len(packed.numbers))
 
 
 def _select(connection: sqlite3.Connection, row: _Row, leaves: tuple[Leaf, ...]) -> History:

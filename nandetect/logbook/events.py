@@ -24,16 +24,16 @@ def require_tensorboard() -> None:
 
 
 def file_name(run: RecordedRun) -> str:
-    """The same for the same run, so that a later export takes the place of an earlier one."""
+    """The name of the event file: always the same for one run, so that a later export replaces an earlier one."""
     return f"events.out.tfevents.{int(run.entry.began)}.{run.entry.name}"
 
 
 def as_events(run: RecordedRun) -> bytes:
-    """One event a point, with a scalar for each column of `tables.columns`; what was not measured is left out.
+    """The event file: one event a point, with a scalar for each column of `tables.columns`; what was not measured is left out.
 
-    `require_tensorboard` says whether it can be written.
+    Call `require_tensorboard` first.
     """
-    # Not `SummaryWriter`: it names the file by host and time, stamps each event with the time of writing, rewrites tags such as
+    # `SummaryWriter` is not used: it names the file by host and time, stamps each event with the time of writing, rewrites tags such as
     # `gradient/layers[0].w`, and writes from a thread of its own.
     from tensorboardX import RecordWriter
 
@@ -50,7 +50,7 @@ def as_events(run: RecordedRun) -> bytes:
 
 def _events(run: RecordedRun) -> Iterator[bytes]:
     """The file's version, then the points of the run, each as the bytes of its protocol buffer."""
-    # The classes are made when the module is imported, out of sight of a type checker.
+    # `Event` and `Summary` are made when their module is imported, out of a type checker's sight.
     from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
     from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 

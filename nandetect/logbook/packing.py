@@ -1,4 +1,4 @@
-"""Pieces of a history as the bytes that the file holds."""
+"""Pieces of a history as bytes in the rows of the file, and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Packed(NamedTuple):
     """A piece of a history as a row of the file.
 
     `numbers` holds the series and then the layers: for each one bit a point that says whether anything was measured there, padded to whole
-    bytes, and little-endian float32 of the points where it was. Most of what a monitor measures it measures now and then only.
+    bytes, and the points where it was as little-endian float32. This saves space, as a monitor measures most columns only now and then.
     """
 
     first: int
@@ -49,7 +49,7 @@ def _measured(array: np.ndarray) -> bytes:
 
 
 def unpack(packed: Packed, leaves: tuple[Leaf, ...]) -> History:
-    """What `pack` was given."""
+    """The piece that `pack` was given."""
     points, offset = packed.points, 0
     bits = (points + 7) // 8
 

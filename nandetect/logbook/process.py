@@ -17,7 +17,7 @@ class Process(TypedDict):
 
 
 def this_process() -> Process:
-    """The process that asks."""
+    """The process that runs this code."""
     return {"host": platform.node(), "pid": os.getpid(), "began": _began(os.getpid())}
 
 
@@ -26,7 +26,7 @@ def alive(process: Process) -> bool | None:
     if process["host"] != platform.node() or os.name == "nt":
         return None
     try:
-        # Signal 0 asks and does nothing.
+        # Signal 0 only asks whether the process exists.
         os.kill(process["pid"], 0)
     except ProcessLookupError:
         return False

@@ -1,4 +1,4 @@
-"""Reading a run's record, also while it is written: one short transaction, which sees the run as it was at one moment."""
+"""The reader of a run's record: one short transaction sees the run as it was at one moment, also while it is written."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any, Literal, NotRequired, TypedDict, cast
 from nandetect.errors import UsageError
 from nandetect.history import History, Leaf
 from nandetect.logbook import store
-from nandetect.logbook.chunks import every
+from nandetect.logbook.chunks import all_rows
 from nandetect.logbook.process import Process, alive
 from nandetect.logbook.recall import recall
 from nandetect.records import Finding
 
-# interrupted: by a person, an exception, or a kill. unknown: not ended, and of a machine on which its process cannot be looked for.
+# "interrupted": by a user, an exception, or a kill. "unknown": without a written end, and of a process that cannot be looked for from here.
 State = Literal["running", "finished", "interrupted", "unknown"]
 SUFFIX = ".sqlite"
 # States of a run whose end is not written, by whether its process lives.
@@ -73,11 +73,11 @@ def read(path: Path) -> RecordedRun:
     with _opened(path) as connection:
         facts = _facts(connection)
         leaves = tuple(Leaf(path=name, shape=tuple(shape), dtype=dtype) for name, shape, dtype in facts["leaves"])
-        return RecordedRun(entry=_entry(path, connection, facts), history=every(connection, leaves), findings=_findings(connection))
+        return RecordedRun(entry=_entry(path, connection, facts), history=all_rows(connection, leaves), findings=_findings(connection))
 
 
 def entries(directory: Path) -> list[Entry]:
-    """The runs in a directory, the newest first; a file that is none is passed over."""
+    """The runs in a directory, the newest first; a file that is not a run's record is passed over."""
     runs = []
     for path in directory.glob(f"*{SUFFIX}"):
         with contextlib.suppress(UsageError), _opened(path) as connection:

@@ -1,4 +1,4 @@
-"""Records, recalled from the plain data that `records.plain` made of them."""
+"""Records, made again from the plain data that `records.plain` made of them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _value(kind: object, data: Json) -> object:
 
 
 def _number(data: Json) -> object:
-    """JSON has no word for a number that is not finite, nor for a complex one."""
+    """The number that the data stand for: JSON has no word for one that is not finite, or complex."""
     if isinstance(data, str):
         return _NUMBERS.get(data, data)
     if isinstance(data, dict) and data.keys() == {"real", "imag"}:

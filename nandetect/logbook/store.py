@@ -1,4 +1,4 @@
-"""The file itself: one SQLite database in WAL mode, so that reading never holds up writing and a killed writer leaves it whole."""
+"""The file of a run: an SQLite database in WAL mode, so that reading never holds up writing and a killed writer leaves it whole."""
 
 from __future__ import annotations
 
@@ -30,48 +30,48 @@ _PATIENCE = 5.0
 
 
 def create(path: Path, facts: Mapping[str, object]) -> Path:
-    """A new file with these facts at `path`, or with a number behind its name where that is taken; whole from the first moment on."""
+    """A new file with these facts at `path`, or with a number behind its name where that is taken. It is complete as soon as it appears."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     os.close(handle)
     try:
-        with contextlib.closing(sqlite3.connect(beside, isolation_level=None)) as connection:
+        with contextlib.closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(_TABLES)
             with transaction(connection):
-                state(connection, facts)
+                write_facts(connection, facts)
         # mkstemp makes the file readable for its owner alone.
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(beside, 0o666 & ~umask)
-        return _named(beside, path)
+        os.chmod(unfinished, 0o666 & ~umask)
+        return _named(unfinished, path)
     finally:
-        for left in (beside, f"{beside}-wal", f"{beside}-shm"):
+        for leftover in (unfinished, f"{unfinished}-wal", f"{unfinished}-shm"):
             with contextlib.suppress(OSError):
-                os.unlink(left)
+                os.unlink(leftover)
 
 
-def _named(beside: str, path: Path) -> Path:
+def _named(unfinished: str, path: Path) -> Path:
     """The file under the first free name: a link fails where a name is taken, so that two runs never get the same."""
     for number in range(1, 10_000):
-        free = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        candidate = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
         try:
-            os.link(beside, free)
+            os.link(unfinished, candidate)
         except FileExistsError:
             continue
         except OSError:
-            # No links on this file system: the name is taken first, empty, and the file moved onto it.
+            # A file system without links: an empty file takes the name first, and the real one is moved onto it.
             try:
-                os.close(os.open(free, os.O_CREAT | os.O_EXCL))
+                os.close(os.open(candidate, os.O_CREAT | os.O_EXCL))
             except FileExistsError:
                 continue
-            os.replace(beside, free)
-        return free
+            os.replace(unfinished, candidate)
+        return candidate
     raise FileExistsError(f"{path} and 10,000 names after it are taken")
 
 
 def for_writing(path: Path) -> sqlite3.Connection:
-    """Committed rows survive the process; after a power cut the last ones may be gone, and the file is whole (synchronous = NORMAL)."""
+    """A connection that writes. Its commits survive the process; a power cut may lose the last of them but not the file (NORMAL)."""
     connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA journal_size_limit = 8388608")
@@ -79,7 +79,7 @@ def for_writing(path: Path) -> sqlite3.Connection:
 
 
 def for_reading(path: Path) -> sqlite3.Connection:
-    """A connection that only reads. Where the directory cannot be written, nobody writes the file either, and it is read as it lies."""
+    """A connection that only reads. A file in a directory that cannot be written has no writer, and is opened as immutable."""
     name = path.resolve().as_uri()
     connection = sqlite3.connect(f"{name}?mode=rw", timeout=_PATIENCE, isolation_level=None, uri=True)
     try:
@@ -93,7 +93,7 @@ def for_reading(path: Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing."""
+    """A transaction around the `with` block: all of its statements are committed, or none."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -104,14 +104,14 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def state(connection: sqlite3.Connection, facts: Mapping[str, object]) -> None:
-    """Write facts, each in the place of the one of its name."""
-    rows = [(name, text(value)) for name, value in facts.items()]
+def write_facts(connection: sqlite3.Connection, facts: Mapping[str, object]) -> None:
+    """Write facts; each replaces the fact of the same name."""
+    rows = [(name, as_json(value)) for name, value in facts.items()]
     connection.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?)", rows)
 
 
-def text(value: object) -> str:
-    """Records, scalars and arrays as JSON; what JSON cannot say, as Python prints it."""
+def as_json(value: object) -> str:
+    """The JSON of records, scalars and arrays; what JSON cannot say is written as Python prints it."""
     return json.dumps(plain(value), allow_nan=False, default=_plain)
 
 
@@ -121,7 +121,7 @@ def _plain(value: object) -> object:
 
 
 def size(path: Path) -> int:
-    """Bytes on disk, what is not yet in the file itself included."""
+    """Bytes on disk, with those that are still in the write-ahead log."""
     total = 0
     for part in (path, Path(f"{path}-wal")):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A run as a table, a row a point: the step, the series, and each measure of each layer, `gradient/dense.kernel`."""
+"""A run as a table with a row for each point: the step, the series, and each measure of each layer, `gradient/dense.kernel`."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def columns(history: History) -> Mapping[str, np.ndarray]:
 
 
 def as_csv(history: History) -> bytes:
-    """Comma-separated, the names first, each number with as many digits as tell it apart; empty where nothing was measured."""
-    written = io.StringIO()
+    """The table as CSV: the names first, each number with as many digits as tell it apart, empty where nothing was measured."""
+    buffer = io.StringIO()
     table = columns(history)
-    writer = csv.writer(written, lineterminator="\n")
+    writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(table)
     texts = [np.where(np.isnan(column), "", column.astype(str)) for column in table.values()]
     writer.writerows(zip(*texts, strict=True))
-    return written.getvalue().encode()
+    return buffer.getvalue().encode()
 
 
 def as_parquet(history: History) -> bytes:
-    """As Apache Parquet. `require_parquet` says whether it can be written."""
+    """The table as Apache Parquet. Call `require_parquet` first."""
     import pyarrow
     from pyarrow import parquet
 
-    held = io.BytesIO()
-    parquet.write_table(pyarrow.table({name: pyarrow.array(column) for name, column in columns(history).items()}), held)
-    return held.getvalue()
+    buffer = io.BytesIO()
+    parquet.write_table(pyarrow.table({name: pyarrow.array(column) for name, column in columns(history).items()}), buffer)
+    return buffer.getvalue()
 
 
 def require_parquet() -> None:

@@ -1,4 +1,4 @@
-"""The writer of a run's record: points and findings are put down at once, and a thread of its own writes them beside the training."""
+"""The writer of a run's record: points and findings are taken at once, and a thread of its own writes them beside the training."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from nandetect.logbook.reader import SUFFIX
 from nandetect.logbook.thinning import thin
 from nandetect.records import Finding
 
-# Seconds between two writes: a killed run lacks what came in this time, and while the last write went on. After a failure they are more.
+# Seconds between two writes, and after one that failed. A killed run lacks what came since its last write.
 _SECONDS = 0.3
 _SECONDS_AFTER_FAILURE = 5.0
-# Bytes that may wait for a slow or full disk: where there are more, half of the points are let go.
+# Bytes that may wait for a slow or full disk; where there are more, half of the points are dropped.
 _MOST_BYTES = 16 * 2**20
-# Findings that are kept: of more the oldest are let go, errors last.
+# Findings that are kept; of more the oldest are dropped, errors last.
 _MOST_FINDINGS = 1000
-# The series that the record adds: seconds since the run began, when a point was given.
+# The series that the record adds: the seconds from the start of the run to when a point was given.
 ELAPSED = "elapsed_seconds"
 
 
 class Logbook:
-    """The record of one run, open for writing. No failure of the disk stops the run: `warn` is told once, in one line, and it goes on.
+    """The record of one run, open for writing. No failure of the disk stops the run: `warn` is called once, with one line.
 
     `where` is the file itself where it ends in `.sqlite` (with a number behind the name where that is taken), else a directory, made where
     missing, in which the run gets a name of date, time and `about["model"]`. `leaves` left out are those of the first chunk that has some.
@@ -81,7 +81,7 @@ class Logbook:
         atexit.register(self._at_exit)
 
     def append(self, chunk: History) -> None:
-        """Put down newly read points, later than all before; returns at once, and may be called from any thread."""
+        """Take newly read points, later than all before; returns at once, and may be called from any thread."""
         if not self._open() or not len(chunk):
             return
         elapsed = np.full(len(chunk), time.time() - self._began, np.float32)
@@ -98,19 +98,19 @@ class Logbook:
             self._waiting = self._bounded(self._waiting)
 
     def note(self, findings: Iterable[Finding]) -> None:
-        """Put down findings; one of the same rule, layer and step as an earlier one takes its place. The record has 1,000 at most."""
+        """Take findings; one of the same rule, layer and step as an earlier one replaces it. The record has 1,000 at most."""
         if self._open():
             with self._lock:
                 self._findings.extend(findings)
 
     def settle(self, findings: Iterable[Finding]) -> None:
-        """Put down what the run shows as a whole, in the place of all that was noted while it went."""
+        """Take the findings of the whole run, which replace all that were noted while it went."""
         if self._open():
             with self._lock:
                 self._findings, self._settled = list(findings), True
 
     def flush(self) -> None:
-        """Write now what waits."""
+        """Write at once what waits to be written."""
         if self._open():
             self._write()
 
@@ -135,7 +135,7 @@ class Logbook:
         self.close("finished" if kind is None else "interrupted")
 
     def _open(self) -> bool:
-        """Not in a process that was forked: the file is its parent's."""
+        """Whether the record takes anything: it is not closed, and this is the process that opened it, not a fork."""
         return self._connection is not None and not self._closing and os.getpid() == self._owner
 
     def _at_exit(self) -> None:
@@ -152,7 +152,7 @@ class Logbook:
             return self._write_alone()
 
     def _write_alone(self) -> bool:
-        """Write what waits, in one transaction; what could not be written waits on."""
+        """Write what waits, in one transaction; after a failure it waits for the next one. The lock `_writing` is held."""
         with self._lock:
             waiting, findings, facts, settled = self._waiting, self._findings, self._facts, self._settled
             self._waiting, self._findings, self._facts, self._settled = [], [], {}, False
@@ -166,11 +166,11 @@ class Logbook:
                 if settled:
                     self._connection.execute("DELETE FROM finding")
                 _write_findings(self._connection, findings)
-                store.state(self._connection, facts)
+                store.write_facts(self._connection, facts)
         except (OSError, sqlite3.Error) as error:
             with self._lock:
                 self._waiting = self._bounded([*waiting, *self._waiting])
-                # Findings that were settled meanwhile take the place of all before them.
+                # Findings that were settled meanwhile replace all before them.
                 self._findings = self._findings if self._settled else [*findings, *self._findings]
                 self._facts, self._settled = {**facts, **self._facts}, self._settled or settled
             self._fail(f"the run's record is behind: {self.path} could not be written ({_short(error)}); trying again")
@@ -196,11 +196,11 @@ def _plain_leaves(leaves: tuple[Leaf, ...]) -> list[tuple[str, tuple[int, ...], 
 def _write_findings(connection: sqlite3.Connection, findings: Sequence[Finding]) -> None:
     for finding in findings:
         name = json.dumps([finding.rule, finding.layer, finding.step])
-        # Not `INSERT OR REPLACE`: a finding that comes again keeps its place.
+        # A finding that comes again keeps its place, which `INSERT OR REPLACE` would change.
         connection.execute(
             "INSERT INTO finding (name, severity, value) VALUES (?, ?, ?)"
             " ON CONFLICT (name) DO UPDATE SET severity = excluded.severity, value = excluded.value",
-            (name, finding.severity, store.text(finding)),
+            (name, finding.severity, store.as_json(finding)),
         )
     if findings:
         (count,) = connection.execute("SELECT count(*) FROM finding").fetchone()
@@ -211,5 +211,5 @@ def _write_findings(connection: sqlite3.Connection, findings: Sequence[Finding])
 
 
 def _short(error: OSError | sqlite3.Error) -> str:
-    """The reason alone: the path is told beside it."""
+    """The error's reason without its path, which the message names by itself."""
     return (isinstance(error, OSError) and error.strerror) or str(error)

@@ -1,4 +1,4 @@
-"""An entrant's own time: what its slices took, without the hiccups of the machine."""
+"""An entrant's own time: what its slices took, without the delays that other work on the machine causes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Slices to either side of one that its median cost is taken over.
+# Slices on either side of a slice, over which the median cost of a step is taken.
 _NEIGHBOURS = 15
 
 
 def times(turns: Sequence[tuple[int, float]]) -> np.ndarray:
-    """Seconds of the race at the end of every step, from the steps in each slice and the seconds that it took.
+    """The entrant's seconds at the end of every step, from the number of steps in each slice and the seconds that it took.
 
-    One program's steps on arrays of one shape cost alike, so that a slice which took far longer than those around it was held up by
-    something else: each slice is counted at the median cost of a step in the 31 around it, evenly shared by its steps. Two entrants that
-    are done after a few milliseconds are so judged by more than a few milliseconds of measurement.
+    Steps of one program on arrays of one shape cost alike, so a slice that took far longer than those around it was held up by something
+    else: its steps are counted at the median cost of a step in the 31 slices around it. So two entrants that are done after a few
+    milliseconds are judged by more than a few milliseconds of measurement.
     """
     if not turns:
         return np.zeros(0)

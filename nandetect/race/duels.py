@@ -1,4 +1,4 @@
-"""Every entrant against every other, and who beat them all."""
+"""The duels of every entrant with every other, and the one that won them all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nandetect.race.significance import ALPHA, DEVIATIONS, LEAST_ACCURACY, LEAST
 
 
 def duels(standings: Sequence[Standing], limit: float) -> tuple[Duel, ...]:
-    """All pairs, judged. `limit` is the time that a run counts with which did not reach the target."""
+    """The duels of all pairs. A run that did not reach the target counts as if it had at `limit`, in seconds."""
     pairs = [(first, second, *_differences(first, second, limit)) for first, second in combinations(standings, 2)]
     p_values = [sign_flip(differences) for *_, differences in pairs]
     return tuple(
@@ -31,17 +31,17 @@ def duels(standings: Sequence[Standing], limit: float) -> tuple[Duel, ...]:
     )
 
 
-def champion(standings: Sequence[Standing], fought: Sequence[Duel]) -> str | None:
-    """The entrant that won each of its duels."""
+def champion(standings: Sequence[Standing], duels_fought: Sequence[Duel]) -> str | None:
+    """The entrant that won each of its duels; None where there is no such one."""
     for standing in standings:
-        own = [duel for duel in fought if standing.name in (duel.first, duel.second)]
-        if all(duel.winner == standing.name for duel in own):
+        own_duels = [duel for duel in duels_fought if standing.name in (duel.first, duel.second)]
+        if all(duel.winner == standing.name for duel in own_duels):
             return standing.name
     return None
 
 
 def _differences(first: Standing, second: Standing, limit: float) -> tuple[Literal["time", "held-out"], list[float]]:
-    """What the two are judged by, and for every seed the first less the second; of times the logarithms, so that no seed outweighs."""
+    """The measure that two are judged by, and for each seed the first's less the second's, of times in logarithms: no seed outweighs."""
     runs = list(zip(first.runs, second.runs, strict=True))
     if first.at_target or second.at_target:
         return "time", [math.log(_time(mine, limit) / _time(theirs, limit)) for mine, theirs in runs]
@@ -53,7 +53,7 @@ def _time(run: SeedRun, limit: float) -> float:
 
 
 def _winner(first: Standing, second: Standing, by: str, differences: list[float]) -> str | None:
-    """Who is better by enough to matter, where most seeds and their sum say the same."""
+    """The entrant that is better by enough to matter, where the median of the seeds and their sum favour the same one."""
     middle = median(differences)
     if abs(middle) < _needed(first, second, by) or middle * sum(differences) <= 0:
         return None
@@ -69,14 +69,14 @@ def _needed(first: Standing, second: Standing, by: str) -> float:
 
 
 def _noise(*standings: Standing) -> float:
-    """The deviation of the logarithm of what a step took, between the seeds of one entrant."""
+    """The standard deviation of the logarithm of a step's time between the seeds of one entrant, pooled over the entrants."""
     costs = [[math.log(cost) for run in standing.runs if (cost := _cost(run))] for standing in standings]
-    squares = sum((cost - fmean(own)) ** 2 for own in costs for cost in own)
-    return math.sqrt(squares / max(sum(max(len(own) - 1, 0) for own in costs), 1))
+    squares = sum((cost - fmean(seed_costs)) ** 2 for seed_costs in costs for cost in seed_costs)
+    return math.sqrt(squares / max(sum(max(len(seed_costs) - 1, 0) for seed_costs in costs), 1))
 
 
 def _cost(run: SeedRun) -> float:
-    """Seconds a step until the target; over the whole run where it was not reached, 0 where nothing was run."""
+    """Seconds a step up to the target, or over the whole run where it was not reached; 0 where nothing was run."""
     if run.target:
         return run.target.seconds / run.target.steps
     return run.seconds / run.steps if run.steps else 0.0

@@ -1,4 +1,4 @@
-"""The nouns of a race's end: a run of one seed, the standing of an entrant over all of them, the duel of two."""
+"""The records of a race's end: a run of one seed, the standing of an entrant over all seeds, the duel of two entrants."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nandetect.train.settings import Reached
 
 
 class OverSeeds(NamedTuple):
-    """The least, the middle and the largest of what every seed gave; infinite where a seed did not get there."""
+    """The least, the median and the largest of a number over the seeds; it is infinite for a seed that did not get there."""
 
     min: float
     median: float
@@ -22,7 +22,7 @@ class OverSeeds(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> OverSeeds:
-        """Of one value a seed. Where the two in the middle are a finite and an infinite one, the middle is infinite."""
+        """The three of one value for each seed. The median is infinite where one of the two values in the middle is."""
         values = list(values)
         return cls(min(values), median(values), max(values))
 
@@ -110,7 +110,7 @@ class Duel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaceResult:
-    """What a race came to; `winner` beat every other entrant. `rounds` are the turns that every entrant had with every seed."""
+    """The result of a race; `winner` beat every other entrant. `rounds` are the turns that every entrant had with every seed."""
 
     settings: RaceSettings
     data: str

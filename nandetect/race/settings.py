@@ -1,4 +1,4 @@
-"""What a race is to be, and who its entrants are: `mlp`, `FILE.py`, `mlp:init=he-wrong,lr=0.01`."""
+"""The settings of a race, and its entrants as users spell them: `mlp`, `FILE.py`, `mlp:init=he-wrong,lr=0.01`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from nandetect.train.settings import TrainSettings
 # Seeds beyond which the exact test would take too long; fewer than six cannot give a p value below 0.05.
 MOST_SEEDS = 32
 
-# Settings of an entrant that does not say. On 40 digits these show what an initial scale is worth: with pixels standardised, He's
-# formula is right on all of them in epoch 9 to 14, half of it in 33 to 41, and both get to loss 0.000 (8 seeds). On raw pixels, or with
-# Adam, which rescales the gradient, a wrong initial scale is soon made up for.
+# Settings of an entrant that does not give its own. On 40 digits they show what an initial scale is worth: with standardised pixels, He's
+# scale gets all of them right in epoch 9 to 14, half of it in 33 to 41, and both reach loss 0.000 (8 seeds). On raw pixels, or with Adam,
+# which rescales the gradient, a wrong initial scale is soon made up for.
 DEFAULTS = {"optimizer": "momentum", "lr": 0.05}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaceSettings:
-    """What was asked. `target` is the share of the training samples to be right; `time_limit`, in seconds, is for all of the racing."""
+    """The settings of a race. `target` is the share of training samples to get right; `time_limit`, in seconds, is for the whole race."""
 
     entrants: tuple[str, ...]
     data: str = "digits"
@@ -32,7 +32,7 @@ class RaceSettings:
     target: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse what no race can be made of."""
+        """Raises `UsageError` for settings that no race can be made of."""
         if len(self.entrants) < 2:
             raise UsageError("a race needs two entrants or more: nandetect race mlp:init=he mlp:init=he-wrong")
         if not 1 <= self.seeds <= MOST_SEEDS:
@@ -61,21 +61,21 @@ class Entrant:
 
 
 def entrants(settings: RaceSettings) -> tuple[Entrant, ...]:
-    """The entrants as they were spelled; a second one of the same spelling is told apart by a number."""
+    """The entrants, named as they were spelled; later ones of the same spelling get a number."""
     common: dict[str, Any] = {**DEFAULTS, "data": settings.data, "samples": settings.samples, "inputs": settings.inputs}
-    found: list[Entrant] = []
+    racing: list[Entrant] = []
     for position, spelling in enumerate(settings.entrants):
-        again = settings.entrants[: position + 1].count(spelling)
-        found.append(Entrant(spelling if again == 1 else f"{spelling} ({again})", {**common, **_training(spelling)}))
-    return tuple(found)
+        number = settings.entrants[: position + 1].count(spelling)
+        racing.append(Entrant(spelling if number == 1 else f"{spelling} ({number})", {**common, **_training(spelling)}))
+    return tuple(racing)
 
 
 def _training(spelling: str) -> dict[str, Any]:
-    """`FILE.py:key=value,key=value` as settings of a training."""
+    """The settings of a training from `FILE.py:key=value,key=value`."""
     model, colon, listed = spelling.partition(":")
     if not model or (colon and not listed):
         raise UsageError(f"{spelling!r} is no entrant: write FILE.py, mlp, or mlp:key=value,key=value")
-    given: dict[str, Any] = {"model": model}
+    training: dict[str, Any] = {"model": model}
     for pair in listed.split(",") if listed else []:
         key, equals, text = pair.partition("=")
         if not equals or not text:
@@ -83,15 +83,15 @@ def _training(spelling: str) -> dict[str, Any]:
         if key not in _VALUES:
             raise UsageError(f"{spelling}: there is no setting {key}; there are {', '.join(_VALUES)}")
         name = key.replace("-", "_")
-        if name in given:
+        if name in training:
             raise UsageError(f"{spelling}: {key} is given twice")
         try:
-            given[name] = _VALUES[key](text)
+            training[name] = _VALUES[key](text)
         except UsageError as error:
             raise UsageError(f"{spelling}: {error}") from error
         except ValueError as error:
             raise UsageError(f"{spelling}: {key}={text} cannot be read; {_EXAMPLES.get(key, 'give a number')}") from error
-    return given
+    return training
 
 
 def _yes_or_no(text: str) -> bool:

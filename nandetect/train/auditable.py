@@ -1,4 +1,4 @@
-"""What `audit-init` audits, from what a person names: a model file, or a function that returns parameters and what goes with them."""
+"""What `audit-init` audits, by the name that a user gives: a model file, or a function that returns parameters and what goes with them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KEYS = ("params", "apply", "inputs", "loss")
 
 @dataclass(frozen=True, slots=True)
 class Auditable:
-    """The arguments of `audit`, and what the person called them."""
+    """The arguments of `audit`, and the name that the user gave for them."""
 
     name: str
     params: Pytree
@@ -33,7 +33,7 @@ class Auditable:
 
 
 def audited(auditable: Auditable) -> Audit:
-    """The audit of it."""
+    """The audit of these arguments."""
     return audit(auditable.params, auditable.apply, auditable.inputs, auditable.loss)
 
 
@@ -62,7 +62,7 @@ def _result(named: target.Target, seed: int) -> Pytree:
     call = functools.partial(named.function, jax.random.key(seed)) if required else named.function
     try:
         return call()
-    # The user's code runs here, and may fail in any way.
+    # Any exception: the user's code runs here.
     except Exception as error:
         raise UsageError(f"{named.name} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
@@ -89,5 +89,5 @@ def _of_result(name: str, result: Pytree) -> Auditable:
     return Auditable(name, result)
 
 
-def _has_arrays(thing: Pytree) -> bool:
-    return any(map(is_floating, jax.tree.leaves(thing)))
+def _has_arrays(value: Pytree) -> bool:
+    return any(map(is_floating, jax.tree.leaves(value)))

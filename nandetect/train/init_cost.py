@@ -1,4 +1,4 @@
-"""The cost of a wrong initial scale: the same run again from He's scale, until it has got as far or its bounds are reached."""
+"""The cost of a wrong initial scale, measured by a twin: the same run from He's scale, until it has got as far or reached its bounds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST, _MOST = 1.0, 30.0
 
 
 def is_due(ready: Ready, ledger: Ledger, findings: tuple[Finding, ...]) -> bool:
-    """Whether there is anything to compare: a wrong scale was warned of, and the model knows the right one."""
+    """Whether a twin is to be run: the audit warned of a wrong scale, and the model can be drawn by the right one."""
     warned = any(finding.rule in RULES and finding.severity != "note" for finding in findings)
     return warned and SCHEME in ready.model.schemes and ready.init != SCHEME and ledger.best is not None
 
@@ -43,9 +43,9 @@ def _measured(ready: Ready, settings: TrainSettings, ledger: Ledger) -> InitCost
     params = parameters(ready, settings, SCHEME)
     twin = Ledger(ready.steps_per_epoch, ready.batch_size, layout.of(params))
     state = OPTIMIZERS[settings.optimizer](settings.lr).init(params)
-    until = time.perf_counter() + seconds
+    deadline = time.perf_counter() + seconds
     for inputs, targets in batches(ready, settings.seed):
-        is_over = twin.entered >= goal_epoch * ready.steps_per_epoch or time.perf_counter() > until
+        is_over = twin.entered >= goal_epoch * ready.steps_per_epoch or time.perf_counter() > deadline
         if is_over or _goal_reached(twin, goal_loss) is not None:
             break
         params, state, metrics = ready.step(params, state, inputs, targets, params, False)
@@ -66,5 +66,5 @@ def _goal_reached(twin: Ledger, loss: float | None) -> int | None:
     """The epoch in which the twin reached the goal: that loss or a lower one, or without one, every sample right."""
     if loss is None:
         return twin.overfit.epoch if twin.overfit else None
-    # The twin stops as soon as it is there, so its best epoch is the first that was good enough.
+    # The best epoch of the twin is the first that was good enough, as the twin stops there.
     return twin.best[0] if twin.best is not None and twin.best[1] <= loss else None

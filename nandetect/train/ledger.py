@@ -1,4 +1,4 @@
-"""The ledger of a run: what has been read of it so far, and when it reached its goals."""
+"""The ledger of a run: the numbers read from the device so far, and when the run reached its goals."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from nandetect.train.settings import Reached, Snapshot
 
 # Steps whose vitals may be under way on the device before the oldest one's are waited for.
 _LATE = 16
-# Steps that are kept after they were read: a guard may find a fault some steps late, and asks how the run stood before it.
+# Steps that are kept after they were read, since a guard finds a fault some steps late and asks how the run stood before it.
 _KEPT = 128
-# Seconds between two times to show something.
+# Seconds between two updates of what is shown.
 _TICK = 0.1
 
 
@@ -44,7 +44,7 @@ class Ledger:
         return self._reader.wants_all(self.entered)
 
     def will_want_all(self) -> bool:
-        """Whether everything is to be measured of the step after the next one, which then reads the parameters the next one begins with."""
+        """Whether everything is to be measured of the step after the next. It then reads the parameters that the next one begins with."""
         return is_full(self.entered + 1)
 
     def enter(self, vitals: jax.Array) -> bool:
@@ -62,7 +62,7 @@ class Ledger:
         return True
 
     def settle(self, after_report: bool = False) -> None:
-        """Read what is left, once no more steps follow. `after_report`: the time since the last step was a report's, not training's."""
+        """Read what is left, once no more steps follow. `after_report` leaves out the time since the last step, which a report took."""
         self._reader.settle()
         if not after_report:
             self._latest = time.perf_counter()

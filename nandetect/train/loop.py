@@ -1,4 +1,4 @@
-"""The training loop: run the step until it is enough, someone interrupts, or a non-finite value is found."""
+"""The training loop: it runs the step until the limit is reached, the user interrupts, or a non-finite value is found."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from nandetect.train.start import audited
 from nandetect.train.step import TrainStep, accuracy
 from nandetect.types import Array, Pytree
 
-# Steps between two looks of the guard: fewer than the ledger keeps the metrics of.
-_LOOK = 32
+# Steps between two checks of the guard: fewer than those whose metrics the ledger keeps.
+_CHECK_EVERY = 32
 
 
 def run(settings: TrainSettings, observer: Observer | None = None) -> TrainResult:
     """Train as asked, telling `observer` how it goes."""
     watched = settings.debug_nans or _flag("jax_debug_nans") or _flag("jax_debug_infs")
-    # JAX's own checks stop with a bare error, and at the wrong place as often as not: the guard does their work.
+    # The guard does the work of JAX's own checks, which stop with a bare error, and at the wrong place as often as not.
     with configured(jax_enable_x64=settings.x64, jax_debug_nans=False, jax_debug_infs=False):
         ready = prepare(settings)
-        start = audited(ready) if settings.audit else ()
+        initial = audited(ready) if settings.audit else ()
         if observer:
-            observer.begun(start)
-        return _run(ready, settings, observer, watched, start)
+            observer.begun(initial)
+        return _run(ready, settings, observer, watched, initial)
 
 
 def _flag(name: str) -> bool:
@@ -48,7 +48,7 @@ def _flag(name: str) -> bool:
 
 @contextmanager
 def configured(**flags: bool) -> Iterator[None]:
-    """These flags of JAX's for as long as this is open."""
+    """JAX's flags set to these values inside the `with` block, and as they were after it."""
     before = {name: _flag(name) for name in flags}
     for name, value in flags.items():
         jax.config.update(name, value)
@@ -59,21 +59,21 @@ def configured(**flags: bool) -> Iterator[None]:
             jax.config.update(name, value)
 
 
-def _run(ready: Ready, settings: TrainSettings, observer: Observer | None, watched: bool, start: tuple[Finding, ...]) -> TrainResult:
-    """Train, and look at the run once more when it is done. `start` are the findings before the first step."""
+def _run(ready: Ready, settings: TrainSettings, observer: Observer | None, watched: bool, initial: tuple[Finding, ...]) -> TrainResult:
+    """Train, then judge the whole run and measure what a faster one could have saved. `initial` are the findings before the first step."""
     sinks = [observer.chunk] if observer else []
     ledger = Ledger(ready.steps_per_epoch, ready.batch_size, layout.of(ready.params), *sinks)
-    # What the audit said is not said again. Where a value was not finite, the report of the guard or the loss says it.
-    known = {"non-finite", *(finding.rule for finding in start)}
+    # Rules that are left out: those of the audit's findings, and non-finite values, which the guard's report or the loss tells of.
+    known = {"non-finite", *(finding.rule for finding in initial)}
     tell = _telling(observer, ledger, known)
     training = _Training(ready, settings, ledger, watched)
     stopped, report = _trained(training, tell)
     result = _result(ready, training.params, ledger, stopped, report, known)
     if stopped != "finished" or any(finding.rule == "non-finite" for finding in result.findings):
-        return dataclasses.replace(result, findings=(*start, *result.findings))
+        return dataclasses.replace(result, findings=(*initial, *result.findings))
     slow = pace.findings(settings, ready, training.params, training.state)
-    cost = init_cost.measured(ready, settings, ledger) if init_cost.is_due(ready, ledger, start) else None
-    return dataclasses.replace(result, toll=cost, findings=(*start, *result.findings, *slow))
+    cost = init_cost.measured(ready, settings, ledger) if init_cost.is_due(ready, ledger, initial) else None
+    return dataclasses.replace(result, toll=cost, findings=(*initial, *result.findings, *slow))
 
 
 def _telling(observer: Observer | None, ledger: Ledger, known: Set[str]) -> Callable[[], None]:
@@ -96,7 +96,7 @@ class _Training:
     def __init__(self, ready: Ready, settings: TrainSettings, ledger: Ledger, watched: bool):
         self.ready, self.settings, self.ledger = ready, settings, ledger
         self.params, self.state = ready.params, ready.state
-        self._guarded = guard(ready.step, check_every=_LOOK) if watched else None
+        self._guarded = guard(ready.step, check_every=_CHECK_EVERY) if watched else None
         self._step: TrainStep = self._guarded or ready.step
         # The parameters that the latest step began with, None where no full measure will read them.
         self._last: Pytree = ready.params
@@ -111,24 +111,24 @@ class _Training:
         """Take a step over a mini-batch; True when it is time to show something."""
         full = self.ledger.wants_all()
         before = self.params if self._last is None else self._last
-        # Kept only where the next step reads it: else a second set of parameters would go through the caches in each step.
+        # Parameters kept only where the next step reads them: a second set would go through the caches in each step.
         self._last = self.params if self.ledger.will_want_all() else None
         if self.settings.jit and not self.ledger.entered:
-            # The light program of the step is compiled at the beginning as well, and none in the middle of a run.
+            # The step's light program is compiled at the beginning too, so that nothing compiles in the middle of a run.
             self.ready.step(self.params, self.state, inputs, targets, self.params, False)
-        # A light step is given the parameters it has anyway, so that a guard need not keep others for it.
+        # A light step gets the parameters that it has anyway in the place of `before`: a guard need not keep others for it.
         before = before if full else self.params
         self.params, self.state, metrics = self._step(self.params, self.state, inputs, targets, before, full)
         return self.ledger.enter(metrics["vitals"])
 
     def flush(self) -> None:
-        """Let the guard look at the steps that it has not looked at yet."""
+        """Let the guard check the steps that it has not checked yet."""
         if self._guarded is not None:
             self._guarded.flush()
 
 
 def _trained(training: _Training, tell: Callable[[], None]) -> tuple[Stopped, Report | None]:
-    """Take the steps: why the last one was the last, and the report where that was a non-finite value."""
+    """Take the steps. What comes back is why they ended, and the report where a non-finite value ended them."""
     ready, ledger = training.ready, training.ledger
     stopped: Stopped = "finished"
     try:
@@ -157,12 +157,12 @@ def _result(
     known: Set[str],
 ) -> TrainResult:
     """The result of a run that ended with these parameters; the findings of `known` rules are left out."""
-    # A guard finds a fault some steps late; those after it do not count.
+    # Steps after the fault do not count; a guard finds it some steps late.
     sound = ledger.entered if report is None or report.step is None else report.step
     last = ledger.snapshot(sound - 1)
     finished = report is None and ledger.entered > 0
     judged = judge(ledger.history())
-    told = (finding for finding in judged if finding.severity != "note" and finding.rule not in known)
+    shown = (finding for finding in judged if finding.severity != "note" and finding.rule not in known)
     return TrainResult(
         stopped=stopped,
         data=ready.data.name,
@@ -184,7 +184,7 @@ def _result(
         held_out_accuracy=accuracy(ready.model.apply, params, ready.data.held_out, ready.dtype) if finished else None,
         overfit=ledger.overfit,
         explosion=explosion(ledger.history(), judged) if exploded(judged) else None,
-        findings=(*_not_finite(report, params, ledger), *told),
+        findings=(*_not_finite(report, params, ledger), *shown),
     )
 
 

@@ -15,13 +15,13 @@ class Observer:
     """Is told how a run goes, by methods that do nothing unless a subclass overrides them."""
 
     def begun(self, findings: Sequence[Finding]) -> None:
-        """What the init audit found: the first step comes next."""
+        """The findings of the init audit, just before the first step."""
 
     def chunk(self, history: History) -> None:
         """Newly read points of the run, later than all before."""
 
     def found(self, findings: Sequence[Finding]) -> None:
-        """Findings that the run has come to show; those of the whole run are in its result."""
+        """New findings of the run so far; those of the whole run are in its result."""
 
     def notice(self, snapshot: Snapshot) -> None:
         """How the run stands, several times a second."""

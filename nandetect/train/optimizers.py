@@ -51,7 +51,7 @@ def adam(lr: float, decay: float = 0.9, decay_square: float = 0.999, eps: float 
         steps = state.steps + 1
         mean = jax.tree.map(lambda m, g: decay * m + (1 - decay) * g, state.mean, grads)
         square = jax.tree.map(lambda v, g: decay_square * v + (1 - decay_square) * g * g, state.square, grads)
-        # In float32 whatever the parameters are: 1 - 0.999 is 0 in bfloat16.
+        # Bias corrections are in float32 whatever the parameters are: 1 - 0.999 is 0 in bfloat16.
         unbiased, unbiased_square = (1 - jnp.float32(beta) ** steps for beta in (decay, decay_square))
         step = jax.tree.map(
             lambda m, v: (m / unbiased.astype(m.dtype)) / (jnp.sqrt(v / unbiased_square.astype(v.dtype)) + eps),

@@ -1,4 +1,4 @@
-"""From the settings of a run to what it needs: data, model, parameters and the step. Whatever can be refused is refused here."""
+"""What a run needs, made from its settings: data, model, parameters and the step. Settings that cannot work are refused here."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """How a run stood at a step, counted from 0. The step's loss was read some steps later, so that reading it held up none of them."""
+    """How a run stood at a step, counted from 0. Its loss was read some steps later, so that no step had to wait for it."""
 
     step: int
     epoch: float

@@ -12,9 +12,9 @@ from nandetect.records import Finding
 from nandetect.train.prepare import Ready
 from nandetect.types import Array, Pytree
 
-# Enough to tell a dead unit from one that happens to rest.
+# Samples that are enough to tell a dead unit from one that happens to be 0 on some.
 _SAMPLES = 512
-# Findings of these rules are worth a second run: a better scheme would have spared what they cost.
+# Rules whose findings are worth a second run, from a better scheme, that shows what they cost.
 RULES = ("init-scale", "init-symmetry")
 
 

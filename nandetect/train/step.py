@@ -59,8 +59,8 @@ def make_step(apply: Apply, loss: Loss, optimizer: Optimizer) -> TrainStep:
             metrics = {"loss": value, "correct": correct, "gradient_norm": global_norm(grads)}
         else:
             # A loss that is not finite is a fault in `loss` alone, not a second one here.
-            known = jnp.where(jnp.isfinite(value), value.astype(jnp.float32), MISSING)
-            metrics = {"loss": value, "vitals": with_metrics([known, correct], _vitals(full, grads, params, new, before))}
+            finite_loss = jnp.where(jnp.isfinite(value), value.astype(jnp.float32), MISSING)
+            metrics = {"loss": value, "vitals": with_metrics([finite_loss, correct], _vitals(full, grads, params, new, before))}
         return Stepped(new, state, metrics)
 
     return step
@@ -74,14 +74,14 @@ def _vitals(full: bool, *trees: Pytree) -> jax.Array:
 
 
 def global_norm(grads: Pytree) -> jax.Array:
-    """The length of the whole gradient, in float32 at least. A finite gradient's is finite: measuring must not be what overflows."""
+    """The l2 norm of the whole gradient, in float32 at least. It is finite where the gradient is: measuring must not be what overflows."""
     leaves = [widened(leaf) for leaf in jax.tree.leaves(grads)]
     norm = jnp.sqrt(sum(jnp.sum(leaf * leaf) for leaf in leaves))
     return jnp.minimum(norm, jnp.finfo(norm.dtype).max)
 
 
 def accuracy(apply: Apply, params: Pytree, part: Part, dtype: np.dtype) -> float:
-    """The share of samples whose largest logit is the right one; a row with a NaN in it is wrong."""
+    """The share of samples whose largest logit is that of their class; a row of logits with a NaN is wrong."""
     return scorer(apply, dtype)(params, part)
 
 
