@@ -1,4 +1,4 @@
-"""What the README quotes is what is there."""
+"""What the README quotes is what is there; what the pages for contributors name, too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from nandetect.cli.commands import app
+from nandetect.cli import commands
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -31,11 +31,27 @@ def test_the_quoted_lines_of_the_model_stand_in_it_at_that_number():
 @pytest.mark.parametrize("command", OURS, ids=" ".join)
 def test_every_command_in_the_readme_can_be_understood(command):
     name, *arguments = command
-    known = typer.main.get_command(app).commands[name]
+    known = typer.main.get_command(commands.app).commands[name]
     known.make_context(name, arguments)
+
+
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_every_command_stands_in_the_readme(name):
+    assert f"nandetect {name}" in TEXT
 
 
 def test_every_file_that_the_readme_links_to_exists():
     linked = re.findall(r"\]\(([^)#:]+)\)", TEXT)
     assert linked
     assert [file for file in linked if not (ROOT / file).exists()] == []
+
+
+PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "nandetect").rglob("README.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_a_page_for_contributors_names_exists(page):
+    # Named from the page's own room, from nandetect/ or from the top.
+    named = set(re.findall(r"`([\w./-]+(?:\.py|\.json|\.md|\.toml|/))[ :`]", page.read_text()))
+    assert named
+    assert [name for name in named if not any((start / name).exists() for start in (page.parent, ROOT / "nandetect", ROOT))] == []

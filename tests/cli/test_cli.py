@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from commands import COMMAND, nandetect_command, refused
 
 import nandetect
+from nandetect import cli
+from nandetect.cli.commands import COMMANDS
 
 PROGRAM = "import jax.numpy as jnp\n\ndef loss(w, x):\n    return jnp.sum(jnp.log(x @ w))\n"
 SHAPES = ("--shape", "f32[3]", "--shape", "f32[4,3]")
@@ -26,7 +29,13 @@ def program(tmp_path):
 def test_help_names_every_command():
     done = nandetect_command("--help")
     assert done.returncode == 0
-    assert all(command in done.stdout for command in ("train", "inspect", "doctor"))
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+def test_every_file_with_a_command_is_in_the_list_of_commands():
+    files = Path(cli.__file__).parent.glob("*.py")
+    having = {file.stem for file in files if re.search(r"^def command\(", file.read_text(), re.M)}
+    assert having == {command.replace("-", "_") for command in COMMANDS}
 
 
 def test_version_is_that_of_the_package():

@@ -10,6 +10,7 @@ from jax import lax
 
 from nandetect import compat, nonfinite
 from nandetect.interpret import dependence, walk
+from nandetect.primitives import Depends
 
 
 def array(*shape, seed=0):
@@ -141,6 +142,10 @@ def compared(name):
             for slot, value in enumerate(values):
                 if nonfinite.is_inexact(value):
                     yield changed(eqn, values, slot, output), *marks(answers[slot], value.shape, var.aval.shape)
+
+
+def test_every_kind_of_dependence_has_a_rule():
+    assert set(dependence.RULES) == set(Depends)
 
 
 @pytest.mark.parametrize("name", EXACT)
