@@ -1,22 +1,79 @@
-"""What the tests of `locate` share: the truth is a mark in the test's own source."""
+"""What all tests share: workers, compiled programs, and for `locate` the truth, which is a mark in the test's own source."""
 
 from __future__ import annotations
 
 import inspect
+import os
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.experimental
 import jax.numpy as jnp
 import pytest
 
 import nandetect as nd
+from nandetect import compat
 from nandetect.records import Report
 
 pytest_plugins = ["pytester"]
 
 MARK = "# <-- origin"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite, or folders of it, in workers, where pytest-xdist is installed.
+
+    A file or a test by name, or a choice by `-k`, starts at once: a worker would take longer to import JAX than most of them take to run.
+    `-n` decides where it is given, `-n 0` for none.
+    """
+    option = config.option
+    worker = "PYTEST_XDIST_WORKER" in os.environ
+    if worker or not config.pluginmanager.hasplugin("xdist") or option.numprocesses is not None or option.tx:
+        return
+    folders = all((config.invocation_params.dir / argument).is_dir() for argument in config.args)
+    chosen = option.keyword or option.markexpr or config.getoption("lf", False) or config.getoption("stepwise", False)
+    if folders and not chosen and not option.collectonly and option.capture != "no":
+        option.numprocesses = "auto"
+        # A worker takes up to 2 GB.
+        option.maxprocesses = option.maxprocesses or 8
+        if option.dist == "no":
+            # Neighbouring tests stay together, as they share fixtures and programs.
+            option.dist = "worksteal"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled programs and bytecode for the length of the run, for the tests and for the processes that they start."""
+    folder = tempfile.TemporaryDirectory(prefix="nandetect-tests-", ignore_cleanup_errors=True)
+    config.add_cleanup(folder.cleanup)
+    share_compiled_programs(Path(folder.name))
+    share_bytecode(Path(folder.name))
+
+
+def share_compiled_programs(folder: Path) -> None:
+    """Let a program that one test compiled be read by the next: compiling is most of a run's time.
+
+    Each worker has a folder of its own: JAX does not write a program's file at once, and another worker could read half of one.
+    A `JAX_COMPILATION_CACHE_DIR` of the user's own holds these folders, so that the programs outlive the run.
+    """
+    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", folder)) / os.environ.get("PYTEST_XDIST_WORKER", "")
+    settings = {
+        "compilation_cache_dir": str(folder),
+        # By default JAX keeps only what took a second to compile. Nearly all programs of the tests take less.
+        "persistent_cache_min_compile_time_secs": 0,
+        "persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in settings.items():
+        jax.config.update(f"jax_{name}", value)
+        os.environ[f"JAX_{name.upper()}"] = str(value)
+
+
+def share_bytecode(folder: Path) -> None:
+    """Where Python is told to write no bytecode, let it write some here: a process without would parse JAX's sources for a second."""
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        os.environ.setdefault("PYTHONPYCACHEPREFIX", str(folder / "bytecode"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -58,7 +115,7 @@ def marked(request) -> int:
 def find(request, marked) -> Callable[..., Report]:
     """`locate`, whose origin must stand on the marked line of the test and must have been seen in a replay."""
 
-    def report(function: Callable[..., object], *args: object, **kwargs: object) -> Report:
+    def report(function: Callable[..., object], *args: object, **kwargs: Any) -> Report:
         found = nd.locate(function, *args, **kwargs)
         assert found is not None
         source = found.origin.source
@@ -79,7 +136,5 @@ def xs() -> jax.Array:
 @pytest.fixture
 def x64():
     """64-bit numbers for the length of a test."""
-    # Experimental before JAX 0.8.
-    enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
-    with enable(True):
+    with compat.double_precision():
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ LEAVES = tuple(
 KERNELS, BIASES = [1, 3, 5], [0, 2, 4]
 
 
-def history(steps=300, leaves=LEAVES, **changes):
+def history(steps: int = 300, leaves: tuple[Leaf, ...] = LEAVES, **changes: Any) -> History:
     """A healthy run of an MLP on 10 classes with He's initial scale: its loss falls from 2.5 to 0.1, its inputs have size 1.
 
     `changes` replace a series or a column (an array that broadcasts to all points), by name.

@@ -184,7 +184,9 @@ def test_nandetect_is_its_own_and_the_models_that_it_carries_are_the_users():
 
 
 @pytest.mark.parametrize("name", ["<frozen importlib._bootstrap>", "<string>", "<attrs generated init mine.Net>", "<@beartype(mine.f)>"])
-def test_code_that_python_or_a_library_generates_is_not_the_users(name):
+def test_code_that_python_or_a_library_generates_is_not_the_users(name, monkeypatch):
+    # A worker of pytest-xdist is started as `python -c`.
+    monkeypatch.setattr(sys, "argv", ["pytest"])
     assert not ownership.is_users(name)
     assert ownership.installed_in(name) is None
 

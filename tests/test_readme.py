@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import typer.core
 import typer.main
 
 from nandetect.cli import commands
@@ -31,7 +32,9 @@ def test_the_quoted_lines_of_the_model_stand_in_it_at_that_number():
 @pytest.mark.parametrize("command", OURS, ids=" ".join)
 def test_every_command_in_the_readme_can_be_understood(command):
     name, *arguments = command
-    known = typer.main.get_command(commands.app).commands[name]
+    group = typer.main.get_command(commands.app)
+    assert isinstance(group, typer.core.TyperGroup)
+    known = group.commands[name]
     known.make_context(name, arguments)
 
 

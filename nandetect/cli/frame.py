@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nandetect import wording
-from nandetect.render import page, plot
+from nandetect.render import curves, heat_map, page
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -19,8 +18,14 @@ if TYPE_CHECKING:
     from nandetect.train.settings import Snapshot
 
 SEVERITIES = {"error": "bold red", "warning": "yellow", "note": "dim"}
-# Colours of the map from cold to hot, of the 256 that terminals share.
-_COLOURS = (17, 19, 25, 31, 37, 71, 107, 148, 184, 220, 208, 202)
+# The map's colours are of the 256 that terminals share.
+_PALETTE = heat_map.Palette(
+    colours=tuple(f"color({number})" for number in (17, 19, 25, 31, 37, 71, 107, 148, 184, 220, 208, 202)),
+    plain_shades=".:+#",
+    zero=heat_map.Cell(char="0", colour="dim"),
+    not_finite=heat_map.Cell(char="!", colour="bold red"),
+    nothing=heat_map.Cell(char=" ", colour=""),
+)
 # Characters of a layer's name and of its latest value, beside the map.
 _NAME, _LATEST = 22, 9
 # The width from which two curves stand beside one another, the fewest and the most rows of a curve, the most findings.
@@ -140,13 +145,13 @@ def _curve(history: History, name: str, width: int, height: int, braille: bool) 
 
     is_share = name == "accuracy"
     written: Callable[[float], str] = wording.share if is_share else _number
-    drawn = overview.curve(history, name, max(2 * (width - plot.LABEL - 2), 2), (0.0, 1.0) if is_share else None)
+    drawn = overview.curve(history, name, max(2 * (width - curves.LABEL - 2), 2), (0.0, 1.0) if is_share else None)
     if drawn is None:
         return [Text.assemble((name, "bold"), " not finite"), *(Text("") for _ in range(height))]
-    rows = plot.curve(drawn.low, drawn.high, (written(drawn.top), written(drawn.bottom)), height, braille)
+    rows = curves.curve(drawn.low, drawn.high, (written(drawn.top), written(drawn.bottom)), height, braille)
     head = Text.assemble((name, "bold"), f" {written(drawn.latest)}", (" (log scale)" if drawn.log else "", "dim"))
     style = "green" if is_share else "cyan"
-    return [head, *(Text.assemble((row[: plot.LABEL + 2], "dim"), (row[plot.LABEL + 2 :], style)) for row in rows)]
+    return [head, *(Text.assemble((row[: curves.LABEL + 2], "dim"), (row[curves.LABEL + 2 :], style)) for row in rows)]
 
 
 def _map(history: History, rows: int, width: int, braille: bool) -> list[Text]:
@@ -159,8 +164,7 @@ def _map(history: History, rows: int, width: int, braille: bool) -> list[Text]:
     drawn = overview.gradient_map(history, rows, columns) if columns >= 8 else None
     if drawn is None:
         return []
-    scale = "".join(plot.shade(level, braille) for level in (0.0, 0.3, 0.6, 0.9))
-    head = Text.assemble(("gradient by layer", "bold"), f"  {_number(drawn.bottom)} {scale} {_number(drawn.top)}")
+    head = Text.assemble(("gradient by layer", "bold"), f"  {_number(drawn.bottom)} {_PALETTE.shades(braille)} {_number(drawn.top)}")
     first, last = f"step {int(history.steps[0]):,}", f"{int(history.steps[-1]):,}"
     axis = Text(" " * (_NAME + 1) + first + last.rjust(columns - len(first)), style="dim")
     return [head, *(_row(drawn, row, braille) for row in range(len(drawn.names))), axis]
@@ -171,18 +175,9 @@ def _row(drawn: Map, row: int, braille: bool) -> Text:
     from rich.text import Text
 
     line = Text(f"{page.end_of(drawn.names[row], _NAME):>{_NAME}} ")
-    for colour, levels in itertools.groupby(drawn.levels[row], _colour):
-        line.append("".join(plot.shade(level, braille) for level in levels), colour)
+    heat_map.append(line, drawn.levels[row], _PALETTE, braille)
     line.append(f"{_number(drawn.latest[row]):>{_LATEST + 1}}", "dim")
     return line
-
-
-def _colour(level: float | None) -> str:
-    if level is None:
-        return ""
-    if level < 0:
-        return "bold red" if level < -1 else "dim"
-    return f"color({_COLOURS[plot.rung(level, len(_COLOURS))]})"
 
 
 def _findings(findings: Sequence[Finding], width: int, most: int) -> list[Text]:

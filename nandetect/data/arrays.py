@@ -37,7 +37,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # A file opened here: numpy leaves one open that turns out to be no zip.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{path} is not a readable .npz file of plain arrays: {error}; write it with numpy.savez") from error

@@ -1,21 +1,27 @@
-"""Curves as text: braille dots, or letters where the encoding has no braille. Times on a logarithmic axis, shares from 0 to 100 %."""
+"""Curves as text, in braille dots that plotille's canvas draws, or in letters where the encoding has no braille.
+
+`curve` draws one series, its columns joined by slanting lines; `picture` draws several in one frame, as steps over the logarithm of time.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nandetect import wording
 from nandetect.render import page
 
 HEIGHT = 12
-_LEFT = 6
+# Characters of the labels at the left of `curve`, and of those of `picture` with the space behind them.
+LABEL, _LEFT = 8, 6
 # Every so many columns a curve shows its letter, so that it can be told from the others without colour.
 _LETTERS = 14
-_BRAILLE = 0x2800
-# The bit of each dot of a braille character, by column and by row from the top.
-_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+# The braille character without dots; the dots of another are the bits of its distance from this one.
+_BLANK = "\u2800"
+
+# A line from one dot to another: `(x, y, x, y)`, counted from the lower left corner.
+Stroke = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,51 +42,83 @@ def letter(curve: int) -> str:
 
 def can_draw_braille(encoding: str) -> bool:
     """Whether a stream of that encoding takes braille."""
-    return page.can_write(chr(_BRAILLE), encoding)
+    return page.can_write(_BLANK, encoding)
+
+
+def curve(
+    low: Sequence[float | None], high: Sequence[float | None], labels: tuple[str, str], height: int, braille: bool = True
+) -> list[str]:
+    """A curve by the extremes of each of its columns of dots, two to a character; `labels` are what the top and the bottom stand for."""
+    rows = [row.replace(_BLANK, " ") for row in _drawn(_slanting(low, high, 4 * height), (len(low) + 1) // 2, height)]
+    if not braille:
+        rows = ["".join("*" if char != " " else " " for char in row) for row in rows]
+    bar = "│" if braille else "|"
+    ends = {0: labels[0], height - 1: labels[1]}
+    return [f"{ends.get(number, ''):>{LABEL}} {bar}{row}".rstrip() for number, row in enumerate(rows)]
 
 
 def picture(times: Sequence[float], curves: Sequence[Sequence[float | None]], width: int, braille: bool = True) -> list[Row]:
     """The curves over `times` (which grow by a constant factor), each a share for every time or None; `width` characters wide in all."""
     columns = max(width - _LEFT - 1, 10)
-    cells = [_cells(curve, columns) for curve in curves]
+    drawn = [_drawn(_stepping(curve, 2 * columns, 4 * HEIGHT), columns, HEIGHT) for curve in curves]
     rows: list[Row] = []
     for row in range(HEIGHT):
         label = {0: "100%", (HEIGHT - 1) // 2: " 50%", HEIGHT - 1: "  0%"}.get(row, "")
-        pieces = [_cell(cells, row, column, braille) for column in range(columns)]
+        pieces = [_cell([rows_of_curve[row][column] for rows_of_curve in drawn], column, braille) for column in range(columns)]
         rows.append((Piece(f"{label:>{_LEFT - 1}} {'│' if braille else '|'}"), *pieces))
     return [*rows, *_axis(times, columns, braille)]
 
 
-def _cells(curve: Sequence[float | None], columns: int) -> dict[tuple[int, int], int]:
-    """The dots of a curve by row and column of characters; where it jumps, the dots between are drawn."""
-    cells: dict[tuple[int, int], int] = {}
+def _drawn(strokes: Iterable[Stroke], width: int, height: int) -> list[str]:
+    """The strokes as rows of braille, `width` characters each."""
+    from plotille import Canvas
+
+    canvas = Canvas(width, height, 0, 0, 2 * width, 4 * height)
+    for stroke in strokes:
+        canvas.line(*stroke)
+    return canvas.plot().split("\n")
+
+
+def _slanting(low: Sequence[float | None], high: Sequence[float | None], dots: int) -> Iterator[Stroke]:
+    """From the lower to the upper extreme of each column, and from the middle of each to the next one's."""
+    before: tuple[int, int] | None = None
+    for x, (least, most) in enumerate(zip(low, high, strict=True)):
+        if least is None or most is None:
+            continue
+        below, above = (round(share * (dots - 1)) for share in (least, most))
+        middle = (below + above) // 2
+        yield x, below, x, above
+        if before is not None:
+            yield *before, x, middle
+        before = (x, middle)
+
+
+def _stepping(curve: Sequence[float | None], across: int, dots: int) -> Iterator[Stroke]:
+    """The value of each column of dots; where it jumps, the dots between are drawn in the column that it jumps in."""
     before: int | None = None
-    for x in range(2 * columns):
-        value = curve[round(x * (len(curve) - 1) / (2 * columns - 1))]
+    for x in range(across):
+        value = curve[round(x * (len(curve) - 1) / (across - 1))]
         if value is None:
             continue
-        y = round((1 - min(max(value, 0.0), 1.0)) * (4 * HEIGHT - 1))
-        for dot in range(min(y, before if before is not None else y), max(y, before if before is not None else y) + 1):
-            at = (dot // 4, x // 2)
-            cells[at] = cells.get(at, 0) | _DOTS[x % 2][dot % 4]
+        y = dots - 1 - round((1 - min(max(value, 0.0), 1.0)) * (dots - 1))
+        yield x, y if before is None else before, x, y
         before = y
-    return cells
 
 
-def _cell(cells: Sequence[dict[tuple[int, int], int]], row: int, column: int, braille: bool) -> Piece:
-    """The first curve that goes through is the one whose colour, and now and then whose letter, the character has."""
-    here = [curve for curve, of_curve in enumerate(cells) if (row, column) in of_curve]
-    if not here:
+def _cell(chars: Sequence[str], column: int, braille: bool) -> Piece:
+    """One character of all curves: the first that goes through it gives its colour, and now and then its letter."""
+    through = [curve for curve, char in enumerate(chars) if char != _BLANK]
+    if not through:
         return Piece(" ")
-    for curve in here:
-        if column % _LETTERS == (2 + curve * _LETTERS // len(cells)) % _LETTERS:
+    for curve in through:
+        if column % _LETTERS == (2 + curve * _LETTERS // len(chars)) % _LETTERS:
             return Piece(letter(curve), curve)
     if not braille:
-        return Piece(letter(here[column % len(here)]), here[0])
+        return Piece(letter(through[column % len(through)]), through[0])
     bits = 0
-    for curve in here:
-        bits |= cells[curve][row, column]
-    return Piece(chr(_BRAILLE | bits), here[0])
+    for curve in through:
+        bits |= ord(chars[curve]) - ord(_BLANK)
+    return Piece(chr(ord(_BLANK) + bits), through[0])
 
 
 def _axis(times: Sequence[float], columns: int, braille: bool) -> list[Row]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nandetect import wording
-from nandetect.render import page, plot, terminal
+from nandetect.render import heat_map, page, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
     from nandetect.monitor.explosion import Explosion
 
-SHADES, PLAIN_SHADES = " ░▒▓█", " .-+#"
-BROKEN = "x"
-_COLOURS = ("default", "blue", "cyan", "yellow", "red")
+_PALETTE = heat_map.Palette(
+    colours=("blue", "cyan", "yellow", "red"),
+    plain_shades=".-+#",
+    zero=heat_map.Cell(char=" ", colour="default"),
+    not_finite=heat_map.Cell(char="x", colour="bold red"),
+    nothing=heat_map.Cell(char=" ", colour="default"),
+)
 _NAME = 24
 # What a picture of few steps is drawn out to, and the most for one step.
 _WIDTH, _WIDEST = 40, 3
@@ -34,7 +38,7 @@ def text(report: Explosion, width: int = 100, unicode: bool = True) -> str:
 def show(report: Explosion, console: Console) -> None:
     """The report on a console, coloured where it allows, in letters where its encoding has no shades."""
 
-    printed: Text = drawn(report, terminal.width(console), page.can_write(SHADES, console.encoding))
+    printed: Text = drawn(report, terminal.width(console), page.can_write(heat_map.SHADES, console.encoding))
     console.print(printed, soft_wrap=True)
 
 
@@ -90,17 +94,11 @@ def _map(out: Text, report: Explosion, width: int, unicode: bool) -> None:
     left = max(len(name) for name in names) + 3
     columns = _columns(report.levels, width - left - 1)
     low, high = _range(report.levels)
-    shades = SHADES if unicode else PLAIN_SHADES
     bar = "│" if unicode else "|"
     out.append("\n" + " " * left + ("gradient norm, from the input down" if len(names) > 1 else "gradient norm") + "\n", "blue")
     for name, row in zip(names, columns, strict=True):
         out.append(f" {name:>{left - 3}} {bar}", "blue")
-        for level in row:
-            if level is not None and math.isinf(level):
-                out.append(BROKEN, "bold red")
-            else:
-                shade = 0 if level is None else _shade(level, low, high)
-                out.append(shades[shade], _COLOURS[shade])
+        heat_map.append(out, [_level(exponent, low, high) for exponent in row], _PALETTE, unicode)
         out.append("\n")
     corner, line = ("└", "─") if unicode else ("+", "-")
     across = len(columns[0])
@@ -108,15 +106,15 @@ def _map(out: Text, report: Explosion, width: int, unicode: bool) -> None:
     first, last = f"step {report.steps[0]}", str(report.until)
     gap = max(across - len(first) - len(last), 1)
     out.append(" " * left + first + " " * gap + last + "\n", "blue")
-    out.append(" " * left + _legend(low, high, shades, report) + "\n\n", "blue")
+    out.append(" " * left + _legend(low, high, _PALETTE.shades(unicode), report) + "\n\n", "blue")
 
 
 def _legend(low: float, high: float, shades: str, report: Explosion) -> str:
     """What the shades stand for."""
-    edges = [low + (high - low) * at / (len(shades) - 1) for at in range(len(shades))]
-    parts = [f"{shade} {wording.rough(10.0**edge)}" for shade, edge in zip(shades[1:], edges[:-1], strict=True)]
+    edges = [low + (high - low) * number / len(shades) for number in range(len(shades))]
+    parts = [f"{shade} {wording.rough(10.0**edge)}" for shade, edge in zip(shades, edges, strict=True)]
     bad = any(level is not None and math.isinf(level) for row in report.levels for level in row)
-    return "norm from  " + "  ".join(parts) + (f"  {BROKEN} not finite" if bad else "")
+    return "norm from  " + "  ".join(parts) + (f"  {_PALETTE.not_finite.char} not finite" if bad else "")
 
 
 def _range(rows: Sequence[Sequence[float | None]]) -> tuple[float, float]:
@@ -132,18 +130,20 @@ def _known(levels: Sequence[float | None]) -> list[float]:
     return [level for level in levels if level is not None and math.isfinite(level)]
 
 
-def _shade(level: float, low: float, high: float) -> int:
-    """1 to 4; 0 below the range."""
-    if level < low:
-        return 0
-    return 1 + plot.rung((level - low) / (high - low), 4)
+def _level(exponent: float | None, low: float, high: float) -> float | None:
+    """A power of ten as a level between these two."""
+    if exponent is None:
+        return None
+    if math.isinf(exponent):
+        return heat_map.NOT_FINITE
+    return heat_map.ZERO if exponent < low else (exponent - low) / (high - low)
 
 
 def _columns(levels: Sequence[Sequence[float | None]], most: int) -> list[list[float | None]]:
     """The rows, with columns joined by their largest where they are more than fit, and drawn wider where they are few."""
     count = len(levels[0])
     most = max(min(most, count), 1)
-    edges = [round(at * count / most) for at in range(most + 1)]
+    edges = [round(column * count / most) for column in range(most + 1)]
     wide = max(min(_WIDEST, _WIDTH // most), 1)
     return [[_largest(row[a:b]) for a, b in itertools.pairwise(edges) for _ in range(wide)] for row in levels]
 

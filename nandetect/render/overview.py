@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from nandetect.history import History
+from nandetect.render.heat_map import NOT_FINITE, ZERO
 
 # A series whose largest value is so many times its smallest is seen on a logarithmic axis.
 _LOG_FROM = 50.0
-# The levels of a map: 0 is the smallest that was seen and 1 the largest, in logarithms; below are what has none.
-ZERO, NOT_FINITE = -1.0, -2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +30,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Map:
-    """The largest gradient of each row of leaves in columns of equal numbers of steps, as levels; None where nothing was measured.
+    """The largest gradient of each row of leaves in columns of equal numbers of steps, as levels of `heat_map`, by their logarithms.
 
     A row is one leaf, or some that follow one another where there are more leaves than rows: it bears the name of the first.
     `latest` are the gradients of the last point, `bottom` and `top` what the levels 0 and 1 stand for.

@@ -44,7 +44,9 @@ def command(monkeypatch, *arguments: object) -> int:
     monkeypatch.setattr("sys.argv", ["nandetect", *map(str, arguments)])
     with pytest.raises(SystemExit) as left:
         cli.main()
-    return left.value.code or 0
+    code = left.value.code or 0
+    assert isinstance(code, int)
+    return code
 
 
 def test_a_function_of_a_key_is_audited_and_found_right(program, monkeypatch, capsys):
@@ -104,6 +106,7 @@ def test_the_cost_of_a_scale_is_counted_to_the_same_goal():
     asked = TrainSettings(init="he-wrong", inputs="standard", samples=40, epochs=60)
     result = run(asked)
     right = run(TrainSettings(init="he", inputs="standard", samples=40, epochs=60))
+    assert result.toll is not None and result.overfit is not None and right.overfit is not None
     assert (result.toll.epoch, result.toll.twin_epoch) == (result.overfit.epoch, right.overfit.epoch)
     assert right.toll is None and right.findings == ()
 

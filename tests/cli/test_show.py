@@ -55,7 +55,9 @@ def show(monkeypatch, *arguments: object) -> int:
     monkeypatch.setattr("sys.argv", ["nandetect", "show", *map(str, arguments)])
     with pytest.raises(SystemExit) as left:
         cli.main()
-    return left.value.code or 0
+    code = left.value.code or 0
+    assert isinstance(code, int)
+    return code
 
 
 SHOWN = """\

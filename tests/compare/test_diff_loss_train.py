@@ -32,6 +32,7 @@ def test_training_tells_the_step_that_breaks_and_where_it_came_from():
 def test_a_loss_beside_itself_never_parts():
     found = trained(cross_entropy_stable, cross_entropy_stable, 50)
     assert found.parted_at is None
+    assert found.runs[0].loss is not None
     assert found.runs[0].loss == found.runs[1].loss and np.isfinite(found.runs[0].loss)
 
 

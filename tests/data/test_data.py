@@ -196,7 +196,7 @@ def mirrors(tmp_path, monkeypatch):
     pytest.importorskip("pooch")
 
     class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
+        def log_message(self, format, *args):
             pass
 
     homes = [tmp_path / "one", tmp_path / "two"]

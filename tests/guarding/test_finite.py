@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +16,17 @@ import pytest
 import nandetect as nd
 from nandetect.guarding import finite
 
+ALL: Any = finite._all
+EACH: Any = finite._each
+
 
 @pytest.fixture
 def accelerator(monkeypatch):
     """The CPU's arrays are taken for an accelerator's: they have no buffer to read, and numpy is not asked."""
     monkeypatch.setattr(finite, "_is_on_host", lambda leaf: not isinstance(leaf, jax.Array))
     monkeypatch.setattr("nandetect.guarding.screen._joined", lambda column: None)
-    finite._all.clear_cache()
-    finite._each.clear_cache()
+    ALL.clear_cache()
+    EACH.clear_cache()
 
 
 @jax.jit
@@ -43,7 +47,7 @@ def test_however_many_steps_a_look_is_at_its_programs_are_compiled_once(accelera
     train(guarded, 30)
     for count in (1, 3, 40):
         train(guarded, count)
-    assert (finite._all._cache_size(), finite._each._cache_size()) == (1, 1)
+    assert (ALL._cache_size(), EACH._cache_size()) == (1, 1)
 
 
 @pytest.mark.parametrize("at", [0, 31, 32, 49])
@@ -62,17 +66,18 @@ def test_bad_values_of_every_kind_are_told_apart(accelerator, dtype):
 
 
 def test_metrics_of_several_shapes_and_types_are_looked_at_together(accelerator):
-    sound = [jnp.ones(shape, dtype) for shape in ((), 3) for dtype in ("float32", "bfloat16")] + [np.float32(1)]
+    sound: list[Any] = [jnp.ones(shape, dtype) for shape in ((), 3) for dtype in ("float32", "bfloat16")] + [np.float32(1)]
     assert finite.all_finite(sound)
     assert not finite.all_finite([*sound, jnp.array(jnp.nan)])
-    assert not finite.all_finite([*sound, np.float32("nan")])
+    bad: list[Any] = [*sound, np.float32("nan")]
+    assert not finite.all_finite(bad)
 
 
 def test_to_look_once_at_a_small_array_compiles_nothing(accelerator):
     assert [finite.state(jnp.full(size, jnp.nan)) for size in range(1, 20)] == [finite.NAN] * 19
-    assert finite._each._cache_size() == 0
+    assert EACH._cache_size() == 0
     assert finite.state(jnp.full(finite._READ, jnp.inf)) == finite.INF
-    assert finite._each._cache_size() == 1
+    assert EACH._cache_size() == 1
 
 
 APART = """

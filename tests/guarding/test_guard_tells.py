@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +47,7 @@ def test_while_jax_traces_nothing_is_recorded():
 
 def test_attributes_of_the_step_are_still_there():
     step = jax.jit(root_step)
-    guarded = nd.guard(step)
+    guarded: Any = nd.guard(step)
     assert guarded.__name__ == "root_step"
     assert guarded.lower(params(), params(), rows(1)[0]).as_text() == step.lower(params(), params(), rows(1)[0]).as_text()
 

@@ -62,18 +62,22 @@ EXACT = {
     "roll": (lambda a: jnp.roll(a, 1, 0), array(4, 1)),
     "sum over a window": (lambda a: lax.reduce_window(a, 0.0, lax.add, (1, 2), (1, 1), "SAME"), array(2, 4)),
 }
-CONVOLUTION = {"dimension_numbers": ("NWC", "WIO", "NWC")}
+CONVOLUTION = ("NWC", "WIO", "NWC")
 WIDE = {
     "scatter by multiplying": (lambda a, u: a.at[np.array([0, 2])].mul(u), array(4, 2), array(2, 2)),
     "scatter the maximum": (lambda a, u: a.at[np.array([0, 2])].max(u), array(4, 2), array(2, 2)),
-    "convolution": (lambda a, b: lax.conv_general_dilated(a, b, (2,), ((1, 1),), **CONVOLUTION), array(1, 5, 2), array(3, 2, 2)),
+    "convolution": (
+        lambda a, b: lax.conv_general_dilated(a, b, (2,), ((1, 1),), dimension_numbers=CONVOLUTION),
+        array(1, 5, 2),
+        array(3, 2, 2),
+    ),
     "grouped convolution": (
-        lambda a, b: lax.conv_general_dilated(a, b, (1,), ((1, 1),), feature_group_count=2, **CONVOLUTION),
+        lambda a, b: lax.conv_general_dilated(a, b, (1,), ((1, 1),), feature_group_count=2, dimension_numbers=CONVOLUTION),
         array(1, 4, 2),
         array(3, 1, 2),
     ),
     "dilated convolution": (
-        lambda a, b: lax.conv_general_dilated(a, b, (1,), ((0, 2),), lhs_dilation=(2,), rhs_dilation=(2,), **CONVOLUTION),
+        lambda a, b: lax.conv_general_dilated(a, b, (1,), ((0, 2),), lhs_dilation=(2,), rhs_dilation=(2,), dimension_numbers=CONVOLUTION),
         array(1, 3, 2),
         array(2, 2, 1),
     ),
@@ -88,7 +92,7 @@ WIDE = {
     "maximum over a sliding window": (lambda a: lax.reduce_window(a, -np.inf, lax.max, (1, 2), (1, 1), "SAME"), array(2, 4)),
     "tridiagonal solve": (lambda *a: lax.linalg.tridiagonal_solve(*a), array(3), array(3) + 9, array(3), array(3, 1)),
     "reduction of one's own": (lambda a: lax.reduce(a, np.float32(0), lambda x, y: x * y + x + y, (1,)), array(2, 3)),
-    "ragged product": (lambda a, b: lax.ragged_dot(a, b, np.array([1, 2], np.int32)), array(3, 2), array(2, 2, 2)),
+    "ragged product": (lambda a, b: lax.ragged_dot(a, b, jnp.array([1, 2], np.int32)), array(3, 2), array(2, 2, 2)),
 }
 
 

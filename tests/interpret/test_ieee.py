@@ -138,7 +138,7 @@ def test_common_arithmetic_is_done_without_compiling(name):
     x = np.full(SHAPE, 2.0, np.float32)
     closed = jax.make_jaxpr(CASES[name])(x, x)
     (eqn,) = [eqn for eqn in closed.jaxpr.eqns if eqn.primitive.name != "broadcast_in_dim"]
-    operands = [np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, compat.Literal) else x for atom in eqn.invars]
+    operands = [np.asarray(atom.val, compat.aval(atom).dtype) if isinstance(atom, compat.Literal) else x for atom in eqn.invars]
     assert ieee.evaluate(eqn, operands) is not None
 
 

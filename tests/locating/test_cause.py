@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -291,7 +292,8 @@ def test_what_a_loop_began_with_is_followed_out_to_the_argument():
 
 
 def test_what_cannot_be_traced_has_no_cause_and_does_not_raise():
-    assert cause.trace(None, 0, (), None) == ()
+    nothing: Any = None
+    assert cause.trace(nothing, 0, (), nothing) == ()
 
 
 def test_a_value_that_arrived_broken_has_no_cause():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -77,7 +79,8 @@ def test_best_loss_that_is_still_infinite_is_state():
 
 
 def test_best_loss_that_starts_infinite_in_a_scan_is_state(xs):
-    f = jax.jit(lambda xs: jax.lax.scan(lambda best, x: (jnp.minimum(best, x), best), jnp.inf, xs))
+    start: Any = jnp.inf
+    f = jax.jit(lambda xs: jax.lax.scan(lambda best, x: (jnp.minimum(best, x), best), start, xs))
     assert nd.locate(f, xs) is None
 
 

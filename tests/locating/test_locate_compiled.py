@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -64,10 +65,12 @@ def test_product_with_a_mask_some_equations_later_is_not_blamed_for_the_fault_be
 def test_replay_computes_what_the_compiled_step_computed():
     f = jax.jit(lambda x: jnp.exp(jnp.tanh(x) @ jnp.cos(x)) / jnp.sum(jnp.sin(x) * 0))
     report = nd.locate(f, jnp.linspace(0, 1, 7))
+    assert report is not None
     x = np.linspace(0, 1, 7)
     assert report.origin.operands[0].value == pytest.approx(np.exp(np.tanh(x) @ np.cos(x)), rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero encountered in log:RuntimeWarning")
 def test_what_cannot_be_looked_into_is_named(find, xs):
     @jax.jit
     def f(x):

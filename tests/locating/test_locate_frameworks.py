@@ -32,8 +32,9 @@ def test_nan_parameter_of_a_module_is_named_by_its_path(xs):
     model = nn.Dense(2)
     variables = model.init(jax.random.key(0), xs)
     variables["params"]["kernel"] = variables["params"]["kernel"].at[1, 0].set(jnp.nan)
-    origin = nd.locate(jax.jit(lambda variables, x: model.apply(variables, x)), variables, xs).origin
-    assert (origin.argument, origin.index) == ("variables['params']['kernel']", (1, 0))
+    report = nd.locate(jax.jit(lambda variables, x: model.apply(variables, x)), variables, xs)
+    assert report is not None
+    assert (report.origin.argument, report.origin.index) == ("variables['params']['kernel']", (1, 0))
 
 
 def test_nnx_jit_with_a_module_as_argument(find, xs):
@@ -106,6 +107,7 @@ def test_library_operation_stands_on_the_line_that_called_the_library(find, xs):
     assert find(jax.jit(jax.value_and_grad(loss)), jnp.float32(1), xs + 1).origin.primitive == "log"
 
 
+@pytest.mark.filterwarnings("ignore:optax.global_norm is deprecated:DeprecationWarning")
 def test_library_derivative_stands_on_the_line_that_called_the_library(find, xs):
     optax = pytest.importorskip("optax")
 

@@ -16,6 +16,7 @@ NAN = jnp.float32(jnp.nan)
 
 def test_nan_argument_is_the_origin_by_its_path(xs):
     report = nd.locate(jax.jit(lambda params, x: (params["w"] * x).sum()), {"w": xs.at[1].set(jnp.nan)}, xs)
+    assert report is not None
     origin = report.origin
     assert (origin.primitive, origin.argument, origin.value, origin.phase) == ("<input>", "params['w']", "nan", "forward")
     assert (origin.source, origin.index, origin.count, origin.size) == (None, (1,), 1, 3)
@@ -23,6 +24,7 @@ def test_nan_argument_is_the_origin_by_its_path(xs):
 
 def test_inf_argument_that_was_computed_with_is_the_origin(xs):
     report = nd.locate(jax.jit(lambda w, x: (w * x).sum()), xs + 1, xs.at[0].set(jnp.inf))
+    assert report is not None
     assert (report.origin.primitive, report.origin.argument, report.origin.value) == ("<input>", "x", "inf")
 
 
@@ -36,28 +38,33 @@ def test_mask_of_minus_inf_that_was_given_is_not_to_blame_for_what_made_nan_of_i
 
 def test_chain_from_an_input_starts_where_it_was_first_computed_with(xs):
     report = nd.locate(jax.jit(lambda x: jnp.sum(2 * x)), xs.at[0].set(jnp.nan))
+    assert report is not None
     assert [event.primitive for event in report.chain] == ["<input>", "mul", "reduce_sum"]
 
 
 def test_keyword_and_nested_paths_are_named(xs):
     report = nd.locate(jax.jit(lambda x, *, y: x + y["k"][1]), xs, y={"k": (1.0, NAN)})
+    assert report is not None
     assert report.origin.argument == "y['k'][1]"
 
 
 def test_path_is_named_without_a_jit_as_well():
     report = nd.locate(lambda p, x: x[1]["a"] * p, 2.0, (None, {"a": np.float32(np.nan)}, "name"))
+    assert report is not None
     assert (report.origin.primitive, report.origin.argument) == ("<input>", "x[1]['a']")
 
 
 def test_nan_row_of_a_batch_in_a_scan_is_an_input_and_not_a_birth(xs):
     f = jax.jit(lambda w, xs: jax.lax.scan(lambda c, x: (c + w * x, None), 0.0, xs)[0])
-    origin = nd.locate(f, jnp.float32(1), xs.at[2].set(jnp.nan)).origin
-    assert (origin.primitive, origin.argument, origin.index) == ("<input>", "xs", (2,))
+    report = nd.locate(f, jnp.float32(1), xs.at[2].set(jnp.nan))
+    assert report is not None
+    assert (report.origin.primitive, report.origin.argument, report.origin.index) == ("<input>", "xs", (2,))
 
 
 def test_nan_in_the_batch_of_a_training_step_is_the_batch(xs):
     f = jax.jit(jax.value_and_grad(lambda w, batch: jnp.mean((w * batch["x"] - batch["y"]) ** 2)))
     report = nd.locate(f, jnp.float32(1), {"x": xs.at[0].set(jnp.nan), "y": xs})
+    assert report is not None
     assert (report.origin.primitive, report.origin.argument) == ("<input>", "batch['x']")
     assert set(report.symptoms) == {"[0]", "[1]"}
 
@@ -76,6 +83,7 @@ def test_nan_in_the_batch_of_a_training_step_is_the_batch(xs):
 def test_nan_that_the_step_closes_over_was_there_on_arrival(build, array):
     step = build(array([1.0, np.nan], np.float32))
     report = nd.locate(jax.jit(lambda x: step(x)), jnp.ones(2))
+    assert report is not None
     assert (report.origin.primitive, report.origin.value, report.origin.index) == ("<input>", "nan", (1,))
 
 
@@ -130,6 +138,7 @@ def test_random_keys_are_arguments_typed_or_raw(find, xs, kind):
     assert find(f, kind(0), xs).origin.index == (1,)
 
 
+@pytest.mark.filterwarnings("ignore:Some donated buffers were not usable:UserWarning")
 def test_donated_arguments_stay_alive_and_unchanged(find, xs):
     step = functools.partial(jax.jit, donate_argnums=(0,), donate_argnames=("scale",))
     f = step(lambda state, scale: {"a": jnp.log(state["a"]) * scale, "key": state["key"]})  # <-- origin
@@ -155,7 +164,7 @@ def test_steps_own_exception_reaches_the_caller(xs):
 
 def test_what_is_not_a_function_is_a_usage_error(xs):
     with pytest.raises(nd.UsageError, match="int"):
-        nd.locate(3, xs)
+        nd.locate(3, xs)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("function", [jax.jit(lambda a, b: a @ b), lambda a, b: a @ b, jax.jit(jnp.log).lower(1.0).compile()])
@@ -188,4 +197,5 @@ class Pair:
 @pytest.mark.parametrize("wrap", [jax.jit, lambda f: f])
 def test_leaves_of_a_class_without_keys_are_numbered(xs, wrap):
     report = nd.locate(wrap(lambda pair: Pair(pair.parts[0], jnp.log(-pair.parts[1]))), Pair(xs, xs + 1))
+    assert report is not None
     assert report.symptoms == ("[1]",)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -128,8 +130,10 @@ def test_carry_that_recovered_is_blamed_for_its_last_illness_only(find):
 
 
 def test_carry_that_recovered_for_good_is_silent():
+    start: Any = 1.0
+
     def f(xs):
-        return lax.scan(lambda c, x: (jnp.where(jnp.isfinite(c), 1.0 / x, 0.0), None), 1.0, xs)[0]
+        return lax.scan(lambda c, x: (jnp.where(jnp.isfinite(c), 1.0 / x, 0.0), None), start, xs)[0]
 
     assert nd.locate(jax.jit(f), jnp.array([1.0, 0.0, 1.0, 1.0])) is None
 

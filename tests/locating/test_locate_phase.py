@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -87,7 +89,8 @@ def test_optimizer_of_a_library_is_update_on_the_line_that_called_it(find, xs):
         return loss, optax.apply_updates(w, updates), state
 
     w = jnp.float32(1)
-    adam, rest = optimizer.init(w)
+    state: Any = optimizer.init(w)
+    adam, rest = state
     origin = find(step, w, (adam._replace(nu=jnp.float32(-1e4)), rest), xs).origin
     assert (origin.primitive, origin.phase) == ("sqrt", "update")
 
@@ -143,5 +146,6 @@ def test_the_loss_of_a_loop_that_nobody_returns_is_forward(origin):
 
     bad = jnp.ones(4) if origin == "beside them" else jnp.full(4, 200.0)
     report = nd.locate(train, jnp.float32(1), jnp.stack([jnp.arange(4.0)] * 5 + [bad]))
+    assert report is not None
     assert report.origin.phase == "forward"
     assert report.origin.context == (("scan", 5),)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -37,8 +39,10 @@ def test_scan_of_a_vmap_of_a_scan_keeps_the_order(find):
     def divide(carry, x):
         return carry / x, None  # <-- origin
 
+    start: Any = 1.0
+
     def body(carry, rows):
-        return carry + jax.vmap(lambda row: lax.scan(divide, 1.0, row)[0])(rows).sum(), None
+        return carry + jax.vmap(lambda row: lax.scan(divide, start, row)[0])(rows).sum(), None
 
     f = jax.jit(lambda xs: lax.scan(body, 0.0, xs)[0])
     assert find(f, jnp.ones((3, 2, 4)).at[1, 1, 2].set(0)).origin.context == (("scan", 1), ("vmap", 2), ("scan", 2))

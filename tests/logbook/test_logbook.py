@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +26,7 @@ from nandetect.records import Finding
 SPIKE = Finding(rule="gradient-spike", code="ND303", severity="warning", message="it jumped", layer="dense.kernel", step=7, measured=3.5)
 
 
-def recorded(where: Path, *pieces: History, about=None, findings=(), state="finished") -> Path:
+def recorded(where: Path, *pieces: History, about=None, findings=(), state: Literal["finished", "interrupted"] = "finished") -> Path:
     """The file of a run that was closed."""
     book = Logbook(where, LEAVES, about)
     for one in pieces:
@@ -58,6 +59,7 @@ def test_a_finding_comes_back_as_the_record_that_it_was(tmp_path):
     # NaN is not itself: the reports are compared as they are read.
     assert [finding.report and finding.report.to_json() for finding in run.findings] == [report.to_json(), None, None]
     assert str(run.findings[0].report) == str(report)
+    assert run.findings[0].report is not None
     assert run.findings[0].report.origin.source == report.origin.source
     assert run.findings[1:] == tuple(told[1:])
     assert run.entry.errors == 1
@@ -82,6 +84,7 @@ def test_a_run_is_read_while_it_is_written(tmp_path):
         book.flush()
         run = read(find(str(tmp_path)))
         assert (run.state, run.entry.steps, run.entry.ended) == ("running", 5, None)
+    assert book.path is not None
     assert read(book.path).state == "finished"
 
 
@@ -146,6 +149,7 @@ def test_a_long_run_stays_small_and_keeps_its_extremes(tmp_path):
         book.append(History(leaves=LEAVES, steps=np.arange(at, at + 50), series=series, layers=layers))
         book.flush()
     book.close()
+    assert book.path is not None
     run = read(book.path)
     history, at = run.history, run.history.steps
     assert run.entry.size < 2 * budget
@@ -175,6 +179,7 @@ def test_what_a_disk_that_is_full_could_not_take_is_written_when_it_can(tmp_path
     assert full.state == "running"
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     book.close()
+    assert book.path is not None
     run = read(book.path)
     assert list(run.history.steps) == list(range(20_010))
     print(said)
@@ -254,6 +259,7 @@ def test_whether_a_run_of_another_machine_goes_on_is_not_known(tmp_path, monkeyp
     monkeypatch.setattr("platform.node", lambda: "elsewhere")
     book = Logbook(tmp_path, LEAVES)
     monkeypatch.undo()
+    assert book.path is not None
     assert read(book.path).state == "unknown"
     book.close()
     assert read(book.path).state == "finished"
@@ -266,6 +272,7 @@ def test_the_leaves_may_come_with_the_first_points_that_have_them(tmp_path):
         book.flush()
         book.append(piece(1, 3))
         book.append(replace(without, steps=np.array([3])))
+    assert book.path is not None
     history = read(book.path).history
     assert (history.leaves, list(history.steps)) == (LEAVES, [0, 1, 2, 3])
     np.testing.assert_array_equal(history.layers["gradient"], [[np.nan] * 2, [1, 1.5], [2, 2.5], [np.nan] * 2])

@@ -26,6 +26,7 @@ def run(tmp_path):
     book.append(piece(100_000, 100_003, accuracy=0.5))
     book.append(History(leaves=LEAVES, steps=np.array([2**40]), series={"loss": np.array([np.inf], np.float32)}))
     book.close()
+    assert book.path is not None
     return read(book.path)
 
 
@@ -65,6 +66,7 @@ def test_the_events_are_the_records_and_checksums_that_tensorboard_writes(run, t
 def test_a_run_without_a_point_is_still_an_event_file(tmp_path):
     book = Logbook(tmp_path / "run.sqlite")
     book.close()
+    assert book.path is not None
     assert b"brain.Event:2" in as_events(read(book.path))
 
 
@@ -84,6 +86,7 @@ def test_a_path_with_brackets_is_a_tag_as_it_is(tmp_path):
     book = Logbook(tmp_path / "run.sqlite", leaves)
     book.append(History(leaves=leaves, steps=np.arange(1), layers={"gradient": np.ones((1, 1), np.float32)}))
     book.close()
+    assert book.path is not None
     assert b"gradient/layers[0].w" in as_events(read(book.path))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 from histories import history
@@ -95,7 +96,8 @@ def test_the_record_has_the_layers_from_input_to_output_and_the_levels_as_powers
     assert (report.first.layer, report.broken, report.steps[0], report.until) == ("layers[2].w", None, 0, 39)
     assert len(report.levels) == 3 and {len(row) for row in report.levels} == {len(report.steps)}
     norm = np.log10(diverging().layers["gradient"][:, [1, 3, 5]].max(0))
-    np.testing.assert_allclose([max(row) for row in report.levels], norm, rtol=1e-6)
+    levels: Any = report.levels
+    np.testing.assert_allclose([max(row) for row in levels], norm, rtol=1e-6)
 
 
 def test_a_healthy_run_has_no_report():

@@ -69,6 +69,7 @@ def test_subnormal_gradients_of_a_narrow_dtype_are_a_share_of_their_own():
 
 def test_an_update_that_rounding_swallows_leaves_the_parameters_as_they_are():
     found = row(param=jnp.ones(4, jnp.bfloat16), update=jnp.array([1e-4, 1e-4, 0.5, 0.5], jnp.bfloat16))
+    assert found["update"] is not None
     assert (found["update_zero"], found["update"] > 0) == (0.5, True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from nandetect.monitor.rules.layers import cell_of, classes, kernels
 from nandetect.monitor.rules.spikes import spike_points
 
 
-def column(name, place, values, **kw):
+def column(name, place, values, **kw) -> dict[str, Any]:
     """The healthy column with some leaves' values replaced."""
     healthy = history(**kw).layers[name].copy()
     healthy[:, place] = values
@@ -258,7 +259,7 @@ def test_a_loss_that_was_learned_and_lost_diverges():
     gradient = history().layers["gradient"] * np.concatenate([np.ones(200), np.geomspace(1, 300, 100)])[:, None]
     finding = only(judge(history(loss=loss, gradient=gradient)))
     assert (finding.rule, finding.severity) == ("divergence", "error")
-    assert 200 < finding.step < 260
+    assert finding.step is not None and 200 < finding.step < 260
 
 
 def test_two_players_that_trade_loss_do_not_diverge():

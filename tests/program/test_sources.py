@@ -11,7 +11,7 @@ from jax import lax
 
 from nandetect import compat
 from nandetect.program import sources
-from nandetect.records import Frame
+from nandetect.records import Frame, Source
 
 
 def paths(closed, outer=()):
@@ -26,9 +26,11 @@ def path_of(primitive, function, *args):
     return next(path for path in paths(jax.make_jaxpr(function)(*args)) if path[-1].primitive.name == primitive)
 
 
-def source_of(primitive, function, *args):
+def source_of(primitive, function, *args) -> Source:
     *outer, eqn = path_of(primitive, function, *args)
-    return sources.source(eqn, outer)
+    source = sources.source(eqn, outer)
+    assert source is not None
+    return source
 
 
 def test_innermost_frame_of_the_user_is_the_source_and_the_callers_follow():
@@ -80,6 +82,7 @@ def test_operation_inside_a_library_function_stands_on_the_users_line_with_the_l
 
     path = path_of("log1p", loss, 1.0)
     source = sources.source(path[-1], path[:-1])
+    assert source is not None
     assert (source.file, source.line) == (__file__, loss.__code__.co_firstlineno + 1)
     assert any("optax" in frame.file for frame in source.frames)
 
@@ -103,8 +106,9 @@ def test_columns_count_bytes_so_that_letters_beyond_ascii_do_not_shift_them():
 
 
 def test_frame_without_columns_gives_its_whole_line():
-    line = inspect.currentframe().f_lineno
-    assert sources.excerpt(Frame(file=__file__, line=line, code="    a = b")) == "a = b"
+    frame = inspect.currentframe()
+    assert frame is not None
+    assert sources.excerpt(Frame(file=__file__, line=frame.f_lineno, code="    a = b")) == "a = b"
 
 
 def test_scope_is_what_the_author_named_without_the_transforms():

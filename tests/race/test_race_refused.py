@@ -46,7 +46,7 @@ def test_what_cannot_be_raced_is_refused_in_one_line(arguments, told, monkeypatc
     assert (out, err.count("\n")) == ("", 1)
     assert told in err
     assert list(tmp_path.iterdir()) == []
-    assert not jax.config.jax_enable_x64
+    assert not jax.config.read("jax_enable_x64")
 
 
 def test_without_matplotlib_a_plot_is_refused_before_the_race(monkeypatch, tmp_path, capsys):

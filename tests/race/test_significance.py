@@ -38,7 +38,7 @@ def test_where_all_seeds_agree_p_is_the_smallest_and_identical_measurements_tie(
 
 def test_without_a_difference_the_test_is_wrong_in_no_more_than_one_race_of_twenty():
     rng = np.random.default_rng(0)
-    p_values = [significance.sign_flip(rng.normal(size=8)) for _ in range(2000)]
+    p_values = [significance.sign_flip(rng.normal(size=8).tolist()) for _ in range(2000)]
     assert 0.035 < np.mean(np.array(p_values) <= 0.05) < 0.06  # 12 of 256 is 0.047
 
 

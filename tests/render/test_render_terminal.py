@@ -6,6 +6,7 @@ import io
 import linecache
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -63,7 +64,7 @@ def array(name: str, value: float | None = None, **more) -> Operand:
     return Operand(**{"name": name, "shape": (40, 10), "dtype": "float32", "min": 0.0, "max": 1.0, "value": value, **more})
 
 
-def scalar(name: str, value: float, dtype: str = "float32") -> Operand:
+def scalar(name: str, value: Any, dtype: str = "float32") -> Operand:
     return Operand(name=name, dtype=dtype, value=value, min=value, max=value)
 
 
@@ -543,18 +544,20 @@ def test_a_pipe_gets_plain_text_a_terminal_gets_colour(home):
     assert printed(report) == terminal.text(report) + "\n"
     coloured = printed(report, force_terminal=True, width=100, color_system="standard")
     assert "\x1b[1;31merror: " in coloured
-    console = Console(file=io.StringIO(), width=100)
+    file = io.StringIO()
+    console = Console(file=file, width=100)
     console.print(terminal.rich_report(report))
-    assert console.file.getvalue() == terminal.text(report) + "\n"
+    assert file.getvalue() == terminal.text(report) + "\n"
 
 
 def test_no_color_gives_no_escapes_even_on_a_terminal(home, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     report = xlogy_report(home)
     assert printed(report, force_terminal=True, width=80) == terminal.text(report, 80) + "\n"
-    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=80)
     console.print(report)
-    assert "\x1b" not in console.file.getvalue()
+    assert "\x1b" not in file.getvalue()
 
 
 def test_markup_in_the_users_code_is_not_markup(home):

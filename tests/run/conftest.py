@@ -23,8 +23,9 @@ class Program:
     def start(self, *arguments, plain=False):
         command = [sys.executable] if plain else [sys.executable, "-m", "nandetect", "run"]
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": "", "PYTHONUNBUFFERED": "1"}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([*command, *arguments], cwd=self.folder, env=environment, text=True, **pipes)
+        return subprocess.Popen(
+            [*command, *arguments], cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
 
     def run(self, *arguments, plain=False):
         process = self.start(*arguments, plain=plain)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -175,7 +176,8 @@ def test_an_operator_of_the_programs_own_type_is_its_own():
 
         @classmethod
         def tree_unflatten(cls, unit, children):
-            return cls(*children, unit)
+            (value,) = children
+            return cls(value, unit)
 
         def __rmul__(self, other):
             return Quantity(other * self.value, self.unit)
@@ -241,7 +243,8 @@ def test_a_nan_is_followed_through_a_function_with_a_derivative_of_its_own():
         everywhere.flush()
         del loss, slope
     assert (told[0].origin.primitive, told[0].origin.source.code.endswith("# <-- origin")) == ("sqrt", True)
-    assert "nandetect" not in type(jax.nn.relu.fun).__module__ + repr(getattr(jax.nn.relu.fun, "__code__", ""))
+    relu: Any = jax.nn.relu
+    assert "nandetect" not in type(relu.fun).__module__ + repr(getattr(relu.fun, "__code__", ""))
 
 
 def test_what_waits_for_the_device_is_waited_for_before_where_it_came_from_is_forgotten(monkeypatch):
@@ -325,5 +328,7 @@ def test_a_function_of_jax_s_in_a_class_or_a_copy_is_what_it_was():
             activation = jax.nn.relu
             copied = copy.deepcopy(jax.nn.relu)
 
-        assert Watched().activation(jnp.ones(3)).tolist() == Model().activation(jnp.ones(3)).tolist() == [1.0, 1.0, 1.0]
-        assert Watched().copied(-1.0) == 0.0
+        watched: Any = Watched()
+        model: Any = Model()
+        assert watched.activation(jnp.ones(3)).tolist() == model.activation(jnp.ones(3)).tolist() == [1.0, 1.0, 1.0]
+        assert watched.copied(-1.0) == 0.0

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def train(params, x, y):
     return jax.tree.map(lambda p, g: p - 0.01 * g, params, grads), value
 
 
-def arguments(*sizes, samples=16, dtype=np.float32):
+def arguments(*sizes: int, samples: int = 16, dtype: type = np.float32):
     rng = np.random.default_rng(0)
     params = [(jnp.asarray(rng.standard_normal((m, n)) / m, dtype), jnp.zeros(n, dtype)) for m, n in itertools.pairwise(sizes)]
     return params, jnp.ones((samples, sizes[0]), jnp.float32), jnp.asarray(np.eye(sizes[-1])[np.arange(samples) % sizes[-1]], jnp.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -202,7 +203,8 @@ def test_a_reading_costs_what_the_host_could_have_done_meanwhile():
     price = readings(300, interval=5e-3, waited=3e-3).price("step", 300)
     assert price is not None and price.where is not None
     assert (price.seconds, price.without_seconds) == pytest.approx((5e-3, 3e-3))
-    assert (price.what, price.where[0]) == ("reads.enter(number * interval, waited, 0.0)", __file__)
+    where: Any = price.where
+    assert (price.what, where[0]) == ("reads.enter(number * interval, waited, 0.0)", __file__)
 
 
 def test_a_loss_that_is_read_every_hundred_steps_is_no_reading_of_every_step():
