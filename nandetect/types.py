@@ -34,3 +34,19 @@ class Busy(Protocol):
 
     @property
     def now(self) -> int: ...
+
+
+class Tape(Protocol):
+    """What the callbacks of the one true run returned, to be played to a replay."""
+
+    def position(self) -> list[int]:
+        """Where a replay stands, callback by callback."""
+        ...
+
+    def seek(self, position: list[int]) -> None:
+        """Bring a replay back to where it stood."""
+        ...
+
+    def rewind(self) -> None:
+        """Begin a replay."""
+        ...

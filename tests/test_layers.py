@@ -90,10 +90,13 @@ def running_nodes(node: ast.AST) -> Iterator[ast.AST]:
         yield from running_nodes(child)
 
 
-def imported(file: Path, *, late: bool = True) -> set[str]:
-    """The dotted names that a file imports when it runs; without `late`, only those imported before any function is called."""
+def imported(file: Path, *, late: bool = True, types: bool = False) -> set[str]:
+    """The dotted names that a file imports when it runs; without `late`, only those imported before any function is called.
+
+    With `types`, those too that only a type checker imports.
+    """
     tree = ast.parse(file.read_text())
-    nodes = set(running_nodes(tree))
+    nodes = set(ast.walk(tree) if types else running_nodes(tree))
     if not late:
         functions = [node for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
         nodes -= {inner for function in functions for inner in ast.walk(function)}
@@ -104,9 +107,9 @@ def imported(file: Path, *, late: bool = True) -> set[str]:
     return names
 
 
-def imported_units(file: Path) -> set[str]:
+def imported_units(file: Path, *, types: bool = True) -> set[str]:
     """What a file imports of nandetect, as the list names it."""
-    dotted = (name.split(".") for name in imported(file) if name.startswith("nandetect."))
+    dotted = (name.split(".") for name in imported(file, types=types) if name.startswith("nandetect."))
     return {parts[1] for parts in dotted if parts[1] != "__version__"}
 
 
@@ -120,9 +123,9 @@ def test_the_root_stays_small():
 
 
 def imported_modules(module: Path) -> set[str]:
-    """The modules that one imports when it runs, early or late."""
+    """The modules that one imports when it runs, early or late, or when its types are checked."""
     known = set(map(dotted, MODULES))
-    names = (name.removeprefix("nandetect.") for name in imported(PACKAGE / module) if name.startswith("nandetect."))
+    names = (name.removeprefix("nandetect.") for name in imported(PACKAGE / module, types=True) if name.startswith("nandetect."))
     return {name if name in known else name.rpartition(".")[0] for name in names} & known - {dotted(module)}
 
 
@@ -156,7 +159,7 @@ def test_the_nouns_and_their_rendering_do_not_import_jax(module):
 
 @pytest.mark.parametrize("module", [module for module in MODULES if unit(module) == "render"], ids=str)
 def test_a_renderer_knows_only_the_records(module):
-    assert imported_units(PACKAGE / module) <= set(DRAWN)
+    assert imported_units(PACKAGE / module, types=False) <= set(DRAWN)
 
 
 def test_only_compat_says_jax_src():

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from nandetect import compat
 from nandetect.errors import NonFiniteWarning
-from nandetect.guarding.costs import Tally
 from nandetect.guarding.recorder import Recorder
 from nandetect.guarding.screen import BadLeaves, bad_leaves, bad_metrics
 from nandetect.guarding.shared import Shared
 from nandetect.guarding.skips import Skips
+from nandetect.guarding.tally import Tally
 from nandetect.guarding.working import working
 from nandetect.program import sources
 

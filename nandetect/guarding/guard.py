@@ -18,7 +18,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from nandetect.errors import NonFiniteError, UsageError
 from nandetect.guarding.costs import cost, last_call
-from nandetect.guarding.shared import OnFind, Shared
+from nandetect.guarding.guarded_step import GuardedStep
+from nandetect.guarding.shared import OnFind
 from nandetect.guarding.watch import Watch
 from nandetect.guarding.working import working
 from nandetect.program.trace import is_compiled
@@ -80,21 +81,21 @@ def watched(
     on_find: OnFind,
     order: Iterator[int] | None = None,
     compiled_so_far: Compilations | None = None,
-) -> tuple[Guarded[..., Returned], Shared]:
+) -> tuple[Guarded[..., Returned], GuardedStep]:
     """The guarded step, and what its threads share. `order` numbers the calls of several functions as they come.
 
     `compiled_so_far` are the compilations of other functions made of the same source.
     """
     compiled = is_compiled(step)
     compilations = compiled_so_far or Compilations(source(step)[2])
-    shared = Shared(step, check_every if compiled else 1, keep, on_find, order or itertools.count(), compiled, compilations)
+    shared = GuardedStep(step, check_every if compiled else 1, keep, on_find, order or itertools.count(), compiled, compilations)
     this_thread, order = _ThisThread(), shared.order
 
     # Of a compilation within a call, `_compiled` is told the locals of this function: it reads `shared`, `args` and `kwargs`.
     def guarded(*args: object, **kwargs: object) -> Returned:
         watch = this_thread.watch
         if watch is None:
-            watch = this_thread.watch = _joined(shared)
+            watch = this_thread.watch = shared.joined()
         quick = watch.quick
         if quick is None or kwargs or len(args) != quick.size or not quick.goes_on(args, quick.made):
             return watch.call(args, kwargs)
@@ -123,7 +124,7 @@ def watched(
             setattr(guarded, name, getattr(step, name))
     functools.update_wrapper(guarded, step, updated=())
     added: Any = guarded
-    added.flush, added.cost = functools.partial(flush, shared), functools.partial(cost, shared)
+    added.flush, added.cost = shared.flush, functools.partial(cost, shared)
     added.findings = lambda: [*shared.findings, *recompilations(shared.compilations, cost(shared).calls, last_call(shared))]
     return added, shared
 
@@ -139,27 +140,6 @@ def _check(step: object, check_every: object, keep: object, on_find: object) -> 
         raise UsageError(f"on_find is 'raise', 'warn' or a function of the report, not {on_find!r}")
 
 
-def _joined(shared: Shared) -> Watch:
-    """The watch of a thread that calls for the first time. Of threads that have ended, what is left is looked at, and let go."""
-    watch = Watch(shared)
-    with shared.lock:
-        ended = [other for other in shared.watches if not other.thread.is_alive()]
-        shared.watches = [*(other for other in shared.watches if other not in ended), watch]
-        shared.past += [other.tally for other in ended]
-    for other in ended:
-        other.look()
-    return watch
-
-
-def flush(shared: Shared) -> None:
-    """Look at every call not yet looked at, of this thread and of those that have ended. Raises `NonFiniteError` as the step would."""
-    thread = threading.current_thread()
-    with shared.lock:
-        watches = [watch for watch in shared.watches if watch.thread is thread or not watch.thread.is_alive()]
-    for watch in watches:
-        watch.look()
-
-
 def recompilations(compilations: Compilations, calls: int, now: float) -> list[Finding]:
     """The finding that a step is compiled again and again, where it is."""
     price = recompiled.price(compilations, calls, now)
@@ -169,14 +149,14 @@ def recompilations(compilations: Compilations, calls: int, now: float) -> list[F
 
 def _compiled(called: Mapping[str, Any], seconds: float) -> None:
     """A guarded call, whose locals these are, has compiled its step."""
-    shared: Shared = called["shared"]
+    shared: GuardedStep = called["shared"]
     if shared.may_repeat and not working.now:
         # JAX calls this in the midst of compiling: what an unusual argument raises here must not stop the program.
         with contextlib.suppress(Exception):
             shared.compilations.enter(shared.step, shared.number, called["args"], called["kwargs"], seconds)
 
 
-def _at_exit(shared: Shared) -> None:
+def _at_exit(shared: GuardedStep) -> None:
     """Look once more when the program ends; nobody is left to catch what that raises, so it is printed."""
     held = weakref.ref(shared)
 
@@ -184,7 +164,7 @@ def _at_exit(shared: Shared) -> None:
         kept = held()
         if kept is not None:
             try:
-                flush(kept)
+                kept.flush()
             except NonFiniteError as error:
                 sys.stderr.write(f"{error.report}\n")
 

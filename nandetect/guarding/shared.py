@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
-import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from nandetect import findings
 from nandetect.errors import NonFiniteError, NonFiniteWarning
@@ -17,19 +15,16 @@ from nandetect.guarding import budget
 from nandetect.records import Finding, Report
 from nandetect.speed.compilations import Compilations
 
-if TYPE_CHECKING:
-    from nandetect.guarding.costs import Tally
-    from nandetect.guarding.watch import Watch
-
 OnFind = Literal["raise", "warn"] | Callable[[Report], object]
 
 
 @dataclass
 class Shared:
-    """One guarded step: how it is to be watched, the watches of the threads that call it, and what they found.
+    """One guarded step: how it is to be watched, and what was found. `guarded_step` adds the watches of its threads.
 
     `order` numbers the calls; the calls of other functions too, where a whole program is watched. `may_repeat` says whether a call may be
-    made again, `keep` how many bytes may be kept where that was asked for. `found` is the order of the call that was last found at fault.
+    made again, `keep` how many bytes may be kept where that was asked for. `found` is the order of the call that was last found at fault,
+    `threads` how many have called it.
     """
 
     step: Callable[..., object]
@@ -43,10 +38,7 @@ class Shared:
     number: int = field(default_factory=itertools.count().__next__)
     found: int = -1
     findings: list[Finding] = field(default_factory=list)
-    watches: list[Watch] = field(default_factory=list)
-    # The tallies of threads that have ended.
-    past: list[Tally] = field(default_factory=list)
-    lock: AbstractContextManager[object] = field(default_factory=threading.RLock)
+    threads: int = 0
 
     @functools.cached_property
     def bound(self) -> int:

@@ -17,13 +17,13 @@ import numpy as np
 
 from nandetect import compat
 from nandetect.guarding import recorder
-from nandetect.guarding.costs import Tally
 from nandetect.guarding.faults import Faults
 from nandetect.guarding.quick import QUICK, QuickCalls, calls_like
 from nandetect.guarding.recorder import Arguments, Call, Recorder
 from nandetect.guarding.schedule import Schedule
 from nandetect.guarding.screen import top
 from nandetect.guarding.shared import Shared
+from nandetect.guarding.tally import Tally
 from nandetect.guarding.working import working
 from nandetect.program import sources
 from nandetect.speed.compilations import tell_of
@@ -144,7 +144,7 @@ class Watch:
     def _begin_quick(self, call: Call, args: tuple[object, ...], kwargs: dict[str, object], out: object) -> None:
         """After the first call of a window: record the next ones the quick way, where they are short and all alike."""
         window, seconds = self.recorder.window, self._schedule.call_seconds
-        if seconds > QUICK or len(self._shared.watches) > 1 or not self.recorder.is_plain:
+        if seconds > QUICK or self._shared.threads > 1 or not self.recorder.is_plain:
             return
         # What is known to be bad may stand in one part of the result with what is to be looked at.
         if not self._faults.known:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +20,7 @@ from nandetect.compat import AnyJaxpr, Atom, Jaxpr, JaxprEqn, Var
 from nandetect.interpret import ieee
 from nandetect.interpret.movement import MOVES
 from nandetect.registry import Registry
-from nandetect.types import Array
-
-if TYPE_CHECKING:
-    from nandetect.interpret.callbacks import Tape
+from nandetect.types import Array, Tape
 
 # Bytes of new values after which those that nothing needs any more are let go.
 BUDGET = 1 << 30

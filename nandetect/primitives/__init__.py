@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
 
-from nandetect.primitives.record import Depends, Primitive, Use
+from nandetect.primitives.record import Depends, Equation, Primitive, Use
 from nandetect.primitives.table import BY_NAME
-
-if TYPE_CHECKING:
-    from nandetect.compat import JaxprEqn
 
 __all__ = ["Depends", "Primitive", "Use", "named", "of"]
 
@@ -20,6 +16,6 @@ def named(name: str) -> Primitive:
     return BY_NAME.get(name) or Primitive(name=name)
 
 
-def of(eqn: JaxprEqn) -> Primitive:
+def of(eqn: Equation) -> Primitive:
     """The record of an equation's primitive."""
     return named(eqn.primitive.name)

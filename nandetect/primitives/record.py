@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from nandetect.primitives.edges import Edge
 
 Params = Mapping[str, Any]
+
+
+class Named(Protocol):
+    """What has a name: a primitive of JAX's."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Equation(Protocol):
+    """What stands for an equation of a jaxpr where only its primitive is asked for."""
+
+    @property
+    def primitive(self) -> Named: ...
 
 
 class Use(IntEnum):

@@ -14,12 +14,11 @@ import numpy as np
 
 from nandetect import compat, nonfinite
 from nandetect.errors import UsageError
-from nandetect.types import Array, Pytree
+from nandetect.types import Array, Pytree, Tape
 
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
 
-    from nandetect.interpret.callbacks import Tape
 
 # The keys from the root of a pytree to a leaf, each of its container's kind.
 KeyPath: TypeAlias = tuple[Hashable, ...]

@@ -15,7 +15,7 @@ from typing import TypeVar
 from nandetect.errors import NonFiniteError
 from nandetect.guarding import costs, guard
 from nandetect.guarding.guard import Guarded
-from nandetect.guarding.shared import Shared
+from nandetect.guarding.guarded_step import GuardedStep
 from nandetect.guarding.watch import Watch
 from nandetect.records import Cost, Finding, Report
 from nandetect.speed.compilations import Compilations, source
@@ -34,7 +34,7 @@ class Functions:
         # The calls of all functions are numbered in the order in which they come.
         self._order = itertools.count()
         self._guards: weakref.WeakSet[Callable[..., object]] = weakref.WeakSet()
-        self._shared: weakref.WeakValueDictionary[int, Shared] = weakref.WeakValueDictionary()
+        self._shared: weakref.WeakValueDictionary[int, GuardedStep] = weakref.WeakValueDictionary()
         self._lock = threading.RLock()
         # Of all functions made of one piece of source: jitted anew in a loop, they are many that are compiled once each.
         self._compilations: dict[tuple[str, int, str], Compilations] = {}
@@ -42,7 +42,7 @@ class Functions:
         self._gone = Cost()
         self._gone_called = 0
         self._gone_findings: list[Finding] = []
-        self._busiest_gone: tuple[Shared, Watch] | None = None
+        self._busiest_gone: tuple[GuardedStep, Watch] | None = None
 
     def guarded(self, function: Callable[..., Returned]) -> Guarded[..., Returned]:
         """A compiled function, guarded."""
@@ -56,7 +56,7 @@ class Functions:
         weakref.finalize(step, self._leave, shared).atexit = False
         return step
 
-    def _found(self, where: Callable[[], Shared | None], report: Report) -> None:
+    def _found(self, where: Callable[[], GuardedStep | None], report: Report) -> None:
         shared = where()
         self._on_find(report, shared.found if shared else None)
 
@@ -64,7 +64,7 @@ class Functions:
         """Whether this is a function that `guarded` gave."""
         return isinstance(value, types.FunctionType) and value in self._guards
 
-    def alive(self) -> list[Shared]:
+    def alive(self) -> list[GuardedStep]:
         """The functions that are there."""
         with self._lock:
             return list(self._shared.values())
@@ -72,7 +72,7 @@ class Functions:
     def flush(self) -> None:
         """Look at every call not looked at yet."""
         for shared in self.alive():
-            guard.flush(shared)
+            shared.flush()
 
     def forget(self) -> None:
         """Do not look at what was called so far."""
@@ -80,7 +80,7 @@ class Functions:
             for watch in shared.watches:
                 watch.forget()
 
-    def _leave(self, shared: Shared) -> None:
+    def _leave(self, shared: GuardedStep) -> None:
         """A function is gone; what it still held is looked at."""
         try:
             for watch in shared.watches:
@@ -120,7 +120,7 @@ class Functions:
         busiest = max(self._compilations.values(), key=lambda compilations: calls[id(compilations)], default=None)
         return busiest, calls[id(busiest)]
 
-    def busiest_of(self, compilations: Compilations | None) -> tuple[Shared, Watch] | None:
+    def busiest_of(self, compilations: Compilations | None) -> tuple[GuardedStep, Watch] | None:
         """The one function made of this source that was called most, with the calls of the thread that called it most."""
         watches = [(shared, watch) for shared in self.alive() for watch in shared.watches]
         watches += [self._busiest_gone] if self._busiest_gone else []

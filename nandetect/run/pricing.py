@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from nandetect import compat
-from nandetect.guarding.shared import Shared
+from nandetect.guarding.guarded_step import GuardedStep
 from nandetect.guarding.watch import Watch
 from nandetect.guarding.working import working
 from nandetect.records import Finding
@@ -38,7 +38,7 @@ def slow(functions: Functions, eager: EagerWatch, seconds: float) -> list[Findin
     return [*(finding for finding in findings if finding), *(_of_function(*function, seconds) if function else [])]
 
 
-def _of_function(shared: Shared, watch: Watch, seconds: float) -> list[Finding]:
+def _of_function(shared: GuardedStep, watch: Watch, seconds: float) -> list[Finding]:
     """What a compiled function could do without, seen in its program and measured on the arguments of a call after its last."""
     first = next(iter(shared.compilations.all), None)
     if first is None or watch.tally.calls < _CALLS or first.seconds > _COMPILING or watch.call_seconds > _CALLING:

@@ -6,13 +6,7 @@ An infinity and a NaN are always exact. Where a ball is too wide to tell whether
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
 from flint import arb, ctx, fmpz
-
-if TYPE_CHECKING:
-    from nandetect.truth.split import Number
 
 INF, NEGATIVE_INF, NAN, ZERO, ONE = arb.pos_inf(), arb.neg_inf(), arb.nan(), arb(0), arb(1)
 # Bits of the midpoints, tried in turn. At the last precision two balls that overlap are equal.
@@ -22,33 +16,6 @@ LAST = LADDER[-1]
 
 class Unclear(ArithmeticError):
     """A decision needs more bits: two balls overlap, or one holds a point at which a function breaks."""
-
-
-def sign(x: Number) -> int | None:
-    """-1, 0 or 1; None of a NaN. Raises `Unclear` where the ball holds zero and more."""
-    return order(x, ZERO)
-
-
-def order(x: Number, y: Number) -> int | None:
-    """-1, 0 or 1 as x is below, equal to or above y; None where either is NaN. Raises `Unclear` where the balls overlap."""
-    if x < y:
-        return -1
-    if x > y:
-        return 1
-    if x.is_nan() or y.is_nan():
-        return None
-    # A tie of a maximum is the very same number, moved or copied.
-    if x is y or x == y:
-        return 0
-    raise Unclear
-
-
-def rank(x: Number) -> float:
-    """-inf, -1, 0, 1, inf or NaN: a float of a number's sign that is zero, infinite or NaN as it is. Raises `Unclear` as `sign` does."""
-    which = sign(x)
-    if which is None:
-        return np.nan
-    return float(which) if x.is_finite() else which * np.inf
 
 
 def nearest(x: arb) -> fmpz:

@@ -9,9 +9,10 @@ import numpy as np
 from flint import arb
 
 from nandetect.compat import JaxprEqn
-from nandetect.truth.balls import INF, NAN, ZERO, Unclear, nearest, order, rank, sign
+from nandetect.truth.balls import INF, NAN, ZERO, Unclear, nearest
 from nandetect.truth.functions import FUNCTIONS
 from nandetect.truth.gammas import SEVERAL
+from nandetect.truth.order import order, rank, sign
 from nandetect.truth.split import Number, Split
 from nandetect.truth.table import Rule, each, lifted, number, rule
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nandetect.compat import JaxprEqn
-from nandetect.truth.balls import INF, NEGATIVE_INF, order
+from nandetect.truth.balls import INF, NEGATIVE_INF
 from nandetect.truth.elementwise import add, largest, mul, smallest
 from nandetect.truth.functions import FUNCTIONS
+from nandetect.truth.order import order
 from nandetect.truth.split import Number
 from nandetect.truth.table import RULES, array, each, full, is_exact, rule
 

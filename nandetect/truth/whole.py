@@ -8,8 +8,9 @@ import numpy as np
 from flint import fmpz
 
 from nandetect.compat import JaxprEqn
-from nandetect.truth.balls import NAN, nearest, sign
+from nandetect.truth.balls import NAN, nearest
 from nandetect.truth.elementwise import decided, div, elementwise
+from nandetect.truth.order import sign
 from nandetect.truth.split import Number
 from nandetect.truth.table import each, lifted, number, rule
 

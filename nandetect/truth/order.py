@@ -1,0 +1,35 @@
+"""How two numbers stand to each other, where their balls tell."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nandetect.truth.balls import ZERO, Unclear
+from nandetect.truth.split import Number
+
+
+def sign(x: Number) -> int | None:
+    """-1, 0 or 1; None of a NaN. Raises `Unclear` where the ball holds zero and more."""
+    return order(x, ZERO)
+
+
+def order(x: Number, y: Number) -> int | None:
+    """-1, 0 or 1 as x is below, equal to or above y; None where either is NaN. Raises `Unclear` where the balls overlap."""
+    if x < y:
+        return -1
+    if x > y:
+        return 1
+    if x.is_nan() or y.is_nan():
+        return None
+    # A tie of a maximum is the very same number, moved or copied.
+    if x is y or x == y:
+        return 0
+    raise Unclear
+
+
+def rank(x: Number) -> float:
+    """-inf, -1, 0, 1, inf or NaN: a float of a number's sign that is zero, infinite or NaN as it is. Raises `Unclear` as `sign` does."""
+    which = sign(x)
+    if which is None:
+        return np.nan
+    return float(which) if x.is_finite() else which * np.inf
