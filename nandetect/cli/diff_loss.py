@@ -31,9 +31,9 @@ def command(
     document = output.JsonOutput(json)
 
     from nandetect.cli import diff_loss_view
-    from nandetect.compare import Asked, compare
+    from nandetect.compare import CompareSettings, compare
 
-    asked = Asked(
+    asked = CompareSettings(
         first=first,
         second=second,
         labels=labels,

@@ -1,6 +1,6 @@
 """Two losses held against the truth: which is right, where, by how much, and what it costs."""
 
-from nandetect.compare.compare import Asked, compare
+from nandetect.compare.compare import CompareSettings, compare
 from nandetect.compare.results import Comparison
 
-__all__ = ["Asked", "Comparison", "compare"]
+__all__ = ["CompareSettings", "Comparison", "compare"]

@@ -1,4 +1,4 @@
-"""How many ulps are lost along the families, and at which input the most."""
+"""How many ulps the value and the gradient are off along the families, and the inputs at which they are off the most."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from nandetect.compare.ordinary import Args
 from nandetect.compare.results import Sample, What
 from nandetect.compare.ulps import PLAIN, Distance
 
-# Points of which the truth is also taken at inputs moved by their own rounding, which costs several more truths each.
+# Points at which the rounding of the input is allowed for: the truth is taken at several moved inputs too, which costs as many truths.
 ASKED = 80
-# Rounds of looking around the worst sample for a worse one.
+# Rounds in which a worse input is looked for around the worst one.
 CLIMBS = 3
 
 # A family and one of its sizes.
@@ -24,7 +24,7 @@ Point = tuple[Family, float]
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """An input of the sweep with what was measured there; `distance` is of the worst of value and gradient that was asked for."""
+    """An input of the sweep, and the distance from the truth there of the value or the gradient."""
 
     family: Family
     size: float
@@ -44,7 +44,7 @@ class Accuracy:
 
 
 def accuracy(judged: Judged, families: Sequence[Family], every: int = PER_DECADE) -> Accuracy:
-    """Measure one size of every `every` of the grid, then look around the worst."""
+    """Measure every `every`-th size of the families' grids, then look for worse inputs around the worst."""
     points = [(family, float(size)) for family in families for size in family.grid[::every]]
     raw = judged.distances([family.at(size) for family, size in points], conditioned=False)
     settled = _conditioned(judged, points, raw)
@@ -64,21 +64,21 @@ def accuracy(judged: Judged, families: Sequence[Family], every: int = PER_DECADE
 
 
 def _conditioned(judged: Judged, points: Sequence[Point], raw: Sequence[Distances | None]) -> list[Distances | None]:
-    """The raw distances, the doubtful ones with the input's own rounding allowed for; beyond `ASKED` of those, None."""
+    """The raw distances, those above `PLAIN` ulps with the input's own rounding allowed for; beyond `ASKED` of those, None."""
     doubtful = [row for row, distances in enumerate(raw) if distances and any(PLAIN < distance.ulps < np.inf for distance in distances)]
     doubtful.sort(key=lambda row: -max(_finite(distance) for distance in raw[row] or ()))
-    asked, unasked = doubtful[:ASKED], doubtful[ASKED:]
+    chosen, unknown = doubtful[:ASKED], doubtful[ASKED:]
     settled = list(raw)
-    again = judged.distances([points[row][0].at(points[row][1]) for row in asked]) if asked else []
-    for row, distances in zip(asked, again, strict=True):
+    reconsidered = judged.distances([points[row][0].at(points[row][1]) for row in chosen]) if chosen else []
+    for row, distances in zip(chosen, reconsidered, strict=True):
         settled[row] = distances
-    for row in unasked:
+    for row in unknown:
         settled[row] = None
     return settled
 
 
 def _worst(judged: Judged, points: Sequence[Point], settled: Sequence[Distances | None], what: What) -> Measurement | None:
-    """The worst sample, or a worse one near to it; None where nothing is known."""
+    """The worst of the measurements, or a worse one nearby; None where no distance is known."""
     measurements = _measured(points, settled, what)
     if not measurements:
         return None
@@ -94,9 +94,9 @@ def _worst(judged: Judged, points: Sequence[Point], settled: Sequence[Distances 
 
 
 def _measured(points: Sequence[Point], distances: Sequence[Distances | None], what: What) -> list[Measurement]:
-    """The finite distances of the value or the gradient, with where they were measured."""
+    """The measurements of the value or the gradient at these points, those with a finite distance."""
     pairs = zip(points, distances, strict=True)
-    measurements = [Measurement(*point, both.of(what)) for point, both in pairs if both]
+    measurements = [Measurement(*point, distances_of_both.of(what)) for point, distances_of_both in pairs if distances_of_both]
     return [measurement for measurement in measurements if np.isfinite(measurement.distance.ulps)]
 
 

@@ -19,15 +19,15 @@ from nandetect.compare.timing import timing
 from nandetect.compare.training import training
 from nandetect.errors import UsageError
 
-# Numbers in the swept array: exact arithmetic takes about a tenth of a millisecond for each, hundreds of times over.
+# Numbers that the swept array may have: exact arithmetic takes about a tenth of a millisecond for each, hundreds of times over.
 MOST = 1024
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 SURVEYED = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What to compare and how. Raises `UsageError` where it means nothing."""
+class CompareSettings:
+    """What to compare and how. Raises `UsageError` for settings that mean nothing."""
 
     first: str
     second: str
@@ -60,10 +60,10 @@ class Asked:
             raise UsageError(f"--shape {','.join(map(str, self.shape))}: give sizes of 1 or more")
 
 
-def compare(asked: Asked) -> Comparison:
-    """Hold both functions against the truth in the dtype asked for, and survey them in the others."""
-    with _x64(asked.x64):
-        return between(pair.load(asked.first, asked.second), asked)
+def compare(settings: CompareSettings) -> Comparison:
+    """Compare both functions with the truth in the dtype of the settings, and survey them in the other dtypes."""
+    with _x64(settings.x64):
+        return between(pair.load(settings.first, settings.second), settings)
 
 
 @contextmanager
@@ -76,36 +76,38 @@ def _x64(wanted: bool) -> Iterator[None]:
         jax.config.update("jax_enable_x64", before)
 
 
-def between(sides: tuple[Side, Side], asked: Asked) -> Comparison:
-    """`compare` of functions that are at hand."""
-    settled = scene(sides, jnp.dtype(asked.dtype), asked.labels, asked.shape, asked.classes, asked.archive)
-    if settled.size > MOST:
-        raise UsageError(f"`{settled.names[0]}` of shape {list(settled.shape)} has {settled.size:,} numbers: give {MOST:,} or fewer")
-    pairings = [Pairing(sides, settled, dtype, asked.seed) for dtype in [asked.dtype, *_others(asked)]]
-    first, second = (judgement(which, pairings, asked.max_ulp) for which in range(2))
-    trained = training(sides, settled, asked.seed, asked.dtype) if asked.train else None
-    timed = timing(sides, settled, jnp.dtype(asked.dtype)) if asked.timed else None
+def between(sides: tuple[Side, Side], settings: CompareSettings) -> Comparison:
+    """`compare` of two functions that are loaded already."""
+    common_scene = scene(sides, jnp.dtype(settings.dtype), settings.labels, settings.shape, settings.classes, settings.archive)
+    if common_scene.size > MOST:
+        raise UsageError(
+            f"`{common_scene.names[0]}` of shape {list(common_scene.shape)} has {common_scene.size:,} numbers: give {MOST:,} or fewer"
+        )
+    pairings = [Pairing(sides, common_scene, dtype, settings.seed) for dtype in [settings.dtype, *_others(settings)]]
+    first, second = (judgement(which, pairings, settings.max_ulp) for which in range(2))
+    trained = training(sides, common_scene, settings.seed, settings.dtype) if settings.train else None
+    timed = timing(sides, common_scene, jnp.dtype(settings.dtype)) if settings.timed else None
     same = pairings[0].same
     return Comparison(
-        verdict=conclusions.sentence((first, second), same, timed, asked.max_ulp),
+        verdict=conclusions.sentence((first, second), same, timed, settings.max_ulp),
         names=(first.name, second.name),
-        dtype=asked.dtype,
-        max_ulp=asked.max_ulp,
-        labels=settled.labels,
-        shapes=settled.shapes,
-        parameters=settled.names,
+        dtype=settings.dtype,
+        max_ulp=settings.max_ulp,
+        labels=common_scene.labels,
+        shapes=common_scene.shapes,
+        parameters=common_scene.names,
         sameness=same,
         judged=(first, second),
         timing=timed,
         training=trained,
         notes=tuple(_notes((first, second))),
-        findings=conclusions.findings((first, second), same, asked.max_ulp),
+        findings=conclusions.findings((first, second), same, settings.max_ulp),
     )
 
 
-def _others(asked: Asked) -> list[str]:
-    """The dtypes that are surveyed besides the one that was asked for."""
-    return [dtype for dtype in SURVEYED if dtype != asked.dtype] if asked.surveyed else []
+def _others(settings: CompareSettings) -> list[str]:
+    """The dtypes that are surveyed besides the one of the settings."""
+    return [dtype for dtype in SURVEYED if dtype != settings.dtype] if settings.surveyed else []
 
 
 def _notes(judgements: tuple[Judgement, Judgement]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a comparison comes to, in one sentence and as findings."""
+"""The conclusions of a comparison: its verdict in one sentence, and its findings."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from nandetect import wording
 from nandetect.compare.results import Breakage, Judgement, Sameness, Survey, Threshold, Timing
 from nandetect.records import Finding
 
-# Ratio of times up to which two functions cost the same.
+# The ratio of times up to which two functions cost the same.
 _SAME_COST = 1.25
 
 
 def sentence(judgements: tuple[Judgement, Judgement], sameness: Sameness, timing: Timing | None, max_ulp: float) -> str:
-    """Both functions, then whether they are the same one, then the cost."""
+    """The verdict: a clause for each function, then how they differ, then what the second costs."""
     parts = [_of(judgement, max_ulp) for judgement in judgements]
     parts.append(_relation(sameness, judgements[0].name, judgements[1].name))
     if timing is not None:
@@ -29,16 +29,16 @@ def _of(judgement: Judgement, max_ulp: float) -> str:
     if not broken:
         reach = "wherever the truth is" if survey.thresholds else "throughout"
         return f"{name} {inaccurate}" if inaccurate else f"{name} is finite {reach} and {_within(survey)}"
-    said = f"{name} is non-finite for {value} in {survey.dtype}" if value else f"{name} is finite"
+    clause = f"{name} is non-finite for {value} in {survey.dtype}" if value else f"{name} is finite"
     if gradient:
         kind = _kind(broken["gradient"])
-        said += f" and its gradient is {kind} there" if gradient == value else f" and its gradient is {kind} for {gradient}"
-        said += "" if value else f" in {survey.dtype}"
-    return said + (f", and it {inaccurate}" if inaccurate else "")
+        clause += f" and its gradient is {kind} there" if gradient == value else f" and its gradient is {kind} for {gradient}"
+        clause += "" if value else f" in {survey.dtype}"
+    return clause + (f", and it {inaccurate}" if inaccurate else "")
 
 
 def _where(survey: Survey, broken: Breakage) -> str:
-    """The first family or point, and where numbers grow besides, how far those may."""
+    """The inputs for which a function breaks, in words: the first family or point, and a family of equal numbers beside it."""
     steady = [threshold for threshold in survey.thresholds if threshold.what == broken.what and _is_steady(threshold)]
     if not steady:
         return broken.input.phrase.format(wording.magnitude(broken.input.at))
@@ -52,7 +52,7 @@ def _is_steady(threshold: Threshold) -> bool:
 
 
 def _kind(broken: Breakage) -> str:
-    """`0/0`, or what came out."""
+    """`0/0`, or the value that came out."""
     origin = broken.report.origin if broken.report else None
     if origin is not None and origin.primitive == "div" and [operand.value for operand in origin.operands[:2]] == [0.0, 0.0]:
         return "0/0"
@@ -96,28 +96,28 @@ def _cost(timing: Timing, second: str) -> str:
 
 
 def findings(judgements: tuple[Judgement, Judgement], sameness: Sameness, max_ulp: float) -> tuple[Finding, ...]:
-    """Errors of the functions that have a fault, and notes."""
-    found: list[Finding] = []
+    """An error for each fault of a function, and notes."""
+    collected: list[Finding] = []
     for judgement in judgements:
-        found += [*_faults(judgement, max_ulp), *_elsewhere(judgement)]
+        collected += [*_faults(judgement, max_ulp), *_elsewhere(judgement)]
     relation = _relation(sameness, judgements[0].name, judgements[1].name)
     if relation and sameness.relation != "unknown":
-        found.append(Finding(rule="different-function", code="ND403", severity="note", message=relation, measured=sameness.amount))
-    return tuple(found)
+        collected.append(Finding(rule="different-function", code="ND403", severity="note", message=relation, measured=sameness.amount))
+    return tuple(collected)
 
 
 def _faults(judgement: Judgement, max_ulp: float) -> list[Finding]:
     survey = judgement.surveys[0]
-    found: list[Finding] = []
+    faults: list[Finding] = []
     for broken in judgement.breakages:
         got, truth = wording.precise(broken.got), wording.precise(broken.truth)
-        said = f"the {broken.what} of `{judgement.name}` is {got} in {survey.dtype} where the truth is {truth}"
-        found.append(
+        message = f"the {broken.what} of `{judgement.name}` is {got} in {survey.dtype} where the truth is {truth}"
+        faults.append(
             Finding(
                 rule="non-finite",
                 code="ND401",
                 severity="error",
-                message=said,
+                message=message,
                 cause=broken.report.origin.reason if broken.report else "",
                 measured=broken.got,
                 expected=broken.truth,
@@ -126,7 +126,7 @@ def _faults(judgement: Judgement, max_ulp: float) -> list[Finding]:
         )
     for worst in (survey.worst_value, survey.worst_gradient):
         if worst and worst.ulps > max_ulp:
-            found.append(
+            faults.append(
                 Finding(
                     rule="inaccurate",
                     code="ND402",
@@ -136,15 +136,15 @@ def _faults(judgement: Judgement, max_ulp: float) -> list[Finding]:
                     expected=worst.truth,
                 )
             )
-    return found
+    return faults
 
 
 def _elsewhere(judgement: Judgement) -> list[Finding]:
-    """Notes of the types that were not asked for, where the function breaks in them and not in the one that was."""
+    """Notes on the other types in which a function breaks, where it is sound in the one that was asked for."""
     notes = []
     for survey in judgement.surveys[1:] if judgement.sound else ():
         broken = [threshold for threshold in survey.thresholds if _is_steady(threshold)]
         if broken:
-            said = f"in {survey.dtype} the {broken[0].what} of `{judgement.name}` is non-finite for {_phrase(broken[0])}"
-            notes.append(Finding(rule="low-precision", code="ND404", severity="note", message=said, measured=broken[0].broken_from))
+            message = f"in {survey.dtype} the {broken[0].what} of `{judgement.name}` is non-finite for {_phrase(broken[0])}"
+            notes.append(Finding(rule="low-precision", code="ND404", severity="note", message=message, measured=broken[0].broken_from))
     return notes

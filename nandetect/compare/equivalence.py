@@ -1,4 +1,4 @@
-"""What one function is to another, by their exact values where both are well conditioned."""
+"""Whether two functions are the same, or one a multiple of the other, by their exact values where both are well conditioned."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nandetect.compare.parameters import Scene
 from nandetect.compare.results import Sameness
 
 POINTS = 6
-# Roundings of the type that two exact values may be apart: a guard such as `+ 1e-12` makes no other function.
+# Roundings of the type by which equal functions may differ in exact values: a guard such as `+ 1e-12` does not make another function.
 ROUNDING = 4.0
 
 
 def points(scene: Scene) -> list[Args]:
-    """Ordinary inputs: of about 1, and positive ones of about 1 for functions that want those."""
-    drawn = [Bases(scene, 100 + seed) for seed in range(POINTS)]
-    return [bases.beside(np.abs(bases.swept) + 0.25) if seed % 2 else bases.ordinary() for seed, bases in enumerate(drawn)]
+    """Inputs of about 1, every other one positive, for functions that want positive numbers."""
+    samples = [Bases(scene, 100 + seed) for seed in range(POINTS)]
+    return [bases.beside(np.abs(bases.swept) + 0.25) if seed % 2 else bases.ordinary() for seed, bases in enumerate(samples)]
 
 
 def sameness(first: Oracle, second: Oracle, inputs: Sequence[Sequence[np.ndarray]]) -> Sameness:
@@ -44,7 +44,7 @@ def sameness(first: Oracle, second: Oracle, inputs: Sequence[Sequence[np.ndarray
 
 
 def _round(x: float, tolerance: float) -> float:
-    """The number of the fewest digits that is x within the tolerance."""
+    """The number with the fewest digits that equals x within the tolerance."""
     for digits in range(1, 17):
         short = float(f"{x:.{digits}g}")
         if abs(short - x) <= tolerance * max(abs(x), 1e-300):

@@ -19,9 +19,9 @@ POINT = np.ones(1)
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Arguments for every size. `phrase` says for which inputs, with `{}` for the size. A point is a family of size 1 alone.
+    """Arguments for every size: `at` makes them. `phrase` says in words which inputs they are, with `{}` for the size.
 
-    The first of the families of a rank is the one that a reader thinks of first.
+    The lower the `rank`, the sooner a reader thinks of such inputs. A point is a family whose only size is 1.
     """
 
     name: str
@@ -37,34 +37,34 @@ class Family:
 
 def families(scene: Scene, seed: int = 0, dtype: DTypeLike = np.float32) -> list[Family]:
     """Every family and point that the scene's roles allow."""
-    most = float(jnp.finfo(dtype).max)
-    bases = Bases(scene, seed, most)
-    others = (family for position in range(1, len(scene.roles)) for family in _of_other(bases, position, most))
-    return [*_of_swept(bases, most), *others, *_points(bases)]
+    largest_number = float(jnp.finfo(dtype).max)
+    bases = Bases(scene, seed, largest_number)
+    others = (family for position in range(1, len(scene.roles)) for family in _of_other(bases, position, largest_number))
+    return [*_of_swept(bases, largest_number), *others, *_points(bases)]
 
 
-def sizes(name: str, role: str, most: float) -> np.ndarray:
-    """The sizes that an argument goes through, in a type that holds numbers up to `most`.
+def sizes(name: str, role: str, largest_number: float) -> np.ndarray:
+    """The sizes that an argument goes through, in a type that holds numbers up to `largest_number`.
 
-    A spread may be as small as lets the type hold the inverse of its square: with less, a Gaussian of it has no density that could be
-    written down. Where it is swept, of its cube, which is in the derivative.
+    A spread is at least so large that the type holds the inverse of its square: the density of a narrower Gaussian could not be written
+    down. A spread that is swept is so large that the type holds the inverse of its cube, which is in the derivative.
     """
-    largest = bound(name, most)
+    largest = bound(name, largest_number)
     if largest < LARGEST:
         return np.geomspace(SMALLEST, largest, len(GRID))
     if role == "positive":
         power = 1 if words_of(name) & SQUARED else 2
-        return np.geomspace(1.1 * most ** (-1 / power), LARGEST, len(GRID))
+        return np.geomspace(1.1 * largest_number ** (-1 / power), LARGEST, len(GRID))
     if role == "small":
-        return np.geomspace(1.1 * most ** (-1 / 3), LARGEST, len(GRID))
+        return np.geomspace(1.1 * largest_number ** (-1 / 3), LARGEST, len(GRID))
     return GRID
 
 
-def _of_swept(bases: Bases, most: float) -> Iterator[Family]:
-    """What only the swept array goes through."""
+def _of_swept(bases: Bases, largest_number: float) -> Iterator[Family]:
+    """The families in which the swept array changes and the other arguments rest."""
     scene, z = bases.scene, bases.swept
     name = scene.names[0]
-    grid = sizes(name, "swept", most)
+    grid = sizes(name, "swept", largest_number)
     if scene.shape and scene.shape[-1] > 1:
         yield from _gaps(bases, name.removesuffix("s") if "logit" in name else f"`{name}`")
     ones = np.ones(scene.shape)
@@ -80,11 +80,11 @@ def _of_swept(bases: Bases, most: float) -> Iterator[Family]:
     yield Family("next to 1", f"{plural} within {{}} of 1", lambda t: bases.beside(1 + t * z), 4, grid)
     words = words_of(name)
     if words & POSITIVE and "log" not in words:
-        yield Family("small", f"{plural} of {{}}", lambda t: bases.beside(t * ones), 2, sizes(name, "small", most))
+        yield Family("small", f"{plural} of {{}}", lambda t: bases.beside(t * ones), 2, sizes(name, "small", largest_number))
 
 
 def _gaps(bases: Bases, singular: str) -> Iterator[Family]:
-    """One element of each row far from the others."""
+    """The families in which one element of each row is far from the others."""
     right = bases.onehot()
     wrong = np.roll(right, 1, -1)
     yield Family("gap, wrong class", f"{singular} gaps over {{}}", lambda t: bases.beside(t * wrong), 0)
@@ -92,8 +92,8 @@ def _gaps(bases: Bases, singular: str) -> Iterator[Family]:
     yield Family("one far below", f"one {singular} below the others by {{}}", lambda t: bases.beside(-t * wrong), 3)
 
 
-def _of_other(bases: Bases, position: int, most: float) -> Iterator[Family]:
-    """What another argument goes through, alone and together with the swept one."""
+def _of_other(bases: Bases, position: int, largest_number: float) -> Iterator[Family]:
+    """The families in which another argument changes, alone or together with the swept one."""
     scene, z, other = bases.scene, bases.swept, bases.others[position - 1]
     swept, name, role = scene.names[0], scene.names[position], scene.roles[position]
     if role == "labels" and scene.labels == "onehot" and scene.shape:
@@ -104,13 +104,13 @@ def _of_other(bases: Bases, position: int, most: float) -> Iterator[Family]:
         return
     yield Family(f"near {name}", f"`{swept}` within {{}} of `{name}`", lambda t: bases.beside(other + t * z), 4)
     if role in ("real", "positive"):
-        yield from _alone(bases, position, sizes(name, role, most))
+        yield from _alone(bases, position, sizes(name, role, largest_number))
     if role == "real":
-        yield from _together(bases, position, sizes(swept, "swept", most))
+        yield from _together(bases, position, sizes(swept, "swept", largest_number))
 
 
 def _alone(bases: Bases, position: int, grid: np.ndarray) -> Iterator[Family]:
-    """Another argument of floats, while the swept one rests."""
+    """The families in which another argument of floats changes while the swept one rests."""
     scene, z, other = bases.scene, bases.swept, bases.others[position - 1]
     name, role, ones = scene.names[position], scene.roles[position], np.ones(scene.shape)
     equal = next((bases.others[p - 1] for p in range(1, len(scene.roles)) if p != position and _is_like_swept(bases, p)), None)
@@ -128,7 +128,7 @@ def _alone(bases: Bases, position: int, grid: np.ndarray) -> Iterator[Family]:
 
 
 def _together(bases: Bases, position: int, swept_grid: np.ndarray) -> Iterator[Family]:
-    """The swept array and another argument of any floats, both of which grow, or of which the other is zero."""
+    """The families in which the swept array grows and another argument of any floats grows with it, or is zero."""
     scene, z, other = bases.scene, bases.swept, bases.others[position - 1]
     swept, name, ones = scene.names[0], scene.names[position], np.ones(scene.shape)
     both = f"`{swept}` and `{name}` of scale {{}}"
@@ -149,7 +149,7 @@ def _is_like_swept(bases: Bases, position: int) -> bool:
 
 
 def _points(bases: Bases) -> Iterator[Family]:
-    """Single inputs: zeros, ties, equal arguments."""
+    """The points: zeros, ties, equal arguments."""
     scene, z = bases.scene, bases.swept
     swept = f"`{scene.names[0]}`"
     yield _point("ordinary", "ordinary inputs", bases.ordinary())
@@ -168,7 +168,7 @@ def _points(bases: Bases) -> Iterator[Family]:
 
 
 def _points_of_other(bases: Bases, position: int) -> Iterator[Family]:
-    """Another argument that is zero or equals the swept one."""
+    """The points at which another argument is zero or equals the swept one."""
     scene, z, other = bases.scene, bases.swept, bases.others[position - 1]
     swept, name = f"`{scene.names[0]}`", scene.names[position]
     yield _point(f"equal to {name}", f"{swept} equal to `{name}`", bases.beside(np.asarray(other, float)))

@@ -29,7 +29,7 @@ from nandetect.types import Array
 
 
 def origin(name: str, function: Loss, args: Sequence[jax.Array], what: What) -> Report | None:
-    """The origin of what is not finite, by `nd.locate`; None where it was not found, because run again it is finite."""
+    """The report of where a non-finite value comes from, by `nd.locate`; None where the function is finite when it is run again."""
     step = function if what == "value" else jax.grad(function)
     report = locate.locate(jax.jit(step), *args)
     return None if report is None or report.origin.value == "finite" else replace(report, label=name, called_at=None)
@@ -37,7 +37,7 @@ def origin(name: str, function: Loss, args: Sequence[jax.Array], what: What) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Error:
-    """An equation's relative error in ulps of its own largest element, and the largest of the errors of what it was given."""
+    """The error of an equation's result, in ulps of its largest element, and the largest error of its operands (`before`)."""
 
     node: Node
     ulps: float
@@ -45,9 +45,9 @@ class _Error:
 
 
 def inaccurate(function: Loss, args: Sequence[jax.Array], dtype: np.dtype, what: What) -> Parting | None:
-    """The equation that loses the most: its result is the furthest from the truth compared with what it was given.
+    """The equation that loses the most: the error of its result is the largest compared with that of its operands.
 
-    A rounding error costs about one ulp at a time; what costs many is a subtraction of nearly equal numbers, or an `exp` of a large one.
+    A rounding costs about one ulp; a subtraction of nearly equal numbers, or an `exp` of a large one, costs many.
     """
     step = function if what == "value" else jax.grad(function)
     program = trace.trace(step, args, {})
@@ -56,26 +56,26 @@ def inaccurate(function: Loss, args: Sequence[jax.Array], dtype: np.dtype, what:
     errors = _errors(run, program.args, eps(dtype))
     if not errors:
         return None
-    most = max(errors, key=lambda error: error.ulps / max(error.before, 1.0))
-    event = events.make(most.node, 0, None, reporting.lens(program, Phases(program.jaxpr)))
-    return Parting(event=event, ulps=most.ulps, ulps_before=most.before)
+    worst = max(errors, key=lambda error: error.ulps / max(error.before, 1.0))
+    event = events.make(worst.node, 0, None, reporting.lens(program, Phases(program.jaxpr)))
+    return Parting(event=event, ulps=worst.ulps, ulps_before=worst.before)
 
 
 def _errors(run: Run, args: Sequence[Array], unit: float) -> list[_Error]:
-    """The equations that lose something, by the first precision that decides everything."""
+    """The errors of the equations that lose something, computed with the first precision that decides everything."""
     for precision in LADDER[1:]:
         with ctx.workprec(precision):
             try:
-                beside = _Beside(unit)
-                beside.run(run, list(args), {})
-                return beside.errors
+                exact_run = _ExactRun(unit)
+                exact_run.run(run, list(args), {})
+                return exact_run.errors
             except Unclear:
                 continue
     return []
 
 
-class _Beside:
-    """Runs the exact values beside a run that has happened; `errors` are of the equations that lost something, inner ones too.
+class _ExactRun:
+    """Computes the exact values of a recorded run; `errors` are those of the equations that lost something, inner ones too.
 
     `unit` is the ulp of 1.
     """
@@ -84,30 +84,30 @@ class _Beside:
         self.unit = unit
         self.errors: list[_Error] = []
 
-    def run(self, run: Run, args: Sequence[Array], known: dict[Var, float]) -> list[Array]:
-        """The exact results of a run. `known` are the errors of its arguments, in ulps; those of its other variables are added to it."""
-        exact = dict(zip([*run.jaxpr.constvars, *run.jaxpr.invars], map(evaluate.taken, [*run.consts, *args]), strict=True))
+    def run(self, run: Run, args: Sequence[Array], errors_of: dict[Var, float]) -> list[Array]:
+        """The exact results of a run. `errors_of` holds the errors of its arguments, in ulps, and is given those of its other variables."""
+        exact = dict(zip([*run.jaxpr.constvars, *run.jaxpr.invars], map(evaluate.exact_or_plain, [*run.consts, *args]), strict=True))
 
         def read(atom: Atom) -> Array:
-            return evaluate.taken(walk.literal(atom)) if isinstance(atom, Literal) else exact[atom]
+            return evaluate.exact_or_plain(walk.literal(atom)) if isinstance(atom, Literal) else exact[atom]
 
         for number, eqn in enumerate(run.jaxpr.eqns):
             ins = [read(atom) for atom in eqn.invars]
-            before = max((known.get(atom, 0.0) for atom in eqn.invars if not isinstance(atom, Literal)), default=0.0)
+            before = max((errors_of.get(atom, 0.0) for atom in eqn.invars if not isinstance(atom, Literal)), default=0.0)
             child = run.inner.get(number)
             if child is None:
                 outs = evaluate.apply(eqn, ins)
             else:
-                handed = zip(child.jaxpr.invars, (eqn.invars[position] for position in child.operands), strict=True)
-                given = {var: known.get(atom, 0.0) for var, atom in handed if not isinstance(atom, Literal)}
-                outs = self.run(child, [ins[position] for position in child.operands], given)
+                operands = zip(child.jaxpr.invars, (eqn.invars[position] for position in child.operands), strict=True)
+                inner_errors = {var: errors_of.get(atom, 0.0) for var, atom in operands if not isinstance(atom, Literal)}
+                outs = self.run(child, [ins[position] for position in child.operands], inner_errors)
             exact.update(zip(eqn.outvars, outs, strict=True))
             for var, out in zip(eqn.outvars, outs, strict=True):
                 if not nonfinite.is_inexact(var.aval) or var not in run.values:
                     continue
-                known[var] = _relative(out, run.values[var], self.unit)
-                if child is None and known[var] > before:
-                    self.errors.append(_Error(Node(run, number), known[var], before))
+                errors_of[var] = _relative(out, run.values[var], self.unit)
+                if child is None and errors_of[var] > before:
+                    self.errors.append(_Error(Node(run, number), errors_of[var], before))
         return [read(atom) for atom in run.jaxpr.outvars]
 
 

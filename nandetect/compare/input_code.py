@@ -1,4 +1,4 @@
-"""An input as the Python that makes it."""
+"""The Python code that makes an input."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ _LONGEST = 12
 
 
 def code(names: Sequence[str], args: Sequence[np.ndarray], dtype: np.dtype) -> tuple[str, ...]:
-    """`logits = jnp.array([[89.0, 0.0]])`, a line for each argument; the dtype is named where it is not the usual one."""
+    """A line for each argument, as `logits = jnp.array([[89.0, 0.0]])`; the dtype is named where it is not float32."""
     return tuple(f"{name} = {array(arg, dtype)}" for name, arg in zip(names, args, strict=True))
 
 
 def array(arg: np.ndarray, dtype: np.dtype) -> str:
-    """One array; a large one of one number by that number."""
+    """The code of one array; `jnp.full` for a large one whose elements are all equal."""
     arg = np.asarray(arg)
-    whole = arg.dtype.kind in "iub"
-    kind = "" if whole or dtype == np.float32 else f", jnp.{dtype.name}"
+    is_integer = arg.dtype.kind in "iub"
+    dtype_text = "" if is_integer or dtype == np.float32 else f", jnp.{dtype.name}"
     if arg.size > _LONGEST:
-        same = np.unique(arg.astype(float))
-        if len(same) == 1:
-            return f"jnp.full({arg.shape}, {number(same[0], dtype, whole)}{kind})"
-    return f"jnp.array({_nested(arg, dtype, whole)}{kind})"
+        distinct = np.unique(arg.astype(float))
+        if len(distinct) == 1:
+            return f"jnp.full({arg.shape}, {number(distinct[0], dtype, is_integer)}{dtype_text})"
+    return f"jnp.array({_nested(arg, dtype, is_integer)}{dtype_text})"
 
 
-def _nested(arg: np.ndarray, dtype: np.dtype, whole: bool) -> str:
+def _nested(arg: np.ndarray, dtype: np.dtype, is_integer: bool) -> str:
     if arg.ndim == 0:
-        return number(arg[()], dtype, whole)
-    return f"[{', '.join(_nested(row, dtype, whole) for row in arg)}]"
+        return number(arg[()], dtype, is_integer)
+    return f"[{', '.join(_nested(row, dtype, is_integer) for row in arg)}]"
 
 
-def number(x: object, dtype: np.dtype, whole: bool = False) -> str:
-    """The shortest decimal that is this number in the dtype."""
-    if whole:
+def number(x: object, dtype: np.dtype, is_integer: bool = False) -> str:
+    """The shortest decimal that rounds to this number in the dtype."""
+    if is_integer:
         return str(int(x))  # pyright: ignore[reportArgumentType]
     value = np.float64(x)  # pyright: ignore[reportArgumentType]
     cast = value.astype(dtype)

@@ -1,4 +1,4 @@
-"""One function that is judged in one dtype: what its runner gives, what its oracle knows and what its gauge measures, put together."""
+"""One function as it is judged in one dtype: its runner computes, its oracle knows the truth, its gauge measures the distance."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Distances(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A function with its runner, oracle and gauge, which are asked about inputs that are not cast yet."""
+    """A function with its runner, oracle and gauge. Inputs are given in float64, and cast to the dtype here."""
 
     runner: Runner
     oracle: Oracle
     gauge: Gauge
 
     def distances(self, inputs: Sequence[Args], conditioned: bool = True) -> list[Distances | None]:
-        """How far value and gradient are from the truth at each input; None for one that the dtype cannot hold."""
+        """How far value and gradient are from the truth at each input; None for an input that the dtype cannot hold."""
         outputs = self.runner(inputs)
         distances: list[Distances | None] = []
         for row, args in enumerate(inputs):
@@ -47,7 +47,7 @@ class Judged:
         return distances
 
     def distance(self, args: Args, what: What) -> Distance | None:
-        """How far the value or the gradient is from the truth."""
+        """How far the value or the gradient is from the truth at one input; None where the dtype cannot hold it."""
         (distances,) = self.distances([args])
         return None if distances is None else distances.of(what)
 

@@ -1,4 +1,4 @@
-"""What is found of one of the two functions: where it is finite, what it loses, the smallest inputs that show it, and where it parts."""
+"""The judgement of one of the two functions: where it is finite, what it loses, the smallest inputs that show it, and the equation."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from nandetect.compare.ulps import Gauge
 
 # Numbers of the swept array beyond which only the first families are measured.
 LARGE = 128
-# Families in which one number alone grows: there a limit of the type is met at its own size.
+# Families in which one number alone grows: a limit of the type is met there at its own size.
 LIMITED = ("gap, wrong class", "gap, right class")
 
 
 class Pairing:
-    """Both functions in one dtype, and what they are to one another."""
+    """Both functions in one dtype, and whether they are the same one (`same`)."""
 
     def __init__(self, sides: tuple[Side, Side], scene: Scene, dtype: str, seed: int):
         self.sides, self.scene, self.dtype = sides, scene, jnp.dtype(dtype)
@@ -39,7 +39,7 @@ class Pairing:
         self._reshaped: dict[tuple[int, tuple[int, ...]], Judged] = {}
 
     def judged_for(self, which: int) -> Callable[[Scene], Judged]:
-        """One of the functions (0 or 1) for another shape."""
+        """A function that gives one of the two functions (0 or 1), judged in a scene of another shape."""
 
         def reshaped(scene: Scene) -> Judged:
             key = (which, scene.shape)
@@ -51,7 +51,7 @@ class Pairing:
 
 
 def _both(sides: tuple[Side, Side], scene: Scene, dtype: np.dtype, same: Sameness | None = None) -> tuple[list[Judged], Sameness]:
-    """The functions with their runners, oracles and gauges; where they are known to be the `same`, that is not asked again."""
+    """The functions with their runners, oracles and gauges, and their sameness, which is computed only where `same` is not given."""
     runners = [Runner(side.name, side.function, scene, dtype) for side in sides]
     oracles = [Oracle(side.function, scene, dtype) for side in sides]
     inputs = [runners[0].cast(args) for args in equivalence.points(scene)]
@@ -62,7 +62,7 @@ def _both(sides: tuple[Side, Side], scene: Scene, dtype: np.dtype, same: Samenes
 
 
 def judgement(which: int, pairings: list[Pairing], max_ulp: float) -> Judgement:
-    """What is found of one of the functions (0 or 1): judged in the first pairing's dtype, surveyed in the others'."""
+    """The judgement of one of the functions (0 or 1) in the first pairing's dtype, with its surveys in the dtypes of the others."""
     pairing = pairings[0]
     judged = pairing.judged[which]
     survey, measured = _survey(pairing, which)
@@ -71,8 +71,8 @@ def judgement(which: int, pairings: list[Pairing], max_ulp: float) -> Judgement:
     parting = None
     if inaccurate:
         what = inaccurate[0].what
-        parting, shown = _inaccuracy(pairing, which, what, measured.worst[what], max_ulp)
-        survey = replace(survey, worst_value=shown) if what == "value" else replace(survey, worst_gradient=shown)
+        parting, shrunk_worst = _inaccuracy(pairing, which, what, measured.worst[what], max_ulp)
+        survey = replace(survey, worst_value=shrunk_worst) if what == "value" else replace(survey, worst_gradient=shrunk_worst)
     return Judgement(
         name=judged.runner.name,
         sound=not breakages and not inaccurate,
@@ -85,7 +85,7 @@ def judgement(which: int, pairings: list[Pairing], max_ulp: float) -> Judgement:
 
 
 def _survey(pairing: Pairing, which: int, brief: bool = False) -> tuple[Survey, Accuracy]:
-    """One function in one dtype, beside what its worst measurements were."""
+    """The survey of one function in one dtype, and the measurements behind it."""
     judged = pairing.judged[which]
     growing = [family for family in pairing.families if not family.is_point]
     ranks = {family.name: family.rank for family in growing}
@@ -130,32 +130,34 @@ def _breakage(pairing: Pairing, which: int, survey: Survey, what: What) -> Break
     if broken is None:
         return None
     family, size = broken
-    shown, args = shrink.smallest(judged, family.at(size), lambda smaller, trial: smaller.is_broken(trial, what), pairing.judged_for(which))
-    distance = shown.distance(args, what)
+    shrunk, args = shrink.smallest(
+        judged, family.at(size), lambda smaller, trial: smaller.is_broken(trial, what), pairing.judged_for(which)
+    )
+    distance = shrunk.distance(args, what)
     assert distance is not None
     return Breakage(
         what=what,
         got=distance.got,
         truth=distance.truth,
-        input=_input(shown, family, size, args),
-        report=first_divergence.origin(judged.runner.name, judged.runner.function, _on_device(shown, args), what),
+        input=_input(shrunk, family, size, args),
+        report=first_divergence.origin(judged.runner.name, judged.runner.function, _on_device(shrunk, args), what),
     )
 
 
 def _broken(pairing: Pairing, judged: Judged, survey: Survey, what: What) -> tuple[Family, float] | None:
-    """The family and the size at which the function breaks first: of a threshold, else of a single point."""
-    named = {family.name: family for family in pairing.families}
+    """The family and the size at which the function breaks: of a lasting threshold, else of a point, else of any threshold."""
+    by_name = {family.name: family for family in pairing.families}
     faults = [threshold for threshold in survey.thresholds if threshold.fault and threshold.what == what]
     steady = [threshold for threshold in faults if threshold.lasting and threshold.finite_to is not None]
     if not steady:
         for family in pairing.families:
             if family.is_point and judged.is_broken(family.at(1.0), what):
                 return family, 1.0
-    return next(((named[threshold.family], threshold.broken_from) for threshold in steady or faults), None)
+    return next(((by_name[threshold.family], threshold.broken_from) for threshold in steady or faults), None)
 
 
 def _inaccuracy(pairing: Pairing, which: int, what: What, worst: Measurement, max_ulp: float) -> tuple[Parting | None, Worst]:
-    """The equation that loses the most at the worst input, made as small as still loses a quarter of that."""
+    """The equation that loses the most, and the worst input shrunk to the smallest that still loses a quarter as much."""
     judged = pairing.judged[which]
     enough = max(max_ulp, worst.distance.ulps / 4)
 
@@ -163,19 +165,19 @@ def _inaccuracy(pairing: Pairing, which: int, what: What, worst: Measurement, ma
         distance = smaller.distance(trial, what)
         return distance is not None and bool(np.isfinite(distance.ulps)) and distance.ulps > enough
 
-    shown, args = shrink.smallest(judged, worst.args, shows, pairing.judged_for(which))
-    distance = shown.distance(args, what)
+    shrunk, args = shrink.smallest(judged, worst.args, shows, pairing.judged_for(which))
+    distance = shrunk.distance(args, what)
     assert distance is not None
-    shrunk = Worst(
+    shrunk_worst = Worst(
         what=what,
         ulps=distance.ulps,
         got=distance.got,
         truth=distance.truth,
-        input=_input(shown, worst.family, worst.size, args),
+        input=_input(shrunk, worst.family, worst.size, args),
     )
     if not judged.oracle.exact.is_exact:
-        return None, shrunk
-    return first_divergence.inaccurate(judged.runner.function, _on_device(shown, args), shown.runner.dtype, what), shrunk
+        return None, shrunk_worst
+    return first_divergence.inaccurate(judged.runner.function, _on_device(shrunk, args), shrunk.runner.dtype, what), shrunk_worst
 
 
 def _on_device(judged: Judged, args: Args) -> list[jax.Array]:

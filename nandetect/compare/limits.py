@@ -1,4 +1,4 @@
-"""Which equations inside a function first turn non-finite along a family, and at which size: what a threshold comes from."""
+"""The limits behind a threshold: the sizes of a family from which equations inside the function make a non-finite value."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from nandetect.interpret.walk import Run
 from nandetect.program import sources, trace
 from nandetect.program.trace import Program
 
-# Sizes at which onsets are looked for.
+# Sizes of a family at which onsets are looked for.
 SIZES = np.geomspace(1.0, 1000.0, 19)
-# Halvings between two of the sizes, to a thousandth.
+# Halvings of the interval between two of the sizes, which find a limit to a thousandth.
 ROUNDS = 9
 
 
 class Onset(NamedTuple):
-    """An equation that turned finite operands into a non-finite result, those that enclose it, and what it made."""
+    """An equation that made a non-finite result of finite operands, the equations that enclose it, and the kind of value that it made."""
 
     eqn: JaxprEqn
     enclosing: tuple[JaxprEqn, ...]
     made: str
 
 
-# The first onset of every primitive, at a size.
+# A function from a size to the first onset of every primitive.
 Onsets = Callable[[float], dict[str, Onset]]
 
 
@@ -60,24 +60,24 @@ def _along(program: Program, family: Family, cast: Callable[[Args], list[np.ndar
 
     seen = set(onsets(float(SIZES[0])))
     for low, high in itertools.pairwise(map(float, SIZES)):
-        known = onsets(high)
-        for name in known.keys() - seen:
-            size, onset = _first(onsets, name, low, high, known[name])
+        onsets_at_high = onsets(high)
+        for name in onsets_at_high.keys() - seen:
+            size, onset = _first(onsets, name, low, high, onsets_at_high[name])
             yield Limit(family=family.name, primitive=name, made=onset.made, at=size, source=sources.source(onset.eqn, onset.enclosing))
-        seen |= known.keys()
+        seen |= onsets_at_high.keys()
 
 
-def _first(onsets: Onsets, name: str, low: float, high: float, onset: Onset) -> tuple[float, Onset]:
-    """The smallest size at which an equation of that primitive is an onset."""
+def _first(onsets: Onsets, name: str, low: float, high: float, onset_at_high: Onset) -> tuple[float, Onset]:
+    """The smallest size between `low` and `high` at which an equation of that primitive is an onset, and that onset."""
     for _ in range(ROUNDS):
         middle = (low * high) ** 0.5
-        known = onsets(middle)
-        low, high, onset = (low, middle, known[name]) if name in known else (middle, high, onset)
-    return high, onset
+        onsets_at_middle = onsets(middle)
+        low, high, onset_at_high = (low, middle, onsets_at_middle[name]) if name in onsets_at_middle else (middle, high, onset_at_high)
+    return high, onset_at_high
 
 
 def _onsets(run: Run) -> Iterator[Onset]:
-    """The onsets of a run, in the order in which they ran."""
+    """The onsets of a run, in the order in which its equations ran."""
     for number, eqn in enumerate(run.jaxpr.eqns):
         child = run.inner.get(number)
         if child is not None:

@@ -1,4 +1,4 @@
-"""What is true of a loss at an input: exact value and gradient of its formula, or where that has none, of the function it stands for."""
+"""The truth about a loss at an input: exact value and gradient of its formula, or, where that has none, of the function it stands for."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from nandetect import truth
-from nandetect.compare.ordinary import kinds
+from nandetect.compare.ordinary import dtypes
 from nandetect.compare.pair import Loss
 from nandetect.compare.parameters import Scene
 from nandetect.compare.results import What
 from nandetect.truth import Values
 
-# Inputs of a function at which its derivative is taken by differences: slow, since each element takes three values with many bits.
+# Inputs of a function at which its derivative may be taken by differences, which is slow: each element takes three values with many bits.
 MOST_DIFFERENCES = 6
 
 
-class Known:
-    """One exact array; what is asked of it is computed once."""
+class ExactArray:
+    """An exact value or gradient; its properties are computed once."""
 
     def __init__(self, exact: Values, dtype: np.dtype):
         self.exact, self.dtype = exact, dtype
@@ -45,7 +45,7 @@ class Known:
 
     @cached_property
     def rounded(self) -> np.ndarray:
-        """What the dtype should hold, as float64."""
+        """The exact values rounded to the dtype, as float64."""
         return self.exact.rounded(self.dtype).astype(np.float64)
 
     @cached_property
@@ -54,31 +54,31 @@ class Known:
         finite = self.magnitude[np.isfinite(self.magnitude)]
         return float(finite.max()) if finite.size else 0.0
 
-    def completed(self, other: Values) -> Known:
-        """The same, with what has no value here taken from the other."""
-        return Known(Values(np.where(self.has_value, self.exact.balls, other.balls)), self.dtype)
+    def completed(self, other: Values) -> ExactArray:
+        """This array, with elements that have no value here taken from the other."""
+        return ExactArray(Values(np.where(self.has_value, self.exact.balls, other.balls)), self.dtype)
 
 
 class Truth(NamedTuple):
-    """What is true of the value and of the gradient at one input."""
+    """The true value and the true gradient at one input."""
 
-    value: Known
-    gradient: Known
+    value: ExactArray
+    gradient: ExactArray
 
-    def of(self, what: What) -> Known:
+    def of(self, what: What) -> ExactArray:
         return self.value if what == "value" else self.gradient
 
 
 class Oracle:
     """The truth about one function's value and its gradient for the swept argument, in one scene and dtype.
 
-    Where its own formula is 0/0 or 0 * inf, the formula of the `other` function is asked, if the two are the same function elsewhere; and
-    where that does not help, the derivative of the exact value.
+    Where its own formula is 0/0 or 0 * inf, the formula of the `other` function is taken, if the two are the same function elsewhere; where
+    that has no value either, the derivative of the exact value by differences.
     """
 
     def __init__(self, function: Loss, scene: Scene, dtype: np.dtype):
         self.scene, self.dtype = scene, dtype
-        shapes = [jax.ShapeDtypeStruct(shape, kind) for shape, kind in zip(scene.shapes, kinds(scene, dtype), strict=True)]
+        shapes = [jax.ShapeDtypeStruct(shape, kind) for shape, kind in zip(scene.shapes, dtypes(scene, dtype), strict=True)]
         # Jitted, so that a function for which float64 must stand in is compiled once.
         self.exact = truth.of(jax.jit(jax.value_and_grad(function)), *shapes)
         self.value_alone = truth.of(function, *shapes)
@@ -93,11 +93,11 @@ class Oracle:
         if key not in self._own:
             with np.errstate(all="ignore"):
                 value, gradient = self.exact.at(*args)
-            self._own[key] = Truth(Known(value, self.dtype), Known(gradient, self.dtype))
+            self._own[key] = Truth(ExactArray(value, self.dtype), ExactArray(gradient, self.dtype))
         return self._own[key]
 
     def at(self, args: Sequence[np.ndarray]) -> Truth:
-        """The truth at an input, undefined only where it cannot be told."""
+        """The truth at an input, undefined only where neither formula nor the differences give it."""
         key = b"".join(arg.tobytes() for arg in args)
         if key not in self._full:
             self._full[key] = self._completed(args)
@@ -108,8 +108,8 @@ class Oracle:
         if value.has_value.all() and gradient.has_value.all():
             return Truth(value, gradient)
         if self.other is not None:
-            elsewhere = self.other.own(args)
-            value, gradient = value.completed(elsewhere.value.exact), gradient.completed(elsewhere.gradient.exact)
+            other_truth = self.other.own(args)
+            value, gradient = value.completed(other_truth.value.exact), gradient.completed(other_truth.gradient.exact)
         if value.defined.all() and not gradient.has_value.all() and self.value_alone.is_exact and self._differences < MOST_DIFFERENCES:
             self._differences += 1
             with np.errstate(all="ignore"):

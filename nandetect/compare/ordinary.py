@@ -1,4 +1,4 @@
-"""Ordinary arguments of a scene, of about 1: the random arrays of which all inputs of the sweep are made."""
+"""The ordinary arguments of a scene, random arrays of about 1, from which all inputs of the sweep are made."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import numpy as np
 
 from nandetect.compare.parameters import SPREADS, SQUARED, Scene, words_of
 
-# The largest size of the sweep.
+# The largest size of a family in the sweep.
 LARGEST = 1e6
 
 Args = list[np.ndarray]
 
 
 class Bases:
-    """The random arrays of which the families are made, float64 (labels that are classes: int32)."""
+    """The random arrays from which the families are made, float64 (int32 for labels that are classes); `right` are the right classes."""
 
-    def __init__(self, scene: Scene, seed: int = 0, most: float = np.inf):
+    def __init__(self, scene: Scene, seed: int = 0, largest_number: float = np.inf):
         self.scene, self.rng = scene, np.random.default_rng(seed)
-        self.bounds = [bound(name, most) for name in scene.names]
+        self.bounds = [bound(name, largest_number) for name in scene.names]
         self.right = self.rng.integers(0, max(scene.classes, 1), scene.shape[:-1]) if scene.shape else np.zeros((), int)
         self.swept = self._normal(scene.shape)
         self.others = [self._other(position) for position in range(1, len(scene.roles))]
@@ -25,7 +25,7 @@ class Bases:
             self.right = _right_classes(scene, self.right)
 
     def _normal(self, shape: tuple[int, ...]) -> np.ndarray:
-        # Numbers of a few bits, so that they are the same in every dtype.
+        # Multiples of 1/32 have few bits, so that they are the same in every dtype.
         return np.round(self.rng.normal(size=shape) * 32) / 32
 
     def _other(self, position: int) -> np.ndarray:
@@ -42,7 +42,7 @@ class Bases:
         return self.labels() if role == "labels" else self._normal(shape)
 
     def labels(self) -> np.ndarray:
-        """Hard labels, or whatever stands in their place."""
+        """The labels of the scene's kind: classes, one-hot rows, or numbers."""
         scene = self.scene
         if scene.labels == "classes":
             return self.right.astype(np.int32)
@@ -51,7 +51,7 @@ class Bases:
         return self.onehot() if scene.shape else np.ones(())
 
     def onehot(self) -> np.ndarray:
-        """The right classes as ones among zeros, of the swept array's shape."""
+        """The right classes as one-hot rows, of the swept array's shape."""
         columns = self.scene.shape[-1]
         return np.eye(columns)[np.minimum(self.right, columns - 1)]
 
@@ -60,29 +60,32 @@ class Bases:
         return [self.swept, *self.others]
 
     def beside(self, swept: np.ndarray, changed: dict[int, np.ndarray] | None = None) -> Args:
-        """The swept array with the other arguments as they rest, those changed that are given by position."""
+        """A swept array with the other arguments, those in `changed` replaced by position; each is clipped to its bound."""
         args = [swept, *self.others]
         for position, value in (changed or {}).items():
             args[position] = value
-        return [np.clip(arg, -most, most) if most < LARGEST else arg for arg, most in zip(args, self.bounds, strict=True)]
+        return [
+            np.clip(arg, -largest_number, largest_number) if largest_number < LARGEST else arg
+            for arg, largest_number in zip(args, self.bounds, strict=True)
+        ]
 
 
-def bound(name: str, most: float) -> float:
-    """How large a number an argument may be in a type that holds numbers up to `most`; infinite where nothing bounds it.
+def bound(name: str, largest_number: float) -> float:
+    """The largest number that an argument may hold, in a type that holds numbers up to `largest_number`; infinite where nothing bounds it.
 
     The logarithm of a spread is bounded, so that the type holds the square of its exponential.
     """
     words = words_of(name)
-    return 0.999 * np.log(most) / (1 if words & SQUARED else 2) if "log" in words and words & SPREADS else np.inf
+    return 0.999 * np.log(largest_number) / (1 if words & SQUARED else 2) if "log" in words and words & SPREADS else np.inf
 
 
 def _right_classes(scene: Scene, otherwise: np.ndarray) -> np.ndarray:
-    """The classes that given labels name."""
-    for given, shape in zip((scene.given or ())[1:], scene.shapes[1:], strict=True):
+    """The classes that the labels of the archive name; `otherwise` where it has none."""
+    for labels, shape in zip((scene.given or ())[1:], scene.shapes[1:], strict=True):
         if shape == scene.shape and shape:
-            return np.argmax(given, -1)
-        if shape == scene.shape[:-1] and given.dtype.kind in "iu":
-            return np.clip(given, 0, scene.classes - 1)
+            return np.argmax(labels, -1)
+        if shape == scene.shape[:-1] and labels.dtype.kind in "iu":
+            return np.clip(labels, 0, scene.classes - 1)
     return otherwise
 
 
@@ -91,6 +94,6 @@ def example(scene: Scene) -> Args:
     return Bases(scene).ordinary()
 
 
-def kinds(scene: Scene, dtype: np.dtype) -> list[np.dtype]:
+def dtypes(scene: Scene, dtype: np.dtype) -> list[np.dtype]:
     """The dtype of every argument, where floats are to be of `dtype`."""
     return [arg.dtype for arg in scene.cast(example(scene), dtype)]

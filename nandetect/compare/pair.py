@@ -1,4 +1,4 @@
-"""From what a person names to two functions that are traced on the same arguments."""
+"""The two functions of a comparison, by the names that a user gives, and the parameters that they are called with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Side:
 
 
 def load(first: str, second: str) -> tuple[Side, Side]:
-    """Two losses by name; the short names where these tell them apart."""
+    """Two losses by name; their short names are kept where these tell them apart."""
     sides = [_side(text) for text in (first, second)]
     short = [side.name.rpartition(":")[2] for side in sides]
     if short[0] == short[1]:
@@ -38,23 +38,23 @@ def _side(text: str) -> Side:
     losses = model_file.load(model_file.BUNDLED).losses
     if text not in losses:
         close = difflib.get_close_matches(text, losses, n=1)
-        meant = f"did you mean {close[0]}?" if close else f"the bundled ones are {', '.join(losses)}."
-        raise UsageError(f"there is no loss {text}: {meant} Of your own, write FILE.py:function or package.module:function")
+        advice = f"did you mean {close[0]}?" if close else f"the bundled ones are {', '.join(losses)}."
+        raise UsageError(f"there is no loss {text}: {advice} Of your own, write FILE.py:function or package.module:function")
     return Side(text, losses[text])
 
 
 def parameters(side: Side) -> tuple[str, ...]:
-    """The names of the required parameters, or of the first where none is. Raises `UsageError` where there is none at all."""
+    """The names of the required parameters, or of the first where none is required. Raises `UsageError` where there are no parameters."""
     try:
         signature = inspect.signature(side.function)
     # A builtin may have no signature.
     except (TypeError, ValueError):
         return ("x", "labels")
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    given = [parameter for parameter in signature.parameters.values() if parameter.kind in kinds]
-    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in signature.parameters.values()) and not given:
+    positional = [parameter for parameter in signature.parameters.values() if parameter.kind in kinds]
+    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in signature.parameters.values()) and not positional:
         return ("x", "labels")
-    if not given:
+    if not positional:
         raise UsageError(f"{side.name} takes no argument: a loss takes at least the array that is swept")
-    required = tuple(parameter.name for parameter in given if parameter.default is inspect.Parameter.empty)
-    return required or (given[0].name,)
+    required = tuple(parameter.name for parameter in positional if parameter.default is inspect.Parameter.empty)
+    return required or (positional[0].name,)

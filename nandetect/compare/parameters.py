@@ -1,4 +1,4 @@
-"""What two losses are called with: what the name of a parameter says of its role, and the parameters of one call together."""
+"""The parameters of two losses: the role that the name of each suggests, and the scene, all parameters of one call together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 Role = Literal["swept", "real", "positive", "labels", "counts", "fixed"]
 LABELS = ("onehot", "classes", "real", "none")
 
-# Words of a parameter's name that tell its role.
+# Words in a parameter's name that tell its role.
 _LABEL_WORDS = frozenset(
     {"label", "labels", "target", "targets", "y", "ys", "onehot", "hot", "true", "truth", "gt", "class", "classes", "idx", "index", "t"}
 )
@@ -41,7 +41,7 @@ def words_of(name: str) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The parameters in order, with role and shape; `given` holds the arrays of an archive. `labels` is the kind that was settled on."""
+    """The parameters in order, with role and shape. `labels` is the kind of labels; `given` holds an archive's arrays, if there is one."""
 
     names: tuple[str, ...]
     roles: tuple[Role, ...]
@@ -52,7 +52,7 @@ class Scene:
 
     @property
     def movable(self) -> tuple[int, ...]:
-        """The arguments that may be any numbers, so that their own rounding counts: not labels of zeros and ones."""
+        """The positions of arguments that may be any numbers, so that their rounding counts: not those of labels of zeros and ones."""
         movable = ("swept", "real", "labels") if self.labels == "real" else ("swept", "real")
         return tuple(position for position, role in enumerate(self.roles) if role in movable)
 
@@ -67,11 +67,11 @@ class Scene:
         return math.prod(self.shape)
 
     def cast(self, args: Sequence[np.ndarray], dtype: np.dtype) -> list[np.ndarray]:
-        """Arguments as arrays of the dtype; whole numbers stay so."""
+        """Arguments as arrays of the dtype; integers and booleans keep theirs."""
         return [_cast(np.asarray(arg), dtype) for arg in args]
 
     def reshaped(self, shape: tuple[int, ...]) -> Scene:
-        """The same with another shape of the swept array, and of all that goes with it."""
+        """The scene with another shape of the swept array, and of the arguments that are shaped after it."""
         return replace(self, shapes=tuple(_beside(old, self.shape, shape) for old in self.shapes))
 
 
@@ -85,11 +85,11 @@ def _beside(old: tuple[int, ...], before: tuple[int, ...], after: tuple[int, ...
 
 
 def roles(names: tuple[str, ...], labels: str | None) -> tuple[Role, ...]:
-    """The role of every parameter by its name; with labels asked for and none named so, the last one's is that."""
-    found: list[Role] = ["swept", *(_role(name, labels) for name in names[1:])]
-    if labels not in (None, "none") and "labels" not in found and len(found) > 1:
-        found[-1] = "labels"
-    return tuple(found)
+    """The role of every parameter by its name. Where labels are asked for and no name suggests them, the last parameter holds them."""
+    named_roles: list[Role] = ["swept", *(_role(name, labels) for name in names[1:])]
+    if labels not in (None, "none") and "labels" not in named_roles and len(named_roles) > 1:
+        named_roles[-1] = "labels"
+    return tuple(named_roles)
 
 
 def _role(name: str, labels: str | None) -> Role:
@@ -110,5 +110,5 @@ def kinds_of_labels(names: tuple[str, ...], others: tuple[str, ...], roles: tupl
     position = roles.index("labels")
     if words_of(f"{names[position]}_{others[position]}") & _CLASS_WORDS:
         return ["classes", "onehot", "real"]
-    # Beside more than one prediction, as a mean and a spread, what is predicted is a number.
+    # Labels after more than one prediction, such as a mean and a spread, are numbers.
     return ["real", "onehot", "classes"] if position > 1 else ["onehot", "classes", "real"]

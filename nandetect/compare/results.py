@@ -1,4 +1,4 @@
-"""The nouns of a comparison of two losses: what was found, as plain data. No JAX here."""
+"""The records of a comparison of two losses, as plain data. No JAX here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Threshold:
-    """Along a family, the size up to which the value or the gradient is finite, and that from which it is not.
+    """The size of a family up to which the value or the gradient is finite, and that from which it is not.
 
     `finite_to` is None where the smallest size of the family is non-finite already. `fault` is False where the truth is not finite either,
     or there is none. `lasting` is False where most larger sizes are finite again, so that the size is a point rather than a threshold.
@@ -52,7 +52,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """How far from the truth a function is at one size of one family, in ulps; None where there is no truth, or it was not finite."""
+    """The distance of a function from the truth at one size of a family, in ulps; None where there is no truth, or no finite result."""
 
     family: str
     at: float
@@ -87,7 +87,7 @@ class Survey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breakage:
-    """The smallest input at which the function is not finite where the truth is: what it gave there, what is true, and its origin."""
+    """The smallest input at which the function is not finite and the truth is: its result, the truth, and the report of the origin."""
 
     what: What
     got: float
@@ -98,7 +98,7 @@ class Breakage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parting:
-    """The equation that loses the most: how far its result is from the truth, and how far what it was given, in ulps of each."""
+    """The equation that loses the most: the distance of its result from the truth, and that of its operands, each in its own ulps."""
 
     event: Event
     ulps: float
@@ -107,7 +107,7 @@ class Parting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What was found of one function: judged in one dtype, surveyed in others. `exact` is False where float64 stood in for the truth."""
+    """The judgement of one function in one dtype, with surveys in others. `exact` is False where float64 stood in for the truth."""
 
     name: str
     sound: bool
@@ -120,7 +120,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sameness:
-    """What the second function is to the first, where both are well conditioned: `amount` is the factor or the offset."""
+    """The relation of the second function to the first, where both are well conditioned; `amount` is the factor or the offset."""
 
     relation: Relation
     amount: float | None = None
@@ -141,7 +141,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """What a call costs compiled, on arrays of `shape`."""
+    """The times of compiled calls, on arrays of `shape`."""
 
     shape: tuple[int, ...]
     forward: Ratio

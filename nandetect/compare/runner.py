@@ -1,4 +1,4 @@
-"""A loss and its gradient as they are compiled."""
+"""The runner of a loss: its value and gradient as compiled by JAX."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Runner:
 
     def __init__(self, name: str, function: Loss, scene: Scene, dtype: np.dtype):
         self.name, self.function, self.scene, self.dtype = name, function, scene, dtype
-        # Input by input, as a user would call it: under vmap or in a loop it compiles to something that rounds differently.
+        # Compiled for one input, as a user would call it: under vmap or in a loop it would round differently.
         self._both = jax.jit(jax.value_and_grad(function))
 
     def cast(self, args: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -49,7 +49,7 @@ class Runner:
         usable = np.array([all(_is_finite(arg) for arg in args) for args in cast], bool)
         try:
             outputs = jax.device_get([self._both(*args) for args in cast])
-        # The user's code, which may raise anything at all.
+        # Any exception: the user's code runs here.
         except Exception as error:
             raise UsageError(f"{self.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
         values, gradients = (np.stack([np.asarray(output, np.float64) for output in column]) for column in zip(*outputs, strict=True))

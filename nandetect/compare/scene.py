@@ -1,4 +1,4 @@
-"""How the two functions are called: the first way that both can be traced in and return one number."""
+"""The scene of a comparison: the first way to call both functions in which each can be traced and returns one number."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHAPE = (4, 10)
 
 
 class NotOneNumber(UsageError):
-    """A function could be called, and returned something else than one floating number."""
+    """A function could be called, and returned something other than one floating number."""
 
 
 def scene(
@@ -33,14 +33,17 @@ def scene(
     classes: int | None = None,
     archive: Path | None = None,
 ) -> Scene:
-    """The first way to call both that gives one number. Raises `UsageError` where there is none, with what the first way met."""
+    """The first scene in which both return one number. Raises `UsageError` where there is none, with the error of the first."""
     if labels is not None and labels not in LABELS:
         raise UsageError(f"--labels {labels} is not known; give {', '.join(LABELS[:-1])} or {LABELS[-1]}")
     names, others = (pair.parameters(side) for side in sides)
     if archive is not None:
         return _from_archive(sides, names, archive, dtype)
     if len(names) != len(others):
-        counts = " and ".join(f"{side.name} {len(taken)} ({', '.join(taken)})" for side, taken in zip(sides, (names, others), strict=True))
+        counts = " and ".join(
+            f"{side.name} {len(parameter_names)} ({', '.join(parameter_names)})"
+            for side, parameter_names in zip(sides, (names, others), strict=True)
+        )
         raise UsageError(f"the two losses take different numbers of arguments: {counts}")
     refused: list[UsageError] = []
     for candidate in _candidates(names, others, labels, shape, classes):
@@ -73,15 +76,21 @@ def _candidates(
 ) -> Iterator[Scene]:
     """The scenes to try, the likeliest first. `others` are the second function's names."""
     shape = shape if shape is not None else (SHAPE[0], classes) if classes else SHAPE
-    # A function that does not trace on a batch may be meant for one example, or for one number.
+    # Shapes of one example and of one number are tried too: a function that does not trace on a batch may be meant for these.
     shapes = [shape, *([shape[-1:], ()] if shape == SHAPE or classes else [])]
-    taken = roles(names, labels)
-    if "labels" not in taken:
-        taken = roles(others, labels)
-    kinds = kinds_of_labels(names, others, taken) if labels is None else [labels]
+    parameter_roles = roles(names, labels)
+    if "labels" not in parameter_roles:
+        parameter_roles = roles(others, labels)
+    kinds = kinds_of_labels(names, others, parameter_roles) if labels is None else [labels]
     for swept in dict.fromkeys(shapes):
         for kind in kinds:
-            yield Scene(names, taken, tuple(_shape(role, kind, swept) for role in taken), kind, classes or (swept[-1] if swept else 1))
+            yield Scene(
+                names,
+                parameter_roles,
+                tuple(_shape(role, kind, swept) for role in parameter_roles),
+                kind,
+                classes or (swept[-1] if swept else 1),
+            )
 
 
 def _shape(role: Role, kind: str, swept: tuple[int, ...]) -> tuple[int, ...]:
@@ -89,10 +98,10 @@ def _shape(role: Role, kind: str, swept: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _from_archive(sides: tuple[Side, Side], names: tuple[str, ...], archive: Path, dtype: np.dtype) -> Scene:
-    """The scene of the arrays of an archive, of which the first is swept. Raises `UsageError` where they do not fit."""
-    given = arguments.from_archive(sides[0].function, archive)
-    arrays = [np.asarray(arg) for arg in given if not isinstance(arg, dict)]
-    if len(arrays) != len(given) or not arrays:
+    """The scene of an archive's arrays, the first of which is swept. Raises `UsageError` where they do not fit."""
+    archive_arguments = arguments.from_archive(sides[0].function, archive)
+    arrays = [np.asarray(arg) for arg in archive_arguments if not isinstance(arg, dict)]
+    if len(arrays) != len(archive_arguments) or not arrays:
         raise UsageError(f"{archive} should hold one array for each argument of {sides[0].name}({', '.join(names)})")
     swept, *others = arrays
     if not nonfinite.is_inexact(swept) or np.iscomplexobj(swept):

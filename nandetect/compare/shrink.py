@@ -18,20 +18,20 @@ MOST_TRIALS = 120
 
 def smallest(judged: Judged, args: Args, shows: Shows, judged_for: Callable[[Scene], Judged]) -> tuple[Judged, Args]:
     """The function in the smallest shape, and the arguments with the roundest numbers, that still show a fault."""
-    for shape, taken in _slices(judged.runner.scene, args):
+    for shape, slice_args in _slices(judged.runner.scene, args):
         try:
             smaller = judged_for(judged.runner.scene.reshaped(shape))
-            if shows(smaller, taken):
-                judged, args = smaller, taken
+            if shows(smaller, slice_args):
+                judged, args = smaller, slice_args
                 break
-        # A function may want the very shape that it was given.
+        # A smaller shape may be refused: a function may want the very shape that it was given.
         except UsageError:
             continue
     return judged, rounder(args, lambda trial: shows(judged, trial), judged.runner.scene.movable)
 
 
 def _slices(scene: Scene, args: Args) -> Iterator[tuple[tuple[int, ...], Args]]:
-    """One row with two columns, then one row, of the rows and columns where the swept array is largest."""
+    """Smaller inputs to try: two columns of one row, then the whole row; of the row that spreads most, then of the smallest."""
     rank = len(scene.shape)
     if scene.given is not None or rank not in (1, 2):
         return
@@ -47,28 +47,28 @@ def _slices(scene: Scene, args: Args) -> Iterator[tuple[tuple[int, ...], Args]]:
 
 
 def _columns(scene: Scene, args: Args, row: int) -> list[int]:
-    """The largest element of every argument in a row; two at least."""
-    wanted: list[int] = []
+    """Two columns of a row: those where the arguments are largest, then the first ones."""
+    columns: list[int] = []
     for arg, shape in zip(args, scene.shapes, strict=True):
         if shape == scene.shape:
-            line = np.abs(np.asarray(arg, float).reshape(-1, shape[-1])[row])
-            wanted.append(int(np.argmax(line)))
-    wanted = list(dict.fromkeys(wanted))
-    wanted += [column for column in range(scene.shape[-1]) if column not in wanted][: max(0, 2 - len(wanted))]
-    return wanted[:2]
+            magnitudes = np.abs(np.asarray(arg, float).reshape(-1, shape[-1])[row])
+            columns.append(int(np.argmax(magnitudes)))
+    columns = list(dict.fromkeys(columns))
+    columns += [column for column in range(scene.shape[-1]) if column not in columns][: max(0, 2 - len(columns))]
+    return columns[:2]
 
 
 def _cut(scene: Scene, args: Args, row: int, columns: list[int]) -> tuple[tuple[int, ...], Args]:
     shape = (1,) * (len(scene.shape) - 1) + (len(columns),)
     out: Args = []
-    for arg, old in zip(args, scene.shapes, strict=True):
+    for arg, arg_shape in zip(args, scene.shapes, strict=True):
         arg = np.asarray(arg)
-        if old == scene.shape:
-            out.append(arg.reshape(-1, old[-1])[row][columns].reshape(shape))
-        elif old == scene.shape[:-1] and old:
+        if arg_shape == scene.shape:
+            out.append(arg.reshape(-1, arg_shape[-1])[row][columns].reshape(shape))
+        elif arg_shape == scene.shape[:-1] and arg_shape:
             label = arg.reshape(-1)[row]
             out.append(np.full(shape[:-1], columns.index(int(label)) if label in columns else 0, arg.dtype))
-        elif old == scene.shape[:-1]:
+        elif arg_shape == scene.shape[:-1]:
             out.append(np.asarray(columns.index(int(arg)) if arg in columns else 0, arg.dtype))
         else:
             out.append(arg)
@@ -76,27 +76,27 @@ def _cut(scene: Scene, args: Args, row: int, columns: list[int]) -> tuple[tuple[
 
 
 def rounder(args: Args, shows: Callable[[Args], bool], which: Sequence[int]) -> Args:
-    """The arguments, those of `which` with as many zeros and as few digits as still show the fault; labels stay labels."""
+    """The arguments, those at the positions `which` with as many zeros and as few digits as still show the fault."""
     args, trials = [np.array(arg, float) if position in which else arg for position, arg in enumerate(args)], 0
     for arg in (args[position] for position in which):
         if arg.size > 64:
             continue
         for index in np.ndindex(arg.shape):
-            kept = arg[index]
-            for candidate in _simpler(float(kept)):
+            original = arg[index]
+            for candidate in _simpler(float(original)):
                 trials += 1
                 if trials > MOST_TRIALS:
-                    arg[index] = kept
+                    arg[index] = original
                     return args
                 arg[index] = candidate
                 if shows(args):
                     break
-                arg[index] = kept
+                arg[index] = original
     return args
 
 
 def _simpler(x: float) -> Iterator[float]:
-    """Zero, then the number in more and more digits, to either side."""
+    """Simpler numbers to try: zero, then x rounded to more and more digits, each with its neighbours."""
     if x == 0:
         return
     yield 0.0

@@ -1,4 +1,4 @@
-"""Where along each family the value and the gradient first turn non-finite."""
+"""The thresholds of a function: the sizes along each family at which its value and its gradient first turn non-finite."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from nandetect.compare.families import Family
 from nandetect.compare.judged import WHATS, Judged
 from nandetect.compare.results import Threshold, What
 
-# Sizes of the finer grid that is laid between two sizes, and how often that is done.
+# Sizes of the finer grid between two sizes, and how often a bracket is refined by one.
 FINER, ROUNDS = 8, 4
-# Non-finite points of one family that are held against the truth; where it is not finite at any of them, there is no fault.
+# Non-finite points of a family that are compared with the truth; where the truth is finite at none of them, there is no fault.
 ASKED = 6
 
 
 @dataclass(slots=True)
 class _Bracket:
-    """A size at which the function is finite (0: there is none) and a larger one at which it is not."""
+    """A size at which the function is finite (`low`, 0 where there is none) and a larger one at which it is not (`high`)."""
 
     family: Family
     what: What
@@ -30,15 +30,15 @@ class _Bracket:
 
 
 def thresholds(judged: Judged, families: Sequence[Family]) -> list[Threshold]:
-    """One for each family and each of value and gradient that does not stay finite, in the order of the families."""
+    """The thresholds of the value, then those of the gradient: one for each family along which it does not stay finite."""
     brackets = list(_coarse(judged, families))
     for _ in range(ROUNDS):
         _refine(judged, [bracket for bracket in brackets if bracket.low > 0])
-    return [_told(judged, bracket) for bracket in brackets]
+    return [_threshold(judged, bracket) for bracket in brackets]
 
 
 def _coarse(judged: Judged, families: Sequence[Family]) -> Iterator[_Bracket]:
-    """The brackets that the sizes of the grid give."""
+    """The brackets between sizes of the families' own grids."""
     points = [(family, float(size)) for family in families for size in family.grid]
     outputs = judged.runner([family.at(size) for family, size in points])
     for what in WHATS:
@@ -52,30 +52,32 @@ def _coarse(judged: Judged, families: Sequence[Family]) -> Iterator[_Bracket]:
             fault = next((row for row in asked if judged.is_broken(family.at(points[row][1]), what)), None)
             first = broken[0] if fault is None else fault
             before = rows[rows.index(first) - 1] if rows.index(first) else None
-            # Where the point before is not finite either, but as the truth is, there is nothing between them to look for.
+            # A point before that is not finite either, as the truth is not, leaves nothing between the two to look for.
             low = 0.0 if before is None or bad[before] else points[before][1]
             yield _Bracket(family, what, low, points[first][1], fault is not None, _lasts(bad[rows[rows.index(first) :]]))
 
 
 def _lasts(bad: np.ndarray) -> bool:
-    """Whether most of the sizes are not finite."""
+    """Whether the function is not finite at half of the sizes or more."""
     return bool(bad.mean() >= 0.5)
 
 
 def _refine(judged: Judged, brackets: list[_Bracket]) -> None:
-    """Narrow every bracket to one step of a finer grid in it."""
+    """Narrow every bracket to one step of a finer grid inside it."""
     if not brackets:
         return
     sizes = [np.geomspace(bracket.low, bracket.high, FINER + 2)[1:-1] for bracket in brackets]
-    outputs = judged.runner([bracket.family.at(float(size)) for bracket, row in zip(brackets, sizes, strict=True) for size in row])
-    for number, (bracket, row) in enumerate(zip(brackets, sizes, strict=True)):
+    outputs = judged.runner(
+        [bracket.family.at(float(size)) for bracket, inner_sizes in zip(brackets, sizes, strict=True) for size in inner_sizes]
+    )
+    for number, (bracket, inner_sizes) in enumerate(zip(brackets, sizes, strict=True)):
         bad = outputs.bad(bracket.what)[number * FINER : (number + 1) * FINER]
         first = int(np.argmax(bad)) if bad.any() else FINER
-        edges = [bracket.low, *map(float, row), bracket.high]
+        edges = [bracket.low, *map(float, inner_sizes), bracket.high]
         bracket.low, bracket.high = edges[first], edges[first + 1]
 
 
-def _told(judged: Judged, bracket: _Bracket) -> Threshold:
+def _threshold(judged: Judged, bracket: _Bracket) -> Threshold:
     outputs = judged.runner([bracket.family.at(bracket.high)])
     numbers = outputs.values if bracket.what == "value" else outputs.gradients
     broken = numbers[~np.isfinite(numbers)]

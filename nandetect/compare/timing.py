@@ -1,4 +1,4 @@
-"""What a call of each function costs, compiled: in turns, so that whatever else the machine does slows both alike."""
+"""The times of compiled calls of both functions, taken in turns, so that other work on the machine slows both alike."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nandetect.compare.results import Ratio, Timing
 from nandetect.compare.scene import check
 from nandetect.errors import UsageError
 
-# Rows of the batch that is timed, where the functions take one: on few numbers the call itself would be all of the time.
+# Rows of the batch that is timed, where the functions take one: on few numbers the call itself would take most of the time.
 ROWS = 2048
 ROUNDS = 31
-# Seconds that one turn of one function takes, roughly.
+# Seconds that a turn of one function takes, roughly.
 TURN = 0.004
 
 
@@ -40,7 +40,7 @@ def _larger(sides: tuple[Side, Side], scene: Scene, dtype: np.dtype) -> Scene:
         for side in sides:
             check(side, large, dtype)
         return large
-    # A function may want the very shape that it was given.
+    # A larger batch may be refused: a function may want the very shape that it was given.
     except UsageError:
         return scene
 
@@ -56,14 +56,14 @@ def _ratio(functions: Sequence[Loss], args: Sequence[jax.Array]) -> Ratio:
 
 
 def _calls(function: Loss, args: Sequence[jax.Array]) -> int:
-    """How many calls make a turn."""
+    """The number of calls that make a turn."""
     jax.block_until_ready(function(*args))
-    once = min(_turn(function, args, 1) for _ in range(3))
-    return max(1, round(TURN / once))
+    seconds = min(_turn(function, args, 1) for _ in range(3))
+    return max(1, round(TURN / seconds))
 
 
 def _turn(function: Loss, args: Sequence[jax.Array], count: int) -> float:
-    """Seconds a call, over so many calls."""
+    """The mean seconds of a call, over `count` calls."""
     began = time.perf_counter()
     for _ in range(count):
         out = function(*args)

@@ -1,4 +1,4 @@
-"""Whether training shows a difference: the same model, data, seeds and order of batches under each loss."""
+"""A training under each loss, with the same model, data, seeds and order of batches, to see whether it shows a difference."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from nandetect.train.settings import STEPS, TrainSettings
 from nandetect.train.step import make_step
 from nandetect.types import Pytree
 
-# Steps between two looks at the accuracy.
-LOOK = 100
-# Share by which two losses must differ to have parted: rounding alone is far below it at first.
+# Steps between two scores of the accuracy.
+SCORE_EVERY = 100
+# The relative difference from which on two losses have parted: rounding alone is far below it at first.
 PARTED = 1e-3
 
 
@@ -38,33 +38,33 @@ def training(sides: tuple[Side, Side], scene: Scene, seed: int, dtype: str, step
 
 
 def _run(side: Side, scene: Scene, ready: Ready, seed: int, steps: int) -> tuple[Trained, list[float]]:
-    """One training and its losses, up to the first non-finite step."""
+    """The training of one side and its losses, up to the first non-finite step."""
     settings = TrainSettings(seed=seed)
     step = guard(jax.jit(make_step(ready.model.apply, _loss(side, scene), OPTIMIZERS[settings.optimizer](settings.lr))), check_every=32)
-    right = _accuracy(ready)
+    score = _accuracy(ready)
     params, state = ready.params, ready.state
     losses: list[jax.Array] = []
     accuracy: list[tuple[int, jax.Array]] = []
     report = None
     try:
         for number, (inputs, labels) in zip(range(steps), batches(ready, seed), strict=False):
-            if number % LOOK == 0:
-                accuracy.append((number, right(params)))
+            if number % SCORE_EVERY == 0:
+                accuracy.append((number, score(params)))
             params, state, metrics = step(params, state, inputs, labels)
             losses.append(metrics["loss"])
-        accuracy.append((steps, right(params)))
+        accuracy.append((steps, score(params)))
         step.flush()
     except NonFiniteError as error:
         report = replace(error.report, label=side.name, called_at=None)
-    stopped = None if report is None else report.step
-    numbers = [float(loss) for loss in jax.device_get(losses[:stopped])]
+    bad_step = None if report is None else report.step
+    numbers = [float(loss) for loss in jax.device_get(losses[:bad_step])]
     trained = Trained(
         name=side.name,
         steps=len(numbers),
-        non_finite_step=stopped,
+        non_finite_step=bad_step,
         report=report,
         loss=numbers[-1] if numbers else None,
-        accuracy=tuple((number, float(share)) for number, share in accuracy if stopped is None or number <= stopped),
+        accuracy=tuple((number, float(share)) for number, share in accuracy if bad_step is None or number <= bad_step),
     )
     return trained, numbers
 
@@ -77,7 +77,7 @@ def _loss(side: Side, scene: Scene) -> Loss:
 
 
 def _accuracy(ready: Ready) -> Callable[[Pytree], jax.Array]:
-    """The share of the held-out samples that a model's parameters get right."""
+    """A function from a model's parameters to the share of the held-out samples that they get right."""
     part = ready.data.held_out
     inputs, labels = part.inputs.astype(ready.dtype), np.asarray(part.labels)
     return jax.jit(lambda params: jnp.mean(jnp.argmax(ready.model.apply(params, inputs), -1) == labels))

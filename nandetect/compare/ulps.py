@@ -1,4 +1,4 @@
-"""How far a result is from the truth, in ulps that a sound computation could be off by."""
+"""The distance of a result from the truth, counted in errors that a sound computation could make."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from flint import arb
 
-from nandetect.compare.oracle import Known, Oracle, eps
+from nandetect.compare.oracle import ExactArray, Oracle, eps
 from nandetect.compare.results import What
 
-# Raw ulps below which nobody asks whether the input's own rounding explains them.
+# Raw ulps below which it does not matter whether the input's own rounding explains them.
 PLAIN = 4.0
 TRIALS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """Ulps of the worst element, NaN where there is no truth; `faulty` where it is not finite and the truth is."""
+    """The distance of the worst element, NaN where there is no truth. `faulty` is true where the element is not finite and the truth is."""
 
     ulps: float
     faulty: bool
@@ -28,12 +28,12 @@ class Distance:
 
 
 class Gauge:
-    """Measures one function's results in one dtype. `ordinary` are inputs of about 1, which tell the function's own scale.
+    """Measures one function's results in one dtype. `ordinary` are inputs of about 1, from which the function's own scale is taken.
 
     An error of the value is counted in ulps of the largest of: the true value, 1, an ordinary value, the sum of |x df/dx|, and the same sum
     with an ordinary gradient. An error of the gradient in ulps of the largest of: its largest true element, that of an ordinary gradient.
-    Either may be as far off as the truth moves when every input moves by half an ulp of the largest one: that is what was known of them;
-    and a gradient as far as an ordinary one times the largest input, since the terms that cancel in it may have grown that large.
+    Either may be as far off as the truth moves when every input moves by half an ulp of the largest one, as inputs are known no better. A
+    gradient may be as far off as an ulp of an ordinary one times the largest input, since terms that cancel in it may be that large.
     """
 
     def __init__(self, oracle: Oracle, ordinary: Sequence[Sequence[np.ndarray]]):
@@ -48,53 +48,55 @@ class Gauge:
         value, gradient = self.oracle.at(args)
         swept = np.abs(args[0].astype(np.float64))
         with np.errstate(over="ignore", invalid="ignore"):
-            steep, usual = np.nansum(swept * gradient.magnitude), swept.sum() * self.usual_slope
-        unit = max(value.largest, 1.0, self.usual_value, usual, steep if np.isfinite(steep) else 0.0)
+            slope_sum, usual_slope_sum = np.nansum(swept * gradient.magnitude), swept.sum() * self.usual_slope
+        unit = max(value.largest, 1.0, self.usual_value, usual_slope_sum, slope_sum if np.isfinite(slope_sum) else 0.0)
         return self._distance(value, np.asarray(got), unit, (lambda: self._shaken(args, "value")) if conditioned else None)
 
     def gradient(self, args: Sequence[np.ndarray], got: np.ndarray, conditioned: bool = True) -> Distance:
         """How far the worst element of a gradient is from the truth at an input."""
         value, gradient = self.oracle.at(args)
         if not value.has_value.all():
-            # A derivative's formula means nothing where the function is not defined.
+            # A gradient has no truth where the function is not defined, whatever the derivative's formula gives.
             return Distance(np.nan, False, 0.0, np.nan)
-        unit, grown = max(gradient.largest, self.usual_gradient), self.usual_gradient * self.eps * _largest(args[0])
-        return self._distance(gradient, got, unit, (lambda: np.maximum(self._shaken(args, "gradient"), grown)) if conditioned else None)
+        unit, least_allowed = max(gradient.largest, self.usual_gradient), self.usual_gradient * self.eps * _largest(args[0])
+        return self._distance(
+            gradient, got, unit, (lambda: np.maximum(self._shaken(args, "gradient"), least_allowed)) if conditioned else None
+        )
 
-    def _distance(self, true: Known, got: np.ndarray, unit: float, allowed: Callable[[], np.ndarray] | None) -> Distance:
-        # A sum of as many terms as the input has may overflow before its mean does: so close to the end of the range it is nobody's fault.
+    def _distance(self, true: ExactArray, got: np.ndarray, unit: float, allowed: Callable[[], np.ndarray] | None) -> Distance:
+        # Truths near the largest number of a type are no fault: a sum of as many terms as the input has may overflow before its mean.
         with np.errstate(over="ignore"):
             near_the_end = true.magnitude * max(self.oracle.scene.size, 1) >= self.most
         known = true.defined & np.isfinite(true.rounded) & ~near_the_end
         faulty = known & ~np.isfinite(got)
         if faulty.any():
-            where = np.unravel_index(int(np.argmax(faulty)), got.shape)
-            return Distance(np.inf, True, float(got[where]), float(true.rounded[where]))
-        judged = known & np.isfinite(got)
-        if not judged.any():
+            index = np.unravel_index(int(np.argmax(faulty)), got.shape)
+            return Distance(np.inf, True, float(got[index]), float(true.rounded[index]))
+        comparable = known & np.isfinite(got)
+        if not comparable.any():
             return Distance(np.nan, False, *(float(array.flat[0]) if array.size else 0.0 for array in (got, true.rounded)))
-        error = np.where(judged, true.exact.distance(got), 0.0)
+        error = np.where(comparable, true.exact.distance(got), 0.0)
         units = np.full(got.shape, (unit or 1.0) * self.eps)
         if allowed is not None and (error / units).max() > PLAIN:
             units = np.maximum(units, allowed())
         ulps = error / units
-        where = np.unravel_index(int(np.argmax(ulps)), ulps.shape)
-        return Distance(float(ulps[where]), False, float(got[where]), float(true.rounded[where]))
+        index = np.unravel_index(int(np.argmax(ulps)), ulps.shape)
+        return Distance(float(ulps[index]), False, float(got[index]), float(true.rounded[index]))
 
     def _shaken(self, args: Sequence[np.ndarray], what: What) -> np.ndarray:
-        """How much the truth of the value or the gradient changes where the inputs move, at most over a few trials."""
+        """The largest change of the true value or gradient, over a few trials, when the inputs move by half an ulp of the largest one."""
         rng, movable = np.random.default_rng(0), self.oracle.scene.movable
         step = self.eps / 2 * max(_largest(args[position]) for position in movable)
         centre = self.oracle.at(args).of(what).exact.balls
-        most = np.zeros(centre.shape)
+        largest_change = np.zeros(centre.shape)
         for _ in range(TRIALS):
             moved = [
                 _moved(arg, step, rng, self.oracle.exact.is_exact) if position in movable else arg for position, arg in enumerate(args)
             ]
             value, gradient = self.oracle.exact.at(*moved)
             balls = (value if what == "value" else gradient).balls
-            most = np.maximum(most, np.asarray(np.frompyfunc(_apart, 2, 1)(centre, balls), float))
-        return most
+            largest_change = np.maximum(largest_change, np.asarray(np.frompyfunc(_change, 2, 1)(centre, balls), float))
+        return largest_change
 
 
 def _largest(arg: np.ndarray) -> float:
@@ -111,5 +113,5 @@ def _moved(arg: np.ndarray, step: float, rng: np.random.Generator, exactly: bool
     return out
 
 
-def _apart(ball: arb, other: arb) -> float:
+def _change(ball: arb, other: arb) -> float:
     return float(abs(ball - other).mid()) if ball.is_finite() and other.is_finite() else 0.0

@@ -1,7 +1,7 @@
 """Numbers as balls, by python-flint (https://arblib.org): a midpoint, and a radius that bounds the error.
 
 An infinity and a NaN are always exact. Where a ball is too wide to tell whether a result is finite, or which of two numbers is larger,
-`Unclear` is raised and everything is done again with more bits. At the last precision nothing is unclear any more: see `split`.
+`Unclear` is raised and everything is computed again with more bits. At the last precision everything is decided: see `split`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from flint import arb, ctx, fmpz
 
 INF, NEGATIVE_INF, NAN, ZERO, ONE = arb.pos_inf(), arb.neg_inf(), arb.nan(), arb(0), arb(1)
-# Bits of the midpoints, tried in turn. At the last precision two balls that overlap are equal.
+# Precisions, the bits of the midpoints, tried in turn. At the last one two balls that overlap are taken to be equal.
 LADDER = (128, 512, 2048, 8192)
 LAST = LADDER[-1]
 
@@ -28,7 +28,7 @@ def nearest(x: arb) -> fmpz:
 
 
 def tiny(x: arb, beside: arb) -> bool:
-    """Whether adding x to `beside` would change nothing in half of the bits that there are. Both are finite."""
+    """Whether adding x to `beside` would change none of the leading half of its bits. Both are finite."""
     return bool(x.abs_upper() < beside.abs_lower() * two_to(-ctx.prec // 2))
 
 
@@ -38,5 +38,5 @@ def two_to(exponent: int) -> arb:
 
 
 def holds_zero(x: arb) -> bool:
-    """Whether a ball holds zero and more."""
+    """Whether a ball holds zero and other numbers too."""
     return not x.is_zero() and x.contains(0)

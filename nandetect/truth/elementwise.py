@@ -1,4 +1,4 @@
-"""Exact rules of what works element by element."""
+"""Exact rules of the primitives that work element by element."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from nandetect.truth.table import Rule, each, lifted, number, rule
 
 
 def elementwise(name: str, function: Callable[..., object]) -> None:
-    """Enter a function of numbers under a primitive."""
+    """Register a function of numbers as the rule of a primitive."""
     rule(name)(lambda eqn, *xs: [each(function, *map(lifted, xs))])
 
 
 def decided(x: Number) -> arb:
-    """A split number as one ball."""
+    """A number as one ball; a split number's parts are added."""
     return x.whole() if isinstance(x, Split) else x
 
 
@@ -41,7 +41,7 @@ def mul(x: Number, y: Number) -> Number:
 
 
 def div(x: Number, y: Number) -> Number:
-    """A quotient; a zero that divides counts as positive."""
+    """A quotient; a divisor of zero counts as positive."""
     quotient = x / y
     if quotient.is_finite():
         return quotient
@@ -61,46 +61,46 @@ def pow(x: Number, y: Number) -> Number:
     """A real power, NaN of a negative number unless the exponent is an integer; with 0 and infinities it is as in IEEE 754."""
     exponent = decided(y)
     if not (x.is_finite() and exponent.is_finite()):
-        return number(np.power(_beside_one(x), _beside_one(y)))
+        return number(np.power(_representative(x), _representative(y)))
     if exponent.is_exact() and exponent.is_integer() and abs(exponent) < 2**62:
         return power(x, int(nearest(exponent)))
-    which = sign(x)
-    if which == 0:
+    side = sign(x)
+    if side == 0:
         return number(0) if sign(y) == 1 else number(INF)
-    return number(NAN) if which == -1 else FUNCTIONS["exp"](y * FUNCTIONS["log"](x))
+    return number(NAN) if side == -1 else FUNCTIONS["exp"](y * FUNCTIONS["log"](x))
 
 
-def _beside_one(x: Number) -> np.float64:
-    """A float that lies as a number does among -inf, -1, 0, 1 and inf, and is as odd or even."""
-    which = rank(x)
-    if not np.isfinite(which) or which == 0:
-        return np.float64(which)
+def _representative(x: Number) -> np.float64:
+    """A float to stand for a number in `np.power`: on the same side of -1, 0 and 1, odd or even as it is, or the infinity or NaN itself."""
+    side = rank(x)
+    if not np.isfinite(side) or side == 0:
+        return np.float64(side)
     ball = decided(x)
     if ball.is_exact() and ball.is_integer() and abs(ball) != 1:
-        return np.float64(which * (3 if int(nearest(ball)) % 2 else 2))
-    return np.float64(which * {-1: 0.5, 0: 1.0, 1: 2.5}[order(abs(x), number(1)) or 0])
+        return np.float64(side * (3 if int(nearest(ball)) % 2 else 2))
+    return np.float64(side * {-1: 0.5, 0: 1.0, 1: 2.5}[order(abs(x), number(1)) or 0])
 
 
 def polynomial(x: Number, *coefficients: Number) -> Number:
-    """The coefficients, lowest first, times the powers of x."""
+    """A polynomial in x by its coefficients, lowest first."""
     return functools.reduce(lambda sum, coefficient: add(coefficient, mul(x, sum)), reversed(coefficients))
 
 
 def largest(x: Number, y: Number) -> Number:
-    """The larger, NaN where either is; of two equal ones the first."""
-    return _outer(x, y, 1)
+    """The larger of two numbers, NaN where either is; of two equal ones the first."""
+    return _extreme(x, y, 1)
 
 
 def smallest(x: Number, y: Number) -> Number:
-    """The smaller, NaN where either is; of two equal ones the first."""
-    return _outer(x, y, -1)
+    """The smaller of two numbers, NaN where either is; of two equal ones the first."""
+    return _extreme(x, y, -1)
 
 
-def _outer(x: Number, y: Number, wanted: int) -> Number:
+def _extreme(x: Number, y: Number, direction: int) -> Number:
     if x is y:
         return x
-    which = order(x, y)
-    return number(NAN) if which is None else y if which == -wanted else x
+    side = order(x, y)
+    return number(NAN) if side is None else y if side == -direction else x
 
 
 def clamp(low: Number, x: Number, high: Number) -> Number:
@@ -108,8 +108,8 @@ def clamp(low: Number, x: Number, high: Number) -> Number:
 
 
 def _sign(x: Number) -> Number:
-    which = sign(x)
-    return number(NAN if which is None else which)
+    side = sign(x)
+    return number(NAN if side is None else side)
 
 
 def atan2(y: Number, x: Number) -> Number:
@@ -124,17 +124,17 @@ def atan2(y: Number, x: Number) -> Number:
 
 
 def comparison(test: Callable[[int], bool], unordered: bool = False) -> Rule:
-    """The rule of a comparison; `unordered` is what it says of a NaN."""
+    """The rule of a comparison: `test` of the order of two numbers, or `unordered` where one of them is NaN."""
 
     def compare(x: Number, y: Number) -> bool:
-        which = order(x, y)
-        return unordered if which is None else test(which)
+        side = order(x, y)
+        return unordered if side is None else test(side)
 
     return lambda eqn, x, y: [np.asarray(each(compare, lifted(x), lifted(y)), bool)]
 
 
 def several(function: Callable[..., arb]) -> Callable[..., Number]:
-    """A function of several real variables, of balls, as one of numbers: NaN where it has no value."""
+    """A function of several balls as a function of numbers: NaN where it has no value."""
 
     def of(*xs: Number) -> Number:
         balls = [decided(x) for x in xs]
@@ -150,9 +150,9 @@ def several(function: Callable[..., arb]) -> Callable[..., Number]:
 
 for _name, _function in FUNCTIONS.items():
     elementwise(_name, _function)
-for _name, _several in SEVERAL.items():
-    elementwise(_name, several(_several))
-for _name, _plain in {
+for _name, _function_of_several in SEVERAL.items():
+    elementwise(_name, several(_function_of_several))
+for _name, _operation in {
     "add": add,
     "add_any": add,
     "sub": sub,
@@ -169,17 +169,17 @@ for _name, _plain in {
     "clamp": clamp,
     "pow": pow,
     "atan2": atan2,
-    # Rounding to a type is left out: the truth does not round.
+    # `reduce_precision` keeps a number as it is: the truth does not round.
     "reduce_precision": lambda x: x,
 }.items():
-    elementwise(_name, _plain)
+    elementwise(_name, _operation)
 for _name, _test, _unordered in (
-    ("eq", lambda which: which == 0, False),
-    ("ne", lambda which: which != 0, True),
-    ("lt", lambda which: which < 0, False),
-    ("le", lambda which: which <= 0, False),
-    ("gt", lambda which: which > 0, False),
-    ("ge", lambda which: which >= 0, False),
+    ("eq", lambda side: side == 0, False),
+    ("ne", lambda side: side != 0, True),
+    ("lt", lambda side: side < 0, False),
+    ("le", lambda side: side <= 0, False),
+    ("gt", lambda side: side > 0, False),
+    ("ge", lambda side: side >= 0, False),
 ):
     rule(_name)(comparison(_test, _unordered))
 

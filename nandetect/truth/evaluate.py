@@ -1,4 +1,4 @@
-"""The loop: a jaxpr evaluated in exact numbers, equation by equation."""
+"""The evaluation of a jaxpr in exact numbers, equation by equation."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from nandetect.truth import elementwise, moving, reductions, whole  # noqa: F401
 from nandetect.truth.table import RULES, is_exact, lifted
 from nandetect.types import Array
 
-# Iterations after which a loop is given up: one that the program ends by rounding need not end in exact arithmetic.
+# Iterations after which a while loop is given up: one that ends because of rounding need not end in exact arithmetic.
 MOST_ITERATIONS = 1 << 15
 
 
 def run(jaxpr: Jaxpr, consts: Sequence[Array], args: Sequence[Array]) -> Sequence[Array]:
     """The results of a jaxpr. Raises `Unclear` where the precision in force does not decide what it must."""
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], map(taken, [*consts, *args]), strict=True))
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], map(exact_or_plain, [*consts, *args]), strict=True))
 
     def read(atom: Atom) -> Array:
-        return taken(walk.literal(atom)) if isinstance(atom, compat.Literal) else values[atom]
+        return exact_or_plain(walk.literal(atom)) if isinstance(atom, compat.Literal) else values[atom]
 
     for eqn in jaxpr.eqns:
         outs = apply(eqn, [read(atom) for atom in eqn.invars])
@@ -33,8 +33,8 @@ def run(jaxpr: Jaxpr, consts: Sequence[Array], args: Sequence[Array]) -> Sequenc
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def taken(x: Array) -> Array:
-    """A value as the rules want it: floats as exact numbers, anything else as it is."""
+def exact_or_plain(x: Array) -> Array:
+    """An array as the rules take it: floats as exact numbers, anything else as it is."""
     return lifted(x) if is_exact(x) or nonfinite.is_inexact(x) else x
 
 
@@ -47,13 +47,13 @@ def apply(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
         return scan(eqn, ins)
     if name == "while":
         return loop(eqn, ins)
-    inside = walk.RULES.get(name, walk.call)(eqn, ins)
-    if inside is not None:
-        return enter(inside.jaxpr, [ins[position] for position in inside.operands])
+    call = walk.RULES.get(name, walk.call)(eqn, ins)
+    if call is not None:
+        return enter(call.jaxpr, [ins[position] for position in call.operands])
     if not is_floating(eqn):
         return walk.evaluate(eqn, ins)
     if name not in RULES:
-        return [taken(np.asarray(out)) for out in walk.evaluate(eqn, ins)]
+        return [exact_or_plain(np.asarray(out)) for out in walk.evaluate(eqn, ins)]
     return RULES[name](eqn, *(x if is_exact(x) else np.asarray(x) for x in ins))
 
 
@@ -64,38 +64,38 @@ def enter(closed: AnyJaxpr, args: Sequence[Array]) -> Sequence[Array]:
 
 
 def scan(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
-    """A scan, iteration by iteration."""
+    """The results of a scan, iteration by iteration."""
     params = eqn.params
     consts, carried = compat.scan_parts(eqn)
     carry, rows = list(ins[consts : consts + carried]), ins[consts + carried :]
-    made: list[Sequence[Array]] = []
+    outputs: list[Sequence[Array]] = []
     steps = range(params["length"])
     for number in reversed(steps) if params["reverse"] else steps:
         outs = enter(params["jaxpr"], [*ins[:consts], *carry, *(row_of(row, number) for row in rows)])
         carry = outs[:carried]
-        made.append(outs[carried:])
-    made = made[::-1] if params["reverse"] else made
-    columns = zip(*made, strict=True) if made else [[] for _ in eqn.outvars[carried:]]
+        outputs.append(outs[carried:])
+    outputs = outputs[::-1] if params["reverse"] else outputs
+    columns = zip(*outputs, strict=True) if outputs else [[] for _ in eqn.outvars[carried:]]
     return [*carry, *(stacked(column, compat.aval(var)) for column, var in zip(columns, eqn.outvars[carried:], strict=True))]
 
 
 def row_of(x: Array, number: int) -> Array:
-    """One row, as an array also where it is one number."""
+    """One row of an array; as an array even where it is one number."""
     return x[number, ...] if isinstance(x, np.ndarray) else x[number]
 
 
 def stacked(column: Sequence[Array], aval: ShapedArray) -> np.ndarray:
-    """The rows that a scan made, stacked; of none, an empty array."""
+    """The rows that a scan gives, stacked; an empty array where there are none."""
     if not column:
         return np.empty(aval.shape, object if nonfinite.is_inexact(aval) else aval.dtype)
     return np.stack([np.asarray(row) for row in column])
 
 
 def loop(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
-    """A while loop. Raises `UsageError` where it does not end."""
+    """The results of a while loop. Raises `UsageError` where it does not end."""
     params = eqn.params
-    first, second = params["cond_nconsts"], params["body_nconsts"]
-    test, body, state = ins[:first], ins[first : first + second], list(ins[first + second :])
+    cond_consts, body_consts = params["cond_nconsts"], params["body_nconsts"]
+    test, body, state = ins[:cond_consts], ins[cond_consts : cond_consts + body_consts], list(ins[cond_consts + body_consts :])
     for _ in range(MOST_ITERATIONS):
         (goes_on,) = enter(params["cond_jaxpr"], [*test, *state])
         if not bool(goes_on):
@@ -110,7 +110,7 @@ def is_floating(eqn: JaxprEqn) -> bool:
 
 
 def unsupported(jaxpr: Jaxpr) -> Iterator[str]:
-    """The names of primitives that have no exact rule, in order; one that stands there twice is given twice."""
+    """The names of primitives without an exact rule, in the order of the equations, repeated as often as they occur."""
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
         inner = compat.sub_jaxprs(eqn)
@@ -126,7 +126,7 @@ def unsupported(jaxpr: Jaxpr) -> Iterator[str]:
 
 
 def _only_bits(eqn: JaxprEqn) -> bool:
-    """Whether an equation makes floats of the bits of integers, which is exact without a rule."""
+    """Whether an equation reads the bits of integers as floats, which is exact without a rule."""
     return eqn.primitive.name == "bitcast_convert_type" and not nonfinite.is_inexact(eqn.invars[0].aval)
 
 

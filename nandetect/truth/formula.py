@@ -1,4 +1,4 @@
-"""A function as the formula that it means, and its exact values: more bits until every one of them is known."""
+"""A function as the formula of its jaxpr, and its exact values, computed with more and more bits until every one is known."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from nandetect.truth.table import each, lifted
 from nandetect.truth.values import Values
 from nandetect.types import Array, Pytree
 
-# Bits by which a ball must be smaller than its value for the value to be known; or smaller than anything that a type holds.
+# A value is known where its ball is 100 bits narrower than the value, or narrower than 2^-1200, below anything that a type holds.
 KNOWN_BITS = 100
 NOTHING = 1200
 IsKnown = Callable[[arb], bool]
 
 
 def is_known(ball: arb) -> bool:
-    """Whether a ball is as narrow as is asked for; an infinity and a NaN always are."""
+    """Whether a ball is narrow enough for its value to be known; an infinity and a NaN always are."""
     if not ball.is_finite() or ball.is_exact() or ball.rel_accuracy_bits() >= KNOWN_BITS:
         return True
     return bool(ball.rad() < two_to(-NOTHING))
 
 
 class Exact:
-    """A traced function. `unsupported` names the primitives that have no exact rule.
+    """A traced function. `unsupported` names its primitives that have no exact rule.
 
-    With any, the values are those of the function in float64, and `is_exact` is False.
+    Where there are any, the values are those of the function in float64, and `is_exact` is False.
     """
 
     def __init__(self, function: Callable[..., Pytree], args: Sequence[Pytree]):
@@ -56,11 +56,11 @@ class Exact:
         return self.at_leaves(leaves) if self.is_exact else self.in_float64(args)
 
     def at_leaves(self, leaves: Sequence[Array], precisions: Sequence[int] = LADDER, known: IsKnown = is_known) -> list[Values]:
-        """The values at flat arguments, also object arrays of `flint.arb`, by the first of the precisions at which all are known.
+        """The values at flat arguments, which may be object arrays of `flint.arb`, by the first precision at which all are known.
 
         Raises `Unclear` where none of the precisions decides what must be decided; the last of `LADDER` always does.
         """
-        found: list[np.ndarray] | None = None
+        best: list[np.ndarray] | None = None
         for precision in precisions:
             with ctx.workprec(precision), np.errstate(all="ignore"):
                 try:
@@ -68,15 +68,15 @@ class Exact:
                 except Unclear:
                     continue
                 balls = [each(decided, lifted(out)) for out in outs]
-            found = balls if found is None else [np.where(_mask(known, old), old, new) for old, new in zip(found, balls, strict=True)]
-            if all(_mask(known, ball).all() for ball in found):
+            best = balls if best is None else [np.where(_mask(known, old), old, new) for old, new in zip(best, balls, strict=True)]
+            if all(_mask(known, ball).all() for ball in best):
                 break
-        if found is None:
+        if best is None:
             raise Unclear
-        return [Values(each(lambda ball: settled(ball, known), balls)) for balls in found]
+        return [Values(each(lambda ball: settled(ball, known), balls)) for balls in best]
 
     def in_float64(self, args: Sequence[Pytree]) -> list[Values]:
-        """What stands in for the truth where a primitive has no exact rule: the function in double precision."""
+        """The values of the function in double precision, which stand in for the truth where a primitive has no exact rule."""
         with compat.double_precision():
             wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) if nonfinite.is_inexact(np.asarray(leaf)) else leaf, tuple(args))
             outs = [np.asarray(out) for out in jax.tree.leaves(self.function(*wide))]
@@ -84,12 +84,12 @@ class Exact:
 
 
 def of(function: Callable[..., Pytree], *args: Pytree) -> Exact:
-    """A function as the formula that its jaxpr on these arguments is."""
+    """A function as the formula of its jaxpr on these arguments."""
     return Exact(function, args)
 
 
 def settled(ball: arb, known: IsKnown = is_known) -> arb:
-    """A ball as it is handed out: zero where it is below what any type holds, NaN where it is too wide at every precision."""
+    """A ball as a result: zero where it is below what any type holds, NaN where it is too wide at every precision."""
     if not known(ball):
         return NAN
     return arb(0) if ball.is_finite() and ball.abs_upper() < two_to(-NOTHING) and ball.rel_accuracy_bits() < KNOWN_BITS else ball

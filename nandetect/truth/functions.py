@@ -15,12 +15,12 @@ Real = Callable[[arb], arb]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """A real function. `value` may give anything non-finite where it fails; the rest says what is meant there.
+    """A real function. `value` may give anything non-finite where it fails; the other fields say what is true there.
 
-    `below` and `above` are the limits at -inf and inf (None: `value` knows). `edges` holds points at which `value` fails, with the
-    value there (None: it does not fail, but does a little further on); `poles` is the value at 0, -1, -2, ... . Outside of `domain`
-    there is none. At the last precision, `tail` gives the value in two parts where a ball would keep the first only, and `rewritten`
-    the whole function in terms of others that do so; of a `positive` function, a ball that holds zero is not zero but too wide.
+    `below` and `above` are the limits at -inf and inf (None: `value` gives them). `edges` holds points at which `value` fails, with the
+    value there (None: it does not fail there, but a little further on); `poles` is the value at 0, -1, -2, ... . Outside of `domain`
+    there is no value. At the last precision `tail` gives the value in two parts where a ball would keep only the first, and `rewritten`
+    gives the whole function by others that do so. A `positive` function is never zero: a ball of its values that holds zero is too wide.
     """
 
     value: Real
@@ -53,7 +53,7 @@ class Function:
             return self.at_ball(self.snapped(x.whole()))
         value = self.at_ball(self.snapped(x.high))
         steep = self.slope(x.high.union(x.whole()))
-        # Beside a pole or an edge a remainder leaves the function unknown.
+        # A remainder beside a pole or an edge leaves the function unknown.
         return value + Split(steep * x.low) if value.is_finite() and steep.is_finite() else Split(NAN)
 
     def at_ball(self, x: arb) -> Split:
@@ -77,7 +77,7 @@ class Function:
         return y if y.is_finite() else self.at_break(x)
 
     def at_break(self, x: arb) -> arb | None:
-        """What is meant at a finite ball where `value` fails; None where the ball is too wide to say."""
+        """The function at a finite ball where `value` fails; None where the ball is too wide to say."""
         for point, value in self.edges.items():
             if x == point and value is not None:
                 return value
@@ -88,7 +88,7 @@ class Function:
         return None
 
     def snapped(self, x: arb) -> arb:
-        """A ball, or the edge or pole that it holds. What still holds zero here is not zero: see `positive`."""
+        """The edge or pole that a ball holds, or the ball itself. A ball that still holds zero here is not zero: see `positive`."""
         if holds_zero(x):
             return x
         for point in self.edges:
@@ -132,9 +132,9 @@ def _bell(x: arb) -> arb:
     return 2 * (-(x * x)).exp() / arb.const_sqrt_pi()
 
 
-def _one_and(rest: Real) -> Callable[[arb], tuple[arb, arb]]:
-    """An odd function that goes to 1, as that and what is missing (`rest` of a positive number)."""
-    return lambda x: (ONE, -rest(x)) if x > 0 else (-ONE, rest(-x))
+def _towards_one(remainder: Real) -> Callable[[arb], tuple[arb, arb]]:
+    """The `tail` of an odd function that goes to 1: the 1, and the `remainder` that a positive number's value lacks."""
+    return lambda x: (ONE, -remainder(x)) if x > 0 else (-ONE, remainder(-x))
 
 
 def _small(x: arb) -> bool:
@@ -176,7 +176,7 @@ FUNCTIONS: dict[str, Function] = {
         slope=lambda x: x.sech() ** 2,
         below=-ONE,
         above=ONE,
-        tail=lambda x: None if not abs(x) > 1 else _one_and(lambda x: 2 / ((2 * x).exp() + 1))(x),
+        tail=lambda x: None if not abs(x) > 1 else _towards_one(lambda x: 2 / ((2 * x).exp() + 1))(x),
     ),
     "sinh": Function(value=arb.sinh, slope=arb.cosh, below=NEGATIVE_INF, above=INF),
     "cosh": Function(positive=True, value=arb.cosh, slope=arb.sinh, below=INF, above=INF),
@@ -197,7 +197,9 @@ FUNCTIONS: dict[str, Function] = {
     "sqrt": Function(value=arb.sqrt, slope=lambda x: x.rsqrt() / 2, above=INF, edges={0: ZERO}, domain=(ZERO, INF)),
     "rsqrt": Function(positive=True, value=arb.rsqrt, slope=lambda x: -x.rsqrt() / (2 * x), above=ZERO, edges={0: INF}, domain=(ZERO, INF)),
     "cbrt": Function(value=_cbrt, slope=lambda x: _cbrt(x) / (3 * x), below=NEGATIVE_INF, above=INF, edges={0: ZERO}),
-    "erf": Function(value=arb.erf, slope=_bell, below=-ONE, above=ONE, tail=lambda x: None if not abs(x) > 1 else _one_and(arb.erfc)(x)),
+    "erf": Function(
+        value=arb.erf, slope=_bell, below=-ONE, above=ONE, tail=lambda x: None if not abs(x) > 1 else _towards_one(arb.erfc)(x)
+    ),
     "erfc": Function(
         positive=True,
         value=arb.erfc,

@@ -1,4 +1,4 @@
-"""Functions of several real variables around the gamma function, of balls; not finite where they have no value or it is not clear."""
+"""Functions of several balls around the gamma function; they give a non-finite ball where there is no value, or it is not clear."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def polygamma(order: arb, x: arb) -> arb:
     if x > 0:
         value = arb(n + 1).zeta(x) * arb.fac_ui(n)
         return value if n % 2 else -value
-    # The recurrence up to a positive x: psi_n(x) = psi_n(x + m) - (-1)^n n! sum of (x + k)^-(n+1).
+    # Recurrence up to a positive x: psi_n(x) = psi_n(x + m) - (-1)^n n! sum of (x + k)^-(n+1).
     if not x.is_finite() or x.contains_integer() or x < -10_000:
         return NAN
     steps = int(nearest(-x)) + 2

@@ -1,4 +1,4 @@
-"""Exact rules of what only moves elements: numpy's moves, and the gather or scatter itself on the elements' numbers."""
+"""Exact rules of the primitives that only move elements: numpy's moves, and JAX's own gather on the elements' positions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nandetect.truth.table import RULES, array, full, lifted, rule
 
 
 @rule("name", "device_put")
-def _handed_on(eqn: JaxprEqn, *xs: np.ndarray) -> list[np.ndarray]:
+def _unchanged(eqn: JaxprEqn, *xs: np.ndarray) -> list[np.ndarray]:
     return list(xs)
 
 
@@ -45,15 +45,15 @@ def _iota(eqn: JaxprEqn) -> list[np.ndarray]:
     return [numbers.astype(dtype) if dtype.kind in "biu" else lifted(numbers)]
 
 
-def _places(x: np.ndarray) -> jax.Array:
-    """The numbers of the elements, in row-major order."""
+def _positions(x: np.ndarray) -> jax.Array:
+    """The position of every element in row-major order, in the array's shape."""
     return jnp.arange(x.size, dtype=jnp.int32).reshape(x.shape)
 
 
 @rule("gather")
 def _gather(eqn: JaxprEqn, x: np.ndarray, indices: np.ndarray) -> list[np.ndarray]:
-    places = lax.gather(
-        _places(x),
+    positions = lax.gather(
+        _positions(x),
         jnp.asarray(indices),
         eqn.params["dimension_numbers"],
         eqn.params["slice_sizes"],
@@ -62,17 +62,17 @@ def _gather(eqn: JaxprEqn, x: np.ndarray, indices: np.ndarray) -> list[np.ndarra
     )
     filling = eqn.params.get("fill_value")
     elements = np.append(x.reshape(-1), full((1,), NAN if filling is None else filling))
-    return [array(elements[np.asarray(places)])]
+    return [array(elements[np.asarray(positions)])]
 
 
-def _scattered(eqn: JaxprEqn, x: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> np.ndarray:
-    """The place in `x`, in row-major order, that each update goes to; -1 where it is dropped. A gather reads where a scatter writes."""
+def _targets(eqn: JaxprEqn, x: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> np.ndarray:
+    """The position in `x` that each update goes to; -1 where it is dropped. A gather of the positions reads where the scatter writes."""
     numbers = eqn.params["dimension_numbers"]
     windows = iter(updates.shape[axis] for axis in numbers.update_window_dims)
-    still = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
-    sizes = [1 if axis in still else next(windows) for axis in range(x.ndim)]
-    places = lax.gather(
-        _places(x),
+    single_axes = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
+    sizes = [1 if axis in single_axes else next(windows) for axis in range(x.ndim)]
+    positions = lax.gather(
+        _positions(x),
         jnp.asarray(indices),
         lax.GatherDimensionNumbers(
             offset_dims=numbers.update_window_dims,
@@ -85,14 +85,14 @@ def _scattered(eqn: JaxprEqn, x: np.ndarray, indices: np.ndarray, updates: np.nd
         mode=eqn.params["mode"],
         fill_value=-1,
     )
-    return np.asarray(places)
+    return np.asarray(positions)
 
 
 def _scatter(name: str, join: Join | None) -> None:
-    """Enter a scatter that joins an update to the element at its place, or puts it there."""
+    """Register the rule of a scatter that joins an update to the element at its position, or replaces it where `join` is None."""
 
     def apply(eqn: JaxprEqn, x: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> list[np.ndarray]:
-        return [joined_at(join, lifted(x), _scattered(eqn, x, indices, updates), lifted(updates))]
+        return [joined_at(join, lifted(x), _targets(eqn, x, indices, updates), lifted(updates))]
 
     rule(*primitives.named(name).names)(apply)
 
@@ -105,6 +105,6 @@ _scatter("scatter-min", smallest)
 _scatter("scatter-max", largest)
 
 for _name, _move in MOVES.items():
-    # Operands that move are exact numbers, also what a pad fills in; the number of a case and the place of a window are plain.
+    # Operands that move are exact numbers, as is what a pad fills in; the number of a case and the start of a window are plain.
     if _name not in RULES:
         rule(_name)(lambda eqn, *xs, move=_move: move(eqn.params, *xs))

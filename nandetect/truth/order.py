@@ -21,15 +21,15 @@ def order(x: Number, y: Number) -> int | None:
         return 1
     if x.is_nan() or y.is_nan():
         return None
-    # A tie of a maximum is the very same number, moved or copied.
+    # One number compared with itself, moved or copied, is equal however wide its ball: such is a tie of a maximum.
     if x is y or x == y:
         return 0
     raise Unclear
 
 
 def rank(x: Number) -> float:
-    """-inf, -1, 0, 1, inf or NaN: a float of a number's sign that is zero, infinite or NaN as it is. Raises `Unclear` as `sign` does."""
-    which = sign(x)
-    if which is None:
+    """The sign of a number as a float, -1, 0 or 1; an infinity or a NaN itself. Raises `Unclear` as `sign` does."""
+    side = sign(x)
+    if side is None:
         return np.nan
-    return float(which) if x.is_finite() else which * np.inf
+    return float(side) if x.is_finite() else side * np.inf

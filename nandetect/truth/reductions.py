@@ -1,4 +1,4 @@
-"""Exact rules of what runs along axes: sums, extremes, running ones, products of matrices, sorting."""
+"""Exact rules of the primitives that run along axes: reductions, running ones, products of matrices, sorting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nandetect.truth.table import RULES, array, each, full, is_exact, rule
 # A function that makes one number of two.
 Join = Callable[[Number, Number], Number]
 
-# The functions that reductions join numbers with, and what each gives for no numbers at all.
+# The functions that join two numbers in a reduction, and the result of each reduction for no numbers at all.
 JOINS: dict[str, tuple[Join, Number | int]] = {
     "sum": (add, 0),
     "prod": (mul, 1),
@@ -28,17 +28,17 @@ JOINS: dict[str, tuple[Join, Number | int]] = {
 }
 
 
-def along(join: Join, x: np.ndarray, axes: Sequence[int], nothing: Number | int) -> np.ndarray:
-    """All elements along the axes joined into one, from the first to the last."""
+def along(join: Join, x: np.ndarray, axes: Sequence[int], empty: Number | int) -> np.ndarray:
+    """The elements along the axes joined into one, from the first to the last; `empty` where there are none."""
     kept = [axis for axis in range(x.ndim) if axis not in axes]
     rows = x.transpose([*kept, *axes]).reshape([*(x.shape[axis] for axis in kept), -1] if x.size else [*(x.shape[a] for a in kept), 0])
     if not rows.shape[-1]:
-        return full(rows.shape[:-1], nothing)
+        return full(rows.shape[:-1], empty)
     return array(np.frompyfunc(join, 2, 1).reduce(rows, axis=-1))
 
 
-def _enter(name: str, join: Join, nothing: Number | int) -> None:
-    """Enter the reduction by a function, and the running one."""
+def _register(name: str, join: Join, empty: Number | int) -> None:
+    """Register the rules of the reduction by a function, and of the running one."""
     ufunc = np.frompyfunc(join, 2, 1)
 
     def running(eqn: JaxprEqn, x: np.ndarray) -> list[np.ndarray]:
@@ -47,12 +47,12 @@ def _enter(name: str, join: Join, nothing: Number | int) -> None:
         out = ufunc.accumulate(turned, axis=axis, dtype=object) if x.size else x
         return [np.flip(out, axis) if eqn.params["reverse"] else out]
 
-    rule(f"reduce_{name}")(lambda eqn, x: [along(join, x, eqn.params["axes"], nothing)])
+    rule(f"reduce_{name}")(lambda eqn, x: [along(join, x, eqn.params["axes"], empty)])
     rule(f"cum{name}")(running)
 
 
-for _name, (_join, _nothing) in JOINS.items():
-    _enter(_name, _join, _nothing)
+for _name, (_join, _empty) in JOINS.items():
+    _register(_name, _join, _empty)
 
 
 @rule("cumlogsumexp")
@@ -61,8 +61,8 @@ def _cumlogsumexp(eqn: JaxprEqn, x: np.ndarray) -> list[np.ndarray]:
     return [each(FUNCTIONS["log"], sums)]
 
 
-def _extreme(eqn: JaxprEqn, x: np.ndarray, wanted: int) -> list[np.ndarray]:
-    """Where the first largest (`wanted` 1) or smallest (-1) element of each row is; of a row with a NaN, where the first NaN is."""
+def _extreme(eqn: JaxprEqn, x: np.ndarray, direction: int) -> list[np.ndarray]:
+    """Where the first largest (`direction` 1) or smallest (-1) element of each row is; of a row with a NaN, where the first NaN is."""
     (axis,) = eqn.params["axes"]
 
     def first(row: np.ndarray) -> int:
@@ -70,7 +70,7 @@ def _extreme(eqn: JaxprEqn, x: np.ndarray, wanted: int) -> list[np.ndarray]:
         for index, element in enumerate(row):
             if row[best].is_nan():
                 break
-            if element.is_nan() or (element is not row[best] and order(element, row[best]) == wanted):
+            if element.is_nan() or (element is not row[best] and order(element, row[best]) == direction):
                 best = index
         return best
 
@@ -94,31 +94,31 @@ def _dot_general(eqn: JaxprEqn, x: np.ndarray, y: np.ndarray) -> list[np.ndarray
 
 
 def _matrices(x: np.ndarray, batch: Sequence[int], summed: Sequence[int]) -> tuple[np.ndarray, list[int]]:
-    """An array as [batch, free, summed], and the sizes of its free axes."""
+    """An array in the shape [batch, free, summed], and the sizes of its free axes."""
     free = [axis for axis in range(x.ndim) if axis not in (*batch, *summed)]
     sizes = [[x.shape[axis] for axis in axes] for axes in (batch, free, summed)]
     return x.transpose([*batch, *free, *summed]).reshape([int(np.prod(part)) for part in sizes]), sizes[1]
 
 
 def ranking(keys: Sequence[np.ndarray]) -> np.ndarray:
-    """The stable order of rows of numbers, by the first key, then by the next: NaN comes last, as XLA sorts."""
+    """The stable sorting order of numbers, by the first key, then by the next; NaN comes last, as XLA sorts."""
 
     def compare(i: int, j: int) -> int:
         for key in keys:
-            which = _before(key[i], key[j]) if is_exact(key) else int(key[i] > key[j]) - int(key[i] < key[j])
-            if which:
-                return which
+            side = _before(key[i], key[j]) if is_exact(key) else int(key[i] > key[j]) - int(key[i] < key[j])
+            if side:
+                return side
         return 0
 
     return np.array(sorted(range(len(keys[0])), key=functools.cmp_to_key(compare)), int)
 
 
 def _before(x: Number, y: Number) -> int:
-    """-1, 0 or 1 as x stands before, beside or after y in a sorted row."""
+    """-1, 0 or 1 where x stands before y in a sorted row, is equal to it, or stands after it."""
     if x is y:
         return 0
-    which = order(x, y)
-    return int(x.is_nan()) - int(y.is_nan()) if which is None else which
+    side = order(x, y)
+    return int(x.is_nan()) - int(y.is_nan()) if side is None else side
 
 
 @rule("sort")
@@ -126,10 +126,10 @@ def _sort(eqn: JaxprEqn, *xs: np.ndarray) -> list[np.ndarray]:
     axis = eqn.params["dimension"]
     rows = [np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis]) for x in xs]
     out = [np.empty_like(row) for row in rows]
-    for line in range(len(rows[0])):
-        permutation = ranking([row[line] for row in rows[: eqn.params["num_keys"]]])
+    for index in range(len(rows[0])):
+        permutation = ranking([row[index] for row in rows[: eqn.params["num_keys"]]])
         for new, row in zip(out, rows, strict=True):
-            new[line] = row[line][permutation]
+            new[index] = row[index][permutation]
     moved = np.moveaxis(xs[0], axis, -1).shape
     return [np.moveaxis(new.reshape(moved), -1, axis) for new in out]
 
@@ -139,16 +139,16 @@ def _top_k(eqn: JaxprEqn, x: np.ndarray) -> list[np.ndarray]:
     axis = eqn.params.get("axis", -1) % x.ndim
     rows = np.moveaxis(x, axis, -1)
     flat = rows.reshape(-1, rows.shape[-1])
-    places = [ranking([each(operator.neg, row)])[: eqn.params["k"]] for row in flat]
-    indices = np.array(places, np.int32).reshape(-1, eqn.params["k"])
+    positions = [ranking([each(operator.neg, row)])[: eqn.params["k"]] for row in flat]
+    indices = np.array(positions, np.int32).reshape(-1, eqn.params["k"])
     out = [np.take_along_axis(flat, indices, -1), indices]
     return [np.moveaxis(part.reshape([*rows.shape[:-1], eqn.params["k"]]), -1, axis) for part in out]
 
 
-def joined_at(join: Join | None, x: np.ndarray, places: np.ndarray, updates: np.ndarray) -> np.ndarray:
-    """`x` with each update joined to the element (or put in place of it) at its place in row-major order; a place below 0 drops it."""
+def joined_at(join: Join | None, x: np.ndarray, positions: np.ndarray, updates: np.ndarray) -> np.ndarray:
+    """`x` with each update joined to the element at its row-major position, or replacing it; a position below 0 drops the update."""
     out = np.array(x).reshape(-1)
-    for place, update in zip(map(int, places.reshape(-1)), updates.reshape(-1), strict=True):
-        if place >= 0:
-            out[place] = update if join is None else join(out[place], update)
+    for position, update in zip(map(int, positions.reshape(-1)), updates.reshape(-1), strict=True):
+        if position >= 0:
+            out[position] = update if join is None else join(out[position], update)
     return out.reshape(x.shape)

@@ -1,8 +1,8 @@
 """Numbers at the last precision: a ball and, apart from it, a remainder too small for the ball to see.
 
-However many bits there are, 1 + exp(-1e6) needs more: in a ball alone it is 1, and the log of what is left after 1 is taken away is -inf
-instead of -1e6. So the part that a sum would round away is carried beside it. A ball that still holds zero at the last precision is taken
-to be zero: nothing else is known of it.
+However many bits there are, 1 + exp(-1e6) needs more: in one ball it is 1, and after 1 is subtracted the log of the rest is -inf instead of
+-1e6. So the part that a sum would round away is kept as a remainder. A ball that still holds zero at the last precision is taken to be
+zero: nothing else is known of it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Split:
     __rmul__ = __mul__
 
     def is_below(self, other: Split) -> bool:
-        """Whether this number is certainly less, by more than what the last precision takes for zero."""
+        """Whether this number is certainly less, by more than the last precision takes to be zero."""
         if not (self.is_finite() and other.is_finite()):
             return bool(self.high < other.high)
         return bool((self - other).high < 0)
@@ -104,12 +104,12 @@ Number: TypeAlias = arb | Split
 
 
 def split(x: Number | int) -> Split:
-    """A number as a split one."""
+    """A number as a split number."""
     return x if isinstance(x, Split) else Split(x)
 
 
 def joined(high: arb, low: arb = ZERO) -> Split:
-    """`high + low`, with what is not known to differ from zero taken for zero and a remainder that the ball can see put into it."""
+    """`high + low` as a split number. Parts that may be zero are taken to be zero; a remainder large enough for the ball is added to it."""
     if not high.is_finite():
         return Split(high)
     if holds_zero(high):

@@ -24,7 +24,7 @@ rule = RULES.rule
 
 
 def number(x: Number | float | np.generic) -> Number:
-    """An exact number: of a ball, a Python or numpy number, or one that is one already; split at the last precision."""
+    """An exact number from a ball, a Python or numpy number, or an exact number; split at the last precision."""
     if isinstance(x, Split):
         return x
     if not isinstance(x, arb):
@@ -33,7 +33,7 @@ def number(x: Number | float | np.generic) -> Number:
 
 
 def array(x: object) -> np.ndarray:
-    """An object array of what numpy may have handed back as a bare element."""
+    """The array itself, or an object array of a bare element, which numpy returns in the place of an array without axes."""
     if isinstance(x, np.ndarray):
         return x
     out = np.empty((), object)
@@ -42,7 +42,7 @@ def array(x: object) -> np.ndarray:
 
 
 def each(function: Callable[..., object], *xs: Array) -> np.ndarray:
-    """A function of numbers over arrays, elementwise, as an object array."""
+    """The object array of a function of numbers, applied to arrays elementwise."""
     return array(np.frompyfunc(function, len(xs), 1)(*xs))
 
 
@@ -60,7 +60,7 @@ def is_exact(x: object) -> bool:
 
 
 def full(shape: tuple[int, ...], value: Number | float) -> np.ndarray:
-    """An array of one number."""
+    """An array whose elements are all one number."""
     out = np.empty(shape, object)
     out.fill(number(value))
     return out

@@ -1,4 +1,4 @@
-"""One exact result as an array: what is known of it, rounded to a type, and how far another array is from it."""
+"""One exact result as an array: where it is defined, its values rounded to a type, and its distance from another array."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jax.typing import DTypeLike
 from nandetect.truth.split import Number, Split
 from nandetect.truth.table import each, lifted
 
-# Exponent beyond any type's range, and within that of `np.ldexp`.
-FAR = 1 << 20
+# An exponent beyond the range of any type, and within that of `np.ldexp`.
+FAR_EXPONENT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Values:
-    """One output leaf: `balls` is an object array of `flint.arb`; one that is not finite is infinite in truth, or has no value (NaN)."""
+    """One output leaf: `balls` is an object array of `flint.arb`; an infinite ball is infinite in truth, a NaN has no value."""
 
     balls: np.ndarray
 
@@ -52,13 +52,13 @@ class Values:
 
 
 def form_of(dtype: DTypeLike) -> tuple[int, int, float]:
-    """A floating type's bits of precision, the exponent of its last place where that is smallest, and its largest number."""
+    """A floating type's bits of precision, the exponent of its smallest subnormal number, and its largest number."""
     info = jnp.finfo(jnp.dtype(dtype))
     return info.nmant + 1, int(info.minexp) - info.nmant, float(info.max)
 
 
 def nearest(ball: arb, form: tuple[int, int, float]) -> float:
-    """The midpoint of a ball in a floating type, by integers, so that it is rounded once."""
+    """The midpoint of a ball in a floating type. It is computed in integers, so that it is rounded only once."""
     if not ball.is_finite():
         return float(_infinity(ball)) * np.inf if _infinity(ball) else np.nan
     mantissa, exponent = ball.mid().man_exp()
@@ -66,13 +66,13 @@ def nearest(ball: arb, form: tuple[int, int, float]) -> float:
     sign, mantissa = (-1, -mantissa) if mantissa < 0 else (1, mantissa)
     if mantissa == 0 or mantissa.bit_length() + exponent < last - 1:
         return sign * 0.0
-    if mantissa.bit_length() + exponent > FAR:
+    if mantissa.bit_length() + exponent > FAR_EXPONENT:
         return sign * np.inf
     drop = max(mantissa.bit_length() - precision, last - int(exponent))
     if drop > 0:
         kept, rest, half = mantissa >> drop, mantissa & ((fmpz(1) << drop) - 1), fmpz(1) << (drop - 1)
         mantissa, exponent = kept + (rest > half or (rest == half and kept % 2 == 1)), exponent + drop
-    # The mantissa has at most 53 bits now, so that nothing below is rounded.
+    # From here nothing is rounded, as the mantissa has at most 53 bits.
     if mantissa.bit_length() + exponent > 1024:
         return sign * np.inf
     value = float(np.ldexp(float(int(mantissa)), int(exponent)))

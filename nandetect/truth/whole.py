@@ -1,4 +1,4 @@
-"""Exact rules of what makes whole numbers: rounding, remainders, conversions."""
+"""Exact rules of the primitives that make whole numbers: rounding, remainders, conversions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _is_whole(x: Number) -> bool:
     return not x.is_finite() or bool(abs(x) > number(2**4096))
 
 
-def rounding(how: Callable[[fmpz, int], fmpz]) -> Callable[[Number], Number]:
-    """A rounding to integers. `how` gives the integer, from the one nearest to a number and the side of it that the number is on."""
+def rounding(integer_at: Callable[[fmpz, int], fmpz]) -> Callable[[Number], Number]:
+    """A rounding to integers. `integer_at` gives the result from the integer nearest to a number, and the side of it the number is on."""
 
     def of(x: Number) -> Number:
         if _is_whole(x):
@@ -29,13 +29,13 @@ def rounding(how: Callable[[fmpz, int], fmpz]) -> Callable[[Number], Number]:
         middle = nearest(decided(x))
         side = sign(x - number(int(middle)))
         assert side is not None
-        return number(int(how(middle, side)))
+        return number(int(integer_at(middle, side)))
 
     return of
 
 
 def _halfway(x: Number, even: bool) -> Number:
-    """The nearest integer; a half goes to the even one, or away from zero."""
+    """The nearest integer; a half goes to the even one (`even`), or away from zero."""
     if _is_whole(x):
         return x
     low = rounding(lambda middle, side: middle - (side < 0))(x)
@@ -46,7 +46,7 @@ def _halfway(x: Number, even: bool) -> Number:
 
 
 def rem(x: Number, y: Number) -> Number:
-    """What division towards zero leaves, with the sign of x."""
+    """The remainder of division towards zero, with the sign of x."""
     if not x.is_finite() or y.is_nan() or sign(y) == 0:
         return number(NAN)
     if not y.is_finite():
@@ -61,7 +61,7 @@ ceil = rounding(lambda middle, side: middle + (side > 0))
 
 @rule("convert_element_type")
 def _convert(eqn: JaxprEqn, x: np.ndarray) -> list[np.ndarray]:
-    """From float to float nothing changes; from integers to floats nothing is rounded; to integers it is cut off, to booleans compared."""
+    """A conversion: floats stay, integers become exact numbers, to integers the fraction is cut off, booleans are tests of 0."""
     dtype = np.dtype(eqn.params["new_dtype"])
     if dtype.kind not in "biu":
         return [lifted(x)]

@@ -22,7 +22,7 @@ from pairs import (
     cross_entropy_stable,
 )
 
-from nandetect.compare import Asked
+from nandetect.compare import CompareSettings
 from nandetect.compare.compare import between
 from nandetect.compare.pair import Side
 from nandetect.errors import UsageError
@@ -31,7 +31,7 @@ from nandetect.errors import UsageError
 def judged(first, second, **options):
     """A comparison in one dtype, untimed, on small arrays."""
     options = {"shape": (2, 4), "timed": False, "surveyed": False, **options}
-    return between((Side("one", first), Side("two", second)), Asked(first="one", second="two", **options))
+    return between((Side("one", first), Side("two", second)), CompareSettings(first="one", second="two", **options))
 
 
 @functools.cache
