@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from nandetect.records import Operand, Value
 from nandetect.types import Array
 
+# Truth values in the shape of a value: which of its elements are meant.
 Mask = np.ndarray
 Leaf = TypeVar("Leaf")
 Bools = TypeVar("Bools", np.ndarray, jax.Array)
@@ -24,7 +25,8 @@ def is_inexact(aval: object) -> bool:
 
 
 def widened(x: Array) -> jax.Array:
-    """A floating or complex array in 32 bits at least: eight-bit and four-bit floats lack half the operations and promote to nothing."""
+    """A floating or complex array in 32 bits at least: eight-bit and four-bit floats lack half the operations, and JAX does not
+    promote them to a wider type."""
     narrow = x.dtype.itemsize < 4
     return jax.lax.convert_element_type(x, jnp.float32) if narrow else jnp.asarray(x)
 
@@ -59,9 +61,10 @@ def nans(value: ArrayLike) -> Mask:
 
 
 def born(bad: Bools, is_nan: Bools, has_nan: Bools, has_inf: Bools) -> Bools:
-    """Which non-finite elements were made by their equation and not handed on: from finite operands, or a NaN from inf without NaN.
+    """Which of the `bad` elements their equation made: those from finite operands, and each NaN that came of an inf without a NaN.
 
-    `has_nan` and `has_inf` mark those that depend on a NaN and on an inf. Also for whole arrays, and for values that are traced.
+    `has_nan` and `has_inf` mark the elements that depend on a NaN and on an inf of an operand. All four may also be one truth value for a
+    whole array, and may be traced.
     """
     return bad & ~has_nan & (~has_inf | is_nan)
 
@@ -81,7 +84,7 @@ def kind_of(element: np.generic) -> Value:
 
 def first(mask: Mask) -> tuple[int, ...]:
     """The first marked element in row-major order."""
-    return tuple(int(i) for i in np.unravel_index(int(np.argmax(mask)), mask.shape))
+    return tuple(int(position) for position in np.unravel_index(int(np.argmax(mask)), mask.shape))
 
 
 def scalar(element: np.ndarray | np.generic) -> bool | int | float | complex:
@@ -131,6 +134,7 @@ def _range(array: np.ndarray) -> tuple[float | None, float | None]:
 
 
 def _subnormals(array: np.ndarray) -> int:
+    """How many elements are smaller than the smallest normal number of their type, and not 0; none are counted in complex arrays."""
     if array.dtype.kind == "c":
         return 0
     tiny = jax.numpy.finfo(array.dtype).smallest_normal

@@ -20,7 +20,10 @@ from nandetect.types import Array, Pytree
 
 @dataclass(eq=False)
 class Take:
-    """One callback of the program: what it returned at each call of the one true run, and how many of those a replay has used."""
+    """One callback of the program: what it returned at each call of the one true run, and how many of those a replay has used.
+
+    While `playing`, it returns those in place of calling; one that is `silent` is not called at all.
+    """
 
     callback: Callable[..., Pytree]
     silent: bool = False
@@ -41,12 +44,12 @@ class Take:
 
 @dataclass
 class Tape:
-    """All takes of a program."""
+    """The takes of a program, one for each of its callbacks."""
 
     takes: list[Take] = field(default_factory=list)
 
     def position(self) -> list[int]:
-        """Where a replay stands; `seek` brings it back there."""
+        """How many returned values of each take have been used; `seek` brings a replay back there."""
         if self.takes:
             jax.effects_barrier()
         return [take.used for take in self.takes]

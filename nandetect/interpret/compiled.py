@@ -12,7 +12,7 @@ from nandetect.interpret import walk
 from nandetect.interpret.walk import Leaf, Run
 from nandetect.types import Array
 
-# Which variables are kept, and a program that returns the kept values of each run by the number of the variable.
+# Whether the value of a variable is kept; and a program that returns the kept values of each run, by the number of the variable.
 Keep = Callable[[Var], bool]
 Traced = Callable[..., list[dict[int, Array]]]
 
@@ -35,20 +35,24 @@ def fill(
     keep: Keep = lambda var: True,
     leaf: Leaf = compat.bind,
 ) -> list[Run]:
-    """Trace a run under `lift`, run it, and put what `show` made of each traced value in its place. All runs that were filled."""
+    """Fill a run, and those within it, from one program that `lift` makes of its trace; returns all of them.
+
+    `show` makes of each traced value what the program returns.
+    """
     runs: list[Run] = []
 
     def program(*args: Array) -> list[dict[int, Array]]:
         walk.run(empty, args, leaf=leaf)
         runs[:] = _all(empty)
-        return [{number: show(value) for number, (var, value) in enumerate(one.values.items()) if keep(var)} for one in runs]
+        return [{number: show(value) for number, (var, value) in enumerate(filled.values.items()) if keep(var)} for filled in runs]
 
     results = lift(program)(*args)
-    for one, values in zip(runs, results, strict=True):
-        names = list(one.values)
-        one.values = {names[number]: value for number, value in values.items()}
+    for filled, values in zip(runs, results, strict=True):
+        variables = list(filled.values)
+        filled.values = {variables[number]: value for number, value in values.items()}
     return runs
 
 
 def _all(run: Run) -> list[Run]:
-    return [run, *(found for child in run.inner.values() for found in _all(child))]
+    """A run and all runs within it."""
+    return [run, *(within for child in run.inner.values() for within in _all(child))]

@@ -26,7 +26,7 @@ from nandetect.types import Array
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """How one operand (`slot`) of an equation reaches one of its outputs."""
+    """How one operand (`slot`) of an equation reaches one of its outputs: a mask of the one, carried to a mask of the other."""
 
     slot: int
     push: Callable[[Mask], Mask]
@@ -68,6 +68,7 @@ def _alike(shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
 
 
 def _wide(shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
+    """The flow in which every element of the output depends on every one of the operand."""
     return Flow(slot, lambda mask: np.broadcast_to(mask.any(), out), lambda mask: np.broadcast_to(mask.any(), shape))
 
 
@@ -75,29 +76,30 @@ def _wide(shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
 def _along_axes(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
     primitive, out = primitives.of(eqn), _shape(eqn, output)
     assert primitive.axes is not None
-    found = []
+    along = []
     for slot in slots:
         shape = np.shape(ins[slot])
         axes = tuple(axis for axis in primitive.axes(eqn.params, len(shape)) if 0 <= axis < len(shape))
-        found.append(_along(axes, primitive.keeps_axes, shape, out, slot))
-    return found
+        along.append(_along(axes, primitive.keeps_axes, shape, out, slot))
+    return along
 
 
 def _along(axes: tuple[int, ...], keeps: bool, shape: tuple[int, ...], out: tuple[int, ...], slot: int) -> Flow:
+    """The flow of an operand whose elements meet all others along `axes`; `keeps` where the output still has those axes."""
     batch = tuple(size for axis, size in enumerate(shape) if axis not in axes)
 
     def push(mask: Mask) -> Mask:
-        found = np.asarray(mask.any(axis=axes, keepdims=keeps))
-        if keeps or found.shape == out:
-            return np.broadcast_to(found, out)
+        marked = np.asarray(mask.any(axis=axes, keepdims=keeps))
+        if keeps or marked.shape == out:
+            return np.broadcast_to(marked, out)
         # Linear algebra: what remains are the batch dimensions, and results may have more or fewer than two others.
-        return np.broadcast_to(found.reshape(batch + (1,) * (len(out) - len(batch))), out)
+        return np.broadcast_to(marked.reshape(batch + (1,) * (len(out) - len(batch))), out)
 
     def pull(mask: Mask) -> Mask:
         if keeps:
             return np.broadcast_to(mask.any(axis=axes, keepdims=True), shape)
-        found = mask if mask.shape == batch else np.asarray(mask.any(axis=tuple(range(len(batch), mask.ndim))))
-        return np.broadcast_to(np.expand_dims(found, axes), shape)
+        marked = mask if mask.shape == batch else np.asarray(mask.any(axis=tuple(range(len(batch), mask.ndim))))
+        return np.broadcast_to(np.expand_dims(marked, axes), shape)
 
     return Flow(slot, push, pull)
 
@@ -124,8 +126,8 @@ def _running(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int])
 
     def spread(mask: Mask, flip: bool) -> Mask:
         turned = np.flip(mask, axis) if flip else mask
-        found = np.logical_or.accumulate(turned, axis=axis)
-        return np.flip(found, axis) if flip else found
+        reached = np.logical_or.accumulate(turned, axis=axis)
+        return np.flip(reached, axis) if flip else reached
 
     return [Flow(slot, lambda mask: spread(mask, backwards), lambda mask: spread(mask, not backwards)) for slot in slots]
 
@@ -155,6 +157,7 @@ def _numbers(eqn: JaxprEqn, ins: Sequence[Array], dtype: DTypeLike) -> tuple[lis
 
 
 def _from_numbers(origin: np.ndarray, start: int, shape: tuple[int, ...], slot: int) -> Flow:
+    """The flow of an operand whose elements are numbered from `start` on; `origin` holds the number of each element of the output."""
     size = math.prod(shape)
     local = origin - start
     mine = (local >= 0) & (local < size)
@@ -165,16 +168,16 @@ def _from_numbers(origin: np.ndarray, start: int, shape: tuple[int, ...], slot: 
         return mine & mask.reshape(-1)[np.where(mine, local, 0)]
 
     def pull(mask: Mask) -> Mask:
-        found = np.zeros(size, bool)
-        found[local[mine & mask]] = True
-        return found.reshape(shape)
+        marked = np.zeros(size, bool)
+        marked[local[mine & mask]] = True
+        return marked.reshape(shape)
 
     return Flow(slot, push, pull)
 
 
 @RULES.rule(Depends.NUMBERED)
 def _numbered(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -> list[Flow]:
-    """`gather` and `scatter`, run by JAX on element numbers; a place filled from nowhere gets a number that nobody owns."""
+    """`gather` and `scatter`, run by JAX on element numbers; a place that no element was moved to gets -1, which is no element's number."""
     numbers, start = _numbers(eqn, ins, np.int32)
     params = {**eqn.params, "fill_value": -1} if "fill_value" in eqn.params else eqn.params
     origin = np.asarray(eqn.primitive.bind(*numbers, **params))
@@ -186,7 +189,7 @@ def _contracted(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[in
     """A row of one operand and a column of the other: all other axes of the output come from the partner alone."""
     out = _shape(eqn, output)
     (left_sum, right_sum), (left_batch, right_batch) = eqn.params["dimension_numbers"]
-    found = []
+    sides = []
     for slot in slots:
         summed, batch = (left_sum, left_batch) if slot == 0 else (right_sum, right_batch)
         shape = tuple(ins[slot].shape)
@@ -205,8 +208,8 @@ def _contracted(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[in
             spread = np.broadcast_to(kept.reshape(kept.shape + (1,) * len(summed)), [shape[axis] for axis in [*order, *summed]])
             return spread.transpose(np.argsort([*order, *summed]))
 
-        found.append(Flow(slot, push, pull))
-    return found
+        sides.append(Flow(slot, push, pull))
+    return sides
 
 
 @RULES.rule(Depends.ADDITIVE)
@@ -222,7 +225,7 @@ def _convolved(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int
 
 
 def _linear(eqn: JaxprEqn, ins: Sequence[Array], slot: int, other: float) -> Flow:
-    """An equation linear in each operand, run on masks; its transpose leads back. The other operands are all `other`."""
+    """The flow of an equation that is linear in each operand, run on masks and transposed; the other operands are filled with `other`."""
     dtype = ins[slot].dtype
     fixed = [np.full(value.shape, other, value.dtype) if nonfinite.is_inexact(value) else value for value in ins]
     params = {**eqn.params, "preferred_element_type": None} if "preferred_element_type" in eqn.params else eqn.params

@@ -52,7 +52,7 @@ def _apply(eqn: JaxprEqn, ins: Sequence[np.ndarray], types: Sequence[str]) -> np
     return rule(eqn.params, *ins) if rule else None
 
 
-# Results that numpy gives exactly too, but not by one function of the operands.
+# Rules for primitives whose results numpy gives exactly too, but not by one function of the operands.
 RULES: Registry[str, Callable[..., np.ndarray | None]] = Registry()
 
 

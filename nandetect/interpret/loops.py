@@ -1,7 +1,7 @@
 """Loops, run again: which iteration made a carried element bad is found without keeping a million iterations.
 
-The loop runs compiled, and carries beside each element the iteration since which it has been as bad as it is. One element of memory for
-each element carried, whatever the number of iterations. Then that one iteration is replayed, equation by equation.
+The loop runs compiled, and carries beside each element the iteration since which it has been finite, infinite or NaN as it is: one more
+number for each element, however many iterations there are. Then that one iteration is replayed, equation by equation.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from nandetect.interpret.walk import Run
 from nandetect.types import Array
 
 Made = TypeVar("Made")
-# Beside each carried value since when its elements are as they are; None for one that is no float.
+# For each carried value, the iteration since which each element is finite, infinite or NaN as it is; None for a value that is no float.
 Marks = list[jax.Array | None]
-# While a loop runs again: the iteration, the carried values, and since when they are as they are.
+# What a loop carries while it runs again: the iteration, the carried values, and the marks beside them.
 State = tuple[jax.Array, list[Array], Marks]
-# Iterations of a loop that are held with the values they had.
+# The most iterations of a loop that are kept with their values.
 REMEMBERED = 3
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """One iteration run equation by equation, its arguments, and since when each element that it was given was as it was."""
+    """One iteration run equation by equation, its arguments, and for each carried one since which iteration its elements are as bad."""
 
     run: Run
     args: list[Array]
@@ -41,7 +41,11 @@ class Iteration:
 
 @dataclass
 class Loop:
-    """A scan or a while, taken apart: operands are constants, carried values and, for a scan, rows."""
+    """A scan or a while, taken apart: its operands are constants, carried values (`carry` of them) and, for a scan, rows.
+
+    `first_const` and `first_carry` are the numbers of the operands at which constants and carried values begin, `slot` that of the body
+    among the equation's jaxprs. `rewind` brings the callbacks' tape back to where it stood before the loop.
+    """
 
     name: str
     body: AnyJaxpr
@@ -72,18 +76,21 @@ class Loop:
         return self.row(row)
 
     def at(self, stop: int) -> tuple[list[Array], list[np.ndarray]]:
-        """Carried values and, of each element, since when it is as it is (-1: from the start), before the `stop`-th iteration."""
+        """The carried values before the `stop`-th iteration and, of each element, since which one it is as it is (-1: from the start)."""
         return self.remembered(self._reached, stop, lambda: self._reach(stop))
 
-    def remembered(self, where: dict[int, Made], step: int, make: Callable[[], Made]) -> Made:
-        """What was made for this iteration before: many symptoms lead to the same few. Callbacks on tape have to be played each time."""
+    def remembered(self, cache: dict[int, Made], step: int, make: Callable[[], Made]) -> Made:
+        """What `make` gives for an iteration, from the cache where it is there: many symptoms lead to the same few iterations.
+
+        With callbacks on tape it is made anew each time, since they have to be played.
+        """
         if self.rewind is not None:
             return make()
-        if step not in where:
-            if len(where) >= REMEMBERED:
-                del where[next(iter(where))]
-            where[step] = make()
-        return where[step]
+        if step not in cache:
+            if len(cache) >= REMEMBERED:
+                del cache[next(iter(cache))]
+            cache[step] = make()
+        return cache[step]
 
     def _reach(self, stop: int) -> tuple[list[Array], list[np.ndarray]]:
         since: Marks = [jnp.full(jnp.shape(x), -1, jnp.int32) if nonfinite.is_inexact(x) else None for x in self.init]
@@ -110,8 +117,8 @@ class Loop:
         def iterate(state: State) -> State:
             step, carry, since = state
             row = self.length - 1 - step if self.reverse else step
-            here = [lax.dynamic_index_in_dim(x, row, keepdims=False) for x in rows]
-            new = self.kept(carry, self.function(*consts, *carry, *here)[: self.carry])
+            of_row = [lax.dynamic_index_in_dim(x, row, keepdims=False) for x in rows]
+            new = self.kept(carry, self.function(*consts, *carry, *of_row)[: self.carry])
             marks = [
                 None if mark is None else jnp.where(_kind(after) != _kind(before), step, mark)
                 for mark, before, after in zip(since, carry, new, strict=True)
@@ -122,6 +129,7 @@ class Loop:
 
 
 def _kind(x: Array) -> jax.Array:
+    """0 for a finite element, 1 for an infinite one, 2 for NaN."""
     return jnp.isnan(x) * 2 + jnp.isinf(x)
 
 
@@ -162,7 +170,7 @@ def open_loop(eqn: JaxprEqn, ins: Sequence[Array]) -> Loop:
 
 
 def opened(run: Run, number: int) -> Loop:
-    """The loop of an equation as it ran, with its callbacks' results brought back to where it began."""
+    """The loop that an equation of a run is, on the operands that it ran on; its callbacks' tape can be brought back to where it began."""
     eqn = run.jaxpr.eqns[number]
     loop = open_loop(eqn, run.ins(eqn))
     tape, mark = run.tape, run.marks.get(number)
@@ -172,7 +180,7 @@ def opened(run: Run, number: int) -> Loop:
 
 
 def iteration(run: Run, number: int, loop: Loop, step: int) -> Iteration:
-    """One iteration of the loop that an equation of `run` is, run equation by equation."""
+    """One iteration, run equation by equation, of the loop that an equation of `run` is."""
     return loop.remembered(loop.replayed, step, lambda: _iteration(run, number, loop, step))
 
 

@@ -1,6 +1,6 @@
 """Equations that only move elements, run with numpy: exact, nothing to compile, and able to carry element numbers instead of values.
 
-Arithmetic always runs in XLA, whose rounding, flushing of subnormals and saturation are what the user's program sees.
+Arithmetic does not stand here: what numpy gives bit for bit as XLA does is in `ieee`, and all else runs in XLA.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from nandetect.primitives.record import Params
 from nandetect.registry import Registry
 
-# What an equation moves: its parameters, and its operands as arrays in memory.
+# The results of an equation from its parameters, and its operands as arrays in memory.
 Move = Callable[..., list[np.ndarray]]
 MOVES: Registry[str, Move] = Registry()
 
@@ -94,9 +94,9 @@ def _select_n(params: Params, which: np.ndarray, *cases: np.ndarray) -> list[np.
 
 
 def _starts(shape: tuple[int, ...], window: tuple[int, ...], starts: tuple[np.ndarray, ...]) -> tuple[slice, ...]:
-    # XLA clamps a window that would stick out.
-    clamped = [int(np.clip(int(at), 0, size - width)) for at, size, width in zip(starts, shape, window, strict=True)]
-    return tuple(slice(at, at + width) for at, width in zip(clamped, window, strict=True))
+    # A window that would stick out is moved back inside, as XLA does.
+    clamped = [int(np.clip(int(start), 0, size - width)) for start, size, width in zip(starts, shape, window, strict=True)]
+    return tuple(slice(start, start + width) for start, width in zip(clamped, window, strict=True))
 
 
 @MOVES.rule("dynamic_slice")

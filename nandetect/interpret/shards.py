@@ -1,6 +1,6 @@
 """`shard_map`, looked into: every value inside as each device had it, stacked over the devices along a first axis.
 
-The body runs as one sharded program that returns all its intermediates, so that collectives are the real ones. Loops and branches in
+The body runs as one sharded program that returns all its intermediates, so that collectives do what they did. Loops and branches in
 it are not entered.
 """
 
@@ -39,24 +39,25 @@ def count(eqn: JaxprEqn) -> int:
 
 
 def _mapped(eqn: JaxprEqn, function: Callable[..., Pytree], ins: Pytree, outs: Pytree, check: bool) -> Callable[..., Pytree]:
+    """A function compiled under a `shard_map` over the mesh and the axes of the equation's own."""
     return jax.jit(
         jax.shard_map(function, mesh=eqn.params["mesh"], in_specs=ins, out_specs=outs, axis_names=set(axes(eqn)), check_vma=check)
     )
 
 
-def opened(node_run: Run, number: int) -> Run:
+def opened(outer: Run, number: int) -> Run:
     """The body of a `shard_map` as it ran, its values and those of the calls in it stacked over the shards."""
-    eqn = node_run.jaxpr.eqns[number]
+    eqn = outer.jaxpr.eqns[number]
     inside = Inside(eqn.params["jaxpr"], tuple(range(len(eqn.invars))))
-    child = walk.start(inside, eqn, number, node_run)
+    child = walk.start(inside, eqn, number, outer)
     stacked, check = PartitionSpec(axes(eqn)), bool(eqn.params["check_vma"])
 
     def lift(program: Traced) -> Traced:
         return _mapped(eqn, program, tuple(eqn.params["in_specs"]), stacked, check)
 
     leaf = compat.bind_varying if check else compat.bind
-    for one in compiled.fill(child, node_run.ins(eqn), lift, lambda value: value[None], leaf=leaf):
-        one.shards = count(eqn)
+    for run in compiled.fill(child, outer.ins(eqn), lift, lambda value: value[None], leaf=leaf):
+        run.shards = count(eqn)
     return child
 
 
@@ -80,7 +81,7 @@ def join(eqn: JaxprEqn, stacked: Mask, operand: int) -> Mask:
 
 
 def flows_of(run: Run, eqn: JaxprEqn, ins: Sequence[Array], output: int) -> list[Flow]:
-    """The flows of an equation in a run; inside a `shard_map` over stacked masks, within each shard or across all in a collective."""
+    """The flows of an equation in a run; inside a `shard_map` they take stacked masks, and stay in each shard but in a collective."""
     if not run.shards:
         return flows(eqn, ins, output)
     if primitives.of(eqn).crosses:
@@ -94,12 +95,15 @@ def _shape(eqn: JaxprEqn, output: int, shards: int) -> tuple[int, ...]:
 
 
 def _across(slot: int, shape: tuple[int, ...], out: tuple[int, ...]) -> Flow:
+    """The flow of a collective: from each shard to all, element by element where the shapes are the same."""
     if shape == out:
         return Flow(slot, lambda mask: np.broadcast_to(mask.any(axis=0), out), lambda mask: np.broadcast_to(mask.any(axis=0), shape))
     return Flow(slot, lambda mask: np.broadcast_to(mask.any(), out), lambda mask: np.broadcast_to(mask.any(), shape))
 
 
 def _each(number: int, each: Sequence[Sequence[Flow]]) -> Flow:
+    """The flow of one operand within each shard; `each` has the flows of every shard."""
+
     def push(mask: Mask) -> Mask:
         return np.stack([shard[number].push(part) for shard, part in zip(each, mask, strict=True)])
 

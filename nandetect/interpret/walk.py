@@ -1,6 +1,6 @@
-"""The one loop and its table: run a jaxpr equation by equation, and keep what was seen.
+"""Run a jaxpr equation by equation, and keep the value of every variable: one loop, `run`, and a table of how each primitive is entered.
 
-A rule says how an equation is entered: `Inside` (run its jaxpr here, equation by equation), or nothing (run it whole, as a leaf).
+A rule of the table returns `Inside`, a jaxpr to run in place of the equation, or None, where the equation runs whole, as a leaf.
 Loops are leaves: they run compiled, and `loops` replays the one iteration that matters. So is `shard_map`: see `shards`.
 """
 
@@ -22,7 +22,7 @@ from nandetect.interpret.movement import MOVES
 from nandetect.registry import Registry
 from nandetect.types import Array, Tape
 
-# Bytes of new values after which those that nothing needs any more are let go.
+# Bytes of new values (1 GiB) after which a run lets go of those that nothing needs any more.
 BUDGET = 1 << 30
 
 
@@ -41,8 +41,9 @@ class Run:
     """One jaxpr as it ran: the value of every variable, and the run of every equation that was entered.
 
     `path` and `eqns` name where it stands (the numbers of the enclosing equations, and those themselves, outermost first), `entry` how it
-    was entered (the iteration of a loop, the branch of a cond), `order` when. Where the program has callbacks, `tape` plays what they
-    returned, and `marks` holds where it stood before each loop. With `shards` every value is stacked over that many devices.
+    was entered (the iteration of a loop, the branch of a cond), `order` when. `operands` are the operands of the enclosing equation that
+    its arguments are. Where the program has callbacks, `tape` plays what they returned, and `marks` holds where the tape stood before each
+    loop. With `shards` every value is stacked over that many devices.
     """
 
     jaxpr: Jaxpr
@@ -63,7 +64,7 @@ class Run:
     held: int = 0
 
     def read(self, atom: Atom) -> Array:
-        """The value of a variable or literal; inside a `shard_map`, of all shards."""
+        """The value of a variable or literal; inside a `shard_map`, stacked over the shards."""
         if not isinstance(atom, compat.Literal):
             return self.values[atom]
         value = literal(atom)
@@ -91,18 +92,18 @@ class Run:
         return None if isinstance(atom, compat.Literal) else self.makers.get(atom)
 
     def operand(self, var: Var) -> Atom | None:
-        """What an argument of this run is outside of it; None where it came from nowhere else (a loop's carry, a constant)."""
+        """The operand of the enclosing equation that an argument of this run is; None for a loop's carry and for a constant."""
         if self.parent is None or not self.operands or var not in self.jaxpr.invars:
             return None
         return self.eqns[-1].invars[self.operands[self.jaxpr.invars.index(var)]]
 
     def began(self, number: int, eqn: JaxprEqn) -> None:
-        """An equation is about to run: a loop's callbacks are played again from here when one of its iterations is replayed."""
+        """Before an equation runs: note where the tape stands, so that a replay of a loop's iteration can play its callbacks from there."""
         if self.tape is not None and primitives.of(eqn).loops:
             self.marks[number] = self.tape.position()
 
     def made(self, number: int, eqn: JaxprEqn, outs: Sequence[Array | None]) -> None:
-        """An equation gave these results; None for what was not computed. What nothing needs is let go once enough has been made."""
+        """After an equation ran: keep its results, None for one that was not computed; past `BUDGET`, let go of what nothing needs."""
         known = {var: out for var, out in zip(eqn.outvars, outs, strict=True) if out is not None}
         self.values.update(known)
         self.done = number + 1
@@ -112,7 +113,10 @@ class Run:
             self.held = 0
 
     def release(self) -> None:
-        """Forget the values that no later equation reads and that no way back needs: neither operand nor result of one that went bad."""
+        """Forget the values that no later equation reads, but not the operands and results of one that gave something non-finite.
+
+        The way back from a symptom goes through those alone.
+        """
         kept = {*self.jaxpr.invars, *self.jaxpr.constvars, *variables(self.jaxpr.outvars)}
         for number, eqn in enumerate(self.jaxpr.eqns):
             known = [var for var in eqn.outvars if var in self.values and nonfinite.is_inexact(var.aval)]
@@ -165,16 +169,17 @@ def _linear_solve(eqn: JaxprEqn, ins: Sequence[Array]) -> Inside | None:
 
 def call(eqn: JaxprEqn, ins: Sequence[Array]) -> Inside | None:
     """Any equation that carries one jaxpr over the same operands: jit, remat, custom_jvp, custom_vjp, closed calls."""
-    found = compat.sub_jaxprs(eqn)
-    if len(found) != 1 or primitives.of(eqn).opaque:
+    bodies = compat.sub_jaxprs(eqn)
+    if len(bodies) != 1 or primitives.of(eqn).opaque:
         return None
-    jaxpr, _ = compat.open_jaxpr(found[0][1])
+    body = bodies[0][1]
+    jaxpr, _ = compat.open_jaxpr(body)
     same = [getattr(var.aval, "shape", None) for var in jaxpr.invars] == [getattr(atom.aval, "shape", None) for atom in eqn.invars]
-    return Inside(found[0][1], tuple(range(len(ins)))) if same and len(jaxpr.outvars) == len(eqn.outvars) else None
+    return Inside(body, tuple(range(len(ins)))) if same and len(jaxpr.outvars) == len(eqn.outvars) else None
 
 
 def start(inside: Inside, eqn: JaxprEqn, number: int, outer: Run) -> Run:
-    """A run of the jaxpr of the `number`-th equation of `outer`, not yet begun."""
+    """The run, not yet begun, of a jaxpr that the `number`-th equation of `outer` carries."""
     jaxpr, consts = compat.open_jaxpr(inside.jaxpr)
     return Run(
         jaxpr,
@@ -189,33 +194,36 @@ def start(inside: Inside, eqn: JaxprEqn, number: int, outer: Run) -> Run:
     )
 
 
-def run(this: Run, args: Sequence[Array], targets: frozenset[Var] = frozenset(), leaf: Leaf | None = None) -> None:
-    """Run a jaxpr, equation by equation; with `targets`, only as far as is needed to know those variables."""
+def run(level: Run, args: Sequence[Array], targets: frozenset[Var] = frozenset(), leaf: Leaf | None = None) -> None:
+    """Run the jaxpr of one level, and those within it, equation by equation; with `targets`, only until those variables are known.
+
+    `leaf` computes the results of an equation that is not entered, `evaluate` unless given.
+    """
     leaf = leaf or evaluate
-    this.values.update(zip([*this.jaxpr.constvars, *this.jaxpr.invars], [*this.consts, *args], strict=True))
-    stop = _stop(this, targets)
-    for number, eqn in enumerate(this.jaxpr.eqns[:stop]):
-        this.began(number, eqn)
-        ins = this.ins(eqn)
+    level.values.update(zip([*level.jaxpr.constvars, *level.jaxpr.invars], [*level.consts, *args], strict=True))
+    stop = _stop(level, targets)
+    for number, eqn in enumerate(level.jaxpr.eqns[:stop]):
+        level.began(number, eqn)
+        ins = level.ins(eqn)
         inside = RULES.get(eqn.primitive.name, call)(eqn, ins)
         if inside is None:
-            this.made(number, eqn, leaf(eqn, ins))
+            level.made(number, eqn, leaf(eqn, ins))
         else:
-            child = this.inner[number] = start(inside, eqn, number, this)
+            child = level.inner[number] = start(inside, eqn, number, level)
             run(child, [ins[slot] for slot in inside.operands], _inner(child, eqn, targets if number == stop - 1 else frozenset()), leaf)
-            this.made(number, eqn, [child.read(atom) if child.knows(atom) else None for atom in child.jaxpr.outvars])
+            level.made(number, eqn, [child.read(atom) if child.knows(atom) else None for atom in child.jaxpr.outvars])
 
 
-def _stop(this: Run, targets: frozenset[Var]) -> int:
+def _stop(level: Run, targets: frozenset[Var]) -> int:
     """The number of equations to run so that all targets are known; all of them where there are none, or one is made by no equation."""
-    needed = [this.maker(var) for var in targets] or [None]
-    return len(this.jaxpr.eqns) if None in needed else 1 + max(number for number in needed if number is not None)
+    needed = [level.maker(var) for var in targets] or [None]
+    return len(level.jaxpr.eqns) if None in needed else 1 + max(number for number in needed if number is not None)
 
 
 def _inner(child: Run, eqn: JaxprEqn, targets: frozenset[Var]) -> frozenset[Var]:
     """The targets of the last equation's own run; none, so that it runs to its end, where one of them is a literal in it."""
-    found = [inner for inner, var in zip(child.jaxpr.outvars, eqn.outvars, strict=True) if var in targets]
-    return frozenset() if any(isinstance(atom, compat.Literal) for atom in found) else frozenset(variables(found))
+    results = [inner for inner, var in zip(child.jaxpr.outvars, eqn.outvars, strict=True) if var in targets]
+    return frozenset() if any(isinstance(atom, compat.Literal) for atom in results) else frozenset(variables(results))
 
 
 def evaluate(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:

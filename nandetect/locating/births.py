@@ -1,4 +1,4 @@
-"""Every birth of a run, also those that no symptom descends from; and those inside its loops, at the iteration of the first."""
+"""Every birth of a run, also those that no symptom descends from; inside a loop, those of its first iteration that has one."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from nandetect.interpret.walk import Run
 from nandetect.locating.trail import Node
 from nandetect.types import Array
 
+# An equation, and the number of the output that was born there.
 Birthplace = tuple[Node, int]
-# While a loop is watched: the iteration, the first one with a birth, the carried values.
+# What a loop carries while it is watched: the iteration, the first one with a birth (-1 before it), the loop's own carried values.
 State = tuple[jax.Array, jax.Array, list[Array]]
 
 
 def births(run: Run, in_loops: bool = False) -> list[Birthplace]:
-    """(equation, output) of every birth in a run, in run-time order; with `in_loops` also those of a loop's first bad iteration."""
-    found = []
+    """Every birth in a run, in run-time order; with `in_loops` also those of each loop's first iteration that has one."""
+    places: list[Birthplace] = []
     for number, eqn in enumerate(run.jaxpr.eqns[: run.done]):
         if number in run.inner:
-            found += births(run.inner[number], in_loops)
+            places += births(run.inner[number], in_loops)
         elif not primitives.of(eqn).loops:
-            found += _born_at(Node(run, number))
+            places += _born_at(Node(run, number))
         elif in_loops:
-            found += _in_loop(Node(run, number))
-    return found
+            places += _in_loop(Node(run, number))
+    return places
 
 
 def _born_at(node: Node) -> list[Birthplace]:
@@ -71,7 +72,7 @@ def _first(loop: Loop) -> jax.Array:
 
 
 def _watch(loop: Loop, consts: Sequence[Array], init: Sequence[Array], rows: Sequence[Array]) -> tuple[list[Array], jax.Array]:
-    """The results of a loop and its first iteration with a birth, while it is traced."""
+    """The results of a loop, and its first iteration with a birth (-1 for none), as it is traced."""
 
     def body(carry: Sequence[Array], row: Sequence[Array]) -> tuple[list[Array], jax.Array]:
         seen: list[jax.Array] = []

@@ -14,8 +14,9 @@ from nandetect.interpret.walk import Run
 from nandetect.locating.tracked import Asked, Wanted, merge
 from nandetect.locating.trail import RULES, Led, Node, Trail
 
-# A carried value that wanders from element to element asks for a replay at each.
+# The most replays for one loop: a carried value that wanders from element to element asks for one at each.
 REPLAYS = 256
+# The most iterations that one result's elements are followed into; from so many pending on, the earliest is replayed first.
 AT_ONCE = 4
 
 
@@ -30,9 +31,10 @@ class Back:
         self.loop: Loop = trail.loops[key]
         self.pending: dict[int, dict[int, Wanted]] = {}
         self.askers: dict[tuple[int, int], Node | None] = {}
-        self.found: list[Led] = []
+        self.led: list[Led] = []
 
     def want(self, step: int, result: int, elements: Wanted, asker: Node | None) -> None:
+        """Ask for elements of a result of the body at an iteration."""
         merge(self.pending.setdefault(step, {}).setdefault(result, {}), elements)
         self.askers.setdefault((step, result), asker)
 
@@ -40,11 +42,11 @@ class Back:
         """Send each carried element to the iteration since which it is bad, or out to the loop's operand."""
         for use, mask in elements.items():
             for step in np.unique(since[mask])[:AT_ONCE]:
-                there = mask & (since == step)
+                of_step = mask & (since == step)
                 if step < 0:
-                    self.found.append((self.loop.first_carry + position, {use: there}, asker))
+                    self.led.append((self.loop.first_carry + position, {use: of_step}, asker))
                 else:
-                    self.want(int(step), position, {use: there}, asker)
+                    self.want(int(step), position, {use: of_step}, asker)
 
     def replay(self, step: int) -> None:
         """Run one iteration equation by equation and follow what is wanted of it."""
@@ -60,26 +62,26 @@ class Back:
             if not isinstance(atom, compat.Literal):
                 merge(asked.setdefault(atom, {}), wanted[result])
         askers = {atom: self.askers[step, result] for result, atom in atoms.items() if not isinstance(atom, compat.Literal)}
-        for var, (elements, by) in self.trail.follow(child, asked, askers).items():
+        for var, (elements, asker) in self.trail.follow(child, asked, askers).items():
             if var in child.jaxpr.invars:
-                self._leave(child.jaxpr.invars.index(var), elements, by, iteration.since, loop.row(step))
+                self._leave(child.jaxpr.invars.index(var), elements, asker, iteration.since, loop.row(step))
             else:
-                self.trail.constant(child, var, elements, by)
+                self.trail.constant(child, var, elements, asker)
 
-    def _leave(self, argument: int, elements: Wanted, by: Node | None, since: Sequence[np.ndarray], row: int) -> None:
+    def _leave(self, argument: int, elements: Wanted, asker: Node | None, since: Sequence[np.ndarray], row: int) -> None:
         """Go on from an argument of the body: to the loop's operand, or to the iteration that carried it there."""
         loop = self.loop
         consts = len(loop.consts)
         if argument < consts:
-            self.found.append((loop.first_const + argument, elements, by))
+            self.led.append((loop.first_const + argument, elements, asker))
         elif argument < consts + loop.carry:
-            self.want_carried(argument - consts, elements, since[argument - consts], by)
+            self.want_carried(argument - consts, elements, since[argument - consts], asker)
         else:
             slot = loop.first_carry + argument - consts
             for use, mask in elements.items():
                 whole = np.zeros((loop.length, *mask.shape), bool)
                 whole[row] = mask
-                self.found.append((slot, {use: whole}, by))
+                self.led.append((slot, {use: whole}, asker))
 
 
 @RULES.rule("scan", "while")
@@ -104,13 +106,13 @@ def through_iterations(trail: Trail, node: Node, asked: Asked, asker: Node | Non
         if not back.pending:
             break
         back.replay(max(back.pending) if len(back.pending) < AT_ONCE else min(back.pending))
-    # What could not be followed to its end is not passed over in silence: it is the loop's.
+    # Results that are still pending are not passed over in silence: a trail without births has the loop as their birthplace.
     trail.unfollowed += [(node, result, elements) for wanted in back.pending.values() for result, elements in wanted.items()]
-    return back.found
+    return back.led
 
 
 def _shows(run: Run, wanted: Asked) -> bool:
-    """Whether a replay has something non-finite wherever it is wanted."""
+    """Whether a replay has something non-finite among the wanted elements of each result."""
     return all(
         bool((nonfinite.bad(run.read(run.jaxpr.outvars[result])) & mask).any())
         for result, elements in wanted.items()

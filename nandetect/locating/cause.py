@@ -1,4 +1,4 @@
-"""What made an origin's finite operand deadly: that one element is followed back to the equation, argument or literal that explains it."""
+"""What made an origin's operand deadly (0, say): the one element is followed to the equation, argument or literal that explains it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from nandetect.locating.trail import Node
 from nandetect.nonfinite import Mask
 from nandetect.records import Event
 
+# The most causes that are told, and the most equations that are passed on the way to them.
 MOST_EVENTS = 4
 MOST_STEPS = 120
+# The largest matrix whose eigenvalues are computed, and the most equations between random bits and the number made of them.
 LARGEST_MATRIX = 512
 DEEPEST_DRAW = 12
 A_CONSTANT = "a constant that the step closes over"
@@ -25,18 +27,18 @@ A_CONSTANT = "a constant that the step closes over"
 
 def trace(node: Node, output: int, index: tuple[int, ...], lens: Lens) -> tuple[Event, ...]:
     """The events that explain what was deadly in the operands of an origin, the nearest first; empty where nothing explains it."""
-    found: list[Event] = []
-    # A report without a cause is still a report; one that is lost to an equation never met before is not.
+    causes: list[Event] = []
+    # Errors end the causes, not the report: without a cause it is still one, and an equation never met before must not lose it.
     try:
         made = Made(node, output, index)
         element = _deadly_operand(made)
-        for one in _follow(element, lens) if element else _matrix(made, lens):
-            found.append(one)
-            if len(found) == MOST_EVENTS:
+        for event in _follow(element, lens) if element else _matrix(made, lens):
+            causes.append(event)
+            if len(causes) == MOST_EVENTS:
                 break
     except Exception:
-        return tuple(found)
-    return tuple(found)
+        return tuple(causes)
+    return tuple(causes)
 
 
 def _deadly_operand(made: Made) -> Element | None:
@@ -74,7 +76,11 @@ def _pivot(made: Made) -> Element | None:
 
 @dataclass(frozen=True)
 class Told:
-    """Equations already passed that tell better what happened than the one at which the way ends."""
+    """Equations already passed that may tell better what happened than the one at which the way ends.
+
+    `last` is the last one passed; `chosen` chose the element among its operands, `summed` summed it, and since then it was only moved;
+    `equal` is a difference of two equal operands.
+    """
 
     last: Made | None = None
     chosen: Made | None = None
@@ -91,7 +97,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Passed:
-    """What is told of an equation, loop or argument that was passed, and the element to go on with, if any."""
+    """What an equation, loop or argument that was passed tells, and the element to go on with, if any."""
 
     events: tuple[Event, ...] = ()
     element: Element | None = None
@@ -99,6 +105,7 @@ class Passed:
 
 
 def _follow(element: Element, lens: Lens) -> Iterator[Event]:
+    """The events on the way back from an element."""
     told = Told()
     for _ in range(MOST_STEPS):
         passed = _pass(element, told, lens)
@@ -111,25 +118,25 @@ def _follow(element: Element, lens: Lens) -> Iterator[Event]:
 def _pass(element: Element, told: Told, lens: Lens) -> Passed:
     """Go one equation back from an element."""
     run, atom, equation = maker(element.run, element.atom)
-    here = replace(element, run=run, atom=atom)
+    resolved = replace(element, run=run, atom=atom)
     if equation is None or isinstance(atom, compat.Literal):
-        outside = _before_the_loop(here, lens)
+        outside = _before_the_loop(resolved, lens)
         if isinstance(outside, Element):
             return Passed(element=outside, told=told)
-        return Passed((outside,) if outside else tuple(_given(here, told, lens)))
+        return Passed((outside,) if outside else tuple(_given(resolved, told, lens)))
     node = Node(run, equation)
     output = node.output(atom)
     if primitives.of(node.eqn).loops:
-        return Passed(() if run.shards else (_from_a_loop(node, output, here, lens),))
-    made = Made(node, output, here.index)
-    if here.deadly is Deadly.INFINITE and not made.holding(np.isinf):
-        born = events.make(node, output, _mark(node, output, here.index), lens)
+        return Passed(() if run.shards else (_from_a_loop(node, output, resolved, lens),))
+    made = Made(node, output, resolved.index)
+    if resolved.deadly is Deadly.INFINITE and not made.holding(np.isinf):
+        born = events.make(node, output, _mark(node, output, resolved.index), lens)
         return Passed((born,), _deadly_operand(made), told)
-    return _explained(made, here.deadly, told, lens)
+    return _explained(made, resolved.deadly, told, lens)
 
 
 def _explained(made: Made, deadly: Deadly, told: Told, lens: Lens) -> Passed:
-    """What the equation that made an element has to say of it, and which of its operands to go on with."""
+    """What the equation that made an element says of it, and the element of an operand to go on with."""
     explained = explain(made, deadly)
     told = told.after(made, explained)
     following = None if explained.slot is None else made.element(explained.slot, explained.deadly or deadly)
@@ -156,21 +163,22 @@ def _matrix(made: Made, lens: Lens) -> Iterator[Event]:
     matrix = nonfinite.host(made.ins[0])
     if made.name != "cholesky" or matrix.shape[-1] > LARGEST_MATRIX:
         return
-    one = matrix[made.index[:-2]].astype(np.complex128 if np.iscomplexobj(matrix) else np.float64)
-    smallest = float(np.linalg.eigvalsh(one).min())
+    factored = matrix[made.index[:-2]].astype(np.complex128 if np.iscomplexobj(matrix) else np.float64)
+    smallest = float(np.linalg.eigvalsh(factored).min())
     if smallest <= 0:
         reason = f"the smallest eigenvalue of its matrix is {wording.short(smallest)}"
         yield replace(_event(*made.place, reason, lens), operands=())
 
 
 def _mark(node: Node, output: int, index: tuple[int, ...]) -> Mask:
+    """A mask over an output that marks one element."""
     mask = np.zeros(np.shape(node.run.read(node.eqn.outvars[output])), bool)
     mask[index] = True
     return mask
 
 
 def _given(element: Element, told: Told, lens: Lens) -> Iterator[Event]:
-    """What was there before any equation: a literal, told by the equation that took it up, a constant, or an argument."""
+    """The event of an element that no equation made: a literal, told by the equation that took it up, a constant, or an argument."""
     run, atom = element.run, element.atom
     if told.equal is not None:
         yield _event(*told.equal.place, "cancels to 0", lens)
@@ -198,7 +206,7 @@ def _given(element: Element, told: Told, lens: Lens) -> Iterator[Event]:
 
 
 def _before_the_loop(element: Element, lens: Lens) -> Element | Event | None:
-    """The element outside the loop whose iteration its run is; what earlier iterations brought to it is told as such."""
+    """For an argument of a loop's iteration, the same element outside the loop; for one that earlier iterations made, the event of that."""
     run = element.run
     if run.entry is None or not primitives.named(run.entry[0]).loops or run.parent is None or element.atom not in run.jaxpr.invars:
         return None
@@ -228,7 +236,7 @@ def _from_a_loop(node: Node, output: int, element: Element, lens: Lens) -> Event
 
 
 def _draw(element: Element) -> Node | None:
-    """The equation that drew random bits, where the element is nothing but those bits read as a equation."""
+    """The equation that drew random bits, where the element is nothing but those bits read as a number."""
     run, _, equation = maker(element.run, element.atom)
     if equation is None or run.jaxpr.eqns[equation].primitive.name != "bitcast_convert_type":
         return None

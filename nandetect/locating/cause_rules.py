@@ -1,4 +1,4 @@
-"""What one equation has to say of a deadly element that it made: that it explains it, or which of its operands it was handed on from."""
+"""What the equation that made a deadly element says of it: why it came to be, or from which of the operands it was handed on."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SLIGHT = 0.1
 NOTHING_SUMMED = "nothing is summed there"
 MASKED = "the mask is False there"
 
-# A run, an atom of it, and the number of the equation that makes the atom there; None where an argument, constant or literal is it.
+# A run, an atom of it, and the number of the equation that makes it there; None for an argument, a constant and a literal.
 Maker = tuple[Run, Atom, int | None]
 
 
 class Deadly(Enum):
-    """What is wrong with a finite value; `INFINITE` is an inf that was given, and that made a NaN."""
+    """What is wrong with an operand's value: 0, negative, large, at an end of a function's domain; or an inf, of which a NaN was made."""
 
     ZERO = auto()
     NEGATIVE = auto()
@@ -58,7 +58,8 @@ class Element:
 class Explained:
     """What an equation says (nothing, where it only handed the element on), and the operand to go on with, if any.
 
-    `instead` is said in place of an argument, where nothing before it explains the element: of two equal operands neither is to blame.
+    `deadly` is what is wrong with that operand, where that is another thing. `instead` is said of this equation where the way back ends at
+    an argument: of two equal operands neither is to blame.
     """
 
     reason: str = ""
@@ -104,12 +105,12 @@ class Made:
 
     @cached_property
     def values(self) -> dict[int, np.ndarray]:
-        """The values of those elements; operands that have none in it are left out."""
-        found = {slot: plain(nonfinite.host(self.ins[slot])[mask]).astype(np.float64) for slot, mask in self.masks.items()}
-        return {slot: values for slot, values in found.items() if values.size}
+        """The values of the elements in `masks`; operands that have none are left out."""
+        by_slot = {slot: plain(nonfinite.host(self.ins[slot])[mask]).astype(np.float64) for slot, mask in self.masks.items()}
+        return {slot: values for slot, values in by_slot.items() if values.size}
 
     def holding(self, test: Callable[[np.ndarray], np.ndarray]) -> list[int]:
-        """The operands of which some of those elements pass a test, variables before literals."""
+        """The operands that have an element in `values` which passes a test, variables before literals."""
         return sorted([slot for slot, values in self.values.items() if np.any(test(values))], key=self.is_written)
 
     def is_written(self, slot: int) -> bool:
@@ -122,12 +123,13 @@ class Made:
         return self.holding(lambda values: np.abs(values) == most)[0]
 
     def element(self, slot: int, deadly: Deadly) -> Element:
-        """The element of an operand to go on with: the zero, the most negative, the largest."""
+        """The element of an operand to go on with: of those in `values` the one nearest to 0, the most negative or the largest."""
         values = self.values[slot]
         score = {Deadly.ZERO: -np.abs(values), Deadly.NEGATIVE: -values}.get(deadly, np.abs(values))
-        at = int(np.argmax(score))
-        found = Deadly.ZERO if values[at] == 0 else Deadly.INFINITE if np.isinf(values[at]) else deadly
-        return Element(self.node.run, self.eqn.invars[slot], tuple(int(i) for i in np.argwhere(self.masks[slot])[at]), found)
+        worst = int(np.argmax(score))
+        index = tuple(int(position) for position in np.argwhere(self.masks[slot])[worst])
+        wrong = Deadly.ZERO if values[worst] == 0 else Deadly.INFINITE if np.isinf(values[worst]) else deadly
+        return Element(self.node.run, self.eqn.invars[slot], index, wrong)
 
 
 def maker(run: Run, atom: Atom) -> Maker:
@@ -219,7 +221,7 @@ def _zero(made: Made) -> Explained:
 def _cancelled(made: Made, zeros: list[int]) -> Explained:
     if all(not values.any() for values in made.values.values()):
         return Explained(slot=zeros[0], instead="cancels to 0" if made.name == "sub" and not made.is_written(zeros[-1]) else "")
-    # Of `1 - p` it is p that was not meant to be 1.
+    # An operand beside a literal is followed: in `1 - p` it is p that was not meant to be 1.
     given = [slot for slot in (0, 1) if made.is_written(slot)]
     return Explained("cancels to 0", 1 - given[0] if given else None, Deadly.EDGE)
 

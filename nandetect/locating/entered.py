@@ -18,9 +18,9 @@ def through_shards(trail: Trail, node: Node, asked: Asked, asker: Node | None) -
         return None
     if key not in trail.shards:
         trail.shards[key] = shards.opened(node.run, node.number)
-    stacked = {output: {use: shards.split(eqn, mask, output) for use, mask in found.items()} for output, found in asked.items()}
+    stacked = {output: {use: shards.split(eqn, mask, output) for use, mask in elements.items()} for output, elements in asked.items()}
     left = into(trail, trail.shards[key], stacked, asker)
-    return [(slot, {use: shards.join(eqn, mask, slot) for use, mask in found.items()}, by) for slot, found, by in left]
+    return [(slot, {use: shards.join(eqn, mask, slot) for use, mask in elements.items()}, reader) for slot, elements, reader in left]
 
 
 @RULES.rule(ENTERED)
@@ -33,15 +33,15 @@ def through_call(trail: Trail, node: Node, asked: Asked, asker: Node | None) -> 
 def into(trail: Trail, child: Run, asked: Asked, asker: Node | None) -> list[Led]:
     """Follow the wanted results of a run back to the operands of the equation that it ran for."""
     wanted: dict[Var, Wanted] = {}
-    for output, found in asked.items():
+    for output, elements in asked.items():
         atom = child.jaxpr.outvars[output]
         if isinstance(atom, compat.Literal):
-            trail.literals += [Arrival(atom, mask, use, asker, child) for use, mask in found.items()]
+            trail.literals += [Arrival(atom, mask, use, asker, child) for use, mask in elements.items()]
         else:
-            merge(wanted.setdefault(atom, {}), found)
+            merge(wanted.setdefault(atom, {}), elements)
     left = trail.follow(child, wanted, dict.fromkeys(wanted, asker))
-    place = dict(zip(child.jaxpr.invars, child.operands, strict=True))
-    for var, (found, by) in left.items():
-        if var not in place:
-            trail.constant(child, var, found, by)
-    return [(place[var], found, by) for var, (found, by) in left.items() if var in place]
+    slots = dict(zip(child.jaxpr.invars, child.operands, strict=True))
+    for var, (elements, reader) in left.items():
+        if var not in slots:
+            trail.constant(child, var, elements, reader)
+    return [(slots[var], elements, reader) for var, (elements, reader) in left.items() if var in slots]

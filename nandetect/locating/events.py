@@ -26,7 +26,7 @@ from nandetect.types import Array
 
 @dataclass(frozen=True)
 class Lens:
-    """What is known of one program and serves every event of it."""
+    """What the events of one program are made with: its phases, its variables' names, its derivatives."""
 
     phases: Phases
     names: Names
@@ -43,10 +43,10 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, phase: Phase | 
     where = {} if brief else _elements(node, output, index)
     context = _context(node, value, index)
     if run.shards:
-        # Stacked over the shards: the report speaks of the one that holds the element.
+        # Values are stacked over the shards: the event is of the shard that holds the element.
         shard, index = (index[0], index[1:]) if index else (0, None)
         context, value = (*context, ("shard", shard)), nonfinite.host(value)[shard]
-        where = {slot: at[1:] for slot, at in where.items()}
+        where = {slot: element[1:] for slot, element in where.items()}
     else:
         shard = None
     kind = nonfinite.kind_of(nonfinite.host(value)[index]) if index is not None else "finite"
@@ -113,11 +113,11 @@ def _elements(node: Node, output: int, index: tuple[int, ...] | None) -> dict[in
     mark[index] = True
     where = {}
     for flow in flows_of(run, eqn, ins, output):
-        found = flow.pull(mark)
-        if found.sum() != 1:
-            found = found & nonfinite.bad(ins[flow.slot])
-        if found.any():
-            where[flow.slot] = nonfinite.first(found)
+        origin = flow.pull(mark)
+        if origin.sum() != 1:
+            origin = origin & nonfinite.bad(ins[flow.slot])
+        if origin.any():
+            where[flow.slot] = nonfinite.first(origin)
     return where
 
 
@@ -128,7 +128,7 @@ def _operands(node: Node, where: dict[int, tuple[int, ...]], shard: int | None, 
     own = sources.source(eqn, run.eqns)
     expression = sources.excerpt(own) if own else ""
     called = [names.of(run, atom) for atom in eqn.invars]
-    # Inside a library's expression every value would be called by that same expression.
+    # A name that is the equation's own expression is dropped: inside a library's function every value would have it.
     called = ["" if name == expression else name for name in called]
     ins = [value if shard is None else nonfinite.host(value)[shard] for value in run.ins(eqn)]
     return tuple(nonfinite.describe(value, where.get(slot), called[slot]) for slot, value in enumerate(ins))
@@ -141,13 +141,13 @@ def _context(node: Node, value: Array, index: tuple[int, ...] | None) -> tuple[t
     while run is not None and run.parent is not None:
         entries.append(run.entry)
         run = run.parent
-    # A batching trace puts its axis first; JAX records that there was one, not its size.
+    # The sizes of vmapped axes, which stand first in a value: JAX's name stack has the vmaps, not their sizes.
     sizes = iter(() if node.run.shards else np.shape(value))
-    found: list[tuple[str, int]] = []
+    context: list[tuple[str, int]] = []
     for eqn, entry in zip([*node.run.eqns, node.eqn], [*reversed(entries), None], strict=True):
-        found += [("vmap", int(size)) for size in itertools.islice(sizes, sources.vmaps(eqn))]
-        found += [entry] if entry else []
-    return (*found, *(() if node.run.shards else _shard(value, index)))
+        context += [("vmap", int(size)) for size in itertools.islice(sizes, sources.vmaps(eqn))]
+        context += [entry] if entry else []
+    return (*context, *(() if node.run.shards else _shard(value, index)))
 
 
 def _shard(value: Array, index: tuple[int, ...] | None) -> tuple[tuple[str, int], ...]:
@@ -155,7 +155,7 @@ def _shard(value: Array, index: tuple[int, ...] | None) -> tuple[tuple[str, int]
     if not isinstance(value, jax.Array) or index is None or len(value.devices()) < 2 or value.is_fully_replicated:
         return ()
     for number, (_, box) in enumerate(value.sharding.devices_indices_map(value.shape).items()):
-        inside = [(s.start or 0) <= at < (size if s.stop is None else s.stop) for s, at, size in zip(box, index, value.shape, strict=True)]
-        if all(inside):
+        sides = zip(box, index, value.shape, strict=True)
+        if all((side.start or 0) <= position < (size if side.stop is None else side.stop) for side, position, size in sides):
             return (("shard", number),)
     return ()

@@ -1,4 +1,4 @@
-"""Births that only the replay has: what the compiler computes more widely, or does not compute at all, is no fault of the program's.
+"""Births that only the replay has: what the compiler computes more widely, or does not compute at all, is no fault of the program.
 
 XLA keeps float16 and bfloat16 products in float32 while they are fused, and turns a product with a mask into a select.
 """
@@ -18,12 +18,12 @@ from nandetect.nonfinite import Mask
 from nandetect.types import Array
 
 NARROW = frozenset({"float16", "bfloat16"})
-# How many equations after a birth are looked at: the compiler's liberties are taken within one fused group.
+# How many equations after a birth are looked at: the compiler departs from the program only within one fused group.
 NEXT = 4
 
 
 def is_doubtful(chain: Sequence[Node]) -> bool:
-    """Whether the compiled program may well not have what was born at the first of these equations and carried by the next."""
+    """Whether the compiled program may not have the bad value that was born at the first of these equations and carried by the next."""
     return any(map(_is_doubtful, chain[: NEXT + 1]))
 
 

@@ -18,6 +18,7 @@ from nandetect.program.trace import Program, trace
 from nandetect.records import Phase, Report
 from nandetect.types import Pytree
 
+# The order in which symptoms are judged, by the phase that made them.
 RANK: dict[Phase, int] = {"forward": 0, "backward": 1, "update": 2}
 
 
@@ -75,7 +76,7 @@ def diagnose(program: Program, strict: bool = False) -> Report | None:
 
 
 def _follow(program: Program, phases: Phases, broken: list[int]) -> Verdict | None:
-    """The first group of symptoms (forward, backward, update) that is a fault and not state passing through."""
+    """The verdict on the first group of symptoms (forward, backward, update) that is a fault and not state passing through."""
     ranks = _ranks(program.jaxpr, phases)
     for rank in sorted({ranks[number] for number in broken}):
         group = [number for number in broken if ranks[number] == rank]
@@ -122,14 +123,14 @@ def _is_fault(trail: Trail) -> bool:
 
 
 def _standing(program: Program, verdict: Verdict) -> Verdict:
-    """The verdict without leading births that the compiled program does not have; where it has none of them, the compiled run's own."""
+    """The verdict without its first births, as long as the compiled program does not have them; if it has none, the compiled run's own."""
     trail = verdict.trail
     symptoms = [program.jaxpr.outvars[number] for number in verdict.symptoms]
     dropped: list[Birth] = []
     for birth in sorted(trail.births, key=lambda birth: birth.node.order):
         chain = trail.chain(birth.node)
         if not excess_precision.is_doubtful(chain) or excess_precision.stands(trail, chain, verdict.run, program.args, symptoms):
-            # An earlier birth is real too where its value led to this one.
+            # A birth that was dropped before is real too where its value led to this one.
             trail.births += [earlier for earlier in dropped if birth.node in trail.chain(earlier.node)]
             return verdict
         trail.births.remove(birth)
@@ -141,7 +142,7 @@ def _standing(program: Program, verdict: Verdict) -> Verdict:
 
 
 def _compiled(program: Program, group: list[int]) -> Verdict | None:
-    """Follow the symptoms through a compiled run that shows them, keeping as much as the compiler lets us see."""
+    """The verdict on a compiled run that shows the symptoms: fewer values are kept until one does, since keeping hinders the compiler."""
     for depth in (None, 64, 16, 4, 2, 1):
         kept = None if depth is None else _upstream(program, group, depth)
         top = compiled.run(_start(program), program.args, (lambda var: True) if kept is None else kept.__contains__)
@@ -192,7 +193,7 @@ def _strictly(program: Program, phases: Phases) -> Report | None:
     """Benign births as faults: the first of the run, whether or not anything that the user sees descends from it."""
     top = _start(program)
     walk.run(top, program.args)
-    found = births.births(top, in_loops=True)
-    if not found:
+    places = births.births(top, in_loops=True)
+    if not places:
         return None
-    return reporting.of_births(program, reporting.lens(program, phases), found)
+    return reporting.of_births(program, reporting.lens(program, phases), places)

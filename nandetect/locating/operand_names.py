@@ -35,7 +35,7 @@ class Names:
         eqn = run.jaxpr.eqns[number]
         stack = sources.full_stack([*run.eqns, eqn])
         if self._phases.of((*run.path, number)) == "backward" and "rematted_computation" not in stack:
-            # A derivative stands at the expression that it differentiates, whose name is not its own.
+            # A derivative's equation has the source of the expression that it differentiates, whose name is not its own.
             return "cotangent" if "transpose(" in stack else ""
         return self._made(eqn, run, atom)
 
@@ -51,7 +51,7 @@ class Names:
 
 
 def _leaves(run: Run, atom: Var, source: Source) -> bool:
-    """Whether a value gets out of the expression that made it: what only a library's own steps pass on has no name of the user's."""
+    """Whether a value gets out of the expression that made it: one that only a library's own steps read has no name of the user's."""
     if atom in run.jaxpr.outvars:
         return True
     readers = (sources.source(eqn, run.eqns) for eqn in run.jaxpr.eqns if atom in eqn.invars)
@@ -67,9 +67,10 @@ def assigned(frame: Frame) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _assignments(file: str) -> dict[tuple[int, int | None, int | None, int | None], str]:
-    found: dict[tuple[int, int | None, int | None, int | None], str] = {}
+    """The variables of a file that whole expressions are assigned to, by the lines and columns of the expression."""
+    names: dict[tuple[int, int | None, int | None, int | None], str] = {}
     for node in ast.walk(sources.parsed(file)):
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             value = node.value
-            found[value.lineno, value.col_offset, value.end_lineno, value.end_col_offset] = node.targets[0].id
-    return found
+            names[value.lineno, value.col_offset, value.end_lineno, value.end_col_offset] = node.targets[0].id
+    return names

@@ -13,7 +13,7 @@ from nandetect.records import Phase
 
 
 def phase_of(trail: Trail, birth: Birth, phases: Phases) -> Phase:
-    """Forward work whose bad value only gradients took up belongs to the backward pass that took it up."""
+    """The phase of a birth's equation; backward for a forward one whose bad value only gradients took up."""
     own = phases.of(birth.node.path)
     if own != "forward" or any(_dropped_loss_is_bad(run, phases) for run in _around(birth.node.run)):
         return own
@@ -54,7 +54,7 @@ def _leaving(run: Run) -> Iterator[Atom]:
     eqn, used = run.eqns[-1], _used(run.parent)
     carried = _carried(eqn)
     for result, (inner, outer) in enumerate(zip(run.jaxpr.outvars, eqn.outvars, strict=False)):
-        # What a loop carries, its next iteration reads.
+        # Carried results are read by the loop's next iteration.
         if result < carried or outer in used:
             yield inner
 

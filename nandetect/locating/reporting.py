@@ -1,4 +1,4 @@
-"""From what a trail led to, to the report: which of the births is the origin, how it reached the symptom, what else was seen."""
+"""From a trail to the report: which of the births is the origin, how its value reached the symptom, and what else was seen."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nandetect.records import Event, Report
 
 @dataclass
 class Verdict:
-    """What the trail of one run led to."""
+    """A run, the trail through it, and the results (`symptoms`, by number) that it was followed from."""
 
     run: Run
     trail: Trail
@@ -50,14 +50,14 @@ def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) ->
     origin, node = _origin(program, lens, verdict)
     chain = _chain(trail, origin, node, lens)
     reached = {(birth.node, birth.output) for birth in trail.births}
-    benign = tuple(events.make(one, output, None, lens) for one, output in births.births(verdict.run) if (one, output) not in reached)
-    why = _cause(trail, origin, node, lens)
+    benign = tuple(events.make(*place, None, lens) for place in births.births(verdict.run) if place not in reached)
+    causes = _cause(trail, origin, node, lens)
     return Report(
         origin=origin,
         chain=chain,
-        cause=why,
-        fixes=hazards.fixes(origin, chain, why),
-        symptoms=tuple(program.results[at] for at in dict.fromkeys([*verdict.symptoms, *broken])),
+        cause=causes,
+        fixes=hazards.fixes(origin, chain, causes),
+        symptoms=tuple(program.results[number] for number in dict.fromkeys([*verdict.symptoms, *broken])),
         benign=benign,
         reproduced=bool(trail.births or trail.arrivals or trail.literals),
         compiled_only=verdict.compiled_only,
@@ -70,7 +70,7 @@ def _origin(program: Program, lens: Lens, verdict: Verdict) -> tuple[Event, Node
     trail = verdict.trail
     arrived = [arrival for arrival in trail.arrivals if is_broken(arrival)]
     born = sorted(trail.births, key=lambda birth: birth.node.order)
-    # An inf that arrived as state or as a mask (-inf) is no fault by itself: what made nan of it is.
+    # Arrivals of -inf (a mask, or state) are no fault by themselves: what made nan of them is.
     arrived = [arrival for arrival in arrived if not born or not _is_mask(arrival)]
     if arrived:
         arrival = min(arrived, key=lambda arrival: _place(program, arrival.atom))
@@ -111,7 +111,7 @@ def _is_mask(arrival: Arrival) -> bool:
 
 def _place(program: Program, atom: Atom) -> int:
     """The number of the argument that an atom is; past the last for a constant that the step closes over."""
-    return next((at for at, var in enumerate(program.jaxpr.invars) if var is atom), len(program.arguments))
+    return next((number for number, var in enumerate(program.jaxpr.invars) if var is atom), len(program.arguments))
 
 
 def _arrival_name(program: Program, arrival: Arrival) -> str:
@@ -151,15 +151,15 @@ def _passing(trail: Trail, node: Node, lens: Lens) -> Event:
     return events.make(node, output, mask, lens, brief=True)
 
 
-def of_births(program: Program, lens: Lens, found: list[tuple[Node, int]]) -> Report:
+def of_births(program: Program, lens: Lens, places: list[births.Birthplace]) -> Report:
     """The report of births that no symptom descends from: the first is the origin."""
-    born = [events.make(node, output, None, lens) for node, output in found]
-    why = cause.trace(*found[0], born[0].index, lens)
+    born = [events.make(node, output, None, lens) for node, output in places]
+    causes = cause.trace(*places[0], born[0].index, lens)
     return Report(
         origin=born[0],
         chain=(born[0],),
-        cause=why,
-        fixes=hazards.fixes(born[0], (), why),
+        cause=causes,
+        fixes=hazards.fixes(born[0], (), causes),
         benign=tuple(born[1:]),
         unseen=_unseen(program.jaxpr),
         label=program.name,
@@ -168,10 +168,11 @@ def of_births(program: Program, lens: Lens, found: list[tuple[Node, int]]) -> Re
 
 def _unseen(jaxpr: Jaxpr) -> tuple[str, ...]:
     """The equations that hide a program of their own, by name."""
-    found: dict[str, None] = {}
+    # Keys of a dict: each name once, in the order of the program.
+    names: dict[str, None] = {}
     for eqn in jaxpr.eqns:
         if primitives.of(eqn).opaque:
-            found[eqn.primitive.name] = None
+            names[eqn.primitive.name] = None
         for _, sub in compat.sub_jaxprs(eqn):
-            found.update(dict.fromkeys(_unseen(compat.open_jaxpr(sub)[0])))
-    return tuple(found)
+            names.update(dict.fromkeys(_unseen(compat.open_jaxpr(sub)[0])))
+    return tuple(names)

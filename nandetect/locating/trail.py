@@ -37,7 +37,7 @@ class Node:
 
     @property
     def order(self) -> tuple[int, ...]:
-        """Comparable run-time order: (equation, iteration, equation, ...)."""
+        """When the equation ran: (equation, iteration, equation, ...), to be compared."""
         return (*self.run.order, self.number)
 
     @property
@@ -67,7 +67,10 @@ class Birth:
 
 @dataclass(frozen=True)
 class Arrival:
-    """Non-finite elements that were there before the step began: in an argument, a constant, or a literal of the program."""
+    """Non-finite elements that were there before the step began: in an argument, a constant, or a literal of the program.
+
+    `node` is the equation that took them up, `use` what was done with them from there to the symptom.
+    """
 
     atom: Atom
     mask: Mask
@@ -83,7 +86,11 @@ class Arrival:
 
 @dataclass
 class Trail:
-    """What was reached from the symptoms followed so far."""
+    """What was reached from the symptoms followed so far.
+
+    `links` leads from each equation on the way to the one, nearer to the symptom, that asked for its elements; `asked` holds those, by the
+    number of the result. `unfollowed` are results of loops, with elements of theirs, that were given up.
+    """
 
     births: list[Birth] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
@@ -97,7 +104,7 @@ class Trail:
     compiled_only: bool = False
 
     def beside(self) -> Trail:
-        """An empty trail that opens no loop and no shards that this one has open."""
+        """An empty trail that shares the loops and the shards that this one has opened."""
         return Trail(loops=self.loops, shards=self.shards)
 
     def symptom(self, top: Run, atom: Atom) -> None:
@@ -108,12 +115,12 @@ class Trail:
             return
         given = self.follow(top, {atom: {Use.MOVED: mask}}, {atom: None})
         for var, (wanted, asker) in given.items():
-            self.arrivals += [Arrival(var, found, use, asker, top) for use, found in wanted.items()]
+            self.arrivals += [Arrival(var, elements, use, asker, top) for use, elements in wanted.items()]
         if not self.births and not self.arrivals:
             self.births += [Birth(node, output, mask) for node, output, wanted in self.unfollowed for mask in wanted.values()]
 
     def add(self, other: Trail) -> None:
-        """Take over what another trail reached; of two ways from an equation, the one that was there first stays."""
+        """Take over what another trail reached, and its ways."""
         self.births += other.births
         self.arrivals += other.arrivals
         self.literals += other.literals
@@ -121,12 +128,15 @@ class Trail:
         self.compiled_only |= other.compiled_only
 
     def ways(self, other: Trail) -> None:
-        """Take over another trail's ways alone."""
+        """Take over another trail's ways alone; from an equation that both passed, this one's stays."""
         self.links = {**other.links, **self.links}
         self.asked = {**other.asked, **self.asked}
 
     def follow(self, run: Run, wanted: dict[Var, Wanted], askers: dict[Var, Node | None]) -> dict[Var, tuple[Wanted, Node | None]]:
-        """Follow the wanted elements back through one run; what is left stood in its arguments and constants."""
+        """Follow the wanted elements back through one run. `askers` are the equations that read them there; None for a symptom.
+
+        Returns what is left: elements of the run's arguments and constants, each with the equation that asked for them.
+        """
         for number in reversed(range(run.done)):
             eqn = run.jaxpr.eqns[number]
             asked = {output: wanted.pop(var) for output, var in enumerate(eqn.outvars) if var in wanted}
@@ -135,21 +145,21 @@ class Trail:
             node = Node(run, number)
             asker = next(askers[eqn.outvars[output]] for output in asked)
             self.links.setdefault(node, asker)
-            self.asked[node] = {output: np.logical_or.reduce(list(found.values())) for output, found in asked.items()}
-            for slot, found, by in self._back(node, asked, asker):
+            self.asked[node] = {output: np.logical_or.reduce(list(elements.values())) for output, elements in asked.items()}
+            for slot, elements, reader in self._back(node, asked, asker):
                 atom = eqn.invars[slot]
                 if isinstance(atom, compat.Literal):
-                    self.literals += [Arrival(atom, mask, use, by, run) for use, mask in found.items()]
+                    self.literals += [Arrival(atom, mask, use, reader, run) for use, mask in elements.items()]
                     continue
-                merge(wanted.setdefault(atom, {}), found)
-                askers.setdefault(atom, by)
+                merge(wanted.setdefault(atom, {}), elements)
+                askers.setdefault(atom, reader)
         return {var: (wanted[var], askers[var]) for var in wanted}
 
     def upward(self, run: Run, wanted: dict[Var, Wanted], asker: Node | None) -> None:
         """Follow elements back through a run and, where they came into it through a call, through the runs around it."""
         left = self.follow(run, wanted, dict.fromkeys(wanted, asker))
-        outer = [(run.operand(var), found) for var, (found, _) in left.items()]
-        outside = {atom: found for atom, found in outer if atom is not None and not isinstance(atom, compat.Literal)}
+        outer = [(run.operand(var), elements) for var, (elements, _) in left.items()]
+        outside = {atom: elements for atom, elements in outer if atom is not None and not isinstance(atom, compat.Literal)}
         if run.parent is not None and run.operands:
             self.upward(run.parent, outside, asker)
 
@@ -159,18 +169,21 @@ class Trail:
         if led is not None:
             return led
         return [
-            (slot, found, node)
+            (slot, elements, node)
             for output, wanted in asked.items()
             for use, mask in wanted.items()
-            for slot, found in self._through(node, output, use, mask)
+            for slot, elements in self._through(node, output, use, mask)
         ]
 
-    def constant(self, run: Run, var: Var, found: Wanted, by: Node | None) -> None:
-        """Elements that stood in a constant which a jaxpr closes over."""
-        self.arrivals += [Arrival(var, mask, use, by, run) for use, mask in found.items()]
+    def constant(self, run: Run, var: Var, elements: Wanted, asker: Node | None) -> None:
+        """Enter elements of a constant that a jaxpr closes over as arrivals."""
+        self.arrivals += [Arrival(var, mask, use, asker, run) for use, mask in elements.items()]
 
     def _through(self, node: Node, output: int, use: Use, mask: Mask) -> list[tuple[int, Wanted]]:
-        """One equation run as it stands: NaN comes from NaN before inf, inf from inf, and what comes from neither is born here."""
+        """Through an equation that ran whole, from bad elements of one result to those of its operands that they came from.
+
+        A NaN came from NaN or else from inf, an inf from inf. What came from neither is born here, and entered as such.
+        """
         run, eqn = node.run, node.eqn
         if not run.knows(eqn.outvars[output]) or not run.knows_ins(eqn):
             return []
@@ -198,7 +211,7 @@ class Trail:
         onward = max(use, use_of(eqn))
         led: list[tuple[int, Wanted]] = []
         for flow in paths:
-            # In a product an inf is a fault beside a NaN: with the NaN mended, it would still meet the zero that made the other.
+            # Operands of a product are followed to their infs beside their NaNs: with the NaN mended, an inf could still meet a zero.
             carried = nonfinite.bad(ins[flow.slot]) if primitive.multiplies else broken[flow.slot]
             nan = flow.pull(from_nan) & carried if from_nan.any() else none
             if nan.any():
@@ -211,25 +224,25 @@ class Trail:
 
     def chain(self, node: Node) -> list[Node]:
         """The equations that carried what was born at `node` to the symptom, in that order."""
-        found, step = [], node
-        while step is not None and step not in found:
-            found.append(step)
+        passed, step = [], node
+        while step is not None and step not in passed:
+            passed.append(step)
             step = self.links.get(step)
-        return found
+        return passed
 
 
-# Elements of one operand of an equation that wanted elements came from, and who asks for them: (operand, elements, equation).
+# A step back from wanted elements: the operand of their equation, its elements that they came from, and the equation that reads those.
 Led = tuple[int, Wanted, Node | None]
-# Follows the asked-for elements of an equation's results back to its operands; None where it runs whole and its flows say all.
+# A rule follows the asked-for elements of an equation's results back to its operands; None where it ran whole and its flows say all.
 Rule = Callable[[Trail, Node, Asked, Node | None], list[Led] | None]
-# By the primitive's name; under `ENTERED` the rule for all others that a walk may have entered.
+# Rules by the primitive's name; under `ENTERED` the one for all other primitives, which a walk may have entered.
 RULES: Registry[str, Rule] = Registry()
 ENTERED = "<entered>"
 
 
 def use_of(eqn: JaxprEqn) -> Use:
-    """What an equation does with the values of its operands; a reduction by a function of the user's what that function does."""
-    found = primitives.of(eqn).use
+    """What an equation does with the values of its operands; for a reduction by the user's function, what that function does."""
+    own = primitives.of(eqn).use
     bodies = compat.sub_jaxprs(eqn) if primitives.of(eqn).reduces else []
     uses = [use_of(inner) for _, body in bodies for inner in compat.open_jaxpr(body)[0].eqns]
-    return max(uses, default=Use.MOVED) if bodies else found
+    return max(uses, default=Use.MOVED) if bodies else own

@@ -1,7 +1,7 @@
 """The table of primitives: what is known of each, and nowhere else.
 
-By name, since primitive objects move between JAX releases. `record.Primitive` says what each word means; several names in one entry are
-records alike. To teach nandetect a primitive, begin here.
+Records are found by name, since primitive objects move between JAX releases. `record.Primitive` says what each word means; the names of
+one entry get records alike. To teach nandetect a primitive, begin here.
 """
 
 from __future__ import annotations
