@@ -6,13 +6,12 @@ import importlib.util
 import os
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from nandetect import __version__
 from nandetect.errors import UsageError
 from nandetect.locating.locate import locate
 from nandetect.records import Event, Finding, plain
+from nandetect.types import Json
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax", "equinox", "dm-haiku")
 FLAGS = (
@@ -34,7 +34,7 @@ FLAGS = (
 )
 _VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "LIBTPU_INIT_ARGS")
 
-# Planted as a file of its own: what lies inside nandetect is never taken for the user's code.
+# The planted program becomes a file of its own: what lies inside nandetect is never taken for the user's code.
 PLANTED = """\
 import jax
 import jax.numpy as jnp
@@ -51,6 +51,7 @@ def loss(xs):
 forward = jax.jit(lambda xs: jax.lax.scan(add_log, 0.0, xs)[0])
 backward = jax.jit(jax.value_and_grad(loss))
 """
+# The argument of both planted functions; its element 3 is the fault.
 _ROW = (3.0, 2.0, 1.0, 0.0, 1.0)
 
 
@@ -64,18 +65,18 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
-        """Whether the one is the other."""
+        """Whether what was found is what was expected."""
         return self.expected == self.found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkup:
-    """All that the doctor saw."""
+    """What the doctor saw of an installation."""
 
     versions: Mapping[str, str]
     backend: str
     devices: tuple[str, ...]
-    flags: Mapping[str, Any]
+    flags: Mapping[str, bool | str | None]
     variables: Mapping[str, str]
     subnormals: str
     self_tests: tuple[SelfTest, ...]
@@ -98,9 +99,9 @@ class Checkup:
             if not test.passed
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The checkup as plain data."""
-        tests = [{**plain(test), "passed": test.passed} for test in self.self_tests]
+        tests: list[Json] = [{**plain(test), "passed": test.passed} for test in self.self_tests]
         return {**plain(self), "self_tests": tests, "healthy": not self.findings}
 
 
@@ -124,16 +125,16 @@ def examine() -> Checkup:
 
 def versions() -> dict[str, str]:
     """The versions of nandetect, Python, and what is installed of JAX and the libraries on it."""
-    found = {"nandetect": __version__, "python": platform.python_version()}
+    by_name = {"nandetect": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            by_name[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return by_name
 
 
-def flags() -> dict[str, Any]:
+def flags() -> dict[str, bool | str | None]:
     """JAX's settings that change numbers."""
     return {name: getattr(jax.config, name) for name in FLAGS if hasattr(jax.config, name)}
 
@@ -164,11 +165,11 @@ def self_test() -> Iterator[SelfTest]:
         )
 
 
-def _found(step: Any) -> str:
+def _found(step: Callable[..., object]) -> str:
     """What `locate` says of a planted fault."""
     try:
         report = locate(step, jnp.array(_ROW))
-    except Exception as error:  # whatever is broken, the checkup goes on and says so
+    except Exception as error:  # the checkup goes on, whatever is broken, and says so
         return f"{type(error).__name__}: {error}"
     return _said(report.origin) if report else "nothing"
 

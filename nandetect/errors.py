@@ -24,7 +24,7 @@ class NonFiniteError(FloatingPointError):
 
 
 class NonFiniteWarning(UserWarning):
-    """What a guarded step that does not raise says instead; so it does of steps that are skipped again and again."""
+    """The warning of a guarded step that does not raise, and of one that skips its steps again and again."""
 
 
 class Unrepeatable(RuntimeError):

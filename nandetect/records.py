@@ -7,9 +7,14 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nandetect import wording
+from nandetect.types import Json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from rich.console import RenderableType
 
 Phase = Literal["forward", "backward", "update"]
 Value = Literal["nan", "inf", "-inf"]
@@ -57,7 +62,7 @@ class Operand:
     dtype: str = ""
     min: float | None = None
     max: float | None = None
-    value: Any = None
+    value: bool | int | float | complex | None = None
     index: tuple[int, ...] | None = None
     nan: int = 0
     inf: int = 0
@@ -132,7 +137,7 @@ class Report:
     called_at: Frame | None = None
     label: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The report as plain lists, dicts, strings and numbers; non-finite floats are the strings nan, inf and -inf."""
         return plain(self)
 
@@ -140,13 +145,13 @@ class Report:
         """`to_dict` as a JSON document."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
-    # A record renders itself through the one renderer; imported late, since `render` stands below the records.
+    # The renderer is imported late, by the record that it draws: `render` stands below the records.
     def __str__(self) -> str:
         from nandetect.render import terminal
 
         return terminal.text(self)
 
-    def __rich__(self) -> Any:
+    def __rich__(self) -> RenderableType:
         from nandetect.render import terminal
 
         return terminal.rich_report(self)
@@ -159,7 +164,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing worth telling: `rule` and `code` name its kind, `cause` is one phrase, `layer` a pytree path."""
+    """One thing worth telling: `rule` and `code` name its kind, `cause` is one phrase, `layer` a pytree path.
+
+    `measured` and `expected` are in the unit of the rule: numbers mostly, which users compute with, so that their type is left open.
+    """
 
     rule: str
     code: str
@@ -197,8 +205,12 @@ class Cost:
         return f"{self.calls:,} calls watched, {self.looks:,} looks, {self.share:.1%} of the time, {kept} kept at most"
 
 
-def plain(value: Any) -> Any:
-    """A record, or anything made of records and scalars, as JSON-ready data."""
+@overload
+def plain(value: DataclassInstance) -> dict[str, Json]: ...
+@overload
+def plain(value: object) -> Json: ...
+def plain(value: object) -> object:
+    """A record, or anything made of records and scalars, as JSON-ready data; an array or a scalar of numpy's is left to the writer."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 # Any nesting of the containers that JAX knows, down to its leaves: Python has no type for it.
 Pytree: TypeAlias = Any
+# A value of a JSON document.
+Json: TypeAlias = Union[bool, int, float, str, "list[Json]", "dict[str, Json]", None]
 # An array on a device or in the host's memory.
 Array: TypeAlias = Union["jax.Array", "np.ndarray"]
 

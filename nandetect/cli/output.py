@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from nandetect.records import Finding, plain
+from nandetect.types import Json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 class JsonOutput:
@@ -33,7 +38,7 @@ class JsonOutput:
             json.write(json.document(command, findings, body), self._path)
 
 
-def body(result: object) -> dict[str, object]:
+def body(result: DataclassInstance) -> dict[str, Json]:
     """A command's result as its own part of the document: the findings stand beside it."""
     parts = plain(result)
     del parts["findings"]

@@ -27,6 +27,6 @@ def fixes(origin: Event, chain: Sequence[Event] = (), cause: Sequence[Event] = (
 
 
 def _fix(hazard: Hazard, facts: Facts, proven: bool) -> Fix:
-    # A proof takes time to compile: only the best hazard gets one.
+    # Proofs take time to compile: only the best hazard gets one.
     shown = proof(hazard, hazard.values(facts)) if proven else None
     return Fix(code=hazard.code, name=hazard.name, why=hazard.why, before=hazard.before, after=hazard.after, proof=shown)

@@ -11,14 +11,14 @@ from typing import Literal, TypeAlias
 
 from nandetect.records import Event
 
-# A value of a hazard's name: a number, a truth value, a vector or a matrix.
+# The value of a name in a hazard's expressions: a number, a truth value, a vector or a matrix.
 Input: TypeAlias = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
 Inputs: TypeAlias = Mapping[str, Input]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a report knows of its origin, as the hazards ask for it."""
+    """An origin, the equations that its value went through, and its causes, with what hazards ask of them."""
 
     origin: Event
     chain: tuple[Event, ...] = ()
@@ -94,7 +94,7 @@ def own_value(facts: Facts) -> Inputs | None:
 
 
 def nothing(facts: Facts) -> Inputs | None:
-    """None: for a hazard of whose inputs a report holds too little to run it on the user's own values."""
+    """None, for a hazard that cannot be run on the user's own values: a report holds too few of them."""
     return None
 
 

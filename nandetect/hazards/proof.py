@@ -44,7 +44,7 @@ def proof(hazard: Hazard, inputs: Inputs | None) -> str | None:
     """What each way of writing gives on the user's own values; None where that shows nothing."""
     if inputs is None:
         return None
-    # Advice stands without a proof: one that a backend cannot run must not cost the report.
+    # Errors leave the advice without a proof: one that a backend cannot run must not cost the report.
     try:
         before, after = (_worst(hazard, arrays) for arrays in run(hazard, (hazard.before, hazard.after), inputs))
     except Exception:

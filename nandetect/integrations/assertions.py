@@ -56,10 +56,10 @@ def _called(function: Callable[..., Returned], args: tuple[object, ...], kwargs:
     try:
         result = guard.watched(function, 1, None, reports.append)[0](*args, **kwargs)
     except UsageError:
-        # JAX cannot trace it: what it returns is all there is to see.
+        # A function that JAX cannot trace is only called: its result can still be checked.
         return function(*args, **kwargs)
     except FloatingPointError as error:
-        # Another guard inside of it, or JAX's own check, was faster.
+        # Errors of another guard inside the function, or of JAX's own check, come before this one's report.
         reports += [error.report] if isinstance(error, NonFiniteError) else []
         if not reports:
             raise

@@ -1,6 +1,6 @@
 """`%load_ext nandetect` in a notebook: `%%nandetect` runs a cell with everything that it compiles watched, `%nandetect` one expression.
 
-Nothing of IPython is imported before it asks for it.
+IPython is imported only in functions that it calls itself.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ import dataclasses
 import sys
 from contextlib import suppress
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nandetect import wording
 from nandetect.errors import NonFiniteError
 from nandetect.records import Frame, Report
 
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
 
 class StoppedCell(NonFiniteError):
-    """What ends a cell at its first non-finite value. The report is shown by itself: IPython writes one line of this, no traceback."""
+    """What ends a cell at its first non-finite value. Its report is shown by itself: IPython writes one line of the error, no traceback."""
 
     def __str__(self) -> str:
         from nandetect.render import layout
@@ -51,13 +54,13 @@ def load_ipython_extension(ipython: Any) -> None:
     ipython.register_magic_function(nandetect, "line_cell", "nandetect")
 
 
-def unload_ipython_extension(ipython: Any) -> None:
+def unload_ipython_extension(ipython: InteractiveShell) -> None:
     """What `%unload_ext nandetect` calls."""
     for magics in ipython.magics_manager.magics.values():
         magics.pop("nandetect", None)
 
 
-def run(ipython: Any, source: str, lines_above: int = 0) -> object:
+def run(ipython: InteractiveShell, source: str, lines_above: int = 0) -> object:
     """Run source in the user's namespace, show what was found in it, and give the value of its last expression.
 
     Raises `StoppedCell` where something was found, at the call where that was possible. Functions that it jitted are bare again afterwards.
@@ -69,7 +72,9 @@ def run(ipython: Any, source: str, lines_above: int = 0) -> object:
 
     def tell(report: Report) -> None:
         if not reports and not is_over:
-            reports.append(_in_cells(report, ipython))
+            shown = _in_cells(report, ipython)
+            assert isinstance(shown, Report)
+            reports.append(shown)
             raise StoppedCell(reports[0])
 
     statements, last = _compiled(ipython, source, lines_above)
@@ -82,7 +87,7 @@ def run(ipython: Any, source: str, lines_above: int = 0) -> object:
                 with suppress(StoppedCell):
                     watched.flush()
     finally:
-        # A function that outlives the cell may still be watched.
+        # Reports that come later are dropped: a function that outlives the cell may still be watched.
         is_over = True
         for report in reports:
             _display(report)
@@ -98,7 +103,10 @@ def run(ipython: Any, source: str, lines_above: int = 0) -> object:
 
 
 def _compiled(ipython: Any, source: str, lines_above: int) -> tuple[CodeType, CodeType | None]:
-    """The statements of a cell, compiled, and the expression at its end where there is one."""
+    """The statements of a cell, compiled, and the expression at its end where there is one.
+
+    `ipython` is an `InteractiveShell`, whose own annotations deny that it compiles syntax trees and that it keeps a history.
+    """
     code = "\n" * lines_above + ipython.transform_cell(source)
     # Some versions of IPython count the cell before they run it, and some after.
     number = len(ipython.history_manager.input_hist_raw) - 1
@@ -109,8 +117,8 @@ def _compiled(ipython: Any, source: str, lines_above: int) -> tuple[CodeType, Co
     return statements, last and ipython.compile(ast.Expression(last.value), file, "eval")
 
 
-def _in_cells(value: Any, ipython: Any) -> Any:
-    """A record whose frames name a cell as IPython does, and not by the file that it pretends to be."""
+def _in_cells(value: object, ipython: InteractiveShell) -> object:
+    """The same value with frames that name a cell as IPython does, and not by the file that the cell pretends to be."""
     if isinstance(value, tuple):
         return tuple(_in_cells(item, ipython) for item in value)
     if not dataclasses.is_dataclass(value) or isinstance(value, type):

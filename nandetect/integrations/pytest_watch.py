@@ -57,7 +57,7 @@ class Watching:
     def _tell(self, report: Report) -> None:
         if self.reports is None:
             return
-        # The calls were counted from the first test on.
+        # `step` counts calls from the first test on, which says nothing in this one.
         report = replace(report, step=None)
         self.reports.append(report)
         if self._stops and not _is_asked_by_pytest():
@@ -65,7 +65,7 @@ class Watching:
 
     @contextmanager
     def test(self, namespace: dict[str, object]) -> Iterator[list[Report]]:
-        """One test, and the reports of it; what was compiled before this watch was opened is watched where the namespace holds it."""
+        """Watch one test, and collect its reports; functions that were jitted before are watched where the namespace holds them."""
         self.reports, self._is_bad = [], False
         with ExitStack() as undone:
             if self.everywhere is not None:
@@ -117,7 +117,7 @@ class Watching:
 
 
 def _is_asked_by_pytest() -> bool:
-    """Whether the call comes from pytest, which writes out the values of a failed `assert`: nothing may fail in there."""
+    """Whether pytest made the call, to write out the values of a failed `assert`: an exception there would spoil its message."""
     frame: types.FrameType | None = sys._getframe()
     while frame is not None and not ownership.is_users(file := frame.f_code.co_filename):
         if "_pytest" in Path(file).parts:

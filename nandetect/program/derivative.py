@@ -57,7 +57,7 @@ class Derivatives:
         with compat.true_backward_lines():
             jaxpr, _ = compat.open_jaxpr(self._retrace())
         eqns: list[compat.JaxprEqn] = []
-        # A path goes by turns to an equation and to a jaxpr within it.
+        # The numbers of a path are by turns those of an equation and of a jaxpr within it.
         for depth, number in enumerate(path):
             if depth % 2:
                 jaxpr = compat.open_jaxpr(compat.sub_jaxprs(eqns[-1])[number][1])[0]

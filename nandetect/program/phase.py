@@ -54,7 +54,7 @@ class Phases:
         jaxpr, _ = compat.open_jaxpr(program)
         self._phases: dict[Path, Phase] = {}
         level, tags = 0, _tags(jaxpr, (), "", 0)
-        # Where the outermost level transposes nothing (a Hessian is `jvp(transpose(...))`), the next one in decides.
+        # The outermost level that transposes decides: a Hessian is `jvp(transpose(...))`, and its first level transposes nothing.
         while level + 1 < DEEPEST and "transpose" not in tags.values() and "jvp" in tags.values():
             level += 1
             tags = _tags(jaxpr, (), "", level)
@@ -117,8 +117,8 @@ class _Goals:
         tag = self.tags[path]
         inner = [compat.open_jaxpr(sub)[0] for _, sub in compat.sub_jaxprs(eqn)]
         if self.dead_ends and tag == "jvp" and (inner or not any(outs)):
-            # A plain `grad` drops its loss, and so does a loop whose losses nobody returns: the forward pass ends there.
-            # Under a second differentiation, tangents end so too.
+            # Forward work may end in a value that nobody returns: a plain `grad` drops its loss, a loop its losses. It counts as a result.
+            # Not so where `dead_ends` is off: under a second differentiation, tangents end so too.
             outs = [goal or _RESULT for goal in outs]
         self.goals[path] = _union(outs)
         through = self._through(eqn, path, inner, outs) if inner else [self.goals[path]] * len(eqn.invars)
@@ -199,7 +199,7 @@ def _results(
         within = sweep(inner, (*path, slot), operands[skipped:] if skipped >= 0 else [every] * len(inner.invars))
         if len(within) != len(results):
             continue
-        # The first of its jaxprs tells result by result what each depends on; where several may run, each adds what its results do.
+        # The first jaxpr tells of each result what it depends on; where several may run (branches), each adds to that.
         is_first = slot == 0 and not tag
         results = within if is_first else [old | new for old, new in zip(results, within, strict=True)]
     return results

@@ -121,5 +121,5 @@ def caller() -> Place | None:
 
 
 def frame_at(place: Place | None) -> Frame | None:
-    """Such a place with its code."""
+    """A place as a frame, with its line of code; None for None."""
     return Frame(file=place[0], line=place[1], function=place[2], code=code_at(place[0], place[1])) if place else None

@@ -74,7 +74,7 @@ def _jitted(function: Pytree, args: Sequence[Pytree], kwargs: Mapping[str, Pytre
     traced = function.trace(*args, **kwargs)
     jaxpr, consts = compat.open_jaxpr(traced.jaxpr)
     positions, names = compat.static_arguments(function)
-    given = _Given(args, kwargs, frozenset(at % len(args) if at < 0 and args else at for at in positions), names)
+    given = _Given(args, kwargs, frozenset(position % len(args) if position < 0 and args else position for position in positions), names)
     leaves = jax.tree.leaves(given.dynamic)
     donated = [bool(getattr(leaf, "donated", False)) for leaf in jax.tree.leaves(traced.args_info, is_leaf=lambda x: hasattr(x, "donated"))]
     if len(donated) != len(leaves):
@@ -83,13 +83,13 @@ def _jitted(function: Pytree, args: Sequence[Pytree], kwargs: Mapping[str, Pytre
         )
 
     def call() -> list[Array]:
-        # The user's buffers stay theirs: what the step would take is given to it as a copy.
+        # Donated arguments are given as copies, so that the user's own arrays stay alive.
         fresh = [nonfinite.copied(leaf) if gone else leaf for leaf, gone in zip(leaves, donated, strict=True)]
         again, named = given.with_leaves(fresh) if any(donated) else (args, kwargs)
         return jax.tree.leaves(function(*again, **named))
 
     def retrace() -> compat.AnyJaxpr:
-        # Under another function: JAX keeps the trace that it made of this one.
+        # A lambda around the function is traced anew: of the function itself JAX would return the trace that it keeps.
         again = jax.jit(lambda *a, **k: function.__wrapped__(*a, **k), static_argnums=tuple(given.positions), static_argnames=tuple(names))
         return again.trace(*args, **kwargs).jaxpr
 
@@ -136,7 +136,7 @@ def _plain(function: Callable[..., Pytree], args: Sequence[Pytree], kwargs: Mapp
     try:
         dynamic, traced = numbers, flat.trace(numbers)
     except (jax.errors.ConcretizationTypeError, TypeError):
-        # The step looks at a number (an `if` on it): numbers are then part of the program.
+        # Numbers that the step looks at (an `if` on one) cannot be traced: all numbers are then part of the program.
         if numbers == arrays:
             raise
         dynamic, traced = arrays, flat.trace(arrays)

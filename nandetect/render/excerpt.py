@@ -57,7 +57,7 @@ def _underline(row: _Row, gutter: int, label: str, width: int) -> list[Line]:
     room = width - gutter - 3 - row.end - 1
     if not label or cell_len(label) <= room:
         return [(bar, carets, Span(f" {label}" if label else "", "caret"))]
-    # Below the carets, as far right as lets the label stand in half the page.
+    # The label goes below the carets, as far right as leaves it half the page.
     indent = Span(" " * max(0, min(row.start, width - gutter - 3 - min(cell_len(label), width // 2))))
     return [(bar, carets), *hang((bar, indent), label, width, "caret", after=(bar, indent))]
 
@@ -72,11 +72,11 @@ def _rows(frame: Frame) -> list[_Row]:
     last = frame.end_line or frame.line
     lines = [first, *(linecache.getline(frame.file, number).rstrip("\n") for number in range(frame.line + 1, last + 1))]
     if not lines[-1].strip():
-        # The file is gone: what was kept is the first line, underlined to its end.
+        # Lines after the first are missing where the file is gone: the first, which the frame keeps, is underlined to its end.
         lines, last = [first], frame.line
     ends = [None] * (len(lines) - 1) + [frame.end_column if last == (frame.end_line or frame.line) else None]
     columns = [frame.column] + [0] * (len(lines) - 1)
-    rows = [_row(frame.line + at, *parts) for at, parts in enumerate(zip(lines, columns, ends, strict=True))]
+    rows = [_row(frame.line + number, *parts) for number, parts in enumerate(zip(lines, columns, ends, strict=True))]
     return [row for row in rows if row.text]
 
 
@@ -107,7 +107,7 @@ def _fit(row: _Row, room: int) -> _Row:
     if cell_len(row.text) <= room:
         return row
     room = max(room, 20)
-    # The whole underlined part where it fits, a third of the room before it for what leads up to it; else its start.
+    # Room before the underlined part: a third where all of that fits, else four cells, and its start is shown.
     lead = room // 3 if row.end - row.start <= room // 2 else 4
     begin = max(row.start - lead, 0) if row.end + 1 > room else 0
     text, cut_left = _drop(row.text, begin)

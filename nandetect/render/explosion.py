@@ -24,9 +24,9 @@ _PALETTE = heat_map.Palette(
     nothing=heat_map.Cell(char=" ", colour="default"),
 )
 _NAME = 24
-# What a picture of few steps is drawn out to, and the most for one step.
+# Characters that a picture of few steps is drawn out to, and the most for one step.
 _WIDTH, _WIDEST = 40, 3
-# The least that a shade spans, in powers of ten: what differs by less than the whole range looks alike.
+# The least range of the shades, in powers of ten: gradients that differ by less must not look as if one exploded.
 _LEAST_SPAN = 1.0
 
 
@@ -140,7 +140,7 @@ def _level(exponent: float | None, low: float, high: float) -> float | None:
 
 
 def _columns(levels: Sequence[Sequence[float | None]], most: int) -> list[list[float | None]]:
-    """The rows, with columns joined by their largest where they are more than fit, and drawn wider where they are few."""
+    """The rows with as many columns as fit: neighbours joined by their largest where there are more, drawn wider where there are few."""
     count = len(levels[0])
     most = max(min(most, count), 1)
     edges = [round(column * count / most) for column in range(most + 1)]

@@ -25,14 +25,14 @@ def document(command: str, findings: Iterable[Finding], body: Mapping[str, objec
         "command": command,
         "version": __version__,
         "environment": environment(),
-        "findings": [finding(one) for one in findings],
+        "findings": [finding(told) for told in findings],
         command.replace("-", "_"): plain(body),
     }
 
 
-def finding(this: Finding) -> dict[str, object]:
+def finding(finding: Finding) -> dict[str, object]:
     """A finding with its report's origin as `event`; what does not apply is left out."""
-    told = {"event": this.report.origin if this.report else None, **{name: getattr(this, name) for name in Finding.__slots__}}
+    told = {"event": finding.report.origin if finding.report else None, **{name: getattr(finding, name) for name in Finding.__slots__}}
     return {name: plain(value) for name, value in told.items() if value is not None and value != ""}
 
 

@@ -1,4 +1,4 @@
-"""A report as a page: what is said, in which order. Painters add colour; nothing is computed here or there."""
+"""A report as a page: what is said, in which order. Painters add colour; neither this module nor they compute anything."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def _stack(source: Source | None) -> Iterator[str]:
     if source is None:
         return
     keys = [(frame.file, frame.line, frame.function) for frame in source.frames]
-    here = (source.file, source.line, source.function)
-    own = keys.index(here) if here in keys else 0
+    key = (source.file, source.line, source.function)
+    own = keys.index(key) if key in keys else 0
     if own:
         inner = source.frames[0]
         code = f": {words.marked(inner)}" if inner.code.strip() else ""
@@ -136,7 +136,7 @@ def _element(origin: Event, told: str, width: int) -> Iterator[str]:
         return
     value = words.by_value(origin)
     known = origin.operands[:_OPERANDS]
-    # A nameless scalar is told already by the values written out.
+    # Nameless scalars are left out where `value` writes the values out already.
     operands = [
         words.operand(operand, number, origin.index, known[number - 2] if number > 1 else None)
         for number, operand in enumerate(known, 1)
@@ -154,10 +154,10 @@ def _element(origin: Event, told: str, width: int) -> Iterator[str]:
 
 def _lead(origin: Event, value: str, told: str) -> str:
     """`0.0 / 0.0 at [17, 4], the first of 31 in f32[40,10]`."""
-    at = f" at {words.index(origin.index)}" if origin.index else ""
+    element = f" at {words.index(origin.index)}" if origin.index else ""
     reason = f", {origin.reason}" if told and origin.reason and origin.reason not in told else ""
     first = f", the first of {origin.count:,} in {words.array_type(origin.shape, origin.dtype)}" if origin.count > 1 else ""
-    return f"{value or origin.value}{at}{reason}{first}"
+    return f"{value or origin.value}{element}{reason}{first}"
 
 
 def _input(origin: Event) -> str:
@@ -176,12 +176,12 @@ def _elements(event: Event) -> str:
 def _cause(event: Event, near: Source | None) -> str:
     """What made an operand deadly: `exp` (line 35), underflow to zero: exp(-104.2)."""
     what = f"the input `{event.argument}`" if event.argument else f"`{event.primitive}`"
-    at = f" ({words.spot(event.source, near)})" if event.source else ""
+    line = f" ({words.spot(event.source, near)})" if event.source else ""
     reason = f", {event.reason}" if event.reason else ""
     operands = [words.operand(operand, number, event.index) for number, operand in enumerate(event.operands[:2], 1)]
     detail = words.by_value(event) if event.primitive != "<input>" else ""
     detail = detail or ", ".join(operands)
-    return f"{what}{at}{reason}" + (f": {detail}" if detail else "")
+    return f"{what}{line}{reason}" + (f": {detail}" if detail else "")
 
 
 def _symptom(report: Report) -> Iterator[str]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any
 
 from nandetect.listing import Atom, Body, Equation, Listing, Passage
 from nandetect.records import Frame, plain
@@ -22,23 +21,23 @@ _PHASES = ("forward", "backward", "update")
 def annotated(listing: Listing) -> Iterator[str]:
     """The source, line by line, each followed by what JAX makes of it."""
     yield from _heading(listing)
-    at: dict[tuple[str, int], list[Equation]] = {}
-    nowhere: list[Equation] = []
+    by_line: dict[tuple[str, int], list[Equation]] = {}
+    without_line: list[Equation] = []
     for equation in listing.program.all_equations():
         if equation.call:
             continue
         if equation.frame:
-            at.setdefault((equation.frame.file, equation.frame.line), []).append(equation)
+            by_line.setdefault((equation.frame.file, equation.frame.line), []).append(equation)
         else:
-            nowhere.append(equation)
+            without_line.append(equation)
     for file, passages in groupby(listing.passages, key=lambda passage: passage.file):
         yield from ("", words.path(file))
         for number, passage in enumerate(passages):
             yield from [" ..."] if number else []
-            yield from _passage(passage, at)
-    if nowhere:
+            yield from _passage(passage, by_line)
+    if without_line:
         yield from ("", "made by JAX, with no line of Python behind it")
-        yield from _notes(nowhere, 4)
+        yield from _notes(without_line, 4)
 
 
 def _heading(listing: Listing) -> Iterator[str]:
@@ -51,7 +50,7 @@ def _heading(listing: Listing) -> Iterator[str]:
 
 
 def _given(listing: Listing) -> Sequence[Atom]:
-    """The program's arguments; its constants stand before them."""
+    """The program's arguments, without the constants that stand before them among its inputs."""
     return listing.program.inputs[len(listing.program.inputs) - len(listing.arguments) :]
 
 
@@ -63,18 +62,19 @@ def _leaves(title: str, names: Sequence[str], atoms: Sequence[Atom]) -> Iterator
         yield f"  {blank} and {len(names) - _LEAVES} more"
 
 
-def _passage(passage: Passage, at: dict[tuple[str, int], list[Equation]]) -> Iterator[str]:
+def _passage(passage: Passage, by_line: dict[tuple[str, int], list[Equation]]) -> Iterator[str]:
     width = len(str(passage.first + len(passage.lines)))
     for number, code in enumerate(passage.lines, start=passage.first):
         yield f"{number:>{width}} | {code}".rstrip()
-        yield from _notes(at.get((passage.file, number), []), width)
+        yield from _notes(by_line.get((passage.file, number), []), width)
 
 
 def _notes(equations: Sequence[Equation], width: int) -> Iterator[str]:
-    """The equations of one line: phase by phase, each behind the expression that it was made of, those alike counted."""
+    """The equations of one line: phase by phase, each behind the expression that it was made of; equal rows are counted."""
     said = ("", "")
     for phase in _PHASES:
-        rows = Counter((_cut(one.expression, _EXPRESSION), _brief(one), ", ".join(one.context)) for one in equations if one.phase == phase)
+        of_phase = [equation for equation in equations if equation.phase == phase]
+        rows = Counter((_cut(equation.expression, _EXPRESSION), _brief(equation), ", ".join(equation.context)) for equation in of_phase)
         for (expression, text, context), count in rows.items():
             first = phase if phase != said[0] else ""
             shown = expression if (phase, expression) != said else ""
@@ -87,10 +87,10 @@ def _notes(equations: Sequence[Equation], width: int) -> Iterator[str]:
 def _brief(equation: Equation) -> str:
     """`reduce_sum[axes=(1,)] f32[8,64] -> f32[8]`."""
     if equation.bodies:
-        inside = sum(not one.call for body in equation.bodies for one in body.all_equations())
+        inside = sum(not inner.call for body in equation.bodies for inner in body.all_equations())
         return f"{equation.primitive} ({inside} equations inside)"
     result = ", ".join(atom.type for atom in equation.outputs)
-    # A shape or a dtype that the result's type says already is not said again.
+    # Parameters for shapes and sizes are left out: the result's type says them.
     params = [f"{key}={value}" for key, value in equation.params if _is_short(value) and "shape" not in key and "sizes" not in key]
     operands = [atom.name if atom.literal else atom.type for atom in equation.inputs]
     left = len(operands) - _OPERANDS
@@ -151,6 +151,6 @@ def _place(frame: Frame | None) -> str:
     return words.place(frame) or "no line"
 
 
-def data(listing: Listing) -> dict[str, Any]:
+def data(listing: Listing) -> Mapping[str, object]:
     """The listing as the body of a JSON document."""
     return plain(listing)

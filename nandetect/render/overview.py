@@ -51,7 +51,7 @@ def curve(history: History, name: str, columns: int, limits: tuple[float, float]
     values = np.asarray(values, np.float64)
     finite = values[np.isfinite(values)]
     bottom, top = limits or (float(finite.min()), float(finite.max()))
-    # What is 0 lies on the floor of a logarithmic axis.
+    # Values of 0 lie on the floor of a logarithmic axis.
     least = float(finite[finite > 0].min(initial=np.inf))
     log = limits is None and bottom >= 0 and _LOG_FROM * least < top
     bottom = least if log else bottom
@@ -62,7 +62,7 @@ def curve(history: History, name: str, columns: int, limits: tuple[float, float]
         high=_numbers(_extreme(np.fmax, np.where(np.isfinite(values), heights, np.nan), cuts, columns)),
         bottom=bottom,
         top=top,
-        # A loss that is NaN was NaN; of the others it says that nothing was measured at that step.
+        # NaN in the loss is the loss; in the other series it says that nothing was measured at that step.
         latest=float(values[-1] if name == "loss" else finite[-1]),
         log=log,
     )
@@ -110,10 +110,10 @@ def _cuts(steps: np.ndarray, columns: int) -> np.ndarray:
 
 
 def _extreme(which: np.ufunc, values: np.ndarray, cuts: np.ndarray, columns: int) -> np.ndarray:
-    """One value for each column; NaN where it has none."""
-    found = np.full(columns, np.nan)
-    which.at(found, cuts, values)
-    return found
+    """The extreme of each column's values, by `fmin` or `fmax`; NaN where a column has none."""
+    extremes = np.full(columns, np.nan)
+    which.at(extremes, cuts, values)
+    return extremes
 
 
 def _shares(values: np.ndarray, bottom: float, top: float, log: bool) -> np.ndarray:

@@ -27,7 +27,7 @@ class _Step(NamedTuple):
 
 
 def route(chain: Sequence[Event]) -> str:
-    """`div (41) -> mul (41) -> dot_general (27)`; repeats are counted, and of a long way stay one step a line and the two ends."""
+    """`div (41) -> mul (41) -> dot_general (27)`; repeats are counted, and a long way is cut to one step a line, then to its two ends."""
     steps = _steps(chain)
     shown = _counted(steps)
     if len(shown) > _MOST:
@@ -71,7 +71,7 @@ def _cycle(steps: Sequence[str], position: int) -> tuple[int, int]:
 
 
 def _tells(step: _Step, before: _Step | None) -> bool:
-    """Whether a step is more than another equation on the line before."""
+    """Whether a step tells something new: another line than the step before, or another value."""
     return before is None or bool(step.turned) or not step.line or step.line != before.line
 
 

@@ -128,23 +128,23 @@ def by_value(event: Event) -> str:
     return joined(applied(event, [wording.number(operand.value, operand.dtype) for operand in event.operands]))
 
 
-def operand(this: Operand, position: int, where: Sequence[int] = (), before: Operand | None = None) -> str:
+def operand(operand: Operand, position: int, where: Sequence[int] = (), before: Operand | None = None) -> str:
     """`probs f32[40,10] is 0.0 there (min 0, max 1, 31 zeros)`; the type is said once for operands alike."""
-    alike = before is not None and (before.shape, before.dtype) == (this.shape, this.dtype)
-    words = [called(this.name) if this.name else f"operand {position}", "" if alike else array_type(this.shape, this.dtype)]
-    if this.value is not None:
-        elsewhere = this.shape and this.index is not None and tuple(this.index) != tuple(where)
-        spot = f"at {index(this.index or ())}" if elsewhere else "there" if this.shape else ""
-        words += ["is", wording.number(this.value, this.dtype), spot]
-    about = summary(this)
+    alike = before is not None and (before.shape, before.dtype) == (operand.shape, operand.dtype)
+    words = [called(operand.name) if operand.name else f"operand {position}", "" if alike else array_type(operand.shape, operand.dtype)]
+    if operand.value is not None:
+        elsewhere = operand.shape and operand.index is not None and tuple(operand.index) != tuple(where)
+        which = f"at {index(operand.index or ())}" if elsewhere else "there" if operand.shape else ""
+        words += ["is", wording.number(operand.value, operand.dtype), which]
+    about = summary(operand)
     return " ".join(word for word in words if word) + (f" ({about})" if about else "")
 
 
-def summary(this: Operand) -> str:
+def summary(operand: Operand) -> str:
     """The range of an array and the counts worth a word; empty for a scalar, whose value says it all."""
-    if not this.shape:
+    if not operand.shape:
         return ""
-    ends = [("min", this.min), ("max", this.max)]
-    told = [joined(f"{name} {bound(end, this.dtype)}") for name, end in ends if end is not None]
-    counts = [(this.nan, "nan"), (this.inf, "inf"), (this.zero, "zero"), (this.subnormal, "subnormal")]
+    ends = [("min", operand.min), ("max", operand.max)]
+    told = [joined(f"{name} {bound(end, operand.dtype)}") for name, end in ends if end is not None]
+    counts = [(operand.nan, "nan"), (operand.inf, "inf"), (operand.zero, "zero"), (operand.subnormal, "subnormal")]
     return ", ".join(told + [amount(count, unit) for count, unit in counts if count])

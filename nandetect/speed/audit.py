@@ -1,4 +1,4 @@
-"""`audit_speed`: a step is called a few times, and otherwise, to see what of its time it need not take."""
+"""`audit_speed`: a step is called a few times as it is, and in other ways, to measure what of its time it need not take."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from nandetect.speed.prices import Crossing, Donation, Jitting, Widening
 from nandetect.speed.timed_step import TimedStep
 from nandetect.types import Array, Pytree
 
-# Measuring one thing may take this share of the whole time.
+# The share of the whole time that measuring one thing may take.
 SHARE = 0.25
 # Arguments on the host that are smaller than this in all, in bytes, take no time that could be measured.
 _UPLOAD = 1 << 16
-# Where somebody says which calls a loop makes, the first two compilations are expected: training, and a smaller last batch.
+# The compilations that are expected in the calls of `also`: one for training, and one for a smaller last batch.
 _WARM = 2
 
 
@@ -108,10 +108,10 @@ def narrowing(timed: TimedStep, budget: float) -> Widening:
         given = [arrays.get(slot, leaf) for slot, leaf in enumerate(leaves)]
         args, kwargs = jax.tree.unflatten(tree, given)
         out = jax.tree.leaves(timed.step(*args, **kwargs))
-        # What the step changes in its arguments (flax's nnx does) is a result too.
+        # Arguments that the step changes in place (flax's nnx does) are results too.
         return out + [new for new, old in zip(jax.tree.leaves((args, kwargs)), given, strict=False) if new is not old]
 
-    # Of a step that is not jitted, this is told apart from that.
+    # A step that is not jitted is measured compiled: what jitting would save is another finding.
     wide = jax.jit(variants.plain(timed.program))
     as_it_is = timed.call if is_compiled(timed.step) else lambda: wide(*timed.program.args)
     seconds, narrow_seconds = clock.in_turns([as_it_is, lambda: step(arrays)], budget, timed.prepare, {1: compat.single_precision})
@@ -148,13 +148,13 @@ def _uploads(timed: TimedStep, budget: float) -> list[Finding | None]:
     size = sum(leaf.nbytes for _, leaf in host)
     if size < _UPLOAD or not is_compiled(timed.step):
         return []
-    there = TimedStep(timed.step, *timed.with_leaves(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf))
+    uploaded = TimedStep(timed.step, *timed.with_leaves(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf))
 
     def prepare() -> None:
         timed.prepare()
-        there.prepare()
+        uploaded.prepare()
 
-    seconds, without_seconds = clock.in_turns([timed.call, there.call], budget, prepare)
+    seconds, without_seconds = clock.in_turns([timed.call, uploaded.call], budget, prepare)
     name = max(host, key=lambda named: named[1].nbytes)[0]
     price = Crossing(
         kind="upload",
@@ -215,6 +215,7 @@ def _recompiling(step: Callable[..., Pytree], calls: Sequence[tuple[Pytree, ...]
 
 
 def _call(step: Callable[..., Pytree], args: tuple[Pytree, ...], kwargs: dict[str, Pytree], compilations: Compilations) -> Pytree:
+    """A call of the step; `_compiled` reads these arguments from the frame of this function when something is compiled in it."""
     return step(*args, **kwargs)
 
 

@@ -24,9 +24,9 @@ def in_turns(
 ) -> list[float]:
     """The median seconds of each call, results awaited, within about as many seconds in all, one round at least.
 
-    Each is called twice before, to compile. In a round each is called a few times in a row: the first of them finds the caches full of
-    what the others left, as no call of a loop does, and does not count where there is another. `prepare` is called before each call, and
-    `around` has the context in which the calls of a number are made; neither one's time is counted.
+    Each is called twice before, to compile. In a round each is called a few times in a row; the first call of a row does not count where
+    there is another, since it finds the caches full of what the other calls left, as no call of a loop does. `prepare` is called before
+    each call, and `around` has the context in which the calls of a number are made; the time of both is not counted.
     """
     contexts: list[Context] = [(around or {}).get(number, nullcontext) for number in range(len(calls))]
     counts = [0] * len(calls)
@@ -41,7 +41,7 @@ def in_turns(
             with contexts[number]():
                 row = [timed(call, prepare) for _ in range(counts[number])]
             took[number] += row[1:] or row
-    return [statistics.median(mine) for mine in took]
+    return [statistics.median(times) for times in took]
 
 
 def timed(call: Call, prepare: Call = lambda: None) -> float:

@@ -20,15 +20,15 @@ from nandetect.types import Pytree
 
 _STAGES = ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/jaxpr_to_mlir_module_duration")
 _COMPILED = "/jax/core/compile/backend_compile_duration"
-# How many signatures of one function are kept to compare with; the rest are counted.
+# How many signatures of one function are kept to compare with; further compilations are only counted.
 _KEPT = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compilation:
-    """One compilation: when it ended, its seconds (tracing, lowering and compiling), and what was another than in the nearest one before.
+    """One compilation: when it ended, its seconds (tracing, lowering and compiling), and what differed from the nearest one before.
 
-    `new_function` where the same arguments had been compiled for already, for another function object of the same source.
+    `new_function` says that another function object of the same source had been compiled for the same arguments already.
     """
 
     ended: float
@@ -39,9 +39,9 @@ class Compilation:
 
 @dataclass(slots=True)
 class Compilations:
-    """Those of one function of the source, in order; `called_at` is the user's line that called for the last of them.
+    """The compilations of one function of the source, in order; `called_at` is the user's line that called for the last of them.
 
-    `calls` are those of function objects that are gone.
+    `calls` counts the calls of function objects that are gone.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Compilations:
     _lock: AbstractContextManager[object] = field(default_factory=threading.Lock)
 
     def enter(self, step: Callable[..., object], number: int, args: tuple[Pytree, ...], kwargs: dict[str, Pytree], seconds: float) -> None:
-        """One more, of a call with these arguments. `number` tells the functions apart that are made of the same source."""
+        """Enter a compilation for a call with these arguments; `number` tells function objects apart that are made of the same source."""
         now = time.perf_counter()
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs))):
             return  # a call within the tracing of another, which is compiled as part of that
@@ -89,7 +89,7 @@ def tell_of(code: types.CodeType, tell: Tell | None) -> None:
 def _heard(event: str, duration_secs: float, **details: object) -> None:
     seconds = duration_secs
     if event in _STAGES:
-        # Inner functions are traced within the outer ones: the longest of a kind is the whole of it.
+        # Durations of a stage nest, as inner functions are traced within outer ones: the longest is the whole.
         stages = _pending.__dict__.setdefault("stages", {})
         stages[event] = max(seconds, stages.get(event, 0.0))
     elif event == _COMPILED:

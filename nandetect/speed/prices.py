@@ -15,7 +15,7 @@ Where = Frame | Place | None
 class Jitting:
     """A step of `operations` that run one by one, and the same compiled. `name` is the function's, where there is one to jit.
 
-    Of what a loop does beside the compiled functions that it calls, `of_seconds` is the whole step.
+    Where these are only what a loop does beside the compiled functions that it calls, `of_seconds` is the time of the whole step.
     """
 
     name: str

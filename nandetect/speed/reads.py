@@ -44,13 +44,16 @@ class Reads:
         line.count, line.began, line.own = line.count + 1, began, own
 
     def price(self, name: str, calls: int) -> Crossing | None:
-        """What the line costs that reads a result in each of the `calls` of a compiled function, and waits longest; None without one."""
+        """The cost of the line that waits longest, of those that read a result about once for each of the `calls` of a compiled function.
+
+        None where no line does.
+        """
         each = [(place, line) for place, line in self._lines.items() if line.count >= max(_ENOUGH, _EACH * calls)]
         if not calls or not each:
             return None
-        place, line = max(each, key=lambda one: statistics.median(waited for _, waited in one[1].latest))
+        place, line = max(each, key=lambda read: statistics.median(waited for _, waited in read[1].latest))
         seconds = statistics.median(interval for interval, _ in line.latest)
-        # The host could at best work while the device does, and the device while the host does.
+        # The time saved is at best the shorter of waiting and the rest: host and device would then work at once.
         saved = statistics.median(min(waited, max(interval - waited, 0.0)) for interval, waited in line.latest)
         code = code_at(place[0], place[1]).strip()
         what = code if len(code) <= _LONGEST else f"{code[:_LONGEST]}…"

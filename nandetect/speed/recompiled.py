@@ -30,15 +30,15 @@ def price(seen: Compilations, calls: int, now: float) -> Recompiling | None:
 
 def _reasons(again: list[Compilation]) -> tuple[Reason, ...]:
     """What changed, the commonest first, with the first example of each."""
-    found: dict[tuple[str, str], Reason] = {}
+    reasons: dict[tuple[str, str], Reason] = {}
     for reason in (reason for compilation in again for reason in _of_one(compilation)):
         key = reason.kind, reason.path
-        found[key] = replace(found[key], count=found[key].count + 1) if key in found else reason
-    return tuple(sorted(found.values(), key=lambda reason: -reason.count))
+        reasons[key] = replace(reasons[key], count=reasons[key].count + 1) if key in reasons else reason
+    return tuple(sorted(reasons.values(), key=lambda reason: -reason.count))
 
 
 def _of_one(compilation: Compilation) -> list[Reason]:
-    """One for each kind of change: of many leaves that changed alike (the dtype of all parameters), the first stands for all."""
+    """One reason for each kind of change; of many leaves that changed alike (the dtype of all parameters), the first stands for all."""
     if not compilation.changed:
         return [Reason(kind="function" if compilation.new_function else "settings")]
     kinds: dict[str, list[Change]] = {}

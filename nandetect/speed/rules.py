@@ -1,4 +1,4 @@
-"""From what was measured to what is worth telling: one function a rule, `None` where it is not.
+"""From what was measured to what is worth telling: one function for each rule, which returns None where nothing is.
 
 The thresholds are the project's own; a measured gain below a fifth is within what a busy machine shows of two equal programs.
 """
@@ -11,15 +11,15 @@ from nandetect.records import Finding
 from nandetect.speed import words
 from nandetect.speed.prices import Crossing, Donation, Jitting, Reason, Recompiling, Widening
 
-# A step must become this many times faster to be told of.
+# A gain is told from this many times as fast on.
 GAIN = 1.2
-# Fewer operations than this are no step; beside a step that is compiled, they are a loop's bookkeeping.
+# Fewer operations than the first are no step; beside a step that is compiled, fewer than the second are a loop's bookkeeping.
 OPERATIONS, BESIDE = 8, 16
-# The first compilations of a function: training and evaluation, each with a smaller last batch.
+# Compilations of a function that are expected: training and evaluation, each with a smaller last batch.
 WARM = 4
-# The shares of the time that compiling again may take, below which it is not told, and above which it is a warning.
+# Shares of the time that went into compiling again: below the first it is not told, from the second on it is a warning.
 COMPILING, MUCH_COMPILING = 0.01, 0.1
-# What is shorter than this, in seconds a step, is not told.
+# A gain of fewer seconds a step is not told.
 SHORT = 20e-6
 # A state smaller than this, in bytes, need not be donated; nor one that is less than this share of what the step keeps alive.
 STATE, STATE_SHARE = 1e6, 0.1
@@ -52,11 +52,11 @@ def not_jitted(seen: Jitting) -> Finding | None:
 
 
 def recompiling(seen: Recompiling, warm: int = WARM) -> Finding | None:
-    """A function is compiled more than `warm` times, and not for nothing."""
+    """A function is compiled more than `warm` times, which takes a share of the time and has a reason that can be told."""
     share = seen.seconds / max(seen.of_seconds, 1e-9)
     if seen.count <= warm or share < COMPILING or not seen.reasons:
         return None
-    # All at the beginning, it is a warming up, for as many sizes as there are.
+    # Compilations that all fall at the beginning are a warming up, for as many sizes as there are.
     much = share >= MUCH_COMPILING and seen.spread >= 0.5
     told = "; ".join(map(_reason, seen.reasons[:3])) + words.more(max(len(seen.reasons) - 3, 0))
     first = seen.reasons[0]

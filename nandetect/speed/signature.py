@@ -42,7 +42,7 @@ Signature = Mapping[str, Part]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What of one argument, by its pytree path, was another than before; `before` and `after` are None where there was no such argument."""
+    """What differs in one argument, named by its pytree path; `before` and `after` are None where there was no such argument."""
 
     path: str
     kind: ChangeKind
@@ -57,7 +57,7 @@ def signature(step: Callable[..., object], args: tuple[Pytree, ...], kwargs: dic
     """The parts of one call, by the pytree paths of its arguments; under the empty path, how they are put together."""
     positions, names = compat.static_arguments(step)
     positions = {position % len(args) for position in positions if -len(args) <= position < len(args)}
-    # Another library's own jit makes everything static that is no array.
+    # Callables that are not `jax.jit`'s (another library's own jit) make everything static that is no array.
     all_static = not hasattr(step, "_jit_info")
     function = getattr(step, "__wrapped__", step)
     parts: dict[str, Part] = {}
@@ -86,7 +86,7 @@ def _part(leaf: object, all_static: bool) -> Part:
 
 def _static(value: object) -> Part:
     if callable(value):
-        # Functions are alike only where they are the same; what is kept must not keep one alive.
+        # Functions are told apart by their id: only the same object is alike, and what is kept must not keep it alive.
         return Part(value=f"the function `{getattr(value, '__qualname__', type(value).__name__)}`", same=id(value))
     if isinstance(value, bool | int | float | complex | str | bytes | None):
         text = repr(value)
@@ -111,16 +111,16 @@ def _spread(leaf: jax.Array) -> str:
 
 
 def changes(before: Signature, after: Signature) -> tuple[Change, ...]:
-    """What is another, argument by argument."""
+    """What differs, argument by argument."""
     paths = [*after, *(path for path in before if path not in after)]
     pairs = [(path, before.get(path), after.get(path)) for path in paths]
     changed = [Change(path=path, kind=_kind(path, old, new), before=old, after=new) for path, old, new in pairs if old != new]
-    # Where the parts tell what changed, the whole tells nothing more.
+    # The change of the whole structure, under the empty path, is told only where no part changed.
     return tuple([change for change in changed if change.path] or changed)
 
 
 def distance(changed: Sequence[Change]) -> int:
-    """How far two signatures are apart: a change of both shape and dtype counts twice."""
+    """How far two signatures are apart: the properties that differ in all arguments, so that a change of shape and dtype counts twice."""
     return sum(max(1, sum(getattr(change.before, name, None) != getattr(change.after, name, None) for name in _TOLD)) for change in changed)
 
 

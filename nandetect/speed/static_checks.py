@@ -14,7 +14,7 @@ from nandetect.program import sources
 from nandetect.records import Frame
 
 Enclosing: TypeAlias = tuple[compat.JaxprEqn, ...]
-# Who writes this wants it.
+# Words on a line which say that float64 is meant there.
 _MEANT = ("float64", "double", "longdouble")
 
 
@@ -54,7 +54,7 @@ def operations(jaxpr: compat.Jaxpr) -> int:
 
 
 def callbacks(jaxpr: compat.Jaxpr) -> list[PlacedEquation]:
-    """What calls back to the host: `pure_callback`, `io_callback`, `jax.debug.print` and `jax.debug.callback`."""
+    """The equations that call back to the host: `pure_callback`, `io_callback`, `jax.debug.print` and `jax.debug.callback`."""
     return [placed for placed in every(jaxpr) if primitives.of(placed.eqn).calls_back or primitives.of(placed.eqn).prints]
 
 
@@ -75,7 +75,7 @@ def narrow_operand(eqn: compat.JaxprEqn) -> compat.Var | None:
 
 
 def _widens(eqn: compat.JaxprEqn) -> bool:
-    # A product of matrices takes them as they are: not only a conversion widens.
+    # Equations of any kind may widen: a product of matrices takes float32 and gives float64 without a conversion.
     wide = any(getattr(var.aval, "dtype", None) == jnp.float64 for var in eqn.outvars)
     return wide and narrow_operand(eqn) is not None and not compat.sub_jaxprs(eqn) and not primitives.of(eqn).opaque
 
@@ -100,7 +100,7 @@ def state(jaxpr: compat.Jaxpr, groups: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _take(free: list[ShapedArray], wanted: ShapedArray) -> bool:
-    """Whether an array like the wanted one is free; then it is so no longer."""
+    """Take an array like the wanted one out of the free ones; whether there was one."""
     for number, aval in enumerate(free):
         if getattr(aval, "shape", None) == wanted.shape and getattr(aval, "dtype", None) == wanted.dtype:
             del free[number]
@@ -123,7 +123,7 @@ def _updated(jaxpr: compat.Jaxpr) -> set[compat.Var]:
         if eqn is not None and primitives.of(eqn).adds:
             terms |= {term for term in map(origin, eqn.invars) if not isinstance(term, compat.Literal) and _shape(term) == _shape(out)}
         elif eqn is not None and primitives.of(eqn).calls:
-            # An update that is jitted by itself.
+            # Calls may hold an update that is jitted by itself.
             inner, _ = compat.open_jaxpr(compat.sub_jaxprs(eqn)[0][1])
             inside = _updated(inner)
             given = [origin(operand) for var, operand in zip(inner.invars, eqn.invars, strict=False) if var in inside]

@@ -1,4 +1,4 @@
-"""The same step otherwise: without its callbacks, in float32 throughout, with its state donated."""
+"""Variants of a step to compare it with: without its callbacks, in float32 throughout, with its state donated."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _without_callback(eqn: compat.JaxprEqn) -> compat.JaxprEqn | None:
         return eqn
     shapes = [(compat.aval(var).shape, compat.aval(var).dtype) for var in eqn.outvars]
 
-    # A barrier: the compiler must not compute with the zeros ahead of time.
+    # Zeros behind a barrier: the compiler must not compute with them ahead of time.
     @jax.jit
     def stand_in(*operands: Array) -> list[Array]:
         return jax.lax.optimization_barrier([jnp.zeros(shape, dtype) for shape, dtype in shapes])

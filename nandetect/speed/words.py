@@ -15,8 +15,8 @@ def at(place: Frame | Place | None) -> str:
         return ""
     file, line = (place.file, place.line) if isinstance(place, Frame) else place[:2]
     path = Path(file)
-    if path.is_relative_to(here := os.getcwd()):
-        path = path.relative_to(here)
+    if path.is_relative_to(folder := os.getcwd()):
+        path = path.relative_to(folder)
     return f" at {path}:{line}"
 
 
