@@ -44,10 +44,11 @@ def evaluate(eqn: JaxprEqn, ins: Sequence[np.ndarray]) -> list[np.ndarray] | Non
 
 def _apply(eqn: JaxprEqn, ins: Sequence[np.ndarray], types: Sequence[str]) -> np.ndarray | None:
     primitive = primitives.of(eqn)
-    if primitive.numpy is not None:
+    if primitive.numpy:
         if not TYPES[primitive.numpy_on].issuperset(types) or (primitive.axes and not ins[0].size):
             return None
-        return primitive.numpy(*ins, axis=tuple(eqn.params["axes"])) if primitive.axes else primitive.numpy(*ins)
+        function = getattr(np, primitive.numpy)
+        return function(*ins, axis=tuple(eqn.params["axes"])) if primitive.axes else function(*ins)
     rule = RULES.get(primitive.name)
     return rule(eqn.params, *ins) if rule else None
 
@@ -61,6 +62,22 @@ def _iota(params: Params) -> np.ndarray:
     shape = [1] * len(params["shape"])
     shape[params["dimension"]] = params["shape"][params["dimension"]]
     return np.broadcast_to(np.arange(max(shape), dtype=params["dtype"]).reshape(shape), params["shape"])
+
+
+@RULES.rule("clamp")
+def _clamped(params: Params, low: np.ndarray, x: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return np.minimum(np.maximum(x, low), high)
+
+
+@RULES.rule("square")
+def _squared(params: Params, x: np.ndarray) -> np.ndarray:
+    return x * x
+
+
+@RULES.rule("sign")
+def _sign(params: Params, x: np.ndarray) -> np.ndarray:
+    """-1, 0 or 1; a zero keeps its sign, and NaN stays."""
+    return np.where(x == 0, x, np.sign(x))
 
 
 @RULES.rule("integer_pow")

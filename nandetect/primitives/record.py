@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
 from typing import Any, Literal, Protocol
 
-import numpy as np
-
 from nandetect.primitives.edges import Edge
 
 Params = Mapping[str, Any]
@@ -122,8 +120,9 @@ class Primitive:
     # It mixes the shards of a `shard_map`.
     crosses: bool = False
 
-    # numpy's function that gives XLA's result bit for bit, and on which types; over axes, where `axes` are given.
-    numpy: Callable[..., np.ndarray] | None = None
+    # numpy's function that gives XLA's result bit for bit, by name, since renderers read records without numpy; and on which types it does.
+    # It goes over axes, where `axes` are given.
+    numpy: str = ""
     numpy_on: Literal["numbers", "floats", "booleans"] = "numbers"
     # Which zero comes out where 0.0 and -0.0 meet is XLA's own choice.
     chooses_zero: bool = False

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from nandetect.primitives import edges
 from nandetect.primitives.edges import always, outside
 from nandetect.primitives.record import Depends, Primitive, Use
@@ -70,32 +68,31 @@ _enter("psum_invariant", use=Use.MOVED, hands_on=True, crosses=True)
 _enter("sort top_k", use=Use.MOVED, depends=Depends.PERMUTED, bounds=True)
 
 # Arithmetic of two numbers.
-_enter("add", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy=np.add, edge=edges.addition, infix="+")
-_enter("add_any", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy=np.add, edge=edges.addition, infix="+")
-_enter("sub", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy=np.subtract, edge=edges.difference, infix="-")
-_enter("neg", use=Use.SHIFTED, depends=_EACH, zero_at_zero=True, numpy=np.negative)
+_enter("add", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy="add", edge=edges.addition, infix="+")
+_enter("add_any", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy="add", edge=edges.addition, infix="+")
+_enter("sub", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy="subtract", edge=edges.difference, infix="-")
+_enter("neg", use=Use.SHIFTED, depends=_EACH, zero_at_zero=True, numpy="negative")
 _VANISHES: dict[str, Any] = {"zero_at_zero": True, "underflows": True}
-_enter("mul", depends=_EACH, multiplies=True, fuses_wider=True, numpy=np.multiply, edge=edges.product, infix="*", **_VANISHES)
+_enter("mul", depends=_EACH, multiplies=True, fuses_wider=True, numpy="multiply", edge=edges.product, infix="*", **_VANISHES)
 _enter(
-    "div", depends=_EACH, multiplies=True, fuses_wider=True, numpy=np.divide, numpy_on="floats", edge=edges.division, infix="/", **_VANISHES
+    "div", depends=_EACH, multiplies=True, fuses_wider=True, numpy="divide", numpy_on="floats", edge=edges.division, infix="/", **_VANISHES
 )
 _enter("pow", depends=_EACH, edge=edges.power, positive_only=True, infix="**", **_VANISHES)
 _enter("rem", depends=_EACH, edge=always("remainder of a division by zero"), infix="%")
 _enter("atan2", depends=_EACH, zero_at_zero=True)
-_enter("max", use=Use.MOVED, depends=_EACH, bounds=True, numpy=np.maximum, chooses_zero=True)
-_enter("min", use=Use.MOVED, depends=_EACH, bounds=True, numpy=np.minimum, chooses_zero=True)
+_enter("max", use=Use.MOVED, depends=_EACH, bounds=True, numpy="maximum", chooses_zero=True)
+_enter("min", use=Use.MOVED, depends=_EACH, bounds=True, numpy="minimum", chooses_zero=True)
 _enter(
     "clamp",
     use=Use.MOVED,
     depends=_EACH,
     bounds=True,
-    numpy=lambda low, x, high: np.minimum(np.maximum(x, low), high),
     chooses_zero=True,
 )
 
 # Functions of one number.
 _enter("integer_pow", depends=_EACH, fuses_wider=True, edge=edges.integer_power, **_VANISHES)
-_enter("square", depends=_EACH, fuses_wider=True, numpy=lambda x: x * x, **_VANISHES)
+_enter("square", depends=_EACH, fuses_wider=True, **_VANISHES)
 _enter("exp", depends=_EACH, fuses_wider=True, underflows=True)
 _enter("exp2 logistic erfc", depends=_EACH, underflows=True)
 _enter("log", depends=_EACH, edge=edges.log, positive_only=True)
@@ -107,7 +104,7 @@ _enter(
     edge=always("square root of a negative number"),
     positive_only=True,
     zero_at_zero=True,
-    numpy=np.sqrt,
+    numpy="sqrt",
     numpy_on="floats",
 )
 _enter("rsqrt", depends=_EACH, edge=edges.rsqrt, positive_only=True)
@@ -121,10 +118,10 @@ _enter("digamma", depends=_EACH, edge=always("digamma at a pole"), positive_only
 _enter("sin", depends=_EACH, edge=always("sine of inf"), zero_at_zero=True)
 _enter("cos", depends=_EACH, edge=always("cosine of inf"))
 _enter("tan tanh atan sinh asinh expm1 erf cbrt real imag round", depends=_EACH, zero_at_zero=True)
-_enter("abs", depends=_EACH, zero_at_zero=True, numpy=np.abs)
-_enter("sign", depends=_EACH, zero_at_zero=True, numpy=lambda x: np.where(x == 0, x, np.sign(x)))
-_enter("floor", depends=_EACH, zero_at_zero=True, numpy=np.floor)
-_enter("ceil", depends=_EACH, zero_at_zero=True, numpy=np.ceil)
+_enter("abs", depends=_EACH, zero_at_zero=True, numpy="abs")
+_enter("sign", depends=_EACH, zero_at_zero=True)
+_enter("floor", depends=_EACH, zero_at_zero=True, numpy="floor")
+_enter("ceil", depends=_EACH, zero_at_zero=True, numpy="ceil")
 _enter("convert_element_type", use=Use.MOVED, depends=_EACH, casts=True, reshapes=True, same=True)
 _enter("reduce_precision", use=Use.MOVED, depends=_EACH, casts=True)
 _enter(
@@ -135,26 +132,26 @@ _enter(
 )
 
 # Comparisons and booleans.
-_enter("eq", depends=_EACH, numpy=np.equal)
-_enter("ne", depends=_EACH, numpy=np.not_equal)
-_enter("lt", depends=_EACH, numpy=np.less)
-_enter("le", depends=_EACH, numpy=np.less_equal)
-_enter("gt", depends=_EACH, numpy=np.greater)
-_enter("ge", depends=_EACH, numpy=np.greater_equal)
-_enter("is_finite", depends=_EACH, numpy=np.isfinite)
-_enter("and", depends=_EACH, numpy=np.logical_and, numpy_on="booleans")
-_enter("or", depends=_EACH, numpy=np.logical_or, numpy_on="booleans")
-_enter("not", depends=_EACH, numpy=np.logical_not, numpy_on="booleans")
-_enter("xor", depends=_EACH, numpy=np.logical_xor, numpy_on="booleans")
+_enter("eq", depends=_EACH, numpy="equal")
+_enter("ne", depends=_EACH, numpy="not_equal")
+_enter("lt", depends=_EACH, numpy="less")
+_enter("le", depends=_EACH, numpy="less_equal")
+_enter("gt", depends=_EACH, numpy="greater")
+_enter("ge", depends=_EACH, numpy="greater_equal")
+_enter("is_finite", depends=_EACH, numpy="isfinite")
+_enter("and", depends=_EACH, numpy="logical_and", numpy_on="booleans")
+_enter("or", depends=_EACH, numpy="logical_or", numpy_on="booleans")
+_enter("not", depends=_EACH, numpy="logical_not", numpy_on="booleans")
+_enter("xor", depends=_EACH, numpy="logical_xor", numpy_on="booleans")
 
 # Over axes.
 _ALONG: dict[str, Any] = {"depends": Depends.ALONG, "axes": _reduced}
 _enter("reduce_sum", sums=True, fuses_wider=True, whole="overflow in a sum", **_ALONG)
 _enter("reduce_prod", whole="overflow in a product", **_ALONG, **_VANISHES)
-_enter("reduce_max", use=Use.MOVED, bounds=True, numpy=np.max, chooses_zero=True, **_ALONG)
-_enter("reduce_min", use=Use.MOVED, bounds=True, numpy=np.min, chooses_zero=True, **_ALONG)
-_enter("reduce_and", axes=_reduced, numpy=np.all)
-_enter("reduce_or", axes=_reduced, numpy=np.any)
+_enter("reduce_max", use=Use.MOVED, bounds=True, numpy="max", chooses_zero=True, **_ALONG)
+_enter("reduce_min", use=Use.MOVED, bounds=True, numpy="min", chooses_zero=True, **_ALONG)
+_enter("reduce_and", axes=_reduced, numpy="all")
+_enter("reduce_or", axes=_reduced, numpy="any")
 _enter("argmax argmin", **_ALONG)
 _enter("cumsum", depends=Depends.RUNNING, sums=True, whole="overflow in a running sum")
 _enter("cumprod", depends=Depends.RUNNING, whole="overflow in a running product", **_VANISHES)
