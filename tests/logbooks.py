@@ -1,4 +1,4 @@
-"""What the tests of a run's record share: points whose numbers tell their step, and processes that write and read them. No JAX here."""
+"""Helpers for tests of a run's record: points whose numbers tell their step, and processes that write and read them. No JAX here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEAVES = (Leaf(path="dense.kernel", shape=(4, 3), dtype="float32"), Leaf(path="d
 
 
 def piece(start: int, end: int, **series: float) -> History:
-    """Points whose numbers tell their step; `series` stand still."""
+    """Points whose numbers tell their step, with `series` that are the same at each."""
     at = np.arange(start, end)
     whole = {"loss": at / 8, "gradient": at / 4, **{name: np.full(len(at), value) for name, value in series.items()}}
     layers = {"gradient": np.stack([at, at + 0.5], 1)}

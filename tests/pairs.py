@@ -1,4 +1,4 @@
-"""Losses as they are met in the field, each written naively and stably: the truth about every pair is known from how it was written."""
+"""Losses as users write them, each in a naive and a stable form, so that for every pair it is known which form breaks."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def told(health):
 
 
 def truth(array):
-    """The same four by numpy in double precision."""
+    """The four numbers of a health, by numpy in double precision."""
     array = np.asarray(array).astype(np.complex128)
     nan, finite = np.isnan(array), np.isfinite(array)
     largest = np.abs(array[finite]).max(initial=0)

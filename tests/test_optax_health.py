@@ -30,7 +30,7 @@ def after(transformation, *gradients):
 
 
 def counts(opt_state):
-    """Steps, the first bad one, the bad ones, those in a row at the end; all of them int32."""
+    """The four counts of a state, all int32: steps, the first bad step, bad steps, and bad steps in a row at the end."""
     state = optax_health.read(opt_state)
     assert {count.dtype for count in state[1:]} == {jnp.dtype(jnp.int32)}
     return tuple(int(count) for count in state[1:])
@@ -46,7 +46,7 @@ def test_updates_go_through_to_the_bit():
     assert watch.update(BAD, watch.init(PARAMS))[0] is BAD
 
 
-# Compiled, a sum that XLA fused with the update may be rounded otherwise once the update is looked at too.
+# A tolerance for compiled updates: a sum that XLA fuses with the update may be rounded otherwise once the update is measured too.
 @pytest.mark.parametrize(("compiled", "tolerance"), [(False, 0), (True, 1e-6)])
 def test_training_with_the_watch_is_training_without_it(compiled, tolerance):
     def train(optimizer):

@@ -46,7 +46,7 @@ def sound(found):
 
 @pytest.fixture(scope="module")
 def surveyed():
-    """Softmax-then-log without a shift beside the library's, in all three types."""
+    """The comparison of softmax-then-log without a shift with the library's form, in all three types."""
     return judged(cross_entropy_naive, cross_entropy_stable, surveyed=True)
 
 
@@ -77,7 +77,7 @@ def test_the_input_that_is_printed_shows_the_fault_when_it_is_pasted(name):
         broken = value if what == "value" else gradient
         assert not np.isfinite(broken).all() or abs(broken - truth) > 16 * 2**-23
         assert np.isfinite(kept).all()
-        # What the inputs' own rounding does is nobody's fault, and is far less than what is lost.
+        # The sound form may be off by what the inputs' own rounding does: no fault, and far less than the naive form loses.
         lost = np.abs(broken - truth).max()
         assert np.abs(kept - truth).min() <= max(1e-4 * max(abs(truth), 1), lost / 20 if np.isfinite(lost) else 0)
 

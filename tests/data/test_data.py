@@ -24,7 +24,7 @@ LABELS = np.arange(40, dtype=np.uint8) % 4
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
-    """By the format's description: two zeros, the type (8 is unsigned byte), the number of axes, their sizes, the numbers."""
+    """An IDX file by the format's description: two zeros, the type (8 is unsigned byte), the number of axes, their sizes, the numbers."""
     return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 

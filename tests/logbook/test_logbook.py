@@ -1,4 +1,4 @@
-"""The record of a run: what was put down comes back, whatever happens to the process, the disk, or a reader."""
+"""The record of a run: what was written is read again, whatever happens to the process, the disk, or a reader."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_finding_comes_back_as_the_record_that_it_was(tmp_path):
     assert report is not None
     told = [non_finite(report), SPIKE, Finding(rule="x64", code="ND503", severity="note", message="on", expected=[float("inf"), 1j])]
     run = read(recorded(tmp_path, findings=told))
-    # NaN is not itself: the reports are compared as they are read.
+    # Reports are compared as JSON, since they hold NaN, which does not equal itself.
     assert [finding.report and finding.report.to_json() for finding in run.findings] == [report.to_json(), None, None]
     assert str(run.findings[0].report) == str(report)
     assert run.findings[0].report is not None
@@ -154,10 +154,10 @@ def test_a_long_run_stays_small_and_keeps_its_extremes(tmp_path):
     history, at = run.history, run.history.steps
     assert run.entry.size < 2 * budget
     assert {9_000, 12_345, 15_000, 17_777, 4_321, 21_000} <= set(at)
-    # What is left was measured so at its step.
+    # Points that are left have the numbers measured at their steps.
     np.testing.assert_array_equal(history.series["loss"], loss[at])
     np.testing.assert_array_equal(history.layers["gradient"], layer[at])
-    # The first and the newest steps are all there; between them the distance grows with the age.
+    # Steps at the beginning and the end are all there; between them the distance grows with the age.
     assert list(at[:50]) == list(range(50)) and list(at[-50:]) == list(range(steps - 50, steps))
     apart = np.diff(at[1000::500])
     assert apart[0] > 3 * apart[-1]
@@ -208,7 +208,7 @@ def test_what_is_measured_now_and_then_takes_little_room_and_outlives_the_thinni
 
 def test_points_of_which_most_was_measured_outlive_the_thinning():
     steps = np.arange(1000)
-    # Of a bias there is no weight: it is measured in full all the same.
+    # A bias has no `weight` here; a point with its other measures counts as fully measured all the same.
     gradient = np.where(steps[:, None] % 10 == 7, [1.0, 1.0], np.nan)
     weight = np.where(steps[:, None] % 250 == 77, [1.0, np.nan], np.nan)
     history = History(leaves=LEAVES, steps=steps, series={"loss": np.ones(1000)}, layers={"weight": weight, "gradient": gradient})
@@ -244,7 +244,7 @@ def test_runs_that_start_in_one_second_have_a_name_each(tmp_path, monkeypatch):
         ("", "finished"),
         ("raise ValueError", "interrupted"),
         ("os._exit(1)", "interrupted"),
-        # A child that ends closes nothing of its parent's.
+        # A forked child that ends must not close its parent's record.
         ("os.fork() or sys.exit(); os.wait(); assert read(book.path).state == 'running'", "finished"),
     ],
 )

@@ -47,7 +47,7 @@ def test_tensorboard_reads_what_was_recorded(run, tmp_path):
 
 
 def test_the_events_are_the_records_and_checksums_that_tensorboard_writes(run, tmp_path):
-    """Its reader passes over some faults: its own writer's bytes are the truth."""
+    """TensorBoard's reader passes over some faults, so that the bytes of its own writer are the reference."""
     writer = pytest.importorskip("tensorboard.summary.writer.record_writer")
     proto = pytest.importorskip("tensorboard.compat.proto.event_pb2")
     summary = pytest.importorskip("tensorboard.compat.proto.summary_pb2")

@@ -74,7 +74,7 @@ def test_an_update_that_rounding_swallows_leaves_the_parameters_as_they_are():
 
 
 def observed(monitor, steps):
-    """So many steps of gradient descent on (w - 3)^2, each told to the monitor."""
+    """Takes `steps` steps of gradient descent on (w - 3)^2, each observed by the monitor."""
     w = jnp.zeros((2, 2))
     for _ in range(steps):
         grads = 2 * (w - 3)
@@ -100,7 +100,7 @@ def test_everything_is_measured_as_planned_and_the_step_before_is_known():
     measured = ~np.isnan(run.layers["weight"][:, 0])
     assert measured.tolist() == [bool(is_full(step)) for step in range(60)]
     assert np.isnan(run.series["along_before"][0])
-    # The gradient at step 1 is 0.8 of that at step 0, whose update is -0.1 of it.
+    # The gradient at step 1 is 0.8 of that at step 0; the update of step 0 is -0.1 of its gradient.
     assert run.series["along_before"][1] == pytest.approx(-0.1 * 0.8 * 36 * 4)
 
 

@@ -1,4 +1,4 @@
-"""What the rules make of a run's history: histories written by hand, so that what is true of them is known."""
+"""The findings of the rules on histories written by hand, of which the truth is known."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_a_batch_with_a_large_loss_has_a_large_gradient_and_is_no_spike():
     loss[600] *= 20
     norm[600] *= 20
     norm[700] *= 3
-    # Of 600 only the loss tells why; of 700 nothing does.
+    # The spike at 600 is explained by its loss; the one at 700 is not.
     assert [point for point, _ in spike_points(norm)] == [600]
     assert [point for point, _ in spike_points(norm, loss)] == [700]
 
@@ -297,7 +297,7 @@ def test_a_gradient_that_grows_and_stays_is_no_spike():
     gradient = history().layers["gradient"].copy()
     gradient[150:] *= 4
     assert "gradient-spike" not in {finding.rule for finding in judge(history(gradient=gradient))}
-    # One that is over soon is.
+    # A gradient that grows and is soon back is a spike.
     gradient[153:] /= 4
     (note,) = judge(history(gradient=gradient))
     assert (note.rule, note.step) == ("gradient-spike", 150)

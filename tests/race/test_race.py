@@ -116,7 +116,7 @@ def test_no_winner_is_called_for_less_than_the_machine_can_tell_or_too_few_seeds
 
 def test_on_a_restless_machine_a_winner_needs_a_longer_lead():
     restless = [a_run(seed, 0.20 * (1.3 if seed % 2 else 1.0)) for seed in range(8)]
-    # 20 steps each: what differs is what a step took.
+    # Runs of 20 steps each, so that only the time of a step differs.
     restless = [dataclasses.replace(one, target=dataclasses.replace(one.target, steps=20)) for one in restless if one.target]
     (duel,) = ended(standing("restless", restless), with_times("behind", *[0.24, 0.31] * 4)).duels
     assert (duel.p_adjusted, duel.winner) == (2 / 256, None)
@@ -205,7 +205,7 @@ def test_everyone_follows_everyone_else():
 
 @pytest.fixture(scope="module")
 def raced() -> RaceResult:
-    """He's formula against the one misremembered, as the README has it but shorter."""
+    """The race of He's scale against the misremembered one in the README, but shorter."""
     return run(RaceSettings(entrants=("mlp:init=he", "mlp:init=he-wrong"), time_limit=3.0))
 
 
@@ -313,7 +313,7 @@ def test_a_race_of_a_thing_against_itself_has_no_winner():
         return run(RaceSettings(entrants=("mlp", "mlp"), seeds=6, time_limit=2.0))
 
     result = race()
-    # The test of significance is wrong in one race of twenty, and on a busy machine the clock's noise may go along with it; not twice.
+    # A second race where the first has a winner: the test of significance errs in one of twenty, with a busy machine's noise not twice.
     assert result.winner is None or race().winner is None
     reached = [[run.target and run.target.epoch for run in standing.runs] for standing in result.standings]
     assert reached[0] == reached[1] and None not in reached[0]

@@ -43,7 +43,7 @@ def test_without_a_difference_the_test_is_wrong_in_no_more_than_one_race_of_twen
 
 
 def test_holms_correction_is_that_of_r():
-    """p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")."""
+    """The expected values are R's: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")."""
     assert significance.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 

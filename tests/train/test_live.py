@@ -197,7 +197,7 @@ def test_a_time_is_told_as_a_person_would(seconds, text):
 
 
 def screen(monkeypatch, cost: float) -> tuple[live.Screen, Callable[[float], None], list[Any]]:
-    """A screen whose frames take so many seconds, its clock, and what was drawn."""
+    """A screen whose frames take this many seconds, its clock, and the list of what was drawn."""
     clock = SimpleNamespace(now=0.0)
     drawn: list[Any] = []
     monkeypatch.setattr(time, "monotonic", lambda: clock.now)
@@ -263,7 +263,7 @@ print("after")
 def on_a_terminal(act: str, *sizes: tuple[int, int]) -> tuple[str, int]:
     """What a program wrote on a terminal that takes these sizes one after another, and its exit code."""
     terminal, other = pty.openpty()
-    # rich believes LINES and COLUMNS, which readline has put into the environment behind Python's back: the program gets Python's alone.
+    # LINES and COLUMNS, which rich believes, may be set by readline behind Python's back: the program gets only what Python knows of.
     environment = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
     environment |= {"TERM": "xterm-256color", "PYTHON_COLORS": "0"}
     process = subprocess.Popen([sys.executable, "-c", PROGRAM.format(act=act)], stdin=other, stdout=other, stderr=other, env=environment)
@@ -300,7 +300,7 @@ def test_the_terminal_is_given_back_however_it_ends(act, code, last):
     assert left == code
     assert [said.count(mark) for mark in (ENTER, LEAVE, HIDE, SHOW)] == [1, 1, 1, 1]
     assert said.index(HIDE) < said.index(SHOW)
-    # What was printed meanwhile comes when the screen is back.
+    # Lines printed during the live view appear once the terminal's own screen is back.
     after = said[said.index(LEAVE) + len(LEAVE) :]
     assert after.startswith("meanwhile\n") and after.endswith(last)
 

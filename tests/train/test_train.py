@@ -29,7 +29,7 @@ from nandetect.train.prepare import batches, prepare
 from nandetect.train.settings import TrainSettings
 from nandetect.train.step import accuracy, global_norm
 
-# Compiles in no time, for what does not depend on the model.
+# Settings that compile in no time, for tests that do not depend on the model.
 SMALL = {"samples": 40, "hidden": (), "inputs": "unit"}
 MLP = model_file.load("mlp").file
 MODEL = """
@@ -50,7 +50,7 @@ def line_of(text: str) -> int:
 
 
 def faults(result):
-    """What a run found that was not finite; how the weights were drawn and the inputs scaled is told beside it."""
+    """The non-finite findings of a run, without those on how the weights were drawn and the inputs scaled."""
     return tuple(finding for finding in result.findings if finding.rule == "non-finite")
 
 
@@ -315,7 +315,7 @@ def test_with_json_on_standard_output_nothing_else_is_written_there(monkeypatch,
 
 
 def test_it_trains_outside_the_checkout_with_the_model_inside_the_package(monkeypatch, tmp_path):
-    """As a wheel carries it: the package alone, with the models in nandetect/_models."""
+    """The package as a wheel carries it: alone, with the models in nandetect/_models."""
     package = Path(cli.__file__).parents[1]
     shutil.copytree(package, tmp_path / "nandetect", ignore=shutil.ignore_patterns("__pycache__", "_models"))
     shutil.copytree(MLP.parent, tmp_path / "nandetect" / "_models", ignore=shutil.ignore_patterns("__pycache__"))

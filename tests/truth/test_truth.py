@@ -32,7 +32,7 @@ def close(ball, want, to="1e-30"):
 
 
 def exact(function, *args):
-    """The one result of a function, of arguments that are taken as float32."""
+    """The one exact result of a function of arguments that are cast to float32."""
     args = [np.asarray(arg, np.float32) for arg in args]
     (values,) = truth.of(function, *args).at(*args)
     return values
@@ -90,7 +90,7 @@ def cosine_of_units(x):
     return (x[0] * lax.rsqrt(x[0] @ x[0])) @ (x[1] * lax.rsqrt(x[1] @ x[1]))
 
 
-# Each twice, as it is written first and as it is written better: the truth of the two must be the same, which neither rule knows.
+# Pairs of one function, as a first attempt writes it and written better. Their truths must be the same, though no rule knows of the pair.
 TWICE = {
     "cross-entropy": (lambda x: naive(x, LABELS), lambda x: stable(x, LABELS)),
     "binary cross-entropy": (two_sigmoids, with_logits),
@@ -275,7 +275,7 @@ def loop_of(x):
 
 def test_loops_and_branches_go_the_way_of_the_exact_values():
     assert exact(loop_of, 0.5).balls[()] == int(jax.jit(loop_of)(0.5))
-    # In float32 1e8 + 1 is 1e8, and the other branch is taken.
+    # float32 would take the other branch: in it 1e8 + 1 is 1e8.
     assert exact(lambda x: lax.cond((x + 1) - x > 0.5, lambda: 1.0, lambda: 2.0), 1e8).balls[()] == 1
     harmonic = exact(lambda x: lax.fori_loop(1, 200, lambda i, s: s + 1 / jnp.float32(i), x), 0.0)
     want = sum(Fraction(1, i) for i in range(1, 200))

@@ -29,7 +29,7 @@ def logistic(x):
     return 1 / (1 + mpmath.exp(-x))
 
 
-# A function of real numbers: how JAX writes it, what mpmath calls it, and where it is looked at.
+# Functions of one real number: as JAX writes it, as mpmath does, and the points at which the two are compared.
 ONE_VARIABLE = {
     "exp": (lax.exp, mpmath.exp, ORDINARY + HUGE),
     "exp2": (lax.exp2, lambda x: mpmath.exp(x * mpmath.log(2)), ORDINARY + HUGE),
@@ -68,13 +68,13 @@ ONE_VARIABLE = {
     "square": (lax.square, lambda x: x * x, ORDINARY),
     "integer_pow": (lambda x: lax.integer_pow(x, -7), lambda x: x**-7, POSITIVE),
     "reduce_precision": (lambda x: lax.reduce_precision(x, 5, 2), lambda x: x, ORDINARY),
-    # float32 to bfloat16 rounds in the program and not in truth.
+    # A cast from float32 to bfloat16 rounds in the program, and not in the exact evaluation.
     "convert_element_type": (lambda x: lax.convert_element_type(x, jnp.bfloat16), lambda x: x, ORDINARY),
 }
 
 
 def polygamma(m, x):
-    """JAX wants a whole number as the order, and makes it a float."""
+    """`polygamma` with the order as a whole number, which is what JAX wants, though it makes it a float."""
     return special.polygamma(m.astype(np.int32), x)
 
 
@@ -136,7 +136,7 @@ def thrice(x):
 twice.defjvp(lambda primals, tangents: (twice(*primals), twice(*tangents)))
 thrice.defvjp(lambda x: (thrice(x), None), lambda _, g: (3 * g,))
 
-# Exact in float32, so that XLA itself is the truth.
+# Functions of small integers, which float32 computes exactly, so that XLA itself is the truth.
 INTEGERS = {
     "add_any": jax.grad(lambda x: jnp.sum(x * x + x * 3)),
     "is_finite": lambda x: lax.is_finite(lax.concatenate([x, x / (x - 5)], 0)),
@@ -198,7 +198,7 @@ INTEGERS = {
     "to uint8": lambda x: lax.convert_element_type(x, np.uint8) * (x >= 0) + (x / 0.0 > 0),
     "round away": lambda x: lax.round(x / 2, lax.RoundingMethod.AWAY_FROM_ZERO),
 }
-# Names that not every JAX gives to what is tested under another, and those that only a mesh of devices makes: they hand on what they get.
+# Other names of primitives that are tested under one: not every JAX uses them, or only a mesh of devices does, where they change nothing.
 SAME = {
     **{f"scatter_{name}": f"scatter-{name}" for name in ("add", "sub", "mul", "min", "max")},
     "expand_dims": "broadcast_in_dim",
@@ -207,7 +207,7 @@ SAME = {
     **dict.fromkeys(("remat2", "checkpoint"), "remat"),
 }
 SEPARATE = {"cumlogsumexp", "regularized_incomplete_beta"}
-# What older releases of JAX write with other primitives.
+# Primitives that older releases of JAX do not have, and write with others.
 NEWER = {"log2", "one_minus_square", "polynomial", "stack", "unstack", "tile"}
 HAS = vars(lax)
 if "log2" in HAS:

@@ -43,7 +43,7 @@ def bits(x):
 
 
 def best(value, dtype):
-    """The nearest number of a type, by fractions; of two equally near ones that with the even last bit."""
+    """The number of a type that is nearest to a fraction; of two equally near ones, the one whose last bit is even."""
     info = jnp.finfo(dtype)
     over = Fraction(float(info.max)) + Fraction(float(np.ldexp(1.0, info.maxexp - info.nmant - 2)))
     if abs(value) >= over:
