@@ -180,13 +180,13 @@ def _making(jaxpr: Jaxpr, result: int, path: tuple[int, ...], phases: Phases) ->
     number = Run(jaxpr, []).maker(atom)
     if number is None or isinstance(atom, compat.Literal):
         return phases.of(path[:-1]) if path else "forward"
-    eqn, here = jaxpr.eqns[number], (*path, number)
+    eqn, own_path = jaxpr.eqns[number], (*path, number)
     subs = compat.sub_jaxprs(eqn)
     if len(subs) == 1:
         inner, _ = compat.open_jaxpr(subs[0][1])
         if len(inner.outvars) == len(eqn.outvars):
-            return _making(inner, eqn.outvars.index(atom), (*here, 0), phases)
-    return phases.of(here)
+            return _making(inner, eqn.outvars.index(atom), (*own_path, 0), phases)
+    return phases.of(own_path)
 
 
 def _strictly(program: Program, phases: Phases) -> Report | None:

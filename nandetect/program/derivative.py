@@ -71,11 +71,11 @@ class Derivatives:
 
     def _forward_frames(self, jaxpr: compat.Jaxpr, path: Path, eqns: tuple[compat.JaxprEqn, ...]) -> Iterator[list[Frame]]:
         for number, eqn in enumerate(jaxpr.eqns):
-            here = (*path, number)
-            if self._phases.of(here) == "forward":
+            own_path = (*path, number)
+            if self._phases.of(own_path) == "forward":
                 yield [frame for frame in sources.joined_frames([*eqns, eqn]) if ownership.is_users(frame.file)]
             for slot, (_, sub) in enumerate(compat.sub_jaxprs(eqn)):
-                yield from self._forward_frames(compat.open_jaxpr(sub)[0], (*here, slot), (*eqns, eqn))
+                yield from self._forward_frames(compat.open_jaxpr(sub)[0], (*own_path, slot), (*eqns, eqn))
 
 
 def calls_own(frame: Frame) -> bool:

@@ -72,12 +72,12 @@ def _tags(jaxpr: compat.Jaxpr, path: Path, outer: str, level: int) -> dict[Path,
     """The tag of each equation at a level of differentiation, the outermost being 0; `outer` is the name stack of those that enclose."""
     tags: dict[Path, Tag] = {}
     for number, eqn in enumerate(jaxpr.eqns):
-        here = (*path, number)
+        own_path = (*path, number)
         stack = f"{outer}/{compat.name_stack(eqn)}"
         levels = _DIFFERENTIATION.findall(stack)
-        tags[here] = levels[level] if level < len(levels) else ""
+        tags[own_path] = levels[level] if level < len(levels) else ""
         for slot, (_, inner) in enumerate(compat.sub_jaxprs(eqn)):
-            tags |= _tags(compat.open_jaxpr(inner)[0], (*here, slot), stack, level)
+            tags |= _tags(compat.open_jaxpr(inner)[0], (*own_path, slot), stack, level)
     return tags
 
 
@@ -170,10 +170,10 @@ def _phases(jaxpr: compat.Jaxpr, tags: dict[Path, Tag], goals: dict[Path, Goals]
             return _NO_TAGS if isinstance(atom, compat.Literal) else depends.get(atom, _NO_TAGS)
 
         for number, eqn in enumerate(jaxpr.eqns):
-            here = (*path, number)
+            own_path = (*path, number)
             operands = [read(atom) for atom in eqn.invars]
-            phases[here] = _phase(tags[here], goals.get(here, _NOWHERE), _union(operands))
-            for var, depending in zip(eqn.outvars, _results(eqn, here, tags[here], operands, sweep), strict=True):
+            phases[own_path] = _phase(tags[own_path], goals.get(own_path, _NOWHERE), _union(operands))
+            for var, depending in zip(eqn.outvars, _results(eqn, own_path, tags[own_path], operands, sweep), strict=True):
                 depends[var] = depending
         return [read(var) for var in jaxpr.outvars]
 
