@@ -47,7 +47,7 @@ def parameters(side: Side) -> tuple[str, ...]:
     """The names of the required parameters, or of the first where none is required. Raises `UsageError` where there are no parameters."""
     try:
         signature = inspect.signature(side.function)
-    # A builtin may have no signature.
+    # Builtins may have no signature.
     except (TypeError, ValueError):
         return ("x", "labels")
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -37,7 +37,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
     try:
-        # A file opened here: numpy leaves one open that turns out to be no zip.
+        # The file is opened here, since `np.load` leaves one open that turns out to be no zip.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:

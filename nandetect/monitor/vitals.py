@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from nandetect.types import Array
 
-# One column each of `float32[L, len(LAYERS)]`; l2 norms, of the finite elements, computed in float32 at least.
+# Measures of a leaf, one column each of `float32[L, len(LAYERS)]`. Norms are l2, of the finite elements, computed in float32 at least.
 LAYERS = {
     "gradient": "the norm of the gradient",
     "gradient_max": "its largest magnitude",
@@ -23,7 +23,7 @@ LAYERS = {
     "update": "the norm of the update",
     "update_zero": "the share of the parameters that the update leaves exactly as they are",
 }
-# One number each for the whole step, beside the total norms.
+# Measures of the whole step, one number each, beside the total norms.
 WHOLE = {
     "along": "the gradient times this step's update: how fast the loss falls where the step begins",
     "along_before": "the gradient times the step's update before: how fast the loss still fell where that step ended",
