@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-# Orthogonal is a kernel of which this many vectors have products this small, times what they are in a kernel that is drawn at random.
+# A kernel is orthogonal if the products of `_VECTORS` of its vectors are below `_ORTHOGONAL` times those in a kernel drawn at random.
 _VECTORS = 64
 _ORTHOGONAL = 0.1
 # The largest kernel that is searched for units that repeat.

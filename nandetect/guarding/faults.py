@@ -65,7 +65,7 @@ class Faults:
             self._shared.findings.append(finding)
             warnings.warn(finding.message, NonFiniteWarning, stacklevel=6)
         if replayed.report is not None:
-            # From here on everything is likely to be bad: it is told once, and again when it has been finite in between.
+            # After the first fault most results are likely to be bad: a leaf is told again only after it has been finite in between.
             self._told |= bad_leaves(window.made)
             self._shared.found = next((call.order for call in window.calls if call.number == replayed.report.step), -1)
             recorder.restart()

@@ -22,12 +22,12 @@ _TRIES = 500
 class QuickCalls:
     """Calls of one kind, one after another: what each was given beside its state, and its metrics.
 
-    A call goes on with them where `goes_on(arguments, made)`: its state is what the last call `made`. `of_kept(arguments)` and
-    `of_small(results)` pick what is recorded of it. Arguments and results are those of `Call`: leaves where there is a `tree`; `size` and
-    `width` are how many there are. `left` counts the calls down to the next look.
+    A call belongs to them where `goes_on(arguments, made)`: its state is what the last call `made`. `of_kept(arguments)` and
+    `of_small(results)` pick what is recorded of it. Arguments and results are those of `Call`: leaves where there is a `tree`. `size` is
+    the number of arguments, `width` that of results, `left` the number of calls until the next look.
 
-    `calls` is one flat list, of `stride` items for each call (its order, what is kept, its metrics): whatever else were allocated for each
-    call, Python's garbage collector would go through again and again.
+    `calls` is one flat list, of `stride` items for each call (its order, what is kept, its metrics): an object of its own for each call
+    would make Python's garbage collector start more often, and visit it each time.
     """
 
     __slots__ = ("bytes", "calls", "goes_on", "is_whole", "left", "links", "made", "of_kept", "of_small", "size", "stride", "tree", "width")
@@ -71,7 +71,7 @@ def calls_like(
 
     The call returned `out`, and the call before it `before`. There will be about so many `calls` with this one, and `room` bytes for them.
     """
-    # A state that is a tuple by itself (a NamedTuple) goes round as one, and the tuple that a step returns in its parts.
+    # A state that is one tuple (a NamedTuple) comes back as one argument; a tuple of results is taken apart into its parts.
     is_whole, tree = any(arg is before for arg in args) or not isinstance(out, tuple), None
     given, made = args, top(out, is_whole)
     linked = links(args, top(before, is_whole), lambda part: not isinstance(part, bool | int | float | str | None))

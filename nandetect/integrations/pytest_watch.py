@@ -57,7 +57,7 @@ class Watching:
     def _tell(self, report: Report) -> None:
         if self.reports is None:
             return
-        # `step` counts calls from the first test on, which says nothing in this one.
+        # A report's `step` counts the calls of all tests so far, which says nothing about this one.
         report = replace(report, step=None)
         self.reports.append(report)
         if self._stops and not _is_asked_by_pytest():
@@ -86,7 +86,7 @@ class Watching:
 
     @contextmanager
     def silent(self) -> Iterator[None]:
-        """While open, an assertion tells by itself what is found."""
+        """While open, faults are not reported here: an assertion of the test's own reports what it finds."""
         self.judge()
         reports, self.reports = self.reports, None
         try:

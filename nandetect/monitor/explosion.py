@@ -27,13 +27,14 @@ RULES = (
 # Growth of a layer's gradient, over its usual norm, from which on the layer counts as grown.
 TENFOLD = 10.0
 _EARLY_POINTS = 20
+# Rules that speak of an explosion only where they are more than a note.
 _UNLESS_NOTE = ("learning-rate-high", "divergence")
 _MOST_LAYERS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """One layer's gradient: its norm at first and at its largest (float), and the step at which it was ten times what it was at first."""
+    """One layer's gradient: its usual norm, its largest (floats), and the step from which on it was ten times the usual one."""
 
     layer: str
     usual: float
@@ -49,9 +50,9 @@ class Growth:
 class Explosion:
     """How the gradient exploded.
 
-    `growths` are of the kernels, from the input to the output; `first` is the one that grew first, None where the gradient was as large
-    from the first step. `steps` are the first steps of the picture's columns, and `until` the last one's last; `levels` has a row for each
-    kernel and the log10 of the largest gradient norm of each column: None where none was measured, inf where it was not finite.
+    `growths` are of the kernels, from the input to the output; `first` is the one that grew first, None where none grew: the gradient was
+    large from the first step on. `steps` are the first steps of the picture's columns, and `until` the last one's last; `levels` has a row
+    for each kernel and the log10 of the largest gradient norm of each column: None where none was measured, inf where it was not finite.
     """
 
     growths: tuple[Growth, ...]

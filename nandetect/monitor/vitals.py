@@ -37,7 +37,8 @@ MISSING = -3.4028234663852886e38
 LEAST = 1e-30
 
 # The steps of which everything is measured: the first `_DENSE`; up to `_SETTLED` two in a row of every `_OFTEN`; later two in a row of
-# every `_SELDOM`. Two, so that a step's `along` stands before the next one's `along_before`. Of the others only the gradients' norms are.
+# every `_SELDOM`. Two in a row, since
+# a step's `along` is compared with the next one's `along_before`. Of the other steps only the gradients' norms are measured.
 _DENSE, _SETTLED, _OFTEN, _SELDOM = 20, 400, 20, 100
 
 

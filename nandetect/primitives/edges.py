@@ -68,7 +68,7 @@ def rsqrt(values: Values) -> str:
 
 def outside(name: str, end: float) -> Edge:
     """Of a function that is defined from -`end` to `end`."""
-    return lambda values: f"{name} at {values[0]:g}" if abs(values[0]) == end else f"{name} outside [-1, 1]"
+    return lambda values: f"{name} at {values[0]:g}" if abs(values[0]) == end else f"{name} outside [{-end:g}, {end:g}]"
 
 
 def always(phrase: str) -> Edge:

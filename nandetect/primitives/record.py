@@ -130,7 +130,7 @@ class Primitive:
     # Why it gives what is not finite, told from its operands' values at an element; or in one phrase of the whole.
     edge: Edge | None = None
     whole: str = ""
-    # It is not defined, or infinite, at the ends of an interval around 0; at 0 and below it.
+    # An operand that breaks it is told as one at the edge of where it is defined (`acos` at 1); or as a negative one (`log` of -1).
     has_ends: bool = False
     positive_only: bool = False
     # How it is written between two operands.

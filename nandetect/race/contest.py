@@ -112,7 +112,10 @@ def _race(lanes: Sequence[Sequence[Lane]], time_limit: float, notice: Notice) ->
 
 
 def _order(count: int, turn: int) -> list[int]:
-    """The order of the entrants in a turn: each starts with the next, every other round goes backwards. So none always follows another."""
+    """The order of the entrants in a turn: each turn starts with the next entrant, and after one turn each they go backwards.
+
+    So none always follows the same other.
+    """
     order = [(turn + position) % count for position in range(count)]
     return order if turn // count % 2 == 0 else order[::-1]
 

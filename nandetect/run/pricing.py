@@ -19,8 +19,9 @@ from nandetect.speed import audit, rules
 # A compiled function is called again at the end where it was called often, and neither a call nor compiling it takes longer, in seconds,
 # than this.
 _CALLS, _CALLING, _COMPILING = 20, 0.1, 3.0
-# For how long it is called, and the operations of a loop that is not jitted are run; and the share of the program's time that this may
-# take. Most programs' states could be donated: what that would save is asked where compiling the step twice for it takes no more either.
+# The seconds for which it is called, those for which the operations of a loop that is not jitted are run, and the share of the program's
+# time that each may take. Most programs' states could be donated: what that would save is asked only where compiling the step twice for
+# it stays within that share as well.
 _SECONDS, _LOOP_SECONDS = 1.0, 0.3
 _SHARE = 0.01
 
@@ -48,7 +49,7 @@ def _of_function(shared: GuardedStep, watch: Watch, seconds: float) -> list[Find
     with working, compat.outside_of_traces():
         try:
             args, kwargs = watch.next_call() or ((), {})
-            # That a batch comes from the host is as it should be.
+            # Batches come from the host in most programs: on the device, they are not told as transfers.
             args, kwargs = jax.tree.map(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf, (args, kwargs))
             return audit.judge(shared.step, args, kwargs, _SECONDS, without)
         # The step is the user's: that it cannot be called again is no reason to fail where nothing is wrong.
@@ -62,7 +63,7 @@ def _not_jitted(log: OperationLog, calls: int, seconds: float) -> Finding | None
         try:
             with compat.replay_settings(), compat.muted_effects():
                 price = unjitted.price(log, calls, min(_LOOP_SECONDS, _SHARE * seconds), 2 * _SHARE * seconds)
-        # So are the operations.
+        # The operations are the user's: that they cannot be run again is no reason to fail where nothing is wrong.
         except Exception:
             return None
     return rules.not_jitted(price) if price else None

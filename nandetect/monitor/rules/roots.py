@@ -10,7 +10,7 @@ from nandetect.records import Finding
 _STUCK = "loss-at-chance learning-rate-low"
 _FLOW = "saturated-units dead-units vanishing-gradient exploding-gradient frozen-parameters"
 _UNSTABLE = "divergence non-finite gradient-spike learning-rate-high skipped-steps"
-# The rules that each rule explains. Of two that explain each other, the one that stands first here is the root.
+# The rules that each rule explains. Their order counts: of two rules that explain each other, the one that stands first is the root.
 EXPLAINS: dict[str, frozenset[str]] = {
     rule: frozenset(consequences.split())
     for rule, consequences in {
