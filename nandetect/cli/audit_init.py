@@ -36,5 +36,5 @@ def command(
     model = auditable.load(target, settings)
     audit = auditable.audited(model)
     audit_init_view.show(model.name, audit, to_stderr=document.takes_stdout)
-    document.write("audit-init", audit.findings, audit_init_view.body(model.name, audit))
+    document.write("audit-init", audit.findings, lambda: audit_init_view.body(model.name, audit))
     options.leave(at_fault=any(finding.severity != "note" for finding in audit.findings))

@@ -48,7 +48,7 @@ def command(
     )
     comparison = compare(asked)
     diff_loss_view.show(comparison, to_stderr=document.takes_stdout)
-    document.write("diff-loss", comparison.findings, output.body(comparison))
+    document.write("diff-loss", comparison.findings, lambda: output.body(comparison))
     options.leave(at_fault=any(finding.severity == "error" for finding in comparison.findings))
 
 

@@ -21,7 +21,7 @@ def command(
     checkup = examine()
     if not document.takes_stdout:
         output.write_lines([text(checkup)])
-    document.write("doctor", checkup.findings, checkup.to_dict())
+    document.write("doctor", checkup.findings, checkup.to_dict)
     options.leave(at_fault=bool(checkup.findings))
 
 

@@ -32,4 +32,4 @@ def command(
     shown = listing(traceable.load(target, shapes=shape or (), archive=args, loss=loss, gradient=grad))
     if not document.takes_stdout:
         output.write_lines(render.jaxpr(shown) if jaxpr else render.annotated(shown))
-    document.write("inspect", (), render.data(shown))
+    document.write("inspect", (), lambda: render.data(shown))

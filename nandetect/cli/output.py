@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from nandetect.records import Finding, plain
@@ -30,12 +30,12 @@ class JsonOutput:
         """Whether standard output takes the document, and so nothing else."""
         return self._path == "-"
 
-    def write(self, command: str, findings: Iterable[Finding], body: Mapping[str, object]) -> None:
-        """Write the document of a command, if one was asked for."""
+    def write(self, command: str, findings: Iterable[Finding], body: Callable[[], Mapping[str, object]]) -> None:
+        """Write the document of a command, if one was asked for: only then is its own part made."""
         if self._path:
             from nandetect.render import json
 
-            json.write(json.document(command, findings, body), self._path)
+            json.write(json.document(command, findings, body()), self._path)
 
 
 def body(result: DataclassInstance) -> dict[str, Json]:

@@ -55,5 +55,5 @@ def command(
         files.write(race_plot.page(result).encode(), html, "--html")
     if png:
         files.write(race_plot.plot(result, "png"), png, "--png")
-    document.write("race", result.findings, race_view.body(result))
+    document.write("race", result.findings, lambda: race_view.body(result))
     options.leave(at_fault=bool(result.findings))

@@ -32,12 +32,12 @@ def command(
         kept = logbook.entries(logbook.default_directory())
         if not document.takes_stdout:
             output.write_lines(show_view.listed(kept, logbook.default_directory()))
-        document.write("show", (), show_view.list_body(kept))
+        document.write("show", (), lambda: show_view.list_body(kept))
         options.leave(at_fault=False)
     recorded = logbook.read(logbook.find(run))
     exports.check(**wanted)
     if not document.takes_stdout:
         show_view.show(recorded)
     exports.write(recorded, **wanted)
-    document.write("show", recorded.findings, show_view.body(recorded))
+    document.write("show", recorded.findings, lambda: show_view.body(recorded))
     options.leave(at_fault=bool(recorded.entry.errors))

@@ -76,5 +76,5 @@ def command(
         train_view.show(result, opening.told, None if no_record else kept.path, to_stderr=document.takes_stdout)
         if tensorboard and kept.path:
             exports.write(read(kept.path), tensorboard)
-        document.write("train", result.findings, train_view.body(settings, result))
+        document.write("train", result.findings, lambda: train_view.body(settings, result))
     options.leave(at_fault=result.failed)
