@@ -30,6 +30,7 @@ _HOME = {
     "NonFiniteError": "errors",
     "NonFiniteWarning": "errors",
     "UsageError": "errors",
+    "NonFiniteResult": "integrations.pytest_watch",
     **dict.fromkeys(("Event", "Finding", "Fix", "Frame", "Operand", "Report", "Source"), "records"),
     **dict.fromkeys(("load_ipython_extension", "unload_ipython_extension"), "integrations.notebook"),
 }

@@ -12,9 +12,9 @@ from jax._src import array, callback, config, core, debugging, source_info_util
 from jax._src.lib import xla_client  # pyright: ignore[reportPrivateImportUsage]
 
 from nandetect import primitives
+from nandetect.annotations import Array, Busy, Pytree, Traceback
 from nandetect.errors import Unrepeatable
 from nandetect.records import Frame
-from nandetect.types import Array, Busy, Pytree, Traceback
 
 if TYPE_CHECKING:
     from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, Var

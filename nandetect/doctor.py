@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from nandetect import __version__
+from nandetect.annotations import Json
 from nandetect.errors import UsageError
 from nandetect.locating.locate import locate
 from nandetect.records import Event, Finding, plain
-from nandetect.types import Json
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax", "equinox", "dm-haiku")
 FLAGS = (

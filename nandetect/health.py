@@ -14,7 +14,7 @@ from jax import lax
 from jax.core import Tracer
 
 from nandetect import nonfinite
-from nandetect.types import Array, Pytree
+from nandetect.annotations import Array, Pytree
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from nandetect.annotations import Array
 from nandetect.records import Operand, Value
-from nandetect.types import Array
 
 # Truth values in the shape of a value: which of its elements are meant.
 Mask = np.ndarray

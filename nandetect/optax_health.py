@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from nandetect.annotations import Pytree
 from nandetect.errors import UsageError
 from nandetect.health import Health
 from nandetect.monitor import in_step, layout
 from nandetect.monitor.in_step import LeafArrays, Vitals
 from nandetect.monitor.vitals import LAYERS, MISSING, WHOLE, is_full
-from nandetect.types import Pytree
 
 if TYPE_CHECKING:
     import optax

@@ -109,12 +109,20 @@ def _claimed(folder: str) -> frozenset[str]:
 
 def _names(distribution: Distribution, folder: str) -> Iterator[str]:
     """The first part of each path that a distribution installed."""
-    record = distribution.read_text("RECORD")
+    record = _text(distribution, "RECORD")
     if record is not None:
         yield from set(re.findall(r'^"?([^/,\n]+)', record, re.MULTILINE)) - {"..", "__pycache__"}
     elif not _is_source(folder):
-        for name in (distribution.read_text("top_level.txt") or "").split():
+        for name in (_text(distribution, "top_level.txt") or "").split():
             yield from (name, f"{name}.py")
+
+
+def _text(distribution: Distribution, name: str) -> str | None:
+    """A file of what a distribution says of itself; None where it has none, or one that cannot be read."""
+    try:
+        return distribution.read_text(name)
+    except (OSError, ValueError):  # it is damaged: not in UTF-8, say
+        return None
 
 
 def _is_source(folder: str) -> bool:
@@ -147,7 +155,7 @@ def _project(distribution: Distribution) -> str | None:
     """The folder of an editable install: as pip and uv note it down (PEP 610), or where `setup.py develop` put the `.egg-info`."""
     import json
 
-    noted = distribution.read_text("direct_url.json")
+    noted = _text(distribution, "direct_url.json")
     if noted is not None:
         try:
             origin = json.loads(noted)
@@ -155,7 +163,7 @@ def _project(distribution: Distribution) -> str | None:
         except (ValueError, LookupError, AttributeError):  # it is damaged
             return None
     folder = os.path.abspath(str(distribution.locate_file("")))
-    is_installed = os.path.basename(folder) in _SITES or distribution.read_text("RECORD") is not None
+    is_installed = os.path.basename(folder) in _SITES or _text(distribution, "RECORD") is not None
     return folder if not is_installed and _is_source(folder) else None
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nandetect import wording
-from nandetect.types import Json
+from nandetect.annotations import Json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

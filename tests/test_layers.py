@@ -13,7 +13,7 @@ import nandetect
 # A new room or root module gets a place here: after everything that it imports, before everything that imports it.
 # A name that ends in / is a room, whose own modules may use one another, but not in a circle.
 LAYERS = """
-types registry wording primitives/
+annotations registry wording primitives/
 records
 errors findings history listing ownership
 compat
@@ -44,7 +44,7 @@ ROWS = {name.rstrip("/"): row for row, names in enumerate(LAYERS.split("\n")) fo
 # The nouns, and whatever draws them, are readable on a machine without JAX; so is what must be there before a program imports it.
 WITHOUT_JAX = (
     "primitives",
-    "types",
+    "annotations",
     "registry",
     "records",
     "errors",

@@ -313,5 +313,7 @@ def test_a_folder_that_a_command_or_pytest_works_in_is_the_users(projects):
 
 
 def test_a_damaged_record_of_an_editable_install_is_passed_over(projects):
-    (projects / "site-packages" / "other-1.0.dist-info" / "direct_url.json").write_text("{")
-    assert own(projects) == ["other"]
+    noted = projects / "site-packages" / "other-1.0.dist-info" / "direct_url.json"
+    for damaged in (b"{", b"[]", "größe".encode("latin-1")):
+        noted.write_bytes(damaged)
+        assert own(projects) == ["other"]

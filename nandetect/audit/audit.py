@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nandetect import compat
+from nandetect.annotations import Array, Pytree
 from nandetect.audit import batch, parameters, reading, rules, signal, telling
 from nandetect.audit.kernels import InitialKernel, kernels, scaled
 from nandetect.audit.parameters import Parameters
@@ -20,7 +21,6 @@ from nandetect.audit.scale import ScaleVerdict, agreed, judge
 from nandetect.audit.signal import Signal
 from nandetect.errors import UsageError
 from nandetect.records import Finding
-from nandetect.types import Array, Pytree
 
 assert rules  # its import fills the table of `reading`
 # Gains that an orthogonal kernel may have; policies start their last layer at 0.01.

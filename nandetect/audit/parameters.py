@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nandetect.annotations import Array, Pytree
 from nandetect.errors import UsageError
-from nandetect.types import Array, Pytree
 
 # Names of what is no kernel though it may have two axes: the biases and scales of stacked layers, running statistics.
 _VECTORS = re.compile(r"^(b|bias\w*|b_?\d+|beta|gamma|scale\w*|offset|shift|mean|var|ln\w*|norm\w*|g)$")

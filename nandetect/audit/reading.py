@@ -13,9 +13,9 @@ from typing import Final, Literal
 import numpy as np
 
 from nandetect import compat
+from nandetect.annotations import Array
 from nandetect.audit.schemes import Follows
 from nandetect.registry import Registry
-from nandetect.types import Array
 
 # The place of an equation: its number in each enclosing jaxpr, outermost first.
 Key = tuple[int, ...]

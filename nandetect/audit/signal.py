@@ -17,9 +17,9 @@ import numpy as np
 from jax import lax
 
 from nandetect import compat, primitives
+from nandetect.annotations import Array
 from nandetect.audit.reading import Event, Key, Reading
 from nandetect.nonfinite import widened
-from nandetect.types import Array
 
 # Saturated is an input of tanh or the logistic function beyond this: their derivatives are below 2e-4 and 7e-3 there.
 SATURATED = 5.0

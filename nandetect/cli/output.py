@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from nandetect.annotations import Json
 from nandetect.records import Finding, plain
-from nandetect.types import Json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

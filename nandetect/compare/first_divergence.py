@@ -10,6 +10,7 @@ import numpy as np
 from flint import ctx
 
 from nandetect import nonfinite
+from nandetect.annotations import Array
 from nandetect.compare.oracle import eps
 from nandetect.compare.pair import Loss
 from nandetect.compare.results import Parting, What
@@ -25,7 +26,6 @@ from nandetect.truth import Values, evaluate
 from nandetect.truth.balls import LADDER, Unclear
 from nandetect.truth.elementwise import decided
 from nandetect.truth.table import each, lifted
-from nandetect.types import Array
 
 
 def origin(name: str, function: Loss, args: Sequence[jax.Array], what: What) -> Report | None:

@@ -7,9 +7,9 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nandetect.annotations import Pytree
 from nandetect.errors import UsageError
 from nandetect.targets import model_file, target
-from nandetect.types import Pytree
 
 # A function that is called as a loss; tracing it tells whether it returns one number.
 Loss = Callable[..., Pytree]

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nandetect.annotations import Pytree
 from nandetect.compare.pair import Loss, Side
 from nandetect.compare.parameters import Scene
 from nandetect.compare.results import Trained, Training
@@ -19,7 +20,6 @@ from nandetect.train.optimizers import OPTIMIZERS
 from nandetect.train.prepare import Ready, batches, prepare
 from nandetect.train.settings import STEPS, TrainSettings
 from nandetect.train.step import make_step
-from nandetect.types import Pytree
 
 # Steps between two scores of the accuracy.
 SCORE_EVERY = 100

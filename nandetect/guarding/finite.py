@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 
 from nandetect import nonfinite
-from nandetect.types import Array
+from nandetect.annotations import Array
 
 FINITE, INF, NAN = 0, 1, 2
 # Small arrays of one shape that an accelerator looks at in one go, be there so many or fewer: the program is compiled once for each shape.

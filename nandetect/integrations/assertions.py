@@ -10,11 +10,11 @@ import jax
 import numpy as np
 
 from nandetect import nonfinite
+from nandetect.annotations import Pytree
 from nandetect.errors import NonFiniteError, UsageError
 from nandetect.guarding import finite, guard
 from nandetect.program.trace import keystr
 from nandetect.records import Report
-from nandetect.types import Pytree
 
 # How many leaves a message lists.
 _SHOWN = 8

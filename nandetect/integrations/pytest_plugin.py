@@ -12,9 +12,9 @@ from typing import ParamSpec, TypeVar
 import pytest
 
 from nandetect import ownership
+from nandetect.annotations import Pytree
 from nandetect.integrations.pytest_watch import NonFiniteResult, Watching, cut, first, headline, locals_kept
 from nandetect.records import Report
-from nandetect.types import Pytree
 
 OPTION = """fail each test in which a compiled call returns a non-finite value, or un-jitted code makes a NaN that is still held when the
 test returns. Watched is what is jitted after this plugin saw JAX imported: of what a plugin that was loaded earlier had jitted, nothing."""

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 from nandetect import compat, primitives
+from nandetect.annotations import Array, Pytree
 from nandetect.compat import JaxprEqn
 from nandetect.program.trace import Program
-from nandetect.types import Array, Pytree
 
 
 @dataclass(eq=False)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import jax
 
 from nandetect import compat
+from nandetect.annotations import Array
 from nandetect.compat import Var
 from nandetect.interpret import walk
 from nandetect.interpret.walk import Leaf, Run
-from nandetect.types import Array
 
 # Whether the value of a variable is kept; and a program that returns the kept values of each run, by the number of the variable.
 Keep = Callable[[Var], bool]

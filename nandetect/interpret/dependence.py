@@ -16,12 +16,12 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from nandetect import compat, nonfinite, primitives
+from nandetect.annotations import Array
 from nandetect.compat import JaxprEqn
 from nandetect.interpret.movement import MOVES
 from nandetect.nonfinite import Mask
 from nandetect.primitives import Depends
 from nandetect.registry import Registry
-from nandetect.types import Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ import numpy as np
 from jax import lax
 
 from nandetect import compat, nonfinite
+from nandetect.annotations import Array
 from nandetect.compat import AnyJaxpr, JaxprEqn
 from nandetect.interpret import walk
 from nandetect.interpret.walk import Run
-from nandetect.types import Array
 
 Made = TypeVar("Made")
 # For each carried value, the iteration since which each element is finite, infinite or NaN as it is; None for a value that is no float.

@@ -13,13 +13,13 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from nandetect import compat, primitives
+from nandetect.annotations import Array, Pytree
 from nandetect.compat import JaxprEqn
 from nandetect.interpret import compiled, walk
 from nandetect.interpret.compiled import Traced
 from nandetect.interpret.dependence import Flow, flows
 from nandetect.interpret.walk import Inside, Run
 from nandetect.nonfinite import Mask
-from nandetect.types import Array, Pytree
 
 
 def can_enter(eqn: JaxprEqn) -> bool:

@@ -16,11 +16,11 @@ import numpy as np
 from jax.core import Tracer
 
 from nandetect import compat, nonfinite, primitives
+from nandetect.annotations import Array, Tape
 from nandetect.compat import AnyJaxpr, Atom, Jaxpr, JaxprEqn, Var
 from nandetect.interpret import ieee
 from nandetect.interpret.movement import MOVES
 from nandetect.registry import Registry
-from nandetect.types import Array, Tape
 
 # Bytes of new values (1 GiB) after which a run lets go of those that nothing needs any more.
 BUDGET = 1 << 30

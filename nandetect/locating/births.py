@@ -10,12 +10,12 @@ import numpy as np
 from jax import lax
 
 from nandetect import compat, nonfinite, primitives
+from nandetect.annotations import Array
 from nandetect.compat import JaxprEqn
 from nandetect.interpret import loops, walk
 from nandetect.interpret.loops import Loop
 from nandetect.interpret.walk import Run
 from nandetect.locating.trail import Node
-from nandetect.types import Array
 
 # An equation, and the number of the output that was born there.
 Birthplace = tuple[Node, int]

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from nandetect import nonfinite, primitives
+from nandetect.annotations import Array
 from nandetect.interpret.shards import flows_of
 from nandetect.interpret.walk import Run
 from nandetect.locating import reasons
@@ -21,7 +22,6 @@ from nandetect.program import sources
 from nandetect.program.derivative import Derivatives
 from nandetect.program.phase import Phases
 from nandetect.records import Event, Operand, Phase
-from nandetect.types import Array
 
 
 @dataclass(frozen=True)

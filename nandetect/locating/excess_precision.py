@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from nandetect import compat, nonfinite, primitives
+from nandetect.annotations import Array
 from nandetect.compat import Atom, Var
 from nandetect.interpret import compiled
 from nandetect.interpret.walk import Run, variables
 from nandetect.locating.trail import Node, Trail
 from nandetect.nonfinite import Mask
-from nandetect.types import Array
 
 NARROW = frozenset({"float16", "bfloat16"})
 # How many equations after a birth are looked at: the compiler departs from the program only within one fused group.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from nandetect import compat, nonfinite, primitives
+from nandetect.annotations import Pytree
 from nandetect.compat import Jaxpr, Var
 from nandetect.interpret import callbacks, compiled, walk
 from nandetect.interpret.walk import Run, variables
@@ -16,7 +17,6 @@ from nandetect.primitives import Use
 from nandetect.program.phase import Phases
 from nandetect.program.trace import Program, trace
 from nandetect.records import Phase, Report
-from nandetect.types import Pytree
 
 # The order in which symptoms are judged, by the phase that made them.
 RANK: dict[Phase, int] = {"forward": 0, "backward": 1, "update": 2}

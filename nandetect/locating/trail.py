@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nandetect import compat, nonfinite, primitives
+from nandetect.annotations import Array
 from nandetect.compat import Atom, JaxprEqn, Var
 from nandetect.interpret.loops import Loop
 from nandetect.interpret.shards import flows_of
@@ -20,7 +21,6 @@ from nandetect.locating.tracked import Asked, Wanted, merge
 from nandetect.nonfinite import Mask
 from nandetect.primitives import Use
 from nandetect.registry import Registry
-from nandetect.types import Array
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from nandetect.annotations import Array, Pytree
 from nandetect.errors import UsageError
 from nandetect.history import Leaf
 from nandetect.monitor.vitals import LAYERS, LEAST, MISSING, WHOLE
 from nandetect.nonfinite import widened
-from nandetect.types import Array, Pytree
 
 LARGEST = float(np.finfo(np.float32).max)
 # A metric or a step's number, one for each step.

@@ -6,10 +6,10 @@ from collections.abc import Hashable, Sequence
 
 import jax
 
+from nandetect.annotations import Array, Pytree
 from nandetect.errors import UsageError
 from nandetect.history import Leaf
 from nandetect.nonfinite import is_inexact
-from nandetect.types import Array, Pytree
 
 
 def path_name(path: Sequence[object]) -> str:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from nandetect.annotations import Array, Pytree
 from nandetect.errors import UsageError
 from nandetect.history import History
 from nandetect.monitor import traced
@@ -22,7 +23,6 @@ from nandetect.monitor.record import RecordSink
 from nandetect.monitor.rules import judge
 from nandetect.monitor.vitals import LAYERS, TOTALS, WHOLE, is_full
 from nandetect.records import Finding
-from nandetect.types import Array, Pytree
 
 _TREES = ("params", "grads", "updates")
 # The arrays of one tree in the order of the leaves, None where it has none.

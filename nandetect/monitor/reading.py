@@ -10,11 +10,11 @@ from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 
+from nandetect.annotations import Array
 from nandetect.history import History, Leaf
 from nandetect.monitor.in_step import Metric
 from nandetect.monitor.points import Points, history
 from nandetect.monitor.vitals import LAYERS, LEAST, MISSING, WHOLE, is_full
-from nandetect.types import Array
 
 # Rows that make a part of the history, and the seconds after which fewer rows make one.
 _PART, _TICK = 64, 0.1

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
 
+from nandetect.annotations import Array
 from nandetect.errors import UsageError
 from nandetect.history import Leaf
 from nandetect.monitor.in_step import LeafArrays, Metric, full, sometimes, with_metrics
 from nandetect.monitor.reading import Row
 from nandetect.monitor.vitals import LAYERS, MISSING, WHOLE
-from nandetect.types import Array
 
 
 def measured(leaves: Sequence[LeafArrays], is_full: Array | np.bool_ | bool | None) -> jax.Array:

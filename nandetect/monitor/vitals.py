@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, overload
 if TYPE_CHECKING:
     import numpy as np
 
-    from nandetect.types import Array
+    from nandetect.annotations import Array
 
 # Measures of a leaf, one column each of `float32[L, len(LAYERS)]`. Norms are l2, of the finite elements, computed in float32 at least.
 LAYERS = {

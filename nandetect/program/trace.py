@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from nandetect import compat, nonfinite
+from nandetect.annotations import Array, Pytree, Tape
 from nandetect.errors import UsageError
-from nandetect.types import Array, Pytree, Tape
 
 if TYPE_CHECKING:
     from jax.typing import DTypeLike

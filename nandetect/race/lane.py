@@ -12,10 +12,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from nandetect.annotations import Pytree
 from nandetect.data import Part
 from nandetect.guarding import finite
 from nandetect.train.prepare import Ready, batches
-from nandetect.types import Pytree
 
 # The inputs and the targets of a step.
 Batch = tuple[np.ndarray, np.ndarray]

@@ -14,6 +14,7 @@ from typing import TypeVar
 import jax
 
 from nandetect import compat, nonfinite
+from nandetect.annotations import Array, Pytree
 from nandetect.guarding import finite
 from nandetect.guarding.recorder import flatten
 from nandetect.guarding.working import working
@@ -22,7 +23,6 @@ from nandetect.records import Event, Report
 from nandetect.run.operation_log import OperationLog
 from nandetect.run.operations import Token, program, run_through
 from nandetect.speed.reads import Reads
-from nandetect.types import Array, Pytree
 
 # The share of the time that looking may take, and the seconds that it always may.
 _SHARE, _LEAST = 0.01, 2e-4

@@ -18,8 +18,8 @@ import numpy as np
 from jax.core import Tracer
 
 from nandetect import compat
+from nandetect.annotations import Array
 from nandetect.run.operations import HEAD, SPLIT, Operation, Record, Token, run_through
-from nandetect.types import Array
 
 # Operations of a segment, and bytes that may be kept of what operations were given.
 _OPERATIONS, _BYTES = 2_000, 2**28

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from nandetect import compat
+from nandetect.annotations import Array
 from nandetect.program.trace import Program
-from nandetect.types import Array
 
 # A weak reference to an array that an operation made, which stands for the array also when it is gone. There is one for each array.
 Token = weakref.ref[Any]

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nandetect import compat, ownership
+from nandetect.annotations import Array
 from nandetect.program import sources
 from nandetect.records import Frame
 from nandetect.run.operation_log import OperationLog
@@ -22,7 +23,6 @@ from nandetect.run.operations import Operation, program, run_through
 from nandetect.speed import clock
 from nandetect.speed.prices import Jitting
 from nandetect.speed.rules import BESIDE, GAIN, OPERATIONS
-from nandetect.types import Array
 
 # The most operations of one step (more would take long to compile), and how often a step must come again.
 _LONGEST, _REPEATS = 1_000, 3

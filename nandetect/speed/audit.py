@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from nandetect import compat, nonfinite
+from nandetect.annotations import Array, Pytree
 from nandetect.errors import UsageError
 from nandetect.program.trace import is_compiled, is_jitted
 from nandetect.records import Finding
@@ -17,7 +18,6 @@ from nandetect.speed import clock, recompiled, rules, static_checks, variants
 from nandetect.speed.compilations import Compilations, tell_of
 from nandetect.speed.prices import Crossing, Donation, Jitting, Widening
 from nandetect.speed.timed_step import TimedStep
-from nandetect.types import Array, Pytree
 
 # The share of the whole time that measuring one thing may take.
 SHARE = 0.25

@@ -14,9 +14,9 @@ from typing import TypeAlias
 import jax
 from jax.core import Tracer
 
+from nandetect.annotations import Pytree
 from nandetect.program import sources
 from nandetect.speed.signature import Change, Signature, changes, distance, signature
-from nandetect.types import Pytree
 
 _STAGES = ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/jaxpr_to_mlir_module_duration")
 _COMPILED = "/jax/core/compile/backend_compile_duration"

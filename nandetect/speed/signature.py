@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from nandetect import compat
+from nandetect.annotations import Pytree
 from nandetect.program.trace import argument_name
-from nandetect.types import Pytree
 
 ChangeKind = Literal["shape", "dtype", "weak type", "sharding", "static value", "structure"]
 _LONGEST = 40

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 
 from nandetect import compat, nonfinite, ownership
+from nandetect.annotations import Array, Pytree
 from nandetect.program.trace import Program, argument_name, is_jitted
 from nandetect.program.trace import trace as traced
 from nandetect.records import Frame
 from nandetect.speed.compilations import source
-from nandetect.types import Array, Pytree
 
 
 class TimedStep:

@@ -11,8 +11,8 @@ import numpy as np
 from jax import stages
 
 from nandetect import compat, primitives
+from nandetect.annotations import Array
 from nandetect.program.trace import Program
-from nandetect.types import Array
 
 Flat: TypeAlias = Callable[..., Sequence[Array]]
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nandetect.annotations import Pytree
 from nandetect.errors import UsageError
-from nandetect.types import Pytree
 
 _SHAPE = re.compile(r"([a-z][a-z0-9_]*)\[([0-9, ]*)\]")
 _DTYPES = {

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import jax
 
 from nandetect import compat, primitives
+from nandetect.annotations import Pytree
 from nandetect.listing import Atom, Body, Equation, Listing, Passage
 from nandetect.program import sources
 from nandetect.program.phase import Path, Phases
@@ -20,7 +21,6 @@ from nandetect.program.trace import keystr
 from nandetect.records import Frame
 from nandetect.targets import traceable
 from nandetect.targets.traceable import Traceable
-from nandetect.types import Pytree
 
 # Calls only group equations; a listing shows what they hold in their place.
 

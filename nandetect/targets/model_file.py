@@ -12,9 +12,9 @@ from typing import ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 
+from nandetect.annotations import Array, Pytree
 from nandetect.errors import UsageError
 from nandetect.targets import target
-from nandetect.types import Array, Pytree
 
 BUNDLED = "mlp"
 _HERE = Path(__file__).parents[1]

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from nandetect import compat, data, ownership
+from nandetect.annotations import Array, Pytree
 from nandetect.errors import UsageError
 from nandetect.targets import arguments, model_file, target
 from nandetect.targets.defaults import BATCH_SIZE, HIDDEN, LOSS, SCHEME
-from nandetect.types import Array, Pytree
 
 # How many of the arguments a message lists by their types.
 _LISTED = 6

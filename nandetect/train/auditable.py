@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import jax
 
+from nandetect.annotations import Array, Pytree
 from nandetect.audit import Audit, audit
 from nandetect.audit.parameters import is_floating
 from nandetect.errors import UsageError
@@ -16,7 +17,6 @@ from nandetect.targets import model_file, target
 from nandetect.train.prepare import prepare
 from nandetect.train.settings import TrainSettings
 from nandetect.train.start import batch
-from nandetect.types import Array, Pytree
 
 _KEYS = ("params", "apply", "inputs", "loss")
 

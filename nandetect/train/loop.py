@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from nandetect import findings
+from nandetect.annotations import Array, Pytree
 from nandetect.errors import NonFiniteError
 from nandetect.guarding.guard import guard
 from nandetect.monitor import layout
@@ -24,7 +25,6 @@ from nandetect.train.prepare import Ready, batches, prepare
 from nandetect.train.settings import Stopped, TrainResult, TrainSettings
 from nandetect.train.start import audited
 from nandetect.train.step import TrainStep, accuracy
-from nandetect.types import Array, Pytree
 
 # Steps between two checks of the guard: fewer than those whose metrics the ledger keeps.
 _CHECK_EVERY = 32

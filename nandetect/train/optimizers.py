@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nandetect.types import Pytree
+from nandetect.annotations import Pytree
 
 
 class Optimizer(NamedTuple):

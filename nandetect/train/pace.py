@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import jax
 
+from nandetect.annotations import Pytree
 from nandetect.errors import UsageError
 from nandetect.records import Finding
 from nandetect.speed import audit, rules
 from nandetect.speed.timed_step import TimedStep
 from nandetect.train.prepare import Ready, batches
 from nandetect.train.settings import TrainSettings
-from nandetect.types import Pytree
 
 # Seconds that measuring may take, where there is something to measure.
 _SECONDS = 2.0

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nandetect import data
+from nandetect.annotations import Pytree
 from nandetect.data.dataset import Data, stratified
 from nandetect.errors import UsageError
 from nandetect.targets import model_file
@@ -19,7 +20,6 @@ from nandetect.targets.model_file import Model
 from nandetect.train.optimizers import OPTIMIZERS
 from nandetect.train.settings import DTYPES, STEPS, TrainSettings
 from nandetect.train.step import TrainStep, make_step
-from nandetect.types import Pytree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

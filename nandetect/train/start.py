@@ -7,10 +7,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from nandetect.annotations import Array, Pytree
 from nandetect.audit import audit_init
 from nandetect.records import Finding
 from nandetect.train.prepare import Ready
-from nandetect.types import Array, Pytree
 
 # Samples that are enough to tell a dead unit from one that happens to be 0 on some.
 _SAMPLES = 512

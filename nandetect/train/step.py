@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nandetect.annotations import Array, Pytree
 from nandetect.data import Part
 from nandetect.monitor import in_step
 from nandetect.monitor.in_step import LeafArrays, with_metrics
 from nandetect.monitor.vitals import MISSING
 from nandetect.nonfinite import widened
 from nandetect.train.optimizers import Optimizer
-from nandetect.types import Array, Pytree
 
 Apply = Callable[[Pytree, Array], Array]
 Loss = Callable[[Array, Array], Array]

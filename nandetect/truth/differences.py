@@ -11,13 +11,13 @@ import jax
 import numpy as np
 from flint import arb, ctx
 
+from nandetect.annotations import Array, Pytree
 from nandetect.errors import UsageError
 from nandetect.truth.balls import NAN, ZERO, Unclear, two_to
 from nandetect.truth.elementwise import decided
 from nandetect.truth.formula import KNOWN_BITS, Exact
 from nandetect.truth.table import each, lifted
 from nandetect.truth.values import Values
-from nandetect.types import Array, Pytree
 
 # Negative powers of two: the step, below anything that a type of 32 bits or less can hold, and the number below which all counts as zero.
 STEP, NOTHING = 400, 300

@@ -9,12 +9,12 @@ import numpy as np
 from jax.core import ShapedArray
 
 from nandetect import compat, nonfinite, primitives
+from nandetect.annotations import Array
 from nandetect.compat import AnyJaxpr, Atom, Jaxpr, JaxprEqn
 from nandetect.errors import UsageError
 from nandetect.interpret import walk
 from nandetect.truth import elementwise, moving, reductions, whole  # noqa: F401  (they fill the table)
 from nandetect.truth.table import RULES, is_exact, lifted
-from nandetect.types import Array
 
 # Iterations after which a while loop is given up: one that ends because of rounding need not end in exact arithmetic.
 MOST_ITERATIONS = 1 << 15

@@ -9,13 +9,13 @@ import numpy as np
 from flint import arb, ctx
 
 from nandetect import compat, nonfinite
+from nandetect.annotations import Array, Pytree
 from nandetect.errors import UsageError
 from nandetect.truth import evaluate
 from nandetect.truth.balls import LADDER, NAN, Unclear, two_to
 from nandetect.truth.elementwise import decided
 from nandetect.truth.table import each, lifted
 from nandetect.truth.values import Values
-from nandetect.types import Array, Pytree
 
 # A value is known where its ball is 100 bits narrower than the value, or narrower than 2^-1200, below anything that a type holds.
 KNOWN_BITS = 100

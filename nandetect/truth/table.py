@@ -13,10 +13,10 @@ from flint import arb, ctx
 from numpy.typing import ArrayLike
 
 from nandetect import nonfinite
+from nandetect.annotations import Array
 from nandetect.registry import Registry
 from nandetect.truth.balls import LAST
 from nandetect.truth.split import Number, Split
-from nandetect.types import Array
 
 Rule = Callable[..., list[np.ndarray]]
 RULES: Registry[str, Rule] = Registry()

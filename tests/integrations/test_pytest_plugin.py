@@ -51,7 +51,7 @@ def test_what_a_compiled_call_returns_fails_the_test_at_the_call(run):
     result.stdout.fnmatch_lines(
         [
             ">       loss(p)",
-            "E       nandetect.integrations.pytest_watch.NonFiniteResult: `log` made -inf in the forward pass, at test_it.py:7",
+            "E       nandetect.NonFiniteResult: `log` made -inf in the forward pass, at test_it.py:7",
             "test_it.py:11: NonFiniteResult",
             "* nandetect report *",
             "error: `log` made -inf in the forward pass        loss()",
@@ -140,7 +140,7 @@ def test_a_fixtures_work_is_the_tests_and_the_work_of_an_import_is_nobodys(run):
     result.stdout.fnmatch_lines(
         [
             ">       return loss(jnp.zeros(2))",
-            "E       nandetect.integrations.pytest_watch.NonFiniteResult: `log` made -inf in the forward pass, at test_it.py:7",
+            "E       nandetect.NonFiniteResult: `log` made -inf in the forward pass, at test_it.py:7",
             "test_it.py:15: NonFiniteResult",
             "* nandetect report *",
         ]
@@ -188,7 +188,7 @@ def test_the_mark_alone_watches_one_test_and_what_its_module_names(run):
     result.stdout.fnmatch_lines(
         [
             ">       loss(jnp.zeros(2))",
-            "E       nandetect.integrations.pytest_watch.NonFiniteResult: `log` made -inf in the forward pass, at test_it.py:7",
+            "E       nandetect.NonFiniteResult: `log` made -inf in the forward pass, at test_it.py:7",
             "* nandetect report *",
         ]
     )
@@ -255,9 +255,7 @@ def test_jax_may_be_set_up_after_its_import_and_what_a_conftest_jits_is_watched(
         "-Werror",
     )
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
-        ["E       nandetect.integrations.pytest_watch.NonFiniteResult: `*` made nan in the forward pass, at conftest.py:6"]
-    )
+    result.stdout.fnmatch_lines(["E       nandetect.NonFiniteResult: `*` made nan in the forward pass, at conftest.py:6"])
 
 
 def test_everything_is_undone_at_the_end():

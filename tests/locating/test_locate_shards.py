@@ -30,6 +30,10 @@ def rooted(w, x):
     return jnp.sqrt(jnp.abs(total)).sum()  # <-- sqrt
 
 
+def overflowing(w, x):
+    return jax.lax.psum(jnp.exp(88.5 * jnp.max(x)), "d")  # <-- psum
+
+
 def mapped(function):
     return jax.shard_map(function, mesh=mesh, in_specs=(P(), P("d")), out_specs=P())
 
@@ -39,11 +43,16 @@ def told(step, *args):
     return [origin.primitive, origin.phase, origin.source.code.split("<-- ")[-1], origin.context, origin.index, origin.operands[-1].value]
 
 
+def cause(step, *args):
+    return [[event.primitive, event.reason] for event in nd.locate(step, *args).cause][:1]
+
+
 spread = jax.device_put(jnp.asarray(rows), NamedSharding(mesh, P("d", None)))
 print(json.dumps({
     "forward": told(jax.jit(mapped(local)), jnp.ones(3), rows),
     "with gradients": told(jax.jit(jax.value_and_grad(mapped(local))), jnp.ones(3), rows),
     "across a psum": told(jax.jit(jax.grad(mapped(rooted))), jnp.zeros(3), rows),
+    "an overflow in a psum": cause(jax.jit(mapped(overflowing)), jnp.ones(3), np.ones((16, 3), np.float32)),
     "named sharding": told(jax.jit(jax.value_and_grad(lambda w, x: jnp.mean(jnp.log(jnp.abs(x @ w))))), jnp.ones(3), spread)[:1]
     + told(jax.jit(lambda w, x: jnp.mean(jnp.log(jnp.abs(x @ w)))), jnp.ones(3), spread)[3:],
 }))
@@ -70,6 +79,11 @@ def test_backward_of_a_shard_map_with_a_psum_is_on_its_line(reports):
     primitive, phase, line, context, _, _ = reports["across a psum"]
     assert (primitive, phase, line) == ("div", "backward", "sqrt")
     assert [name for name, _ in context] == ["shard"]
+
+
+def test_an_overflow_in_a_psum_has_what_was_summed_for_its_cause(reports):
+    ((primitive, reason),) = reports["an overflow in a psum"]
+    assert primitive == "exp" and reason.startswith("grows to 2.7")
 
 
 def test_device_of_an_element_of_a_sharded_array_is_named(reports):
