@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -156,9 +157,15 @@ def test_a_fault_in_the_users_own_editable_project_or_loose_module_is_told_there
 
 
 @pytest.fixture(autouse=True)
-def _fresh(monkeypatch):
-    """Nothing that another test was told is remembered."""
+def _fresh(monkeypatch) -> Iterator[None]:
+    """Nothing that another test was told is remembered, nor anything of these by another."""
     monkeypatch.setattr(ownership, "_workplaces", [])
+    _forget()
+    yield
+    _forget()
+
+
+def _forget() -> None:
     for value in vars(ownership).values():
         if hasattr(value, "cache_clear"):
             value.cache_clear()
