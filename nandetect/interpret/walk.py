@@ -133,10 +133,8 @@ def variables(atoms: Sequence[Atom]) -> list[Var]:
 
 
 def literal(atom: compat.Literal) -> np.ndarray:
-    """A literal's value in the type that the jaxpr gives it."""
-    dtype = compat.aval(atom).dtype
-    # Asked in two steps: numpy takes None for float64.
-    return atom.val if hasattr(atom.val, "dtype") and atom.val.dtype == dtype else np.asarray(atom.val, dtype)
+    """A literal's value in the type that the jaxpr gives it; JAX keeps a number that Python wrote as a Python number with a dtype."""
+    return np.asarray(atom.val, compat.aval(atom).dtype)
 
 
 # How an equation with these operands is entered; None where it runs whole.

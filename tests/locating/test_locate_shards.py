@@ -30,12 +30,24 @@ def rooted(w, x):
     return jnp.sqrt(jnp.abs(total)).sum()  # <-- sqrt
 
 
+counted = jax.jit(lambda rows: (rows, 3))
+
+
+def with_a_count(w, x):
+    rows, count = counted(x)
+    return jax.lax.psum(jnp.log(jnp.abs(rows @ w)).sum(), "d") * count  # <-- log
+
+
 def overflowing(w, x):
     return jax.lax.psum(jnp.exp(88.5 * jnp.max(x)), "d")  # <-- psum
 
 
 def mapped(function):
     return jax.shard_map(function, mesh=mesh, in_specs=(P(), P("d")), out_specs=P())
+
+
+def mapped_by_pmap(w, x):
+    return jax.pmap(with_a_count, axis_name="d", in_axes=(None, 0))(w, x.reshape(8, 2, 3))
 
 
 def told(step, *args):
@@ -53,6 +65,8 @@ print(json.dumps({
     "with gradients": told(jax.jit(jax.value_and_grad(mapped(local))), jnp.ones(3), rows),
     "across a psum": told(jax.jit(jax.grad(mapped(rooted))), jnp.zeros(3), rows),
     "an overflow in a psum": cause(jax.jit(mapped(overflowing)), jnp.ones(3), np.ones((16, 3), np.float32)),
+    "a number of Python's": told(jax.jit(mapped(with_a_count)), jnp.ones(3), rows),
+    "a number of Python's under pmap": nd.locate(mapped_by_pmap, jnp.ones(3), rows).origin.value,
     "named sharding": told(jax.jit(jax.value_and_grad(lambda w, x: jnp.mean(jnp.log(jnp.abs(x @ w))))), jnp.ones(3), spread)[:1]
     + told(jax.jit(lambda w, x: jnp.mean(jnp.log(jnp.abs(x @ w)))), jnp.ones(3), spread)[3:],
 }))
@@ -88,3 +102,8 @@ def test_an_overflow_in_a_psum_has_what_was_summed_for_its_cause(reports):
 
 def test_device_of_an_element_of_a_sharded_array_is_named(reports):
     assert reports["named sharding"] == ["log", [["shard", 5]], [10], 0.0]
+
+
+def test_a_number_that_python_wrote_comes_out_of_an_inner_jit_of_a_shard(reports):
+    assert reports["a number of Python's"] == ["log", "forward", "log", [["shard", 5]], [0], 0.0]
+    assert reports["a number of Python's under pmap"] in ("inf", "-inf")
