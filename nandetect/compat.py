@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import jax
-from jax._src import array, callback, config, core, debugging, source_info_util
+from jax._src import array, callback, config, core, debugging, dispatch, source_info_util
 from jax._src.lib import xla_client  # pyright: ignore[reportPrivateImportUsage]
 
 from nandetect import primitives
@@ -233,24 +233,6 @@ def true_backward_lines() -> Iterator[None]:
         source_info_util.UserContextManager.__enter__ = original
 
 
-def double_precision() -> contextlib.AbstractContextManager[object]:
-    """A context in which float64 is float64."""
-    return _x64(True)
-
-
-def single_precision() -> contextlib.AbstractContextManager[object]:
-    """A context in which nothing that is made has 64 bits."""
-    return _x64(False)
-
-
-def _x64(on: bool) -> contextlib.AbstractContextManager[object]:
-    if hasattr(jax, "enable_x64"):  # JAX 0.8 moved it
-        return jax.enable_x64(on)
-    from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
-
-    return enable_x64(on)
-
-
 @contextlib.contextmanager
 def replay_settings() -> Iterator[None]:
     """JAX's own NaN and Inf checks off, whose very values a replay meets; and jit on, without which loops have no iterations."""
@@ -273,6 +255,10 @@ def muted_effects() -> Iterator[None]:
     try:
         yield
         jax.effects_barrier()
+    except BaseException:
+        # What failed here is not to be waited for by the program, nor at its end.
+        dispatch.runtime_tokens.clear()
+        raise
     finally:
         for primitive, impl in zip(primitives, before[0], strict=True):
             primitive.impl = impl
@@ -283,6 +269,15 @@ def _muted_io(*args: Array, result_avals: Sequence[core.ShapedArray], **params: 
     if len(result_avals):
         raise Unrepeatable("an io_callback returns what the step needs, and its effect is not repeated")
     return ()
+
+
+def without_refs(jaxpr: AnyJaxpr) -> AnyJaxpr:
+    """A jaxpr whose mutable arrays are values that go from equation to equation, as JAX compiles it."""
+    from jax._src.state import discharge
+
+    if "consts" in discharge.discharge_state.__annotations__:  # JAX 0.7 took the two apart
+        return ClosedJaxpr(*discharge.discharge_state(*open_jaxpr(jaxpr)))
+    return discharge.discharge_state(jaxpr)
 
 
 def array_type() -> type:

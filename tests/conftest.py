@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import pytest
 
 import nandetect as nd
-from nandetect import compat
+from nandetect import widths
 from nandetect.records import Report
 
 pytest_plugins = ["pytester"]
@@ -136,5 +136,5 @@ def xs() -> jax.Array:
 @pytest.fixture
 def x64():
     """64-bit numbers for the length of a test."""
-    with compat.double_precision():
+    with widths.double():
         yield

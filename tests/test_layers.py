@@ -15,7 +15,7 @@ import nandetect
 LAYERS = """
 annotations registry wording primitives/
 records
-errors findings history listing ownership
+errors findings history listing ownership widths
 compat
 nonfinite
 program/

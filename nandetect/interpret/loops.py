@@ -109,6 +109,10 @@ class Loop:
     def _run(
         self, consts: list[Array], init: list[Array], since: Marks, rows: list[Array], stop: int
     ) -> tuple[jax.Array, list[Array], Marks]:
+        if not self.length:
+            # There is no row that the body could be traced on.
+            return jnp.int32(0), init, since
+
         def go_on(state: State) -> jax.Array:
             step, carry, _ = state
             more = step < stop

@@ -15,6 +15,7 @@ import numpy as np
 from nandetect import compat, nonfinite
 from nandetect.annotations import Array, Pytree, Tape
 from nandetect.errors import UsageError
+from nandetect.program import refs
 
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
@@ -72,7 +73,7 @@ def trace(function: Callable[..., Pytree], args: Sequence[Pytree], kwargs: Mappi
 def _jitted(function: Pytree, args: Sequence[Pytree], kwargs: Mapping[str, Pytree]) -> Program:
     """What `jax.jit` returned: the trace that JAX keeps of it."""
     traced = function.trace(*args, **kwargs)
-    jaxpr, consts = compat.open_jaxpr(traced.jaxpr)
+    jaxpr, consts = compat.open_jaxpr(refs.without(traced.jaxpr))
     positions, names = compat.static_arguments(function)
     given = _Given(args, kwargs, frozenset(position % len(args) if position < 0 and args else position for position in positions), names)
     leaves = jax.tree.leaves(given.dynamic)
@@ -91,7 +92,7 @@ def _jitted(function: Pytree, args: Sequence[Pytree], kwargs: Mapping[str, Pytre
     def retrace() -> compat.AnyJaxpr:
         # A lambda around the function is traced anew: of the function itself JAX would return the trace that it keeps.
         again = jax.jit(lambda *a, **k: function.__wrapped__(*a, **k), static_argnums=tuple(given.positions), static_argnames=tuple(names))
-        return again.trace(*args, **kwargs).jaxpr
+        return refs.without(again.trace(*args, **kwargs).jaxpr)
 
     return Program(
         name=_name(function),
@@ -188,7 +189,7 @@ class _Flat:
                 leaves[slot] = value
             return self(leaves)
 
-        return jax.make_jaxpr(flat)(*[self.leaves[slot] for slot in dynamic])
+        return refs.without(jax.make_jaxpr(flat)(*[self.leaves[slot] for slot in dynamic]))
 
     def call(self) -> list[Array]:
         """The results for the arguments themselves, which stay the user's, whatever the function donates."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from nandetect import compat, nonfinite
+from nandetect import compat, nonfinite, widths
 from nandetect.annotations import Array, Pytree
 from nandetect.errors import UsageError
 from nandetect.program.trace import is_compiled, is_jitted
@@ -98,7 +98,7 @@ def _x64(timed: TimedStep, budget: float) -> list[Finding | None]:
 def narrowing(timed: TimedStep, budget: float) -> Widening:
     """What a step takes with x64, as it is, and without."""
     leaves, tree = jax.tree.flatten((timed.args, timed.kwargs))
-    with compat.single_precision():
+    with widths.single():
         arrays = {
             slot: jax.device_put(variants.narrowed(leaf)) for slot, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray)
         }
@@ -114,7 +114,7 @@ def narrowing(timed: TimedStep, budget: float) -> Widening:
     # A step that is not jitted is measured compiled: what jitting would save is another finding.
     wide = jax.jit(variants.plain(timed.program))
     as_it_is = timed.call if is_compiled(timed.step) else lambda: wide(*timed.program.args)
-    seconds, narrow_seconds = clock.in_turns([as_it_is, lambda: step(arrays)], budget, timed.prepare, {1: compat.single_precision})
+    seconds, narrow_seconds = clock.in_turns([as_it_is, lambda: step(arrays)], budget, timed.prepare, {1: widths.single})
     return Widening(name=timed.name, what="the data", where=None, count=1, seconds=seconds, narrow_seconds=narrow_seconds)
 
 

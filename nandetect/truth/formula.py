@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flint import arb, ctx
 
-from nandetect import compat, nonfinite
+from nandetect import compat, nonfinite, widths
 from nandetect.annotations import Array, Pytree
 from nandetect.errors import UsageError
 from nandetect.truth import evaluate
@@ -77,7 +77,7 @@ class Exact:
 
     def in_float64(self, args: Sequence[Pytree]) -> list[Values]:
         """The values of the function in double precision, which stand in for the truth where a primitive has no exact rule."""
-        with compat.double_precision():
+        with widths.double():
             wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) if nonfinite.is_inexact(np.asarray(leaf)) else leaf, tuple(args))
             outs = [np.asarray(out) for out in jax.tree.leaves(self.function(*wide))]
         return [Values(each(decided, lifted(out))) for out in outs]

@@ -14,7 +14,7 @@ from flint import arb, ctx
 from jax import lax
 from mpmath import mpf
 
-from nandetect import compat, truth
+from nandetect import truth, widths
 from nandetect.errors import UsageError
 
 LABELS = np.array([[0, 1, 0], [0.25, 0, 0.75]], np.float32)
@@ -300,7 +300,7 @@ def test_the_derivative_by_differences_is_there_where_the_formula_is_nothing_tim
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_derivative_by_differences_agrees_with_the_formula(dtype):
-    with compat.double_precision():
+    with widths.double():
         logits, labels = np.array([[1, -2, 0.1], [3, 3, -1]], dtype), LABELS.astype(dtype)
         by_formula = truth.of(truth.gradient(naive), logits, labels).at(logits, labels)[0]
         by_differences = truth.derivative_at(truth.of(naive, logits, labels), (logits, labels))
