@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from nandetect import compat
-from nandetect.errors import NonFiniteWarning
-from nandetect.guarding.recorder import Recorder
+from nandetect.guarding import finite
+from nandetect.guarding.motion import Motion
+from nandetect.guarding.recorder import Arguments, Call, Recorder
+from nandetect.guarding.roles import may_be_auxiliary
 from nandetect.guarding.screen import BadLeaves, bad_leaves, bad_metrics
 from nandetect.guarding.shared import Shared
 from nandetect.guarding.skips import Skips
 from nandetect.guarding.tally import Tally
 from nandetect.guarding.working import working
 from nandetect.program import sources
+
+if TYPE_CHECKING:
+    from nandetect.guarding.aside import Aside
 
 
 class Faults:
@@ -25,15 +30,20 @@ class Faults:
         self._accepted: BadLeaves = set()
         self._told: BadLeaves = set()
         self._skips = Skips()
+        self._motion = Motion()
+        # The first of the steps skipped just now of which nothing in the state tells, with its arguments.
+        self._idle: tuple[Call, Arguments] | None = None
+        # By the index of the result, the first bad one that only stood beside what matters.
+        self._beside: dict[int, Aside] = {}
 
     @property
     def known(self) -> frozenset[int]:
         """The indices of the leaves that may be bad without being told again."""
-        return frozenset(index for index, _ in self._accepted | self._told)
+        return frozenset(index for index, _ in self._accepted | self._told) | frozenset(self._beside)
 
     def forget(self) -> None:
         """Tell of everything again when it comes again."""
-        self._accepted, self._told = set(), set()
+        self._accepted, self._told, self._beside = set(), set(), {}
 
     def signs(self, recorder: Recorder, out: object) -> tuple[bool, bool]:
         """Whether something that was not told yet is not finite in what a window's calls returned; and whether they skipped steps.
@@ -42,31 +52,71 @@ class Faults:
         """
         window = recorder.window
         bad = bad_leaves(window.made)
-        is_bad = bool(bad - self._accepted - self._told) or bad_metrics([call.small for call in window.calls])
+        new = {leaf for leaf in bad - self._accepted - self._told if leaf[0] not in self._beside}
+        is_bad = bool(new) or bad_metrics([call.small for call in window.calls])
         has_skips = self._skips.suspects(out, window.made, recorder.habits)
+        self._motion.look(window.made, recorder.habits)
         # What is finite again is told when it breaks again.
         self._told &= bad
         return is_bad, has_skips
 
+    def may_wait(self, recorder: Recorder, out: object) -> bool:
+        """Whether to judge a first call only with the next one: what is bad in it may stand beside what the next call will be given."""
+        (call, *more), links = recorder.window.calls, recorder.habits.links
+        if more or call.number or not recorder.habits.may_repeat or (links is not None and links.ins):
+            return False
+        bad = [index for index, _ in bad_leaves(recorder.window.made)]
+        return may_be_auxiliary(out, call.kept, bad)
+
+    def beside(self, value: object, recorder: Recorder) -> Aside | None:
+        """What is known of this bad value, if it was taken for one that stands beside what matters."""
+        index = next((index for index, leaf in enumerate(recorder.made) if leaf is value), None)
+        return self._beside.get(index) if index is not None else None
+
+    def first_beside(self, like: object = None) -> Aside | None:
+        """The first bad value that was taken for one beside what matters; `like` another, if one is given."""
+        alike = (found for found in self._beside.values() if like is None or found.is_like(like))
+        return min(alike, key=lambda found: found.call.order, default=None)
+
+    def tell_beside(self, found: Aside, called_at: sources.Place | None) -> None:
+        """Such a value does matter: it is told where it came from."""
+        self._beside = {}
+        self._told.add((found.index, finite.NAN if found.value == "nan" else finite.INF))
+        with working, compat.outside_of_traces():
+            report = found.located()
+        self._shared.found = found.call.order
+        self._shared.tell(replace(report, called_at=sources.frame_at(called_at)))
+
     def judge(self, recorder: Recorder, tally: Tally, called_at: sources.Place | None, count_skips: bool = False) -> None:
         """Run the calls of a window again, and tell of the first one at fault. Raises `NonFiniteError` where that is asked for."""
         # Only now: whoever finds nothing does not wait for all that locating needs to be imported.
-        from nandetect.guarding.replay import replay
+        from nandetect.guarding import aside
+        from nandetect.guarding.replay import Replay
 
         window = recorder.window
         began = time.perf_counter()
         with working, compat.outside_of_traces():
-            replayed = replay(self._shared.step, window, self._accepted, recorder.habits, count_skips)
+            shared, running = self._shared, self._skips.running
+            again = Replay(shared.step, window, self._accepted, recorder.habits, shared.uses, running, count_skips, self._idle)
+            replayed = again.run()
+        self._idle = again.idle
         tally.replays += 1
         tally.replaying += time.perf_counter() - began
-        self._skips.enter(replayed.skipped, replayed.skip)
-        finding = self._skips.finding(window.calls[-1].number + 1)
+        self._skips.enter(replayed.skipped, replayed.skip, replayed.scales_loss)
+        new = [replayed.beside[index] for index in replayed.beside if index not in self._beside]
+        if new:
+            if not self._beside:
+                self._shared.findings.append(aside.note(new))
+            self._beside.update({found.index: found for found in new})
+        # Where skipping has become a fault, that is told.
+        finding = None if replayed.report else self._skips.finding(window.calls[-1].number + 1)
         if finding is not None:
-            self._shared.findings.append(finding)
-            warnings.warn(finding.message, NonFiniteWarning, stacklevel=6)
+            self._shared.warn(finding)
         if replayed.report is not None:
             # After the first fault most results are likely to be bad: a leaf is told again only after it has been finite in between.
             self._told |= bad_leaves(window.made)
             self._shared.found = next((call.order for call in window.calls if call.number == replayed.report.step), -1)
             recorder.restart()
+            for value in replayed.arrived:
+                self._shared.hand(value)
             self._shared.tell(replace(replayed.report, called_at=sources.frame_at(called_at)))

@@ -68,6 +68,8 @@ class Habits:
 
     links: Links | None = None
     changes_arguments: bool = False
+    # Whether any call is known to have changed the arrays of its state: one that evaluates never does.
+    changes_state: bool = False
     # Whether a call may be made again for its results: of a function that is not compiled nobody knows what else it does.
     may_repeat: bool = True
 
@@ -92,6 +94,11 @@ class Recorder:
         self._made: Sequence[object] = ()
         # The structure of the last call's arguments, one object for all calls that have it: little is to be allocated for each call.
         self._tree: Hashable = flatten(0)[1]
+
+    @property
+    def made(self) -> Sequence[object]:
+        """The leaves that the last call made, as far as it was recorded leaf by leaf."""
+        return self._made
 
     @property
     def is_plain(self) -> bool:

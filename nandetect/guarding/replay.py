@@ -3,112 +3,176 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
 
 from nandetect import compat, nonfinite
 from nandetect.errors import Unrepeatable, UsageError
-from nandetect.guarding import finite
-from nandetect.guarding.links import Links
+from nandetect.findings import SKIPS_RUNNING
+from nandetect.guarding import finite, unlocated
+from nandetect.guarding.aside import Aside, aside, numbered, ordinals, recorded
+from nandetect.guarding.motion import changed_nothing, stands_still
 from nandetect.guarding.recorder import Arguments, Call, Habits, Window, flatten, leaves_made
+from nandetect.guarding.roles import Uses, auxiliary
 from nandetect.guarding.screen import BadLeaves, bad_leaves, top
-from nandetect.locating.locate import relocate
-from nandetect.program.trace import trace
-from nandetect.records import Event, Report, Value
+from nandetect.guarding.skips import have_grown, is_skip, signs
+from nandetect.locating.locate import relocate, takes_gradients
+from nandetect.records import Report
 
 
 @dataclass(slots=True)
 class Replayed:
-    """What a replay showed: the first fault, and the calls that left their state as it was, with why the first of them did."""
+    """What a replay showed: the first fault, and the calls before it that are none.
+
+    `skipped` calls left their state as it was, and `skip` says why the first of them did; `scales_loss`, whether that one took a gradient.
+    `beside`, by the index of the result, are the first bad ones that only stand beside what is handed back and read. `arrived` is what came
+    into the call at fault and was not finite, where that made it one.
+    """
 
     report: Report | None = None
     skipped: list[int] = field(default_factory=list)
     skip: Report | None = None
+    scales_loss: bool = False
+    beside: dict[int, Aside] = field(default_factory=dict)
+    arrived: list[object] = field(default_factory=list)
 
 
-def replay(step: Callable[..., object], window: Window, accepted: BadLeaves, habits: Habits, count_skips: bool = False) -> Replayed:
-    """Run the calls of a window again; effects on the host are not repeated. Adds to `accepted` what is no fault.
+@dataclass(slots=True)
+class Replay:
+    """The calls of a window, to be run again; effects on the host are not repeated. Adds to `accepted` what is no fault.
 
-    With `count_skips`, a call is also one that was skipped where nothing that it returned is bad and its state stayed as it was.
+    With `count_skips`, a call is also one that was skipped where nothing that it returned is bad and its state stayed as it was. `running`
+    says how many steps right before a call of this number were skipped.
     """
-    replayed = Replayed()
-    if _is_gone(window.calls[0]):
-        replayed.report = _unkept(window, "the arguments were too large to keep", "a larger `keep` lets guard hold what locating it needs")
-        return replayed
-    try:
-        with compat.replay_settings(), compat.muted_effects():
-            if habits.may_repeat:
-                replayed.report = _first_fault(step, window, accepted, habits, count_skips, replayed)
-            else:
-                replayed.report = _fault_of_one(step, window, accepted)
-    except (Unrepeatable, jax.errors.JaxRuntimeError) as error:
-        replayed.report = _unkept(window, f"running it again failed ({' '.join(str(error).split())[:120]})")
-    except UsageError as error:
-        replayed.report = _unkept(window, str(error))
-    return replayed
 
+    step: Callable[..., object]
+    window: Window
+    accepted: BadLeaves
+    habits: Habits
+    uses: Uses
+    running: Callable[[int], int]
+    count_skips: bool = False
+    # The first of the steps right before a call that were skipped without a trace of it in the state.
+    idle: tuple[Call, Arguments] | None = None
+    replayed: Replayed = field(default_factory=Replayed)
 
-def _fault_of_one(step: Callable[..., object], window: Window, accepted: BadLeaves) -> Report | None:
-    """The fault of the one call of a window, whose step must not be called again but to locate it."""
-    (call,) = window.calls
-    args, kwargs = call.arguments(())
-    report = relocate(step, args, kwargs)
-    if report is None:
-        accepted |= bad_leaves(window.made)
-        return None
-    return _numbered(report, call)
+    def run(self) -> Replayed:
+        """Run them."""
+        if _is_gone(self.window.calls[0]):
+            why, help = "the arguments were too large to keep", "a larger `keep` lets guard hold what locating it needs"
+            self.replayed.report = unlocated.unkept(self.window, why, help)
+            return self.replayed
+        try:
+            with compat.replay_settings(), compat.muted_effects():
+                self.replayed.report = self._first_fault() if self.habits.may_repeat else self._fault_of_one()
+        except (Unrepeatable, jax.errors.JaxRuntimeError) as error:
+            self.replayed.report = unlocated.unkept(self.window, f"running it again failed ({' '.join(str(error).split())[:120]})")
+        except UsageError as error:
+            self.replayed.report = unlocated.unkept(self.window, str(error))
+        return self.replayed
 
+    def _fault_of_one(self) -> Report | None:
+        """The fault of the one call of a window, whose step must not be called again but to locate it."""
+        (call,) = self.window.calls
+        report = relocate(self.step, *call.arguments(()))
+        if report is None:
+            self.accepted |= bad_leaves(self.window.made)
+            return None
+        return numbered(report, call)
 
-def _first_fault(
-    step: Callable[..., object], window: Window, accepted: BadLeaves, habits: Habits, count_skips: bool, replayed: Replayed
-) -> Report | None:
-    """The first fault of a window's calls, run one after another. Enters in `replayed` which calls were skipped before it."""
-    out: object = None
-    made: Sequence[object] = ()
-    for call in window.calls:
-        args, kwargs = call.arguments(_parts(call, out, made))
-        given = flatten((args, kwargs))[0]
-        # The step may donate or change what it is given, and locating a fault needs it afterwards.
-        copied_args, copied_kwargs = jax.tree.map(nonfinite.copied, (args, kwargs))
-        out = step(*copied_args, **copied_kwargs)
-        made = leaves_made(out, copied_args, copied_kwargs, habits.changes_arguments)
-        bad = bad_leaves(made) - accepted
-        if not _is_as_recorded(call, _parts(call, out, made)):
-            report = relocate(step, args, kwargs) if bad else _changed_outside(step, call, (args, kwargs), window)
-            return report and _numbered(report, call)
-        if (bad or count_skips) and _is_skip(habits.links, given, made, bad):
-            replayed.skipped.append(call.number)
-            replayed.skip = replayed.skip or relocate(step, args, kwargs, strict=not bad)
-        elif bad:
-            report = relocate(step, args, kwargs)
+    def _first_fault(self) -> Report | None:
+        """The first fault of the calls, run one after another. Enters in `replayed` what is none before it."""
+        out: object = None
+        made: Sequence[object] = ()
+        bad: BadLeaves = set()
+        if not self.running(self.window.calls[0].number):
+            self.idle = None
+        for call in self.window.calls:
+            args, kwargs = call.arguments(_parts(call, out, made))
+            # The step may donate or change what it is given, and locating a fault needs it afterwards.
+            copied_args, copied_kwargs = jax.tree.map(nonfinite.copied, (args, kwargs))
+            out = self.step(*copied_args, **copied_kwargs)
+            made = leaves_made(out, copied_args, copied_kwargs, self.habits.changes_arguments)
+            bad = bad_leaves(made) - self.accepted
+            if not _is_as_recorded(call, _parts(call, out, made)):
+                changed = None if bad else unlocated.changed_outside(self.step, call, (args, kwargs), self.window)
+                report = changed or relocate(self.step, args, kwargs)
+                return report and numbered(report, call)
+            report = self._judged(call, (args, kwargs), out, made, bad)
             if report is not None:
-                return _numbered(report, call)
-            accepted |= bad
-    if bad_leaves(window.made) - accepted:
-        # Every call is finite again, and what they made is not.
-        return replace(_unkept(window, "the calls gave finite results when they were run again"), step=window.calls[-1].number)
-    return None
+                return report
+        return unlocated.finite_again(self.window) if bad_leaves(self.window.made) - self.accepted - bad else None
+
+    def _judged(self, call: Call, arguments: Arguments, out: object, made: Sequence[object], bad: BadLeaves) -> Report | None:
+        """The fault of a call that gave the same as before, if it has one."""
+        given = flatten(arguments)[0]
+        beside = self._beside(call, arguments, given, out, bad)
+        left = {leaf for leaf in bad if leaf[0] not in beside}
+        if (left or self.count_skips) and is_skip(self.habits, given, made, {index for index, _ in left}, self._says_so(arguments, out)):
+            return self._skipped(call, arguments, given, made, bool(left), ordinals(out, beside))
+        self.idle = None
+        if not left:
+            self._see_motion(given, made)
+            return None
+        report = relocate(self.step, *arguments, beside=ordinals(out, beside))
+        if report is None:
+            self.accepted |= left
+        elif report.origin.primitive == "<input>":
+            self.replayed.arrived = [leaf for leaf in given if finite.can_be_bad(leaf) and finite.state(leaf)]
+        return report and numbered(report, call)
+
+    def _beside(self, call: Call, arguments: Arguments, given: Sequence[object], out: object, bad: BadLeaves) -> frozenset[int]:
+        """The bad results that only stand beside what matters, as far as is known."""
+        if not bad:
+            return frozenset()
+        kept = recorded(call, out)
+        if call is self.window.calls[-1]:
+            kept.update(enumerate(flatten(self.window.made)[0]))
+        may_be = auxiliary(out, self.habits.links, given)
+        beside = {index: value for index, value in bad if index in may_be and kept.get(index) not in self.uses}
+        for index, value in beside.items():
+            entry = aside(self.step, call, arguments, out, index, "nan" if value == finite.NAN else "inf")
+            self.replayed.beside.setdefault(index, entry)
+        return frozenset(beside)
+
+    def _skipped(
+        self, call: Call, arguments: Arguments, given: Sequence[object], made: Sequence[object], is_bad: bool, beside: frozenset[int]
+    ) -> Report | None:
+        """A skipped step is a fault where it is one of too many that nothing in the state counts, and a metric is bad."""
+        replayed = self.replayed
+        replayed.skipped.append(call.number)
+        if replayed.skip is None:
+            replayed.skip = relocate(self.step, *arguments, strict=not is_bad, beside=beside)
+            replayed.scales_loss = takes_gradients(self.step, *arguments)
+        links = self.habits.links
+        if not is_bad or links is None or not changed_nothing(links, given, made):
+            self.idle = None
+            return None
+        self.idle = first, its_arguments = self.idle or (call, arguments)
+        too_many = call.number - first.number >= SKIPS_RUNNING
+        report = relocate(self.step, *its_arguments, beside=beside) if too_many else None
+        return report and numbered(report, first)
+
+    def _says_so(self, arguments: Arguments, out: object) -> bool:
+        """Whether a counter or a loss scale says that a call was skipped."""
+        links = self.habits.links
+        given, made = flatten(arguments)[0], flatten(out)[0]
+        if links is None or len(given) != links.size or max(links.outs, default=-1) >= len(made):
+            return False
+        return have_grown(signs(arguments, links.of_in(given)), signs(out, links.of_out(made)))
+
+    def _see_motion(self, given: Sequence[object], made: Sequence[object]) -> None:
+        """A sound call: whether it changed its state."""
+        links = self.habits.links
+        if not self.habits.changes_state and links is not None and len(given) == links.size and max(links.outs, default=-1) < len(made):
+            self.habits.changes_state = not stands_still(links, given, made)
 
 
 def _parts(call: Call, out: object, made: Sequence[object]) -> Sequence[object]:
     """A result as `call` speaks of results: its leaves, or its elements where the call was recorded without taking it apart."""
     return top(out, call.is_whole) if call.tree is None else made
-
-
-def _numbered(report: Report, call: Call) -> Report:
-    """The report with its step: the call's number, unless the first call is the whole training loop."""
-    return report if report.step is not None and call.number == 0 else replace(report, step=call.number)
-
-
-def _is_skip(links: Links | None, given: Sequence[object], made: Sequence[object], bad: BadLeaves) -> bool:
-    """Whether a call left the arrays of its state as they were, as `apply_if_finite` and loss scaling do, with at most a metric bad."""
-    if links is None or len(given) != links.size or {index for index, _ in bad} & set(links.outs):
-        return False
-    pairs = zip(links.of_in(given), links.of_out(made), strict=True)
-    arrays = [(old, new) for old, new in pairs if finite.can_be_bad(old) and old.size > 1]
-    return bool(arrays) and all(np.array_equal(nonfinite.host(old), nonfinite.host(new)) for old, new in arrays)
 
 
 def _is_as_recorded(call: Call, made: Sequence[object]) -> bool:
@@ -126,26 +190,3 @@ def _are_finite_alike(recorded: object, again: object) -> bool:
 
 def _is_gone(call: Call) -> bool:
     return any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in flatten(list(call.kept))[0])
-
-
-def _changed_outside(step: Callable[..., object], call: Call, arguments: Arguments, window: Window) -> Report:
-    """The step gives finite results from the state that it returned: somebody changed that state in between, in place."""
-    names = trace(step, *arguments).arguments
-    linked = call.links.ins if call.links else ()
-    argument = names[linked[0]].split("[")[0].split(".")[0] if linked and linked[0] < len(names) else ""
-    origin = Event(primitive="<input>", value=_worst(window), reason="changed between the calls", argument=argument or None)
-    note = "the call before returned it finite, so it was changed in place after that, outside of the step"
-    return Report(origin=origin, chain=(origin,), symptoms=("result",), notes=(note,), label=getattr(step, "__name__", ""))
-
-
-def _unkept(window: Window, why: str, help: str = "") -> Report:
-    """A fault whose calls cannot be run again."""
-    origin = Event(primitive="<unknown>", value=_worst(window), reason="not located")
-    last = window.calls[-1].number
-    note = f"{why}; found in what call {last} returned" if len(window.calls) == 1 else f"{why}; found in the results up to call {last}"
-    notes = (note, help) if help else (note,)
-    return Report(origin=origin, chain=(origin,), symptoms=("result",), reproduced=False, notes=notes, step=window.calls[0].number)
-
-
-def _worst(window: Window) -> Value:
-    return "nan" if any(state == finite.NAN for _, state in bad_leaves(window.made)) else "inf"

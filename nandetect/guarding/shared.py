@@ -12,6 +12,7 @@ from typing import Literal
 from nandetect import findings
 from nandetect.errors import NonFiniteError, NonFiniteWarning
 from nandetect.guarding import budget
+from nandetect.guarding.roles import Uses
 from nandetect.records import Finding, Report
 from nandetect.speed.compilations import Compilations
 
@@ -39,11 +40,22 @@ class Shared:
     found: int = -1
     findings: list[Finding] = field(default_factory=list)
     threads: int = 0
+    warns: bool = True
+    # What the program is known to have done with what is not finite; where a whole program is watched, one for all of its functions.
+    uses: Uses = field(default_factory=Uses)
+    # Told of a bad value that came into a call from elsewhere.
+    hand: Callable[[object], None] = lambda value: None
 
     @functools.cached_property
     def bound(self) -> int:
         """The most bytes to keep. Asked for when the step is first called: before that, JAX may not have been set up."""
         return budget.bound() if self.keep is None else self.keep
+
+    def warn(self, finding: Finding) -> None:
+        """Enter a finding that is no fault, and warn of it where nobody shows the findings at the end."""
+        self.findings.append(finding)
+        if self.warns:
+            warnings.warn(finding.message, NonFiniteWarning, stacklevel=7)
 
     def tell(self, report: Report) -> None:
         """Tell of a fault the way that was asked for. Raises `NonFiniteError` where that is to raise."""

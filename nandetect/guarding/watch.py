@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -28,6 +28,9 @@ from nandetect.guarding.working import working
 from nandetect.program import sources
 from nandetect.speed.compilations import tell_of
 
+if TYPE_CHECKING:
+    from nandetect.guarding.aside import Aside
+
 
 class Watch:
     """One thread's calls. `quick` are those that are being recorded the quick way, if any are; the others are in `recorder.window`."""
@@ -44,6 +47,8 @@ class Watch:
         # The last call that was looked at, and what the last call of all returned.
         self._latest: Call | None = None
         self._out: object = None
+        # Whether the first call waits for the next one to be judged.
+        self._waits = False
         # The user's line that made the first call of the window.
         self._called_at: sources.Place | None = None
 
@@ -85,8 +90,8 @@ class Watch:
                 self._begin_quick(call, args, kwargs, out)
             self._out = out
             self._count(began, ended - started, is_first)
-            if self.quick is None and (window.size > self._shared.bound or self._schedule.is_due(len(window.calls), ended)):
-                self.look()
+            if self.quick is None and (window.size > self._shared.bound or self._waits or self._schedule.is_due(len(window.calls), ended)):
+                self.look(may_wait=True)
         return out
 
     def _count(self, began: float, step_seconds: float, is_first: bool) -> None:
@@ -168,8 +173,11 @@ class Watch:
             self.tally.quick += len(quick)
             self._out = quick.made[0] if quick.is_whole else quick.made
 
-    def look(self) -> None:
-        """Look at what was made since the last look; where something is not finite, find the first call that made it and tell."""
+    def look(self, may_wait: bool = False) -> None:
+        """Look at what was made since the last look; where something is not finite, find the first call that made it and tell.
+
+        A first call `may_wait` for the next one, which shows what is handed back.
+        """
         self._end_quick()
         window = self.recorder.window
         if not window.calls:
@@ -179,6 +187,9 @@ class Watch:
         with compat.outside_of_traces():
             is_bad, has_skips = self._faults.signs(self.recorder, self._out)
         ended = time.perf_counter()
+        self._waits = may_wait and is_bad and self._faults.may_wait(self.recorder, self._out)
+        if self._waits:
+            return
         self._schedule.looked(began, ended, len(window.calls))
         self.tally.looked(began, ended, window.size)
         try:
@@ -195,6 +206,18 @@ class Watch:
         self.recorder.restart()
         self._faults.forget()
         self.recorder.excuse(frozenset())
+
+    def beside(self, value: object) -> Aside | None:
+        """What is known of this bad value, if it was made here and taken for one that stands beside what matters."""
+        return self._faults.beside(value, self.recorder)
+
+    def first_beside(self, like: object = None) -> Aside | None:
+        """The first value that was so taken, as `Faults.first_beside` has it."""
+        return self._faults.first_beside(like)
+
+    def tell_beside(self, found: Aside) -> None:
+        """Such a value does matter."""
+        self._faults.tell_beside(found, self._called_at)
 
     def next_call(self) -> Arguments | None:
         """The arguments of one more call: the state that the last one returned, and what else it was given. None before any look."""

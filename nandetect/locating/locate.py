@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from nandetect import compat, nonfinite, primitives
@@ -34,18 +34,29 @@ def locate(function: Callable[..., Pytree], /, *args: Pytree, strict: bool = Fal
         return diagnose(callbacks.recorded(trace(function, args, kwargs)), strict)
 
 
-def relocate(function: Callable[..., Pytree], args: tuple[Pytree, ...], kwargs: dict[str, Pytree], strict: bool = False) -> Report | None:
-    """`locate` for a call that has happened already: its effects on the host are not repeated.
+def relocate(
+    function: Callable[..., Pytree],
+    args: tuple[Pytree, ...],
+    kwargs: dict[str, Pytree],
+    strict: bool = False,
+    beside: Collection[int] = (),
+) -> Report | None:
+    """`locate` for a call that has happened already: its effects on the host are not repeated. The results `beside` are left out.
 
     Where the call is a whole training loop, the report's `step` is the iteration of that loop.
     """
     with compat.replay_settings(), compat.muted_effects():
         program = callbacks.recorded(trace(function, args, kwargs), repeat=False)
-        report = diagnose(program, strict)
+        report = diagnose(program, strict, beside)
     if report is None or not report.origin.context or not _trains_in_a_loop(program.jaxpr):
         return report
     kind, iteration = report.origin.context[0]
     return replace(report, step=iteration) if primitives.named(kind).loops else report
+
+
+def takes_gradients(function: Callable[..., Pytree], args: tuple[Pytree, ...], kwargs: dict[str, Pytree]) -> bool:
+    """Whether a step differentiates."""
+    return Phases(trace(function, args, kwargs).jaxpr).differentiates
 
 
 def _trains_in_a_loop(jaxpr: Jaxpr) -> bool:
@@ -62,10 +73,10 @@ def _differentiates(jaxpr: Jaxpr) -> bool:
     return any("transpose(" in compat.name_stack(eqn) for eqn in jaxpr.eqns) or any(map(_differentiates, subs))
 
 
-def diagnose(program: Program, strict: bool = False) -> Report | None:
-    """`locate` for a step that is traced already."""
-    outcome = program.call()
-    broken = [number for number, value in enumerate(outcome) if nonfinite.is_inexact(value) and not nonfinite.is_clean(value)]
+def diagnose(program: Program, strict: bool = False, beside: Collection[int] = ()) -> Report | None:
+    """`locate` for a step that is traced already. The results `beside` are left out, whatever they hold."""
+    inexact = [(number, value) for number, value in enumerate(program.call()) if number not in beside and nonfinite.is_inexact(value)]
+    broken = [number for number, value in inexact if not nonfinite.is_clean(value)]
     if not broken and not strict:
         return None
     phases = Phases(program.jaxpr)

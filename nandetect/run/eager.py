@@ -39,10 +39,10 @@ Answer = TypeVar("Answer")
 class EagerWatch:
     """The log of operations, and looks at what they left behind: `tell` is called with the report of a NaN.
 
-    `made_elsewhere` is called where a NaN may be that none of the operations made.
+    `made_elsewhere` is called with NaNs that none of the operations made and that the program uses, as far as they are known.
     """
 
-    def __init__(self, tell: Callable[[Report], None], made_elsewhere: Callable[[], None]):
+    def __init__(self, tell: Callable[[Report], None], made_elsewhere: Callable[[Sequence[Array]], None]):
         self.log = OperationLog(self._full)
         self.reads = Reads()
         self.seconds = 0.0
@@ -106,7 +106,7 @@ class EagerWatch:
         left = self.log.untaken(nans)
         if left:
             # A compiled function may have made it, or what came of it.
-            self._made_elsewhere()
+            self._made_elsewhere(())
             self._find(self._living(left))
         self.log.begin_segment(keep=2 if left else 1)
         self._nans = nans
@@ -174,12 +174,12 @@ class EagerWatch:
     def _symptom(self, number: Array) -> None:
         token = self.log.token_of(number)
         if token is None:
-            self._made_elsewhere()
-        elif time.perf_counter() >= self._finds_again:
-            self._find([(token, number)])
+            self._made_elsewhere((number,))
+        elif time.perf_counter() >= self._finds_again and not self._find([(token, number)]):
+            self._made_elsewhere(self._arrived([(token, number)]))
 
-    def _find(self, bad: list[Held]) -> None:
-        """Tell where these were made, unless they arrived from outside."""
+    def _find(self, bad: list[Held]) -> bool:
+        """Tell where these were made, unless they arrived from outside. Whether they were told."""
         began = time.perf_counter()
         with working, compat.outside_of_traces():
             try:
@@ -195,18 +195,19 @@ class EagerWatch:
         elif bad:
             now = time.perf_counter()
             self._finds_again = now + (now - began) / _SHARE
+        return report is not None
 
     def _earlier(self, bad: list[Held]) -> list[Held]:
         """What the program holds of the values that these came from, as far as it is NaN; the latest first."""
         made = {id(token) for operation in self.log.origins([token for token, _ in bad]) for token in operation.results}
         return [(token, value) for token, value in self._held_nans() if id(token) in made]
 
-    def _arrived(self, bad: list[Held]) -> bool:
-        """Whether something that these came from was given from outside as NaN."""
+    def _arrived(self, bad: list[Held]) -> list[Array]:
+        """What these came from that was given from outside as NaN."""
         kept = self.log.kept()
         operations = self.log.origins([token for token, _ in bad])
         given = [kept[id(operand)] for operation in operations for operand in operation.operands if id(operand) in kept]
-        return any(finite.state(value) == finite.NAN for value in given if finite.can_be_bad(value))
+        return [value for value in given if finite.can_be_bad(value) and finite.state(value) == finite.NAN]
 
     def _located(self, bad: list[Held]) -> Report | None:
         """Where these were made; None if they arrived from outside, or there are none."""

@@ -9,7 +9,7 @@ import functools
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -48,18 +48,30 @@ class Everywhere:
         self._looks_again = 0.0
         # The faults that were found while all functions are looked at, because of the first of them.
         self._gathered: list[Fault] | None = None
+        # How many faults were told, and whether the program is known to have used a NaN that a function returned.
+        self._told, self._has_used = 0, False
 
-    def _look_early(self) -> None:
-        """The program has read a NaN that some call returned: look now, unless that was done a moment ago and was no fault."""
+    def _look_early(self, values: Sequence[object]) -> None:
+        """A NaN lives that some call returned, and the program has used these: look now, unless that was done a moment ago and was no
+        fault."""
+        told, self._has_used = self._told, self._has_used or bool(values)
+        if any(map(self.functions.use, values)):
+            return
         began = time.perf_counter()
         if began >= self._looks_again:
             self.functions.flush()
             ended = time.perf_counter()
             self._looks_again = ended + (ended - began) / SHARE
+        if values and self._told == told:
+            # It came of a result of before, or is a part of one.
+            self.functions.use_any()
 
     def flush(self) -> None:
         """Look at everything not looked at yet."""
+        told = self._told
         self.functions.flush()
+        if self._has_used and self._told == told:
+            self.functions.use_any()
         self.eager.look()
 
     def _found(self, report: Report, order: int | None = None) -> None:
@@ -67,13 +79,16 @@ class Everywhere:
         # What arrived in a call was made elsewhere; what is not jitted has mostly taken it from a call.
         fault = Fault(report.origin.primitive == "<input>", sys.maxsize if order is None else order, report)
         if self._gathered is not None:
+            self._told += 1
             self._gathered.append(fault)
             return
         self._gathered = [fault]
         try:
             self.flush()
+            self.functions.use_handed()
         finally:
             gathered, self._gathered = self._gathered, None
+        self._told += 1
         self._tell(min(gathered, key=lambda fault: (fault.arrived, fault.order)).report)
 
     def forget(self) -> None:

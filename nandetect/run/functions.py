@@ -10,15 +10,19 @@ import types
 import weakref
 from collections import Counter
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from nandetect.errors import NonFiniteError
 from nandetect.guarding import costs, guard
 from nandetect.guarding.guard import Guarded
 from nandetect.guarding.guarded_step import GuardedStep
+from nandetect.guarding.roles import Uses
 from nandetect.guarding.watch import Watch
 from nandetect.records import Cost, Finding, Report
 from nandetect.speed.compilations import Compilations, source
+
+if TYPE_CHECKING:
+    from nandetect.guarding.aside import Aside
 
 # The most bytes of a call that are kept when its function is gone.
 _KEPT = 2**26
@@ -33,6 +37,9 @@ class Functions:
         self._on_find, self._check_every = on_find, check_every
         # The calls of all functions are numbered in the order in which they come.
         self._order = itertools.count()
+        # What the program did with values that are not finite; and those that came into a call, until it is known where they are from.
+        self._uses = Uses()
+        self._handed: list[object] = []
         self._guards: weakref.WeakSet[Callable[..., object]] = weakref.WeakSet()
         self._shared: weakref.WeakValueDictionary[int, GuardedStep] = weakref.WeakValueDictionary()
         self._lock = threading.RLock()
@@ -51,6 +58,7 @@ class Functions:
         step, shared = guard.watched(function, self._check_every, None, "raise", self._order, compilations)
         # A weak reference: the function that it belongs to is what keeps it.
         shared.on_find = functools.partial(self._found, weakref.ref(shared))
+        shared.uses, shared.hand, shared.warns = self._uses, self._hand, False
         self._shared[id(shared)] = shared
         self._guards.add(step)
         weakref.finalize(step, self._leave, shared).atexit = False
@@ -73,6 +81,33 @@ class Functions:
         """Look at every call not looked at yet."""
         for shared in self.alive():
             shared.flush()
+
+    def use(self, value: object) -> bool:
+        """The program uses this value, which is not finite, so it matters. Whether it was taken for one that does not, and is told now."""
+        self._uses.enter(value)
+        return self._tell_first(lambda watch: watch.beside(value))
+
+    def use_any(self, like: object = None) -> bool:
+        """The same for a value that is not known: it came of the first that was taken for one that does not matter."""
+        return self._tell_first(lambda watch: watch.first_beside(like))
+
+    def _tell_first(self, of: Callable[[Watch], Aside | None]) -> bool:
+        known = [(found, watch) for shared in self.alive() for watch in shared.watches if (found := of(watch)) is not None]
+        if known:
+            found, watch = min(known, key=lambda entry: entry[0].call.order)
+            watch.tell_beside(found)
+        return bool(known)
+
+    def _hand(self, value: object) -> None:
+        self._uses.enter(value)
+        self._handed.append(value)
+
+    def use_handed(self) -> None:
+        """Use what came into calls that were found at fault."""
+        handed, self._handed = self._handed, []
+        for value in handed:
+            if self.use(value) or self.use_any(value):
+                return
 
     def forget(self) -> None:
         """Do not look at what was called so far."""

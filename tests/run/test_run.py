@@ -289,3 +289,44 @@ def test_functions_that_are_gone_are_counted(program):
         """
     )
     assert "watched 10 calls of 1 compiled function" in program.run("gone.py").stderr
+
+
+BESIDE = """
+    import sys
+    import jax, jax.numpy as jnp
+
+    @jax.jit
+    def step(w, x):
+        logs = jnp.log(x)  # <-- origin
+        return w - 0.1, logs
+
+    @jax.jit
+    def total(logs):
+        return logs.sum() * jnp.ones(2)
+
+    w, use = jnp.ones(3), sys.argv[1]
+    for i in range(40):
+        w, logs = step(w, jnp.full(3, -1.0 if i == 20 else 1.0))
+        if i == 20:
+            kept = logs
+            if use == "read": print(float(logs[1]))
+            if use == "summed": print((2 * logs).sum())
+            if use == "handed": total(logs)
+    if use == "read late": print(logs.sum(), kept.sum())
+    if use == "handed late": total(kept)
+    print(w)
+"""
+
+
+@pytest.mark.parametrize("use", ["read", "summed", "handed", "read late", "handed late"])
+def test_a_bad_result_beside_a_sound_state_is_a_fault_once_the_program_uses_it(program, use):
+    program.write(beside=BESIDE)
+    ran = program.run("beside.py", use)
+    assert ran.returncode == 1
+    assert f"beside.py:{line_of(BESIDE)}:" in ran.stderr.splitlines()[1] and "made nan in the forward pass of step 20" in ran.stderr
+
+
+def test_a_bad_result_beside_a_sound_state_that_nobody_uses_is_no_fault(program):
+    program.write(beside=BESIDE)
+    ran = program.run("beside.py", "not at all")
+    assert (ran.returncode, "error" in ran.stderr) == (0, False)
