@@ -117,7 +117,8 @@ class Fix:
 class Report:
     """One fault: where it was born (`origin`), how it reached what the user sees (`chain`, origin first), and why (`cause`).
 
-    `symptoms` are the pytree paths of the broken leaves; `benign` are births that no symptom descends from.
+    `symptoms` are the pytree paths of the broken leaves; `others` are births that they would be broken by even if the origin were mended,
+    the next one first; `benign` are births that no symptom descends from.
     `reproduced` is False when a replay did not show what the compiled step returned; `compiled_only` when only the compiled program
     is at fault. `called_at` is the line that called a guarded step. `unseen` names what was checked at its outputs but not looked into.
     `notes` are whole sentences for the reader.
@@ -127,6 +128,7 @@ class Report:
     chain: tuple[Event, ...] = ()
     cause: tuple[Event, ...] = ()
     symptoms: tuple[str, ...] = ()
+    others: tuple[Event, ...] = ()
     benign: tuple[Event, ...] = ()
     fixes: tuple[Fix, ...] = ()
     reproduced: bool = True

@@ -61,8 +61,8 @@ def ordinals(out: object, indices: Collection[int]) -> frozenset[int]:
 
 
 def numbered(report: Report, call: Call) -> Report:
-    """The report with its step: the call's number, unless the first call is the whole training loop."""
-    return report if report.step is not None and call.number == 0 else replace(report, step=call.number)
+    """The report with its step: the call's number, whatever loops are inside."""
+    return replace(report, step=call.number)
 
 
 def recorded(call: Call, out: object) -> dict[int, object]:

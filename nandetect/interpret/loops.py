@@ -177,6 +177,8 @@ def opened(run: Run, number: int) -> Loop:
     """The loop that an equation of a run is, on the operands that it ran on; its callbacks' tape can be brought back to where it began."""
     eqn = run.jaxpr.eqns[number]
     loop = open_loop(eqn, run.ins(eqn))
+    if run.leaf is not None:
+        loop.function = walk.traced(loop.body, run.leaf)
     tape, mark = run.tape, run.marks.get(number)
     if tape is not None and mark is not None:
         loop.rewind = lambda: tape.seek(mark)

@@ -20,6 +20,7 @@ from nandetect.annotations import Array, Tape
 from nandetect.compat import AnyJaxpr, Atom, Jaxpr, JaxprEqn, Var
 from nandetect.interpret import ieee
 from nandetect.interpret.movement import MOVES
+from nandetect.program.trace import Program
 from nandetect.registry import Registry
 
 # Bytes of new values (1 GiB) after which a run lets go of those that nothing needs any more.
@@ -42,8 +43,8 @@ class Run:
 
     `path` and `eqns` name where it stands (the numbers of the enclosing equations, and those themselves, outermost first), `entry` how it
     was entered (the iteration of a loop, the branch of a cond), `order` when. `operands` are the operands of the enclosing equation that
-    its arguments are. Where the program has callbacks, `tape` plays what they returned, and `marks` holds where the tape stood before each
-    loop. With `shards` every value is stacked over that many devices.
+    its arguments are. `leaf` computes its equations, `evaluate` unless given. Where the program has callbacks, `tape` plays what they
+    returned, and `marks` holds where the tape stood before each loop. With `shards` every value is stacked over that many devices.
     """
 
     jaxpr: Jaxpr
@@ -58,6 +59,7 @@ class Run:
     inner: dict[int, Run] = field(default_factory=dict)
     shards: int = 0
     tape: Tape | None = None
+    leaf: Leaf | None = None
     marks: dict[int, list[int]] = field(default_factory=dict)
     # How many equations have run, and the bytes that they made since values were let go.
     done: int = 0
@@ -177,6 +179,13 @@ def call(eqn: JaxprEqn, ins: Sequence[Array]) -> Inside | None:
     return Inside(body, tuple(range(len(ins)))) if same and len(jaxpr.outvars) == len(eqn.outvars) else None
 
 
+def begin(program: Program, leaf: Leaf | None = None) -> Run:
+    """The run of a whole program, not yet begun."""
+    if program.tape is not None:
+        program.tape.rewind()
+    return Run(program.jaxpr, program.consts, tape=program.tape, leaf=leaf)
+
+
 def start(inside: Inside, eqn: JaxprEqn, number: int, outer: Run) -> Run:
     """The run, not yet begun, of a jaxpr that the `number`-th equation of `outer` carries."""
     jaxpr, consts = compat.open_jaxpr(inside.jaxpr)
@@ -190,15 +199,16 @@ def start(inside: Inside, eqn: JaxprEqn, number: int, outer: Run) -> Run:
         inside.operands,
         (*outer.order, number),
         tape=outer.tape,
+        leaf=outer.leaf,
     )
 
 
 def run(level: Run, args: Sequence[Array], targets: frozenset[Var] = frozenset(), leaf: Leaf | None = None) -> None:
     """Run the jaxpr of one level, and those within it, equation by equation; with `targets`, only until those variables are known.
 
-    `leaf` computes the results of an equation that is not entered, `evaluate` unless given.
+    `leaf` computes the results of an equation that is not entered, in place of the level's own.
     """
-    leaf = leaf or evaluate
+    leaf = leaf or level.leaf or evaluate
     level.values.update(zip([*level.jaxpr.constvars, *level.jaxpr.invars], [*level.consts, *args], strict=True))
     stop = _stop(level, targets)
     for number, eqn in enumerate(level.jaxpr.eqns[:stop]):
@@ -234,6 +244,19 @@ def evaluate(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
         if out is not None:
             return out
     return compat.bind(eqn, ins)
+
+
+def traced(body: AnyJaxpr, how: Leaf) -> Callable[..., list[jax.Array]]:
+    """A jaxpr as a function whose equations are computed so."""
+    jaxpr, consts = compat.open_jaxpr(body)
+
+    def function(*args: Array) -> list[jax.Array]:
+        level = Run(jaxpr, consts)
+        run(level, args, leaf=how)
+        values = map(level.read, jaxpr.outvars)
+        return [value if isinstance(value, jax.Array) else jnp.asarray(value) for value in values]
+
+    return function
 
 
 def _in_memory(value: Array) -> bool:

@@ -29,10 +29,11 @@ def births(run: Run, in_loops: bool = False) -> list[Birthplace]:
     for number, eqn in enumerate(run.jaxpr.eqns[: run.done]):
         if number in run.inner:
             places += births(run.inner[number], in_loops)
-        elif not primitives.of(eqn).loops:
+        elif primitives.of(eqn).loops:
+            places += _in_loop(Node(run, number)) if in_loops else []
+        elif not primitives.of(eqn).spreads:
+            # What shards made is born within them.
             places += _born_at(Node(run, number))
-        elif in_loops:
-            places += _in_loop(Node(run, number))
     return places
 
 

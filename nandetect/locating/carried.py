@@ -66,7 +66,7 @@ class Back:
             if var in child.jaxpr.invars:
                 self._leave(child.jaxpr.invars.index(var), elements, asker, iteration.since, loop.row(step))
             else:
-                self.trail.constant(child, var, elements, asker)
+                self.trail.arrived(child, var, elements, asker)
 
     def _leave(self, argument: int, elements: Wanted, asker: Node | None, since: Sequence[np.ndarray], row: int) -> None:
         """Go on from an argument of the body: to the loop's operand, or to the iteration that carried it there."""

@@ -196,7 +196,7 @@ def _given(element: Element, told: Told, lens: Lens) -> Iterator[Event]:
     value = run.read(atom)
     yield Event(
         primitive="<input>",
-        value="finite",
+        value="finite" if np.isfinite(element.value) else nonfinite.kind_of(nonfinite.host(value)[element.index]),
         reason=f"{wording.short(element.value)} in the input",
         index=element.index,
         size=int(np.prod(np.shape(value), dtype=np.int64)),

@@ -7,7 +7,7 @@ from nandetect.compat import Var
 from nandetect.interpret import shards
 from nandetect.interpret.walk import Run
 from nandetect.locating.tracked import Asked, Wanted, merge
-from nandetect.locating.trail import ENTERED, RULES, Arrival, Led, Node, Trail
+from nandetect.locating.trail import ENTERED, RULES, Led, Node, Trail
 
 
 @RULES.rule("shard_map")
@@ -36,12 +36,12 @@ def into(trail: Trail, child: Run, asked: Asked, asker: Node | None) -> list[Led
     for output, elements in asked.items():
         atom = child.jaxpr.outvars[output]
         if isinstance(atom, compat.Literal):
-            trail.literals += [Arrival(atom, mask, use, asker, child) for use, mask in elements.items()]
+            trail.written(child, atom, elements, asker)
         else:
             merge(wanted.setdefault(atom, {}), elements)
     left = trail.follow(child, wanted, dict.fromkeys(wanted, asker))
     slots = dict(zip(child.jaxpr.invars, child.operands, strict=True))
     for var, (elements, reader) in left.items():
         if var not in slots:
-            trail.constant(child, var, elements, reader)
+            trail.arrived(child, var, elements, reader)
     return [(slots[var], elements, reader) for var, (elements, reader) in left.items() if var in slots]

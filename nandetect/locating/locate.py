@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from nandetect import compat, nonfinite, primitives
+from nandetect import compat, nonfinite
 from nandetect.annotations import Pytree
 from nandetect.compat import Jaxpr, Var
 from nandetect.interpret import callbacks, compiled, walk
 from nandetect.interpret.walk import Run, variables
 from nandetect.locating import births, excess_precision, reporting
-from nandetect.locating.reporting import Verdict, is_broken
+from nandetect.locating.origin import Verdict, is_broken
 from nandetect.locating.trail import Birth, Trail
 from nandetect.primitives import Use
 from nandetect.program.phase import Phases
@@ -41,36 +41,14 @@ def relocate(
     strict: bool = False,
     beside: Collection[int] = (),
 ) -> Report | None:
-    """`locate` for a call that has happened already: its effects on the host are not repeated. The results `beside` are left out.
-
-    Where the call is a whole training loop, the report's `step` is the iteration of that loop.
-    """
+    """`locate` for a call that has happened already: its effects on the host are not repeated. The results `beside` are left out."""
     with compat.replay_settings(), compat.muted_effects():
-        program = callbacks.recorded(trace(function, args, kwargs), repeat=False)
-        report = diagnose(program, strict, beside)
-    if report is None or not report.origin.context or not _trains_in_a_loop(program.jaxpr):
-        return report
-    kind, iteration = report.origin.context[0]
-    return replace(report, step=iteration) if primitives.named(kind).loops else report
+        return diagnose(callbacks.recorded(trace(function, args, kwargs), repeat=False), strict, beside)
 
 
 def takes_gradients(function: Callable[..., Pytree], args: tuple[Pytree, ...], kwargs: dict[str, Pytree]) -> bool:
     """Whether a step differentiates."""
     return Phases(trace(function, args, kwargs).jaxpr).differentiates
-
-
-def _trains_in_a_loop(jaxpr: Jaxpr) -> bool:
-    """Whether a loop that stands in no other has a derivative taken in its body: then its iterations are steps."""
-    for eqn in jaxpr.eqns:
-        bodies = [compat.open_jaxpr(sub)[0] for _, sub in compat.sub_jaxprs(eqn)]
-        if any(map(_differentiates if primitives.of(eqn).loops else _trains_in_a_loop, bodies)):
-            return True
-    return False
-
-
-def _differentiates(jaxpr: Jaxpr) -> bool:
-    subs = (compat.open_jaxpr(sub)[0] for eqn in jaxpr.eqns for _, sub in compat.sub_jaxprs(eqn))
-    return any("transpose(" in compat.name_stack(eqn) for eqn in jaxpr.eqns) or any(map(_differentiates, subs))
 
 
 def diagnose(program: Program, strict: bool = False, beside: Collection[int] = ()) -> Report | None:
@@ -91,7 +69,7 @@ def _follow(program: Program, phases: Phases, broken: list[int]) -> Verdict | No
     ranks = _ranks(program.jaxpr, phases)
     for rank in sorted({ranks[number] for number in broken}):
         group = [number for number in broken if ranks[number] == rank]
-        top = _start(program)
+        top = walk.begin(program)
         walk.run(top, program.args, frozenset(_results(program, group)))
         shown = [number for number in group if not nonfinite.is_clean(top.read(program.jaxpr.outvars[number]))]
         verdict = _judge(program, top, shown) if shown else None
@@ -100,12 +78,6 @@ def _follow(program: Program, phases: Phases, broken: list[int]) -> Verdict | No
         if not shown:
             return _compiled(program, group) or Verdict(top, Trail(), group)
     return None
-
-
-def _start(program: Program) -> Run:
-    if program.tape is not None:
-        program.tape.rewind()
-    return Run(program.jaxpr, program.consts, tape=program.tape)
 
 
 def _results(program: Program, group: Sequence[int]) -> list[Var]:
@@ -156,7 +128,7 @@ def _compiled(program: Program, group: list[int]) -> Verdict | None:
     """The verdict on a compiled run that shows the symptoms: fewer values are kept until one does, since keeping hinders the compiler."""
     for depth in (None, 64, 16, 4, 2, 1):
         kept = None if depth is None else _upstream(program, group, depth)
-        top = compiled.run(_start(program), program.args, (lambda var: True) if kept is None else kept.__contains__)
+        top = compiled.run(walk.begin(program), program.args, (lambda var: True) if kept is None else kept.__contains__)
         shown = [
             number
             for number in group
@@ -202,7 +174,7 @@ def _making(jaxpr: Jaxpr, result: int, path: tuple[int, ...], phases: Phases) ->
 
 def _strictly(program: Program, phases: Phases) -> Report | None:
     """Benign births as faults: the first of the run, whether or not anything that the user sees descends from it."""
-    top = _start(program)
+    top = walk.begin(program)
     walk.run(top, program.args)
     places = births.births(top, in_loops=True)
     if not places:

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-
 from nandetect import compat, hazards, nonfinite, primitives
-from nandetect.compat import Atom, Jaxpr
-from nandetect.interpret.walk import Run
+from nandetect.compat import Jaxpr
+from nandetect.interpret import walk
 from nandetect.locating import births, cause, events
 from nandetect.locating.events import Lens
 from nandetect.locating.operand_names import Names
+from nandetect.locating.origin import Origin, Verdict, origin
+from nandetect.locating.others import also_at_fault
 from nandetect.locating.phase_of_birth import phase_of
-from nandetect.locating.trail import Arrival, Birth, Node, Trail
-from nandetect.primitives import Use
+from nandetect.locating.trail import Node, Trail
 from nandetect.program.derivative import Derivatives
 from nandetect.program.phase import Phases
 from nandetect.program.trace import Program
 from nandetect.records import Event, Report
-
-
-@dataclass
-class Verdict:
-    """A run, the trail through it, and the results (`symptoms`, by number) that it was followed from."""
-
-    run: Run
-    trail: Trail
-    symptoms: list[int]
-    compiled_only: bool = False
 
 
 def lens(program: Program, phases: Phases) -> Lens:
@@ -36,27 +23,19 @@ def lens(program: Program, phases: Phases) -> Lens:
     return Lens(phases, Names(program.jaxpr, program.arguments, phases), Derivatives(program.jaxpr, phases, program.retrace))
 
 
-def is_broken(arrival: Arrival) -> bool:
-    """Whether what arrived is a fault: NaN, or an inf that was computed with and not only copied, compared or shifted in log space."""
-    value = nonfinite.host(arrival.value)[arrival.mask]
-    if np.isnan(value).any() or arrival.use is Use.COMPUTED:
-        return True
-    return arrival.use is Use.SHIFTED and bool((np.real(value) > 0).any())
-
-
 def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) -> Report:
     """The report of a verdict; `broken` are all the results that are non-finite, its symptoms among them."""
     trail = verdict.trail
-    origin, node = _origin(program, lens, verdict)
-    chain = _chain(trail, origin, node, lens)
-    reached = {(birth.node, birth.output) for birth in trail.births}
-    benign = tuple(events.make(*place, None, lens) for place in births.births(verdict.run) if place not in reached)
-    causes = _cause(trail, origin, node, lens)
+    first = origin(program, lens, verdict)
+    chain = _chain(trail, first, lens)
+    causes = _cause(first, lens)
+    others, benign = _beside(program, verdict, first, causes, broken, lens)
     return Report(
-        origin=origin,
+        origin=first.event,
         chain=chain,
         cause=causes,
-        fixes=hazards.fixes(origin, chain, causes),
+        others=others,
+        fixes=hazards.fixes(first.event, chain, causes),
         symptoms=tuple(program.results[number] for number in dict.fromkeys([*verdict.symptoms, *broken])),
         benign=benign,
         reproduced=bool(trail.births or trail.arrivals or trail.literals),
@@ -66,83 +45,66 @@ def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) ->
     )
 
 
-def _origin(program: Program, lens: Lens, verdict: Verdict) -> tuple[Event, Node | None]:
-    trail = verdict.trail
-    arrived = [arrival for arrival in trail.arrivals if is_broken(arrival)]
-    born = sorted(trail.births, key=lambda birth: birth.node.order)
-    # Arrivals of -inf (a mask, or state) are no fault by themselves: what made nan of them is.
-    arrived = [arrival for arrival in arrived if not born or not _is_mask(arrival)]
-    if arrived:
-        arrival = min(arrived, key=lambda arrival: _place(program, arrival.atom))
-        return events.arrival(_arrival_name(program, arrival), arrival.value, arrival.mask), arrival.node
-    if born:
-        birth = born[0]
-        return events.make(birth.node, birth.output, birth.mask, lens, phase_of(trail, birth, lens.phases)), birth.node
-    written = [arrival for arrival in trail.literals if arrival.node is not None]
-    if written:
-        node = written[0].node
-        assert node is not None
-        twin = _chosen_over(trail, node)
-        if twin is not None:
-            return events.make(twin.node, twin.output, twin.mask, lens), twin.node
-        return events.make(node, 0, None, lens), node
-    return _unexplained(program, verdict, lens)
+def _beside(
+    program: Program, verdict: Verdict, first: Origin, causes: tuple[Event, ...], broken: list[int], lens: Lens
+) -> tuple[tuple[Event, ...], tuple[Event, ...]]:
+    """The births that break a result beside the origin; and those that no result descends from, that met nothing, that no cause names."""
+    places = births.births(verdict.run)
+    reached = _reached(verdict.trail)
+    if set(broken) > set(verdict.symptoms) and any(_key(*place) not in reached for place in places):
+        # Results of a later pass may descend from them: nobody is called innocent before all results were looked at.
+        verdict = _wider(program, verdict, broken)
+        reached |= _reached(verdict.trail)
+    named = [(event.primitive, event.source) for event in causes]
+    seen = [events.make(*place, None, lens) for place in places if _key(*place) not in reached]
+    benign = tuple(event for event in seen if (event.primitive, event.source) not in named)
+    # A fault that only the compiled program has would not be seen again.
+    if verdict.compiled_only:
+        return (), benign
+    symptoms = [program.jaxpr.outvars[number] for number in verdict.symptoms]
+    # With a number in place of another anything may happen, and none of it may cost the report.
+    try:
+        found = also_at_fault(program, verdict, None if first.arrived else first.node, symptoms)
+    except Exception:
+        found = []
+    made = [events.make(at.node, at.output, at.mask, lens, phase_of(verdict.trail, at, lens.phases)) for at in found]
+    return tuple(made), benign
 
 
-def _chosen_over(trail: Trail, node: Node) -> Birth | None:
-    """The birth of the very value that a select dropped in favour of a literal: `slogdet` writes -inf where log(0) gave it anyway."""
-    run, eqn = node.run, node.eqn
-    if not primitives.of(eqn).selects:
-        return None
-    value = nonfinite.host(run.read(eqn.outvars[0]))
-    other = trail.beside()
-    for atom in eqn.invars[1:]:
-        if not isinstance(atom, compat.Literal):
-            same = nonfinite.bad(value) & (nonfinite.host(run.read(atom)) == value)
-            other.upward(run, {atom: {Use.COMPUTED: same}}, node)
-    trail.ways(other)
-    return min(other.births, key=lambda birth: birth.node.order, default=None)
+def _key(node: Node, output: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Names a result of an equation in any run of the program."""
+    return node.path, node.order, output
 
 
-def _is_mask(arrival: Arrival) -> bool:
-    value = nonfinite.host(arrival.value)[arrival.mask]
-    return bool(np.isneginf(np.real(value)).all())
+def _reached(trail: Trail) -> set[tuple[tuple[int, ...], tuple[int, ...], int]]:
+    return {_key(birth.node, birth.output) for birth in [*trail.births, *trail.met]}
 
 
-def _place(program: Program, atom: Atom) -> int:
-    """The number of the argument that an atom is; past the last for a constant that the step closes over."""
-    return next((number for number, var in enumerate(program.jaxpr.invars) if var is atom), len(program.arguments))
+def _wider(program: Program, verdict: Verdict, broken: list[int]) -> Verdict:
+    """A verdict's trail with the ways from all broken results added, in a run to its end."""
+    top = walk.begin(program)
+    walk.run(top, program.args)
+    trail = Trail()
+    for number in broken:
+        trail.symptom(top, program.jaxpr.outvars[number])
+    return Verdict(top, trail, broken, verdict.compiled_only)
 
 
-def _arrival_name(program: Program, arrival: Arrival) -> str:
-    return (*program.arguments, "a constant that the step closes over")[_place(program, arrival.atom)]
-
-
-def _unexplained(program: Program, verdict: Verdict, lens: Lens) -> tuple[Event, Node | None]:
-    """The equation that makes the symptom, where no replay showed it."""
-    var = program.jaxpr.outvars[verdict.symptoms[0]]
-    number = verdict.run.maker(var)
-    if number is None or isinstance(var, compat.Literal):
-        return Event(primitive="<input>"), None
-    node = Node(verdict.run, number)
-    return events.make(node, node.output(var), None, lens), node
-
-
-def _cause(trail: Trail, origin: Event, node: Node | None, lens: Lens) -> tuple[Event, ...]:
+def _cause(first: Origin, lens: Lens) -> tuple[Event, ...]:
     """What made the operands of an origin deadly; nothing for a value that arrived non-finite."""
-    if node is None or origin.primitive == "<input>":
+    if first.node is None or first.arrived:
         return ()
-    birth = next((birth for birth in trail.births if birth.node == node), None)
-    output, index = (birth.output, nonfinite.first(birth.mask)) if birth else (0, origin.index)
-    return cause.trace(node, output, index, lens)
+    birth = first.birth
+    output, index = (birth.output, nonfinite.first(birth.mask)) if birth else (0, first.event.index)
+    return cause.trace(first.node, output, index, lens)
 
 
-def _chain(trail: Trail, origin: Event, node: Node | None, lens: Lens) -> tuple[Event, ...]:
-    if node is None:
-        return (origin,)
-    nodes = trail.chain(node)
-    rest = nodes if origin.primitive == "<input>" else nodes[1:]
-    return (origin, *(_passing(trail, step, lens) for step in rest))
+def _chain(trail: Trail, first: Origin, lens: Lens) -> tuple[Event, ...]:
+    if first.node is None:
+        return (first.event,)
+    nodes = trail.chain(first.node)
+    rest = nodes if first.arrived else nodes[1:]
+    return (first.event, *(_passing(trail, step, lens) for step in rest))
 
 
 def _passing(trail: Trail, node: Node, lens: Lens) -> Event:

@@ -89,10 +89,12 @@ class Trail:
     """What was reached from the symptoms followed so far.
 
     `links` leads from each equation on the way to the one, nearer to the symptom, that asked for its elements; `asked` holds those, by the
-    number of the result. `unfollowed` are results of loops, with elements of theirs, that were given up.
+    number of the result. `unfollowed` are results of loops, with elements of theirs, that were given up. `met` are births of what met, on
+    the way, another non-finite value that goes before it.
     """
 
     births: list[Birth] = field(default_factory=list)
+    met: list[Birth] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     literals: list[Arrival] = field(default_factory=list)
     links: dict[Node, Node | None] = field(default_factory=dict)
@@ -111,17 +113,18 @@ class Trail:
         """Follow every non-finite element of an output of the program back to where it came from."""
         mask = nonfinite.bad(top.read(atom))
         if isinstance(atom, compat.Literal):
-            self.literals.append(Arrival(atom, mask, Use.MOVED, None, top))
+            self.written(top, atom, {Use.MOVED: mask}, None)
             return
         given = self.follow(top, {atom: {Use.MOVED: mask}}, {atom: None})
         for var, (wanted, asker) in given.items():
-            self.arrivals += [Arrival(var, elements, use, asker, top) for use, elements in wanted.items()]
+            self.arrived(top, var, wanted, asker)
         if not self.births and not self.arrivals:
             self.births += [Birth(node, output, mask) for node, output, wanted in self.unfollowed for mask in wanted.values()]
 
     def add(self, other: Trail) -> None:
         """Take over what another trail reached, and its ways."""
         self.births += other.births
+        self.met += other.met
         self.arrivals += other.arrivals
         self.literals += other.literals
         self.ways(other)
@@ -145,11 +148,11 @@ class Trail:
             node = Node(run, number)
             asker = next(askers[eqn.outvars[output]] for output in asked)
             self.links.setdefault(node, asker)
-            self.asked[node] = {output: np.logical_or.reduce(list(elements.values())) for output, elements in asked.items()}
+            self.asked[node] = {output: np.logical_or.reduce(_masks(elements)) for output, elements in asked.items()}
             for slot, elements, reader in self._back(node, asked, asker):
                 atom = eqn.invars[slot]
                 if isinstance(atom, compat.Literal):
-                    self.literals += [Arrival(atom, mask, use, reader, run) for use, mask in elements.items()]
+                    self.written(run, atom, elements, reader)
                     continue
                 merge(wanted.setdefault(atom, {}), elements)
                 askers.setdefault(atom, reader)
@@ -175,14 +178,19 @@ class Trail:
             for slot, elements in self._through(node, output, use, mask)
         ]
 
-    def constant(self, run: Run, var: Var, elements: Wanted, asker: Node | None) -> None:
-        """Enter elements of a constant that a jaxpr closes over as arrivals."""
-        self.arrivals += [Arrival(var, mask, use, asker, run) for use, mask in elements.items()]
+    def arrived(self, run: Run, var: Var, elements: Wanted, asker: Node | None) -> None:
+        """Enter elements of an argument, or of a constant that a jaxpr closes over."""
+        self.arrivals += [Arrival(var, mask, use, asker, run) for use, mask in elements.items() if use is not Use.MET]
+
+    def written(self, run: Run, atom: compat.Literal, elements: Wanted, asker: Node | None) -> None:
+        """Enter elements of a literal."""
+        self.literals += [Arrival(atom, mask, use, asker, run) for use, mask in elements.items() if use is not Use.MET]
 
     def _through(self, node: Node, output: int, use: Use, mask: Mask) -> list[tuple[int, Wanted]]:
         """Through an equation that ran whole, from bad elements of one result to those of its operands that they came from.
 
-        A NaN came from NaN or else from inf, an inf from inf. What came from neither is born here, and entered as such.
+        A NaN came from NaN or else from inf, an inf from inf. What came from neither is born here, and entered as such. All else that is
+        non-finite in the operands was met.
         """
         run, eqn = node.run, node.eqn
         if not run.knows(eqn.outvars[output]) or not run.knows_ins(eqn):
@@ -193,8 +201,9 @@ class Trail:
             return []
         ins = run.ins(eqn)
         broken = {slot: nonfinite.nans(x) for slot, x in enumerate(ins) if nonfinite.is_inexact(x) and not nonfinite.is_clean(x)}
+        entered = self.met if use is Use.MET else self.births
         if not broken:
-            self.births.append(Birth(node, output, mask))
+            entered.append(Birth(node, output, mask))
             return []
         paths = [flow for flow in flows_of(run, eqn, ins, output) if flow.slot in broken]
         infinite = {slot: nonfinite.bad(ins[slot]) & ~nan for slot, nan in broken.items()}
@@ -204,7 +213,7 @@ class Trail:
         has_inf = mask & np.logical_or.reduce([none, *(flow.push(infinite[flow.slot]) for flow in paths)])
         born = nonfinite.born(mask, is_nan, has_nan, has_inf)
         if born.any():
-            self.births.append(Birth(node, output, born))
+            entered.append(Birth(node, output, born))
         from_nan = has_nan & (is_nan | ~has_inf)
         from_inf = has_inf & ~from_nan
         primitive = primitives.of(eqn)
@@ -213,13 +222,17 @@ class Trail:
         for flow in paths:
             # Operands of a product are followed to their infs beside their NaNs: with the NaN mended, an inf could still meet a zero.
             carried = nonfinite.bad(ins[flow.slot]) if primitive.multiplies else broken[flow.slot]
-            nan = flow.pull(from_nan) & carried if from_nan.any() else none
-            if nan.any():
-                led.append((flow.slot, {onward: nan}))
-            for part, after in ((from_inf & ~is_nan, onward), (from_inf & is_nan, Use.COMPUTED)):
+            followed = flow.pull(from_nan) & carried if from_nan.any() else np.zeros(np.shape(ins[flow.slot]), bool)
+            if followed.any():
+                led.append((flow.slot, {onward: followed}))
+            for part, after in ((from_inf & ~is_nan, onward), (from_inf & is_nan, max(use, Use.COMPUTED))):
                 inf = flow.pull(part) & infinite[flow.slot] if part.any() else none
                 if inf.any():
                     led.append((flow.slot, {after: inf}))
+                    followed = followed | inf
+            met = flow.pull(mask) & nonfinite.bad(ins[flow.slot]) & ~followed
+            if met.any():
+                led.append((flow.slot, {Use.MET: met}))
         return led
 
     def chain(self, node: Node) -> list[Node]:
@@ -238,6 +251,11 @@ Rule = Callable[[Trail, Node, Asked, Node | None], list[Led] | None]
 # Rules by the primitive's name; under `ENTERED` the one for all other primitives, which a walk may have entered.
 RULES: Registry[str, Rule] = Registry()
 ENTERED = "<entered>"
+
+
+def _masks(elements: Wanted) -> list[Mask]:
+    """The masks of wanted elements; those that were only met where there are no others."""
+    return [mask for use, mask in elements.items() if use is not Use.MET] or list(elements.values())
 
 
 def use_of(eqn: JaxprEqn) -> Use:

@@ -27,11 +27,15 @@ class Equation(Protocol):
 
 
 class Use(IntEnum):
-    """What an equation does with a value: only copies, selects or compares it; only shifts it by a sum; computes with it."""
+    """What an equation does with a value: only copies, selects or compares it; only shifts it by a sum; computes with it.
+
+    `MET` is said of what another non-finite value met on the way: the result would have been non-finite without it too.
+    """
 
     MOVED = 0
     SHIFTED = 1
     COMPUTED = 2
+    MET = 3
 
 
 class Depends(Enum):

@@ -16,6 +16,7 @@ from nandetect.render.route import ARROW, route
 _NARROWEST = 40
 _OPERANDS = 4
 _CAUSES = 3
+_OTHERS = 3
 _FIXES = 2
 
 
@@ -109,6 +110,8 @@ def _facts(report: Report, told: str, width: int) -> Iterator[str]:
         yield ", ".join(where)
     for number, event in enumerate(report.cause[:_CAUSES]):
         yield ("because of " if number == 0 else "and that because of ") + _cause(event, origin.source)
+    for event in report.others[:_OTHERS]:
+        yield f"also at fault, even with that mended: {_cause(event, origin.source)}"
     yield from _symptom(report)
     yield from _caveats(report)
 

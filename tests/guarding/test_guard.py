@@ -213,7 +213,7 @@ def test_a_state_whose_memory_is_overwritten_between_the_calls_is_said_to_be(fau
     assert report.notes == ("the call before returned it finite, so it was changed in place after that, outside of the step",)
 
 
-def test_a_whole_training_loop_in_one_scan_counts_its_iterations():
+def test_the_step_of_a_whole_training_loop_is_its_call_and_the_context_has_the_iteration():
     batches = np.stack(rows(30))
     batches[17] *= 0
 
@@ -226,7 +226,7 @@ def test_a_whole_training_loop_in_one_scan_counts_its_iterations():
         guarded((params(), jax.tree.map(jnp.zeros_like, params())), batches)
         guarded.flush()
     report = caught.value.report
-    assert (report.step, report.origin.context) == (17, (("scan", 17),))
+    assert (report.step, report.origin.context) == (0, (("scan", 17),))
 
 
 def test_effects_happen_once(capsys):

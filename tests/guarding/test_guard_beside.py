@@ -9,6 +9,7 @@ import pytest
 
 import nandetect as nd
 
+
 def line_of(code):
     return next(number for number, line in enumerate(Path(__file__).read_text().splitlines(), 1) if line.strip() == code)
 

@@ -1,0 +1,95 @@
+"""A program run as if some of its equations had not broken: would the results be sound without them?
+
+What such an equation itself made non-finite is given a plain number, wherever it runs; what it was given non-finite stays so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+
+from nandetect import compat, nonfinite, primitives
+from nandetect.annotations import Array
+from nandetect.compat import JaxprEqn
+from nandetect.interpret import loops, walk
+from nandetect.interpret.loops import Loop
+from nandetect.interpret.walk import Leaf
+
+# What stands for a broken element: in the domain of every function that has one (a logarithm, an arc cosine), and no number that cancels.
+SOUND = 0.7310586
+# The most iterations of a `while`: the number that its condition waits for may never come where another was put in its place.
+MOST_ITERATIONS = 1_000
+
+
+def leaf(broken: Iterable[JaxprEqn], around: Iterable[JaxprEqn] = ()) -> Leaf:
+    """How equations are computed where the `broken` ones are mended; `around` are those that any of them stands in."""
+    mended, entered = frozenset(map(id, broken)), frozenset(map(id, around))
+
+    def compute(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
+        outs = inside(eqn, ins)
+        return [_sound(out, ins) for out in outs] if id(eqn) in mended else outs
+
+    def inside(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
+        if primitives.of(eqn).loops and (id(eqn) in entered or _may_go_on(eqn)):
+            return _loop(loops.open_loop(eqn, ins), compute)
+        if eqn.primitive.name == "cond" and id(eqn) in entered:
+            branches = [walk.traced(branch, compute) for branch in eqn.params["branches"]]
+            return lax.switch(jnp.int32(ins[0]), branches, *ins[1:])
+        return walk.evaluate(eqn, ins)
+
+    return compute
+
+
+def _may_go_on(eqn: JaxprEqn) -> bool:
+    """Whether an equation is a `while`, or has one within."""
+    if eqn.primitive.name == "while":
+        return True
+    return any(_may_go_on(inner) for _, sub in compat.sub_jaxprs(eqn) for inner in compat.open_jaxpr(sub)[0].eqns)
+
+
+def _loop(loop: Loop, how: Leaf) -> Sequence[Array]:
+    body, condition = walk.traced(loop.body, how), loop.condition
+    if condition is None:
+
+        def scanned(carry: list[Array], row: list[Array]) -> tuple[list[Array], list[Array]]:
+            outs = body(*loop.consts, *carry, *row)
+            return outs[: loop.carry], outs[loop.carry :]
+
+        carry, stacked = lax.scan(scanned, list(loop.init), list(loop.rows), loop.length, loop.reverse)
+        return [*carry, *stacked]
+
+    def go_on(state: tuple[jax.Array, list[Array]]) -> jax.Array:
+        return (state[0] < MOST_ITERATIONS) & jnp.any(condition(*state[1]))
+
+    def iterate(state: tuple[jax.Array, list[Array]]) -> tuple[jax.Array, list[Array]]:
+        return state[0] + 1, loop.kept(state[1], body(*loop.consts, *state[1]))
+
+    return lax.while_loop(go_on, iterate, (jnp.int32(0), list(loop.init)))[1]
+
+
+def _sound(out: Array, ins: Sequence[Array]) -> Array:
+    """A result with a plain number in place of what its equation made non-finite."""
+    if not nonfinite.is_inexact(out):
+        return out
+    np_ = jnp if isinstance(out, Tracer) else np
+    value = out if isinstance(out, Tracer) else nonfinite.host(out)
+    none = np_.zeros(np.shape(out), bool)
+    has_nan, has_inf = none, none
+    for x in ins:
+        if nonfinite.is_inexact(x):
+            given = x if isinstance(x, Tracer) else nonfinite.host(x)
+            nan, inf = np_.isnan(given), np_.isinf(given)
+            alike = np.shape(x) == np.shape(out)
+            has_nan, has_inf = has_nan | (nan if alike else nan.any()), has_inf | (inf if alike else inf.any())
+    born = nonfinite.born(~np_.isfinite(value), np_.isnan(value), has_nan, has_inf)
+    return np_.where(born, np_.asarray(SOUND, value.dtype), value).astype(out.dtype)
+
+
+def argument(value: Array) -> Array:
+    """An argument with a plain number in place of what is non-finite in it."""
+    return _sound(value, ()) if not nonfinite.is_clean(value) else value
