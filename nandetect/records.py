@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Phase = Literal["forward", "backward", "update"]
 Value = Literal["nan", "inf", "-inf"]
+# What a backward event is that no transposition made: a value computed in the forward pass, or again under remat, on which only the
+# gradient depends; one whose inf the forward pass computed with and stayed finite (1 / inf is 0); or part of a derivative in forward mode.
+Role = Literal["computed", "absorbed", "recomputed", "forward mode"]
 Severity = Literal["error", "warning", "note"]
 
 
@@ -94,6 +97,7 @@ class Event:
     operands: tuple[Operand, ...] = ()
     argument: str | None = None
     derivative_of: str | None = None
+    role: Role | None = None
 
     @property
     def frames(self) -> tuple[Frame, ...]:

@@ -21,7 +21,7 @@ from nandetect.nonfinite import Mask
 from nandetect.program import sources
 from nandetect.program.derivative import Derivatives
 from nandetect.program.phase import Phases
-from nandetect.records import Event, Operand, Phase
+from nandetect.records import Event, Operand
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Lens:
     derivatives: Derivatives
 
 
-def make(node: Node, output: int, mask: Mask | None, lens: Lens, phase: Phase | None = None, brief: bool = False) -> Event:
+def make(node: Node, output: int, mask: Mask | None, lens: Lens, brief: bool = False) -> Event:
     """The event at one output of an equation; `mask` marks its bad elements, the first of which is shown. `brief` leaves operands out."""
     run, eqn = node.run, node.eqn
     path = [*run.eqns, eqn]
@@ -62,7 +62,7 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, phase: Phase | 
         primitive=eqn.primitive.name,
         value=kind,
         reason="" if brief or kind == "finite" else reasons.reason(primitives.of(eqn), known, kind, given_inf),
-        phase=phase or made_in,
+        phase=made_in,
         source=source,
         scope=sources.scope(path),
         context=context,

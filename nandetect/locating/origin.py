@@ -11,7 +11,7 @@ from nandetect.compat import Atom
 from nandetect.interpret.walk import Run
 from nandetect.locating import events
 from nandetect.locating.events import Lens
-from nandetect.locating.phase_of_birth import phase_of
+from nandetect.locating.phase_of_birth import birth_event
 from nandetect.locating.trail import Arrival, Birth, Node, Trail
 from nandetect.primitives import Use
 from nandetect.program.trace import Program
@@ -60,7 +60,7 @@ def origin(program: Program, lens: Lens, verdict: Verdict) -> Origin:
         return Origin(events.arrival(_arrival_name(program, arrival), arrival.value, arrival.mask), arrival.node)
     if born:
         birth = born[0]
-        return Origin(events.make(birth.node, birth.output, birth.mask, lens, phase_of(trail, birth, lens.phases)), birth.node, birth)
+        return Origin(birth_event(trail, birth, lens), birth.node, birth)
     written = [arrival for arrival in trail.literals if arrival.node is not None]
     if written:
         node = written[0].node

@@ -1,24 +1,53 @@
-"""The pass in which a birth is told: that of its equation, or the backward pass where only gradients took the value up."""
+"""The pass in which a birth is told: that of its equation, or the backward pass where only the gradient depends on the value."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from nandetect import compat, nonfinite, primitives
-from nandetect.compat import Atom, JaxprEqn, Var
-from nandetect.interpret.walk import Run, variables
-from nandetect.locating.trail import Birth, Trail
+import numpy as np
+
+from nandetect import compat, nonfinite
+from nandetect.annotations import Array
+from nandetect.compat import Jaxpr, JaxprEqn, Var
+from nandetect.interpret.walk import Run
+from nandetect.locating import decides, events
+from nandetect.locating.events import Lens
+from nandetect.locating.trail import Birth, Node, Trail
+from nandetect.program import sources
 from nandetect.program.phase import Phases
-from nandetect.records import Phase
+from nandetect.records import Event
 
 
-def phase_of(trail: Trail, birth: Birth, phases: Phases) -> Phase:
-    """The phase of a birth's equation; backward for a forward one whose bad value only gradients took up."""
-    own = phases.of(birth.node.path)
-    if own != "forward" or any(_dropped_loss_is_bad(run, phases) for run in _around(birth.node.run)):
-        return own
-    on_the_way = [phases.of(node.path) for node in trail.chain(birth.node)]
-    return "backward" if "backward" in on_the_way else "forward"
+def birth_event(trail: Trail, birth: Birth, lens: Lens) -> Event:
+    """The event of a birth, in the phase that its value has: `backward` for one of the forward pass that only the gradient suffers from."""
+    event, phases = events.make(birth.node, birth.output, birth.mask, lens), lens.phases
+    if event.phase == "forward" and _is_for_gradients(trail, birth, phases):
+        how = _how(birth, phases)
+        return event if how == "chosen" else replace(event, phase="backward", role="absorbed" if how else "computed")
+    if event.phase != "backward":
+        return event
+    first = _computed_first(birth, phases)
+    if first is None:
+        return event
+    if isinstance(first, Birth) and _how(first, phases) == "chosen":
+        return replace(event, phase="forward", derivative_of=None)
+    return replace(event, role="recomputed", derivative_of=None)
+
+
+def _is_for_gradients(trail: Trail, birth: Birth, phases: Phases) -> bool:
+    """Whether nothing but gradients is bad for a birth's sake."""
+    if any(_dropped_loss_is_bad(run, phases) for run in _around(birth.node.run)):
+        return False
+    return "backward" in [phases.of(node.path) for node in trail.chain(birth.node)]
+
+
+def _how(birth: Birth, phases: Phases) -> decides.How | None:
+    """How a result of the step depends on a birth; None too where that cannot be measured: values were let go of, or live on shards."""
+    try:
+        return None if birth.node.run.shards else decides.how(birth, phases)
+    except Exception:
+        return None
 
 
 def _around(run: Run) -> Iterator[Run]:
@@ -31,36 +60,55 @@ def _around(run: Run) -> Iterator[Run]:
 
 def _dropped_loss_is_bad(run: Run, phases: Phases) -> bool:
     """Whether a plain `grad`, which drops the loss, drops a non-finite one: then the forward pass failed, though nobody saw it."""
-    used = _used(run)
+    read = decides.used(run)
     return any(
-        var not in used and var in run.values and nonfinite.is_inexact(var.aval) and not nonfinite.is_clean(run.values[var])
+        phases.of((*run.path, number)) == "forward" and decides.drops(eqn, read, [var for var in eqn.outvars if _is_bad(run, var)])
         for number, eqn in enumerate(run.jaxpr.eqns)
-        if phases.of((*run.path, number)) == "forward"
-        for var in eqn.outvars
     )
 
 
-def _used(run: Run) -> set[Var]:
-    """The variables of a run that some equation reads, or that leave it for somebody who reads them."""
-    read: list[Atom] = [atom for eqn in run.jaxpr.eqns for atom in eqn.invars]
-    return set(variables([*read, *_leaving(run)]))
+def _is_bad(run: Run, var: Var) -> bool:
+    return var in run.values and nonfinite.is_inexact(var.aval) and not nonfinite.is_clean(run.values[var])
 
 
-def _leaving(run: Run) -> Iterator[Atom]:
-    """The results of a run but those that the program around it drops: a loop may stack losses that nobody returns."""
-    if run.parent is None:
-        yield from run.jaxpr.outvars
-        return
-    eqn, used = run.eqns[-1], _used(run.parent)
-    carried = _carried(eqn)
-    for result, (inner, outer) in enumerate(zip(run.jaxpr.outvars, eqn.outvars, strict=False)):
-        # Carried results are read by the loop's next iteration.
-        if result < carried or outer in used:
-            yield inner
+def _computed_first(birth: Birth, phases: Phases) -> Birth | bool | None:
+    """What a rematerialised equation computes again: the birth in the forward pass, True where that ran inside a loop, None for nothing."""
+    node = birth.node
+    if "rematted_computation" not in sources.full_stack([*node.run.eqns, node.eqn]):
+        return None
+    top = list(_around(node.run))[-1]
+    wanted, value = _written(node.eqn, node.run.eqns), node.run.read(node.eqn.outvars[birth.output])
+    found: bool | None = None
+    for run, path, eqn, eqns in _forward(top, top.jaxpr, (), (), phases):
+        if eqn.primitive is not node.eqn.primitive or _written(eqn, eqns) != wanted:
+            continue
+        if run is None:
+            found = True
+        elif eqn.outvars[birth.output] in run.values and _same(run.values[eqn.outvars[birth.output]], value):
+            return Birth(Node(run, path[-1]), birth.output, birth.mask)
+    return found
 
 
-def _carried(eqn: JaxprEqn) -> int:
-    """How many of an equation's results are carried from iteration to iteration."""
-    if not primitives.of(eqn).loops:
-        return 0
-    return compat.scan_parts(eqn)[1] if eqn.primitive.name == "scan" else len(eqn.outvars)
+def _same(one: Array, other: Array) -> bool:
+    return bool(np.array_equal(nonfinite.bad(one), nonfinite.bad(other)))
+
+
+def _written(eqn: JaxprEqn, eqns: Sequence[JaxprEqn]) -> tuple[object, ...]:
+    """What an equation computes, and where it was written."""
+    source = sources.source(eqn, eqns)
+    operands = [(str(compat.aval(atom)), str(getattr(atom, "val", ""))) for atom in eqn.invars]
+    return source and sources.place(source), tuple(operands)
+
+
+def _forward(
+    run: Run | None, jaxpr: Jaxpr, path: tuple[int, ...], eqns: tuple[JaxprEqn, ...], phases: Phases
+) -> Iterator[tuple[Run | None, tuple[int, ...], JaxprEqn, tuple[JaxprEqn, ...]]]:
+    """The equations of the forward pass, each with the run that it ran in where the walk entered it."""
+    for number, eqn in enumerate(jaxpr.eqns):
+        own = (*path, number)
+        if phases.of(own) == "forward":
+            yield run, own, eqn, eqns
+        entered = run.inner.get(number) if run is not None else None
+        for slot, (_, sub) in enumerate(compat.sub_jaxprs(eqn)):
+            inside = entered if entered is not None and entered.path[-1] == slot else None
+            yield from _forward(inside, compat.open_jaxpr(sub)[0], (*own, slot), (*eqns, eqn), phases)

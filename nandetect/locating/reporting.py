@@ -10,7 +10,7 @@ from nandetect.locating.events import Lens
 from nandetect.locating.operand_names import Names
 from nandetect.locating.origin import Origin, Verdict, origin
 from nandetect.locating.others import also_at_fault
-from nandetect.locating.phase_of_birth import phase_of
+from nandetect.locating.phase_of_birth import birth_event
 from nandetect.locating.trail import Node, Trail
 from nandetect.program.derivative import Derivatives
 from nandetect.program.phase import Phases
@@ -67,7 +67,7 @@ def _beside(
         found = also_at_fault(program, verdict, None if first.arrived else first.node, symptoms)
     except Exception:
         found = []
-    made = [events.make(at.node, at.output, at.mask, lens, phase_of(verdict.trail, at, lens.phases)) for at in found]
+    made = [birth_event(verdict.trail, birth, lens) for birth in found]
     return tuple(made), benign
 
 

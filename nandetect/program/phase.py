@@ -128,7 +128,8 @@ class _Goals:
     def _through(self, eqn: compat.JaxprEqn, path: Path, inner: list[compat.Jaxpr], outs: list[Goals]) -> list[Goals]:
         """Where the operands of an equation go that has jaxprs within, through those."""
         every = _union(outs)
-        operands = [_NOWHERE] * len(eqn.invars)
+        # The index of a branch decides all that the branches give.
+        operands = [every if len(inner) > 1 and number == 0 else _NOWHERE for number in range(len(eqn.invars))]
         for slot, jaxpr in enumerate(inner):
             aligned = len(jaxpr.outvars) == len(outs)
             results = list(outs) if aligned else [every] * len(jaxpr.outvars)

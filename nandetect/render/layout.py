@@ -48,7 +48,8 @@ def text(report: Report, width: int = 100) -> str:
 def headline(report: Report) -> str:
     """What happened, in a sentence that stands alone."""
     origin = report.origin
-    step = "" if report.step is None else f" of step {report.step}"
+    number = "" if report.step is None else f" step {report.step}"
+    step = number and f" of{number}"
     if origin.primitive == "<input>":
         name = f"the input `{origin.argument}`" if origin.argument else "an input"
         return f"{origin.value} was already in {name}{step}"
@@ -57,7 +58,10 @@ def headline(report: Report) -> str:
     verb = "made" if report.reproduced else "probably made"
     rounds = words.iterations(origin)
     compiled = ", only as compiled" if report.compiled_only else ""
-    return f"`{origin.primitive}` {verb} {origin.value} {words.phase(origin)}{step}{', ' + rounds if rounds else ''}{compiled}"
+    where = f"{', ' + rounds if rounds else ''}{compiled}"
+    if words.is_aside(origin):
+        return f"`{origin.primitive}` {verb} {origin.value}{number and ' in' + number}{where}, {words.phase(origin)}"
+    return f"`{origin.primitive}` {verb} {origin.value} {words.phase(origin)}{step}{where}"
 
 
 def _headline(report: Report, width: int) -> list[Line]:

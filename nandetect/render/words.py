@@ -14,6 +14,12 @@ _SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
 _LONGEST_NAME = 60
 _WRITTEN_OUT = 3
 _PASS = {"forward": "in the forward pass", "backward": "in the backward pass", "update": "in the update"}
+_ROLE = {
+    "computed": "computed in the forward pass, where only the gradient depends on it",
+    "absorbed": "computed in the forward pass, whose results stayed finite, unlike the gradient",
+    "recomputed": "recomputed for the backward pass",
+    "forward mode": "in the derivative (forward mode)",
+}
 
 
 def bound(value: object, dtype: str = "") -> str:
@@ -85,7 +91,12 @@ def spot(frame: Frame | None, near: Frame | None = None) -> str:
 
 def phase(event: Event) -> str:
     """`in the backward pass`."""
-    return _PASS[event.phase]
+    return _ROLE[event.role] if event.role else _PASS[event.phase]
+
+
+def is_aside(event: Event) -> bool:
+    """Whether an event's pass takes a clause to say, which stands at the end of a sentence."""
+    return event.role in ("computed", "absorbed", "recomputed")
 
 
 def iterations(event: Event) -> str:
