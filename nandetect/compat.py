@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import jax
-from jax._src import array, callback, config, core, debugging, dispatch, source_info_util
+from jax._src import array, callback, config, core, debugging, dispatch, source_info_util, traceback_util
 from jax._src.lib import xla_client  # pyright: ignore[reportPrivateImportUsage]
 
-from nandetect import primitives
+from nandetect import primitives, tracebacks
 from nandetect.annotations import Array, Busy, Pytree, Traceback
 from nandetect.errors import Unrepeatable
 from nandetect.records import Frame
@@ -24,6 +24,8 @@ else:
     ClosedJaxpr = getattr(core, "ClosedJaxpr", core.Jaxpr)  # JAX 0.12 made the two one
 Atom: TypeAlias = Var | Literal
 AnyJaxpr: TypeAlias = Jaxpr | ClosedJaxpr
+# Of an error in a function that is traced, JAX shows the user's frames: without its own, and without these.
+traceback_util.register_exclusion(tracebacks.HERE)
 
 
 def open_jaxpr(jaxpr: AnyJaxpr) -> tuple[Jaxpr, list[Array]]:
@@ -319,11 +321,9 @@ def eager_operations(seen: Seen, working: Busy) -> Iterator[None]:
     original = core.EvalTrace.process_primitive
 
     def process_primitive(self: core.EvalTrace, primitive: Primitive, args: Sequence[Pytree], params: dict[str, object], /) -> Pytree:
-        if working.now:
-            return original(self, primitive, args, params)
-        args = list(args)
-        out = original(self, primitive, args, params)
-        seen(primitive, args, params, out)
+        out = original(self, primitive, args := list(args), params)
+        if not working.now:
+            seen(primitive, args, params, out)
         return out
 
     core.EvalTrace.process_primitive = process_primitive

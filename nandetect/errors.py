@@ -16,8 +16,12 @@ class NonFiniteError(FloatingPointError):
     """A guarded step returned a non-finite value; `report` says where it came from."""
 
     def __init__(self, report: Report):
-        super().__init__(report)
+        # JAX adds lines to what an error of this kind says while it goes through a derivative: it takes the first argument for text.
+        super().__init__(f"`{report.origin.primitive}` made {report.origin.value}")
         self.report = report
+
+    def __reduce__(self) -> tuple[type[NonFiniteError], tuple[Report]]:
+        return type(self), (self.report,)
 
     def __str__(self) -> str:
         return f"\n{self.report}"

@@ -15,7 +15,7 @@ import nandetect
 LAYERS = """
 annotations registry wording primitives/
 records
-errors findings history listing ownership widths
+errors findings history listing ownership tracebacks widths
 compat
 nonfinite
 program/
@@ -50,12 +50,14 @@ WITHOUT_JAX = (
     "errors",
     "listing",
     "ownership",
+    "tracebacks",
     "wording",
     "findings",
     "history",
     "render",
     "logbook",
     "run.import_hook",
+    "run.unseen",
     "targets.target",
     "train.observers",
 )

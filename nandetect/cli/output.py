@@ -30,12 +30,15 @@ class JsonOutput:
         """Whether standard output takes the document, and so nothing else."""
         return self._path == "-"
 
-    def write(self, command: str, findings: Iterable[Finding], body: Callable[[], Mapping[str, object]]) -> None:
-        """Write the document of a command, if one was asked for: only then is its own part made."""
+    def write(self, command: str, findings: Iterable[Finding], body: Callable[[], Mapping[str, object]], is_started: bool = True) -> None:
+        """Write the document of a command, if one was asked for: only then is its own part made.
+
+        The devices stand in it unless JAX's backend is known not to be started: asking for them starts it.
+        """
         if self._path:
             from nandetect.render import json
 
-            json.write(json.document(command, findings, body()), self._path)
+            json.write(json.document(command, findings, body(), is_started), self._path)
 
 
 def body(result: DataclassInstance) -> dict[str, Json]:

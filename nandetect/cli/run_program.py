@@ -45,7 +45,7 @@ def run(program: list[str], module: bool, keep_going: bool, json: str | None) ->
         if not ran.is_child:
             run_view.summary(ran)
     if not ran.is_child:
-        document.write("run", ran.findings, lambda: run_view.body(program, ran))
+        document.write("run", ran.findings, lambda: run_view.body(program, ran), is_started=ran.functions + ran.operations > 0)
     if ran.code < 0:
         # A program that died of a signal: this process dies of it too, so that a shell sees the same.
         signal.signal(-ran.code, signal.SIG_DFL)

@@ -29,7 +29,8 @@ def cost(guarded: GuardedStep) -> Cost:
         replay_seconds=replaying,
         kept_bytes=kept,
         most_bytes=max([kept, *(tally.most for tally in tallies)]),
-        bound_bytes=guarded.bound,
+        # To ask for it starts the backend, which a program whose functions were never called may still have to set up.
+        bound_bytes=guarded.bound if tallies else 0,
     )
 
 

@@ -184,7 +184,7 @@ class Watch:
             return
         jax.block_until_ready([leaf for leaf in window.made if isinstance(leaf, jax.Array) and not leaf.is_deleted()])
         began = time.perf_counter()
-        with compat.outside_of_traces():
+        with working, compat.outside_of_traces():
             is_bad, has_skips = self._faults.signs(self.recorder, self._out)
         ended = time.perf_counter()
         self._waits = may_wait and is_bad and self._faults.may_wait(self.recorder, self._out)

@@ -16,15 +16,15 @@ SCHEMA = 1
 _STDOUT = "-"
 
 
-def document(command: str, findings: Iterable[Finding], body: Mapping[str, object]) -> dict[str, object]:
-    """The document of a command: `body` stands under the command's name."""
+def document(command: str, findings: Iterable[Finding], body: Mapping[str, object], is_started: bool = True) -> dict[str, object]:
+    """The document of a command: `body` stands under the command's name. `is_started` as `environment` has it."""
     from nandetect import __version__
 
     return {
         "schema": SCHEMA,
         "command": command,
         "version": __version__,
-        "environment": environment(),
+        "environment": environment(is_started),
         "findings": [finding(told) for told in findings],
         command.replace("-", "_"): plain(body),
     }
@@ -36,14 +36,19 @@ def finding(finding: Finding) -> dict[str, object]:
     return {name: plain(value) for name, value in told.items() if value is not None and value != ""}
 
 
-def environment() -> dict[str, object]:
-    """Versions, and the backend and devices where JAX is in use already: asking would start it."""
+def environment(is_started: bool = True) -> dict[str, object]:
+    """Versions, and the backend and devices where JAX is in use already: asking would start it, as it does unless it `is_started`."""
     versions: dict[str, object] = {"python": platform.python_version(), **{name: installed(name) for name in ("jax", "jaxlib", "numpy")}}
     jax = sys.modules.get("jax")
-    if jax is None:
-        return {**versions, "backend": None, "devices": []}
-    devices = [{"id": device.id, "platform": device.platform, "kind": device.device_kind} for device in jax.devices()]
-    return {**versions, "backend": jax.default_backend(), "devices": devices}
+    nothing = {**versions, "backend": None, "devices": []}
+    if jax is None or not is_started:
+        return nothing
+    try:
+        devices = [{"id": device.id, "platform": device.platform, "kind": device.device_kind} for device in jax.devices()]
+        return {**versions, "backend": jax.default_backend(), "devices": devices}
+    # What was asked for is not there, or broke: the document says everything else.
+    except Exception:
+        return nothing
 
 
 def installed(package: str) -> str | None:

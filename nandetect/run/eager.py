@@ -1,14 +1,20 @@
 """Code that is not jitted: its operations are logged as they run; those that a bad value came from are the program to locate it in.
 
-A NaN is a symptom where the program reads it, where nothing has taken it by the end, and where it lives on from operation to operation. One
-that others make something finite of is none, and an infinity is none, since a mask is one in passing.
+A NaN is a symptom where it leaves the program as numbers (printed, saved, handed to numpy), where nothing has taken it by the end, and
+where it lives on from operation to operation. One that others make something finite of is none, and an infinity is none, since a mask is
+one in passing. Whatever looks here does so as `working`, and so reads nothing that would be looked at again.
 """
 
 from __future__ import annotations
 
+import inspect
+import math
+import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import jax
@@ -22,6 +28,7 @@ from nandetect.primitives.table import BY_NAME
 from nandetect.records import Event, Report
 from nandetect.run.operation_log import OperationLog
 from nandetect.run.operations import Token, program, run_through
+from nandetect.run.unseen import Unseen, said
 from nandetect.speed.reads import Reads
 
 # The share of the time that looking may take, and the seconds that it always may.
@@ -30,6 +37,12 @@ _TREES = 100
 _ARRAY = compat.array_type()
 # What only moves values: of ones that are known to be finite it makes finite ones (an index out of bounds is clamped).
 MOVES = frozenset({"__getitem__", *(name for name, record in BY_NAME.items() if record.copies)})
+# What hands its operands to the host: they leave the program as numbers.
+LEAVES = frozenset(name for name, record in BY_NAME.items() if record.prints or record.calls_back)
+# Where JAX calls back from a computation to the host.
+_CALLBACKS = frozenset(inspect.getfile(inspect.unwrap(function)) for function in (jax.pure_callback, jax.debug.callback))
+# NaNs that numpy took and that wait for a place where the program can be stopped.
+_WAITING = 8
 
 # A result that the program holds, with what stands for it.
 Held = tuple[Token, Array]
@@ -39,10 +52,12 @@ Answer = TypeVar("Answer")
 class EagerWatch:
     """The log of operations, and looks at what they left behind: `tell` is called with the report of a NaN.
 
-    `made_elsewhere` is called with NaNs that none of the operations made and that the program uses, as far as they are known.
+    `made_elsewhere` is called with NaNs that none of the operations made and that the program uses, as far as they are known. `unseen` is
+    told of what could not be looked at: nothing that fails here reaches the program but the `NonFiniteError` that `tell` raises.
     """
 
-    def __init__(self, tell: Callable[[Report], None], made_elsewhere: Callable[[Sequence[Array]], None]):
+    def __init__(self, tell: Callable[[Report], None], made_elsewhere: Callable[[Sequence[Array]], None], unseen: Unseen):
+        self.unseen = unseen
         self.log = OperationLog(self._full)
         self.reads = Reads()
         self.seconds = 0.0
@@ -53,6 +68,8 @@ class EagerWatch:
         self._trees: dict[Hashable, Hashable] = {}
         # The NaNs that the last segment began with.
         self._nans: list[Held] = []
+        # NaNs that left the program where it could not be stopped.
+        self._gone: list[Array] = []
         self._looked = time.perf_counter()
         self._ending = threading.Lock()
         # Until when a NaN that the program reads is not looked into: one that is data is read again and again.
@@ -60,12 +77,23 @@ class EagerWatch:
 
     def primitive(self, primitive: compat.Primitive, operands: Sequence[object], params: dict[str, object], out: Pytree) -> None:
         """An operation ran by itself."""
-        if primitive.name not in MOVES or self.log.may_be_bad(operands):
-            self.log.enter(primitive, params, operands, out if primitive.multiple_results else (out,))
+        try:
+            name = primitive.name
+            if name not in MOVES or self.log.may_be_bad(operands):
+                self.log.enter(primitive, params, operands, out if primitive.multiple_results else (out,))
+            if name in LEAVES:
+                for operand in operands:
+                    if finite.can_be_bad(operand):
+                        self._leaves(operand)
+        except Exception as error:
+            self.unseen.failed(error, "operation")
 
     def function(self, function: Callable[..., object], tree: Hashable, operands: Sequence[object], out: Pytree) -> None:
         """A compiled function of JAX's own ran on arguments of this tree."""
-        self.log.enter(function, tree, operands, (out,) if type(out) is _ARRAY else flatten(out)[0])
+        try:
+            self.log.enter(function, tree, operands, (out,) if type(out) is _ARRAY else flatten(out)[0])
+        except Exception as error:
+            self.unseen.failed(error, "operation")
 
     def once(self, tree: Hashable) -> Hashable:
         """The same tree for all arguments that have it."""
@@ -85,23 +113,35 @@ class EagerWatch:
             try:
                 # Another thread may have been faster.
                 if self.log.is_due:
-                    self._end_segment()
+                    with working:
+                        self._end_segment()
+            # Where looking back failed, what is remembered must not grow without end.
+            except Exception as error:
+                self.forget()
+                self.unseen.failed(error)
             finally:
                 self._ending.release()
 
     def forget(self) -> None:
         """Start anew."""
         self.log.forget()
-        self._nans = []
+        self._nans, self._gone = [], []
 
     def look(self) -> None:
         """Look at all that the program holds. Tells of a NaN that nothing has taken."""
-        self._find(self.log.untaken(self._held_nans()))
+        try:
+            with working:
+                self._finds_again = 0.0
+                self._judge_gone()
+                self._find(self.log.untaken(self._held_nans()))
+        except Exception as error:
+            self.unseen.failed(error)
 
     def _end_segment(self) -> None:
         """A segment is at its end: tells of a NaN of the last one's end that has lived on, before where it came from is forgotten."""
         now = time.perf_counter()
         since, self._looked = now - self._looked, now
+        self._judge_gone()
         nans = self._held_nans(max(_SHARE * since, _LEAST))
         left = self.log.untaken(nans)
         if left:
@@ -156,30 +196,69 @@ class EagerWatch:
         self.seconds += time.perf_counter() - began
         return [(token, value) for token, value in left if id(token) in nan]
 
-    def read(self, number: jax.Array, read: Callable[[], Answer]) -> Answer:
-        """The program reads a number, to print it or to go by it: a NaN is a symptom, held or not."""
+    def read(self, number: jax.Array, read: Callable[[], Answer], is_timed: bool) -> Answer:
+        """The program reads numbers, to print them, to save them or to go by them: a NaN is a symptom, held or not.
+
+        How long it waits for them counts where the reading `is_timed`.
+        """
         began = time.perf_counter()
         number.block_until_ready()
         ready = time.perf_counter()
-        with working:
-            out = read()
-        done = time.perf_counter()
         try:
-            if out != out if type(out) is float else number.size == 1 and finite.can_be_bad(number) and _is_nan(number):
-                self._symptom(number)
-        finally:
-            self.reads.enter(began, ready - began, time.perf_counter() - done)
+            with working:
+                out = read()
+        # An int of a NaN: what may end the program is looked at first.
+        except Exception:
+            self._leaves(number)
+            raise
+        done = time.perf_counter()
+        if type(out) is not float or out != out:
+            self._leaves(number)
+        if is_timed:
+            self._enter_read(began, ready - began, time.perf_counter() - done)
         return out
+
+    def _enter_read(self, began: float, waited: float, own: float) -> None:
+        # Where this fails, what is known of lost time is less by one reading.
+        with suppress(Exception):
+            self.reads.enter(began, waited, own)
+
+    def taken(self, array: jax.Array) -> None:
+        """Numpy takes an array's memory, where nothing can be raised: a NaN is told of as soon as something can be."""
+        try:
+            with working:
+                if len(self._gone) < _WAITING and finite.can_be_bad(array) and _is_nan(array) and not _in_callback():
+                    self._gone.append(array)
+        except Exception as error:
+            self.unseen.failed(error)
+
+    def _judge_gone(self) -> None:
+        gone, self._gone = self._gone, []
+        for array in gone:
+            self._symptom(array)
+
+    def _leaves(self, numbers: Array) -> None:
+        """These leave the program: a NaN among them is a symptom."""
+        try:
+            with working:
+                if finite.can_be_bad(numbers) and _is_nan(numbers):
+                    self._symptom(numbers)
+        except Exception as error:
+            self.unseen.failed(error)
 
     def _symptom(self, number: Array) -> None:
         token = self.log.token_of(number)
         if token is None:
-            self._made_elsewhere((number,))
+            # Within a computation, to wait for another one would be to wait for ever; and what is handed to the host was made before.
+            if not _in_callback():
+                self._made_elsewhere((number,))
         elif time.perf_counter() >= self._finds_again and not self._find([(token, number)]):
             self._made_elsewhere(self._arrived([(token, number)]))
 
     def _find(self, bad: list[Held]) -> bool:
         """Tell where these were made, unless they arrived from outside. Whether they were told."""
+        if not bad:
+            return False
         began = time.perf_counter()
         with working, compat.outside_of_traces():
             try:
@@ -188,11 +267,11 @@ class EagerWatch:
                 report = self._located(bad) or self._located(bad[1:][-1:]) or self._located(self._earlier(bad)[-1:])
             # The program goes on whatever its operations were: that they cannot be run again is not its fault.
             except Exception as error:
-                report = None if self._arrived(bad) else _unlocated(error)
+                report = self._not_located(bad, error)
         if report is not None:
             self.forget()
             self._tell(report)
-        elif bad:
+        else:
             now = time.perf_counter()
             self._finds_again = now + (now - began) / _SHARE
         return report is not None
@@ -201,6 +280,13 @@ class EagerWatch:
         """What the program holds of the values that these came from, as far as it is NaN; the latest first."""
         made = {id(token) for operation in self.log.origins([token for token, _ in bad]) for token in operation.results}
         return [(token, value) for token, value in self._held_nans() if id(token) in made]
+
+    def _not_located(self, bad: list[Held], error: Exception) -> Report | None:
+        """The report of what is there and could not be located; None where it arrived from outside."""
+        try:
+            return None if self._arrived(bad) else _unlocated(bad[0][1], error)
+        except Exception:
+            return _unlocated(bad[0][1], error)
 
     def _arrived(self, bad: list[Held]) -> list[Array]:
         """What these came from that was given from outside as NaN."""
@@ -223,14 +309,25 @@ class EagerWatch:
         return None if report is None or report.origin.primitive == "<input>" else report
 
 
-def _is_nan(number: Array) -> bool:
-    """Whether a number that was just read is one: the host has it now."""
-    with working:
-        return bool(nonfinite.nans(number).any())
+def _in_callback() -> bool:
+    """Whether a computation has called what runs now."""
+    frame: types.FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename in _CALLBACKS:
+            return True
+        frame = frame.f_back
+    return False
 
 
-def _unlocated(error: Exception) -> Report:
-    origin = Event(primitive="<unknown>", value="nan", reason="not located")
-    said = " ".join(str(error).split())[:160]
-    note = f"the operations before it could not be run again ({type(error).__name__}: {said}); jit the function that it is in"
+def _is_nan(numbers: Array) -> bool:
+    """Whether any of what was just read is one: the host has it now."""
+    if isinstance(numbers, jax.Array) and not (numbers.is_fully_addressable or numbers.is_fully_replicated):
+        return finite.state(numbers) == finite.NAN
+    return bool(nonfinite.nans(numbers).any())
+
+
+def _unlocated(value: Array, error: Exception) -> Report:
+    count, size = int(nonfinite.nans(value).sum()), math.prod(value.shape)
+    origin = Event(primitive="<unknown>", value="nan", reason="not located", count=count, size=size)
+    note = f"the operations before it could not be run again ({said(error)}); jit the function that it is in"
     return Report(origin=origin, chain=(origin,), symptoms=("result",), reproduced=False, notes=(note,), label="code that is not jitted")

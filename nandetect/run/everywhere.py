@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.experimental.pjit
 
+from nandetect import tracebacks
 from nandetect.guarding.schedule import SHARE
 from nandetect.guarding.working import working
 from nandetect.program.trace import is_compiled
@@ -23,6 +24,7 @@ from nandetect.records import Finding, Report
 from nandetect.run import pricing, wrappers
 from nandetect.run.eager import EagerWatch
 from nandetect.run.functions import Functions
+from nandetect.run.unseen import Unseen
 
 SPELLINGS = ((jax, "jit"), (jax, "pmap"), (jax.experimental.pjit, "pjit"))
 
@@ -36,12 +38,16 @@ class Fault(NamedTuple):
 
 
 class Everywhere:
-    """The compiled functions that are watched, and the code that is not jitted. `tell` is called with each report; it may raise to stop
-    the program."""
+    """The compiled functions that are watched, and the code that is not jitted.
+
+    `tell` is called with each report; it may raise a `NonFiniteError` to stop the program, which nothing else that fails here does.
+    `unseen` has what could not be looked at.
+    """
 
     def __init__(self, tell: Callable[[Report], None], check_every: int | None = None):
-        self.functions = Functions(self._found, check_every)
-        self.eager = EagerWatch(self._found, self._look_early)
+        self.unseen = Unseen()
+        self.functions = Functions(self._found, check_every, self.unseen)
+        self.eager = EagerWatch(self._found, self._look_early, self.unseen)
         # What stands in JAX's namespace for each spelling of jit, by the id of the original.
         self.jits: dict[int, Callable[..., object]] = {}
         self._tell = tell
@@ -59,7 +65,8 @@ class Everywhere:
             return
         began = time.perf_counter()
         if began >= self._looks_again:
-            self.functions.flush()
+            with working:
+                self.functions.flush()
             ended = time.perf_counter()
             self._looks_again = ended + (ended - began) / SHARE
         if values and self._told == told:
@@ -69,9 +76,10 @@ class Everywhere:
     def flush(self) -> None:
         """Look at everything not looked at yet."""
         told = self._told
-        self.functions.flush()
-        if self._has_used and self._told == told:
-            self.functions.use_any()
+        with working:
+            self.functions.flush()
+            if self._has_used and self._told == told:
+                self.functions.use_any()
         self.eager.look()
 
     def _found(self, report: Report, order: int | None = None) -> None:
@@ -146,10 +154,14 @@ def watching(tell: Callable[[Report], None], check_every: int | None = None) -> 
 def _guarding(jit: Callable[..., Any], functions: Functions) -> Callable[..., object]:
     @functools.wraps(jit)
     def guarding(*function: Callable[..., object], **options: object) -> object:
-        made = jit(*function, **options)
-        if not function:
-            # `@jax.jit(static_argnames=...)`, which gives a decorator.
-            return lambda decorated: functions.guarded(made(decorated))
-        return functions.guarded(made)
+        try:
+            made = jit(*function, **options)
+            if not function:
+                # `@jax.jit(static_argnames=...)`, which gives a decorator.
+                return lambda decorated: functions.guarded(made(decorated))
+            return functions.guarded(made)
+        except BaseException as error:
+            tracebacks.hide(error)
+            raise
 
     return guarding

@@ -18,7 +18,9 @@ from nandetect.guarding.guard import Guarded
 from nandetect.guarding.guarded_step import GuardedStep
 from nandetect.guarding.roles import Uses
 from nandetect.guarding.watch import Watch
+from nandetect.guarding.working import working
 from nandetect.records import Cost, Finding, Report
+from nandetect.run.unseen import Unseen, said
 from nandetect.speed.compilations import Compilations, source
 
 if TYPE_CHECKING:
@@ -31,10 +33,13 @@ Returned = TypeVar("Returned")
 
 
 class Functions:
-    """All functions that are guarded. `on_find` is called with each fault, and with the number of the call at fault where that is known."""
+    """All functions that are guarded. `on_find` is called with each fault, and with the number of the call at fault where that is known.
 
-    def __init__(self, on_find: Callable[[Report, int | None], None], check_every: int | None = None):
-        self._on_find, self._check_every = on_find, check_every
+    `unseen` is told of what could not be looked at.
+    """
+
+    def __init__(self, on_find: Callable[[Report, int | None], None], check_every: int | None, unseen: Unseen):
+        self._on_find, self._check_every, self._unseen = on_find, check_every, unseen
         # The calls of all functions are numbered in the order in which they come.
         self._order = itertools.count()
         # What the program did with values that are not finite; and those that came into a call, until it is known where they are from.
@@ -52,7 +57,14 @@ class Functions:
         self._busiest_gone: tuple[GuardedStep, Watch] | None = None
 
     def guarded(self, function: Callable[..., Returned]) -> Guarded[..., Returned]:
-        """A compiled function, guarded."""
+        """A compiled function, guarded; itself where that fails."""
+        try:
+            return self._guarded(function)
+        except Exception as error:
+            self._unseen.failed(error, "compiled function")
+            return function  # pyright: ignore[reportReturnType]
+
+    def _guarded(self, function: Callable[..., Returned]) -> Guarded[..., Returned]:
         place = source(function)
         compilations = self._compilations.setdefault(place, Compilations(place[2]))
         step, shared = guard.watched(function, self._check_every, None, "raise", self._order, compilations)
@@ -80,7 +92,10 @@ class Functions:
     def flush(self) -> None:
         """Look at every call not looked at yet."""
         for shared in self.alive():
-            shared.flush()
+            try:
+                shared.flush()
+            except Exception as error:
+                self._unseen.failed(error)
 
     def use(self, value: object) -> bool:
         """The program uses this value, which is not finite, so it matters. Whether it was taken for one that does not, and is told now."""
@@ -118,10 +133,22 @@ class Functions:
     def _leave(self, shared: GuardedStep) -> None:
         """A function is gone; what it still held is looked at."""
         try:
+            with working:
+                self._last_look(shared)
+                self._count(shared)
+        # Here there is nobody to catch it.
+        except Exception as error:
+            self._unseen.add("look", f"that failed ({said(error)})")
+
+    def _last_look(self, shared: GuardedStep) -> None:
+        try:
             for watch in shared.watches:
                 watch.look()
         except NonFiniteError:
-            pass  # told already, and here there is nobody to catch it
+            pass  # told already
+
+    def _count(self, shared: GuardedStep) -> None:
+        """Enter what a function that is gone has cost, and what was found in it."""
         cost = costs.cost(shared)
         self._gone = costs.added([self._gone, cost])
         shared.compilations.calls += cost.calls

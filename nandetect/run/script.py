@@ -17,15 +17,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nandetect import findings
+from nandetect import findings, tracebacks
 from nandetect.errors import NonFiniteError, UsageError
 from nandetect.records import Cost, Finding, Report
 from nandetect.run.import_hook import after_jax
 
 if TYPE_CHECKING:
     from nandetect.run.everywhere import Everywhere
-
-_HERE = str(Path(__file__).parents[1])
 
 
 @dataclass(slots=True)
@@ -180,21 +178,14 @@ def _print(error: BaseException) -> None:
     """The traceback of the program alone: without the frames that started it, and those that stand around what it calls."""
     cause: BaseException | None = error
     while cause is not None:
-        cause.__traceback__ = _own_frames(cause.__traceback__)
+        cause.__traceback__ = tracebacks.without(cause.__traceback__, _is_beside)
         cause = cause.__cause__ or cause.__context__
     sys.excepthook(type(error), error, error.__traceback__)
 
 
-def _own_frames(trace: types.TracebackType | None) -> types.TracebackType | None:
-    frames = []
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if not file.startswith(_HERE) and file != runpy.__file__ and not file.startswith("<frozen runpy"):
-            frames.append(trace)
-        trace = trace.tb_next
-    for frame, following in zip(frames, [*frames[1:], None], strict=True):
-        frame.tb_next = following
-    return frames[0] if frames else None
+def _is_beside(file: str) -> bool:
+    """Whether a frame of this file only started the program, or stands around what it calls."""
+    return tracebacks.is_ours(file) or file == runpy.__file__ or file.startswith("<frozen runpy")
 
 
 def _join_threads() -> None:

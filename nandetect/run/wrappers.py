@@ -15,20 +15,22 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from nandetect import compat
+from nandetect import compat, tracebacks
 from nandetect.guarding.recorder import flatten
 from nandetect.guarding.working import working
 from nandetect.program.trace import is_jitted
+from nandetect.run import buffers
 from nandetect.run.eager import MOVES, EagerWatch
 from nandetect.run.import_hook import after_each_of_jax
 
 # The operators of arrays; below, how a class spells each for what stands on its left, and on its right.
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
 _OF_TWO = tuple(f"__{side}{name}__" for name in _BINARY for side in ("", "r"))
-_OPERATORS = (*_OF_TWO, "__divmod__", "__rdivmod__", "__neg__", "__pos__", "__abs__", "__getitem__")
+_OPERATORS = (*_OF_TWO, "__divmod__", "__rdivmod__", "__neg__", "__pos__", "__abs__", "__round__", "__getitem__")
 _OF_UFUNCS = ("__call__", "reduce", "accumulate", "at", "reduceat", "outer")
-# How a program reads a number.
+# How a program reads numbers, to go by them or to show them; and how else they leave it.
 _READS = ("__float__", "__format__", "__str__", "__repr__", "__array__", "item", "tolist")
+_HANDS = ("__int__", "__complex__", "__reduce__", "__dlpack__", "tobytes")
 # What may stand on an operator's right so that nothing but this operator is at work: no tracer, and nothing with operators of its own.
 _PLAIN = frozenset({compat.array_type(), float, int, bool, np.ndarray, np.float32, np.float64})
 # By their number, the trees of arguments that are leaves.
@@ -50,13 +52,16 @@ def logged(eager: EagerWatch) -> Iterator[None]:
             original = vars(jax.numpy.ufunc)[name]
             replace(jax.numpy.ufunc, name, original, _reporting(original, original, eager))
         array = compat.array_type()
+        # What a program iterates over is taken apart by a method that tracers do not have.
+        replace(array, "_unstack", array._unstack, _reporting(array._unstack, jax.numpy.unstack, eager))
         for name in _OPERATORS:
             original, again = getattr(array, name), _operator(name)
             reporting = _reporting(original, again, eager)
             replace(array, name, original, _of_two(original, reporting, again, eager) if name in _OF_TWO else reporting)
-        for name in _READS:
+        for name in (*_READS, *_HANDS):
             original = getattr(array, name)
-            replace(array, name, original, _reading(original, eager))
+            replace(array, name, original, _reading(original, eager, name in _READS))
+        undone.enter_context(buffers.watched(eager.taken, working))
         yield
 
 
@@ -98,24 +103,28 @@ def _reporting(function: Callable[..., object], again: Callable[..., object], ea
     def reporting(*args: object, **kwargs: object) -> object:
         if working.now:
             return function(*args, **kwargs)
-        if not kwargs and len(args) < len(_TREES) and _PLAIN.issuperset(map(type, args)):
-            operands, tree = args, _TREES[len(args)]
-        else:
-            operands, tree = flatten((args, kwargs))
-            for operand in operands:
-                if isinstance(operand, Tracer):
-                    return function(*args, **kwargs)
-            tree = eager.once(tree)
-        # The operations that it is made of are not logged beside it.
-        working.now = 1
         try:
-            out = function(*args, **kwargs)
-        finally:
-            working.now = 0
-        # An operator may leave the work to what stands on its right: then it returns NotImplemented.
-        if out is not NotImplemented and (not moves or (out is not operands[0] and eager.log.may_be_bad(operands))):
-            eager.function(again, tree, _with_masks(operands) if moves else operands, out)
-        return out
+            if not kwargs and len(args) < len(_TREES) and _PLAIN.issuperset(map(type, args)):
+                operands, tree = args, _TREES[len(args)]
+            else:
+                operands, tree = flatten((args, kwargs))
+                for operand in operands:
+                    if isinstance(operand, Tracer):
+                        return function(*args, **kwargs)
+                tree = eager.once(tree)
+            # The operations that it is made of are not logged beside it.
+            working.now = 1
+            try:
+                out = function(*args, **kwargs)
+            finally:
+                working.now = 0
+            # An operator may leave the work to what stands on its right: then it returns NotImplemented.
+            if out is not NotImplemented and (not moves or (out is not operands[0] and eager.log.may_be_bad(operands))):
+                eager.function(again, tree, _with_masks(operands) if moves else operands, out)
+            return out
+        except BaseException as error:
+            tracebacks.hide(error)
+            raise
 
     return reporting
 
@@ -123,7 +132,11 @@ def _reporting(function: Callable[..., object], again: Callable[..., object], ea
 def _with_masks(operands: Sequence[object]) -> list[object]:
     """The same, with masks as numpy's arrays: what they choose is to be known when it is run again."""
     with working:
-        return [np.asarray(x) if isinstance(x, jax.Array) and x.dtype == bool and x.ndim else x for x in operands]
+        return [np.asarray(x) if _is_mask(x) else x for x in operands]
+
+
+def _is_mask(x: object) -> bool:
+    return isinstance(x, jax.Array) and x.dtype == bool and bool(x.ndim) and x.is_fully_addressable
 
 
 def _of_two(
@@ -139,22 +152,34 @@ def _of_two(
             return operator(left, right, *others)
         if others or type(right) not in _PLAIN:
             return reporting(left, right, *others)
-        working.now = 1
         try:
-            out = operator(left, right)
-        finally:
-            working.now = 0
-        enter(again, _TREES[2], left, right, out)
-        return out
+            working.now = 1
+            try:
+                out = operator(left, right)
+            finally:
+                working.now = 0
+            try:
+                enter(again, _TREES[2], left, right, out)
+            except Exception as error:
+                eager.unseen.failed(error, "operation")
+            return out
+        except BaseException as error:
+            tracebacks.hide(error)
+            raise
 
     return of_two
 
 
-def _reading(original: Callable[..., object], eager: EagerWatch) -> Callable[..., object]:
+def _reading(original: Callable[..., object], eager: EagerWatch, is_timed: bool) -> Callable[..., object]:
     @functools.wraps(original)
     def reading(array: jax.Array, *args: object, **kwargs: object) -> object:
-        read = functools.partial(original, array, *args, **kwargs)
-        return read() if working.now or array.is_deleted() else eager.read(array, read)
+        try:
+            if working.now or array.is_deleted():
+                return original(array, *args, **kwargs)
+            return eager.read(array, functools.partial(original, array, *args, **kwargs), is_timed)
+        except BaseException as error:
+            tracebacks.hide(error)
+            raise
 
     return reading
 
@@ -168,7 +193,11 @@ class _Wrapper:
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: object, **kwargs: object) -> object:
-        return self._call(*args, **kwargs)
+        try:
+            return self._call(*args, **kwargs)
+        except BaseException as error:
+            tracebacks.hide(error)
+            raise
 
     def __get__(self, instance: object, owner: type | None = None) -> Callable[..., object]:
         return types.MethodType(self, instance) if instance is not None and self._is_method else self

@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
+
+import nandetect
 
 
 class Program:
@@ -22,7 +25,9 @@ class Program:
 
     def start(self, *arguments, plain=False):
         command = [sys.executable] if plain else [sys.executable, "-m", "nandetect", "run"]
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": "", "PYTHONUNBUFFERED": "1"}
+        # The nandetect that is tested, also where another one is installed.
+        tested = str(Path(nandetect.__file__).parents[1])
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": tested, "PYTHONUNBUFFERED": "1"}
         return subprocess.Popen(
             [*command, *arguments], cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nandetect.errors import NonFiniteError
 from nandetect.run import eager, operation_log
 from nandetect.run.everywhere import watching
 
 
-class Told(Exception):
+class Told(NonFiniteError):
     """Stops the program."""
 
 
@@ -40,7 +41,7 @@ def found_in(steps, bad):
 
     def tell(report):
         told.append(report)
-        raise Told
+        raise Told(report)
 
     with watching(tell) as everywhere:
         try:

@@ -133,3 +133,40 @@ def test_the_traceback_is_the_programs_own_also_where_it_was_jitted(program):
     program.write(broken="import jax, jax.numpy as jnp\n@jax.jit\ndef f(x):\n    return x.reshape(5, 7)\nf(jnp.ones(3))\n")
     plain, watched = program.run("broken.py", plain=True), program.run("broken.py")
     assert watched.stderr.splitlines()[:-1] == plain.stderr.splitlines()
+
+
+def test_the_backend_is_started_by_the_program_alone(program):
+    program.write(
+        sets="""
+        import atexit, functools, gc, os
+        import jax, jax.numpy as jnp
+        from jax._src import xla_bridge
+
+        def started():
+            print(xla_bridge.backends_are_initialized())
+
+        atexit.register(started)
+        jax.jit(lambda x: x)
+        functools.partial(jax.jit, static_argnums=0)(lambda n, x: x)
+        kept = jax.jit(lambda x: jnp.log(x))
+        mapped = jax.pmap(lambda x: x)
+        half = jax.custom_jvp(lambda x: x / 2)
+        gc.collect()
+        started()
+        """
+    )
+    assert program.run("--json", "out.json", "sets.py").stdout == "False\nFalse\n"
+
+
+def test_what_is_set_after_a_library_that_jits_was_imported_counts(program):
+    program.write(
+        library="import jax\njax.jit(lambda x: x)\nstep = jax.jit(lambda x: x + 1)\n",
+        sets="""
+        import os
+        import library
+        os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=3"
+        import jax
+        print(jax.device_count())
+        """,
+    )
+    assert program.run("sets.py").stdout == "3\n"

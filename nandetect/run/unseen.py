@@ -1,0 +1,51 @@
+"""What a program did that was not looked at, so that the line at the end does not say more than was seen. No JAX."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from nandetect import wording
+from nandetect.errors import NonFiniteError
+
+# Characters of what an exception says.
+_SAID = 100
+
+
+class Unseen:
+    """Phrases, each with how often it happened."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, noun: str, after: str = "", count: int = 1) -> None:
+        """So many more of something: `add("child process")`, `add("call", "that raised ValueError")`; a plural in s."""
+        with self._lock:
+            self._counts[noun, after] += count
+
+    def failed(self, error: Exception, noun: str = "look") -> None:
+        """Something of nandetect's own failed. What stops the program because it was asked for is raised again; all else is noted."""
+        if isinstance(error, NonFiniteError):
+            raise error
+        self.add(noun, f"that failed ({said(error)})")
+
+    def phrases(self) -> list[str]:
+        """`2 child processes`, `1 call that raised ValueError`."""
+        return [f"{_counted(count, noun)}{' ' if after else ''}{after}" for (noun, after), count in self._counts.items()]
+
+
+def said(error: BaseException) -> str:
+    """The type of an exception, and the beginning of what it says, on one line."""
+    try:
+        text = " ".join(str(error).split())
+    # The exception may be the program's, and fail at saying what it is.
+    except Exception:
+        text = ""
+    name = type(error).__name__
+    return f"{name}: {text[:_SAID]}{'…' if len(text) > _SAID else ''}" if text else name
+
+
+def _counted(count: int, noun: str) -> str:
+    plural = count != 1 and noun.endswith("s")
+    return f"{count:,} {noun}es" if plural else wording.counted(count, noun)

@@ -1,0 +1,172 @@
+"""Whatever leaves a program as numbers is looked at: printed, saved, handed to numpy; and looking at it is no reading of its own."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import subprocess
+import sys
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nandetect.run.everywhere import watching
+
+
+def found(program):
+    """What is told of a program that holds nothing when it is over."""
+    told = []
+    with watching(told.append) as everywhere:
+        program()
+        everywhere.flush()
+    assert not everywhere.unseen.phrases()
+    return told
+
+
+def logs():
+    return jnp.log(jnp.array([-1.0, 2.0]))  # <-- origin
+
+
+def no_int(x):
+    with pytest.raises(ValueError, match="cannot convert float NaN to integer"):
+        int(x)
+
+
+WAYS = {
+    "str": lambda x: str(x),
+    "repr": lambda x: repr(x),
+    "format": lambda x: f"{x}",
+    "format of one": lambda x: f"{x[0]:.3f}",
+    "int": lambda x: no_int(x[0]),
+    "complex": lambda x: complex(x[0]),
+    "round": lambda x: float(round(x[0], 2)),
+    "tolist": lambda x: x.tolist(),
+    "item": lambda x: x[0].item(),
+    "asarray": lambda x: np.asarray(x),
+    "array": lambda x: np.array(x),
+    "a ufunc of numpy's": lambda x: np.exp(x),
+    "a reduction of numpy's": lambda x: float(np.mean(x)),
+    "save": lambda x: np.save(io.BytesIO(), x),
+    "savez": lambda x: np.savez(io.BytesIO(), x=x),
+    "device_get": lambda x: jax.device_get({"x": x}),
+    "a tree of arrays": lambda x: jax.tree.map(np.asarray, [x]),
+    "bfloat16": lambda x: np.asarray(x.astype(jnp.bfloat16)),
+    "pickle": lambda x: pickle.dumps(x),
+    "dlpack": lambda x: np.from_dlpack(x),
+    "bytes": lambda x: x.tobytes(),
+    "memory": lambda x: bytes(memoryview(x)),
+    "a loop": lambda x: [str(part) for part in x],
+    "unpacked": lambda x: "{} {}".format(*x),
+    "a function": lambda x: (lambda y: float(y.sum()))(x),
+    "print in JAX": lambda x: (jax.debug.print("{}", x), jax.effects_barrier()),
+    "a callback": lambda x: jax.debug.callback(lambda y: None, x),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_nan_that_leaves_as_numbers_is_found_though_nothing_holds_it(way):
+    told = found(lambda: WAYS[way](logs() * 2.0))
+    assert [report.origin.primitive for report in told] == ["log"]
+    assert told[0].origin.source.code.endswith("# <-- origin")
+
+
+HARMLESS = {
+    "data": lambda: str(jnp.asarray(np.array([np.nan, 1.0], np.float32)) * 2.0),
+    "a mask": lambda: str(jnp.where(jnp.arange(3) < 2, 0.0, -jnp.inf) + 1.0),
+    "masked": lambda: np.save(io.BytesIO(), jnp.where(jnp.arange(2) > 0, logs(), 0.0)),
+    "copied": lambda: copy.deepcopy(jnp.nan_to_num(logs())),
+    "integers": lambda: np.asarray(jnp.arange(3) * 2),
+    "without its nans": lambda: float(jnp.nanmean(logs())),
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_is_data_or_masked_may_leave(name):
+    assert found(HARMLESS[name]) == []
+
+
+def test_a_nan_that_numpy_took_is_found_before_its_origin_is_forgotten():
+    told = []
+    with watching(told.append):
+        np.save(io.BytesIO(), logs() * 2.0)
+        w = jnp.ones(3)
+        for _ in range(3000):
+            w = w * 0.999
+    assert [report.origin.primitive for report in told] == ["log"]
+
+
+def test_numpy_gets_what_it_got_and_afterwards_as_before():
+    x = jnp.arange(3.0) * 2.0
+    with watching(lambda report: None):
+        inside = np.asarray(x), bytes(memoryview(x)), np.asarray(x.astype(jnp.bfloat16)).tolist()
+        with pytest.raises((BufferError, SystemError)):
+            memoryview(x.astype(jnp.bfloat16))
+    assert inside[0].tolist() == [0.0, 2.0, 4.0] and not inside[0].flags.writeable
+    assert inside[1] == bytes(memoryview(x)) and inside[2] == [0.0, 2.0, 4.0]
+    with pytest.raises(BufferError):
+        memoryview(x.astype(jnp.bfloat16))
+    deleted = jnp.ones(3)
+    with watching(lambda report: None):
+        deleted.delete()
+        with pytest.raises(RuntimeError, match="deleted"):
+            np.asarray(deleted)
+
+
+def bfloat16_step(w, x):
+    return w + 1.0, jnp.mean(jnp.log(x - w)).astype(jnp.bfloat16)  # <-- origin
+
+
+# numpy reads float32 past an array's methods; what it asks those for, the looks themselves ask for too.
+@pytest.mark.parametrize("in_threads", [False, True])
+def test_a_look_that_reads_a_nan_does_not_look_again(in_threads):
+    told, failed = [], []
+
+    def work():
+        try:
+            step = jax.jit(bfloat16_step)
+            w, x = jnp.float32(-2.5), jnp.arange(8.0)
+            for _ in range(5):
+                w, loss = step(w, x)
+                float(loss)
+        except BaseException as error:
+            failed.append(error)
+
+    with watching(told.append) as everywhere:
+        threads = [threading.Thread(target=work) for _ in range(3)] if in_threads else []
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if not in_threads:
+            work()
+        everywhere.flush()
+    assert failed == [] and everywhere.unseen.phrases() == []
+    assert {(report.origin.primitive, report.origin.source.code.endswith("# <-- origin")) for report in told} == {("log", True)}
+
+
+def test_a_callback_that_reads_a_nan_waits_for_no_computation():
+    code = """
+import jax, jax.numpy as jnp, numpy as np
+from nandetect.run.everywhere import watching
+def seen(x):
+    return np.asarray(float(np.asarray(x).sum()), np.float32)
+told = []
+with watching(told.append, check_every=10) as everywhere:
+    step = jax.jit(lambda x: jax.pure_callback(seen, jax.ShapeDtypeStruct((), jnp.float32), jnp.log(x)))
+    busy = jax.jit(lambda x: jnp.linalg.matrix_power(x, 20) + 1.0)
+    for number in range(6):
+        out = step(jnp.ones(3) - number), busy(jnp.eye(50))
+    everywhere.flush()
+print(told[0].origin.primitive)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.stdout == "log\n", done.stderr
+
+
+def test_a_reading_that_fails_fails_as_it_would():
+    with watching(lambda report: None), pytest.raises(TypeError, match="Only scalar arrays can be converted to Python scalars"):
+        float(jnp.ones(3))
