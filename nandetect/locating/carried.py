@@ -13,6 +13,8 @@ from nandetect.interpret.loops import Loop
 from nandetect.interpret.walk import Run
 from nandetect.locating.tracked import Asked, Wanted, merge
 from nandetect.locating.trail import RULES, Led, Node, Trail
+from nandetect.nonfinite import Mask
+from nandetect.primitives import Use
 
 # The most replays for one loop: a carried value that wanders from element to element asks for one at each.
 REPLAYS = 256
@@ -48,6 +50,13 @@ class Back:
                 else:
                     self.want(int(step), position, {use: of_step}, asker)
 
+    def replay_all(self) -> None:
+        """Replay what is pending, and what that leads to."""
+        for _ in range(REPLAYS):
+            if not self.pending:
+                break
+            self.replay(max(self.pending) if len(self.pending) < AT_ONCE else min(self.pending))
+
     def replay(self, step: int) -> None:
         """Run one iteration equation by equation and follow what is wanted of it."""
         loop, wanted = self.loop, self.pending.pop(step)
@@ -64,11 +73,11 @@ class Back:
         askers = {atom: self.askers[step, result] for result, atom in atoms.items() if not isinstance(atom, compat.Literal)}
         for var, (elements, asker) in self.trail.follow(child, asked, askers).items():
             if var in child.jaxpr.invars:
-                self._leave(child.jaxpr.invars.index(var), elements, asker, iteration.since, loop.row(step))
+                self.leave(child.jaxpr.invars.index(var), elements, asker, iteration.since, loop.row(step))
             else:
                 self.trail.arrived(child, var, elements, asker)
 
-    def _leave(self, argument: int, elements: Wanted, asker: Node | None, since: Sequence[np.ndarray], row: int) -> None:
+    def leave(self, argument: int, elements: Wanted, asker: Node | None, since: Sequence[np.ndarray], row: int) -> None:
         """Go on from an argument of the body: to the loop's operand, or to the iteration that carried it there."""
         loop = self.loop
         consts = len(loop.consts)
@@ -102,13 +111,20 @@ def through_iterations(trail: Trail, node: Node, asked: Asked, asker: Node | Non
                 rows = np.flatnonzero(mask.reshape(loop.length, -1).any(axis=1))
                 for step in sorted(loop.step(int(row)) for row in rows)[:AT_ONCE]:
                     back.want(step, result, {use: mask[loop.row(step)]}, asker)
-    for _ in range(REPLAYS):
-        if not back.pending:
-            break
-        back.replay(max(back.pending) if len(back.pending) < AT_ONCE else min(back.pending))
+    back.replay_all()
     # Results that are still pending are not passed over in silence: a trail without births has the loop as their birthplace.
     trail.unfollowed += [(node, result, elements) for wanted in back.pending.values() for result, elements in wanted.items()]
     return back.led
+
+
+def out_of_the_loop(trail: Trail, iteration: Run, argument: int, mask: Mask, asker: Node | None) -> list[tuple[int, Mask]]:
+    """From elements of an argument of an iteration to the loop's operands that they came from, through the iterations that carried them."""
+    assert iteration.parent is not None
+    back, step = Back(trail, Node(iteration.parent, iteration.path[-2])), iteration.order[-1]
+    since = loops.iteration(back.node.run, back.node.number, back.loop, step).since
+    back.leave(argument, {Use.COMPUTED: mask}, asker, since, back.loop.row(step))
+    back.replay_all()
+    return [(slot, np.logical_or.reduce(list(elements.values()))) for slot, elements, _ in back.led]
 
 
 def _shows(run: Run, wanted: Asked) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from nandetect.compat import Atom, JaxprEqn
+from nandetect import compat
+from nandetect.compat import Atom, Jaxpr, JaxprEqn
 from nandetect.interpret import mended, walk
 from nandetect.interpret.walk import variables
 from nandetect.locating.origin import Verdict, is_broken
@@ -39,8 +40,8 @@ def also_at_fault(program: Program, verdict: Verdict, origin: Node | None, sympt
 
 def _followed(program: Program, broken: Sequence[Node], arrived: set[Atom], symptoms: Sequence[Atom]) -> Trail:
     """The trail from what is still non-finite of the symptoms with some equations mended, and what arrived."""
-    around: list[JaxprEqn] = [eqn for node in broken for eqn in node.run.eqns]
-    top = walk.begin(program, mended.leaf([node.eqn for node in broken], around))
+    alike = [found for node in broken for found in _alike(program.jaxpr, node.eqn, ())]
+    top = walk.begin(program, mended.leaf([eqn for eqn, _ in alike], [outer for _, around in alike for outer in around]))
     args = [mended.argument(value) if var in arrived else value for var, value in zip(program.jaxpr.invars, program.args, strict=True)]
     walk.run(top, args, frozenset(variables(symptoms)))
     trail = Trail()
@@ -48,3 +49,13 @@ def _followed(program: Program, broken: Sequence[Node], arrived: set[Atom], symp
         if top.knows(atom):
             trail.symptom(top, atom)
     return trail
+
+
+def _alike(jaxpr: Jaxpr, wanted: JaxprEqn, around: tuple[JaxprEqn, ...]) -> Iterator[tuple[JaxprEqn, tuple[JaxprEqn, ...]]]:
+    """The equations that stem from the same piece of source as one, each with those that it stands in: one operation to who mends it."""
+    frames = compat.user_frames(wanted.source_info)
+    for eqn in jaxpr.eqns:
+        if eqn is wanted or (eqn.primitive is wanted.primitive and compat.user_frames(eqn.source_info) == frames):
+            yield eqn, around
+        for _, sub in compat.sub_jaxprs(eqn):
+            yield from _alike(compat.open_jaxpr(sub)[0], wanted, (*around, eqn))

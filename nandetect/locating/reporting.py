@@ -6,6 +6,7 @@ from nandetect import compat, hazards, nonfinite, primitives
 from nandetect.compat import Jaxpr
 from nandetect.interpret import walk
 from nandetect.locating import births, cause, events
+from nandetect.locating.decisive import decisive
 from nandetect.locating.events import Lens
 from nandetect.locating.operand_names import Names
 from nandetect.locating.origin import Origin, Verdict, origin
@@ -26,7 +27,7 @@ def lens(program: Program, phases: Phases) -> Lens:
 def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) -> Report:
     """The report of a verdict; `broken` are all the results that are non-finite, its symptoms among them."""
     trail = verdict.trail
-    first = origin(program, lens, verdict)
+    first, notes = decisive(verdict, origin(program, lens, verdict), lens)
     chain = _chain(trail, first, lens)
     causes = _cause(first, lens)
     others, benign = _beside(program, verdict, first, causes, broken, lens)
@@ -41,6 +42,7 @@ def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) ->
         reproduced=bool(trail.births or trail.arrivals or trail.literals),
         compiled_only=verdict.compiled_only,
         unseen=_unseen(program.jaxpr),
+        notes=notes,
         label=program.name,
     )
 
@@ -109,7 +111,8 @@ def _chain(trail: Trail, first: Origin, lens: Lens) -> tuple[Event, ...]:
 
 def _passing(trail: Trail, node: Node, lens: Lens) -> Event:
     """An equation on the way, at the element that it passed on."""
-    output, mask = next(iter(trail.asked[node].items()))
+    # What was decided by a non-finite value is none itself, and nobody asked for elements of it.
+    output, mask = next(iter(trail.asked.get(node, {0: None}).items()))
     return events.make(node, output, mask, lens, brief=True)
 
 

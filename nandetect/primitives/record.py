@@ -86,6 +86,9 @@ class Primitive:
     chooses: bool = False
     selects: bool = False
 
+    # It asks whether something is finite.
+    tests: bool = False
+
     # The kind of arithmetic.
     adds: bool = False
     multiplies: bool = False

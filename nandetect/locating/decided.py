@@ -1,0 +1,234 @@
+"""What decided where a symptom comes from: a NaN that ended a loop, took a branch or made a selection upstream of a birth.
+
+The way back from the birth goes through all that its operands were computed from, finite values, indices and predicates included. Where it
+meets a comparison of NaN, that NaN's own birth is followed as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from nandetect import compat, nonfinite, primitives
+from nandetect.compat import Atom, Var
+from nandetect.interpret import loops, walk
+from nandetect.interpret.dependence import flows
+from nandetect.interpret.walk import Inside, Run
+from nandetect.locating.carried import out_of_the_loop
+from nandetect.locating.trail import Birth, Node, Trail
+from nandetect.nonfinite import Mask
+from nandetect.primitives import Use
+
+# The most equations that the way back passes.
+MOST_EQUATIONS = 20_000
+
+# What was decided: when a loop ended, which branch of a `cond` ran, which of its operands a selection (or anything else) took.
+Kind: TypeAlias = Literal["end", "branch", "selection"]
+Wants: TypeAlias = dict[Var, Mask]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Non-finite elements of an operand of `node`, whose result is none; `decided` is the equation that went by it."""
+
+    node: Node
+    atom: Atom
+    mask: Mask
+    kind: Kind
+    decided: Node
+
+    @property
+    def is_nan(self) -> bool:
+        """Whether a NaN is among them."""
+        return bool((nonfinite.nans(self.node.run.read(self.atom)) & self.mask).any())
+
+
+@dataclass
+class Sweep:
+    """The way back from some elements. With `asked_for`, tests whether something is non-finite decide too."""
+
+    asked_for: bool = False
+    decisions: list[Decision] = field(default_factory=list)
+    left: int = MOST_EQUATIONS
+
+    def back(self, run: Run, wanted: Wants, kind: Kind, decided: Node) -> None:
+        """Go back through a run from the wanted elements, and on through the runs around it."""
+        left = self._through(run, wanted, kind, decided)
+        outside: Wants = {}
+        for var, mask in left.items():
+            atom = run.operand(var)
+            if atom is not None:
+                _want(outside, atom, mask)
+        if run.parent is not None and outside:
+            self.back(run.parent, outside, kind, decided)
+
+    def around(self, run: Run) -> None:
+        """Go back from what chose the branches that a run stands in."""
+        while run.parent is not None:
+            node = Node(run.parent, run.path[-2])
+            if node.eqn.primitive.name == "cond":
+                self.back(run.parent, _whole(run.parent, [node.eqn.invars[0]]), "branch", node)
+            run = run.parent
+
+    def predicates(self, node: Node, output: int, mask: Mask) -> None:
+        """Go back from what is no number among the operands of an equation, as far as elements of a result go by it."""
+        if node.number in node.run.inner or primitives.of(node.eqn).loops or not node.run.knows_ins(node.eqn) or node.run.shards:
+            return
+        wanted: Wants = {}
+        for slot, elements in _pulled(node, output, mask):
+            if not nonfinite.is_inexact(node.eqn.invars[slot].aval):
+                _want(wanted, node.eqn.invars[slot], elements)
+        if wanted:
+            self.back(node.run, wanted, "selection", node)
+
+    def operands(self, node: Node, output: int, mask: Mask) -> None:
+        """Go back from all operands of an equation that elements of a result were computed from."""
+        if node.run.knows_ins(node.eqn) and not node.run.shards:
+            wanted: Wants = {}
+            for slot, elements in self._led(node, output, mask, "selection", node):
+                _want(wanted, node.eqn.invars[slot], elements)
+            self.back(node.run, wanted, "selection", node)
+
+    def _through(self, run: Run, wanted: Wants, kind: Kind, decided: Node) -> Wants:
+        for number in reversed(range(run.done)):
+            eqn = run.jaxpr.eqns[number]
+            asked = {output: wanted.pop(var) for output, var in enumerate(eqn.outvars) if var in wanted}
+            if not asked or self.left <= 0:
+                continue
+            self.left -= 1
+            node = Node(run, number)
+            if run.shards or not run.knows_ins(eqn):
+                continue
+            if primitives.of(eqn).loops:
+                self._loop(node, asked, wanted)
+            elif number in run.inner:
+                self._enter(node, asked, wanted, kind, decided)
+            elif not primitives.of(eqn).spreads:
+                for output, mask in asked.items():
+                    for slot, elements in self._led(node, output, mask, kind, decided):
+                        _want(wanted, eqn.invars[slot], elements)
+        return wanted
+
+    def _enter(self, node: Node, asked: dict[int, Mask], wanted: Wants, kind: Kind, decided: Node) -> None:
+        child = node.run.inner[node.number]
+        inside: Wants = {}
+        for output, mask in asked.items():
+            _want(inside, child.jaxpr.outvars[output], mask)
+        if node.eqn.primitive.name == "cond":
+            self.back(node.run, _whole(node.run, [node.eqn.invars[0]]), "branch", node)
+        for var, mask in self._through(child, inside, kind, decided).items():
+            atom = child.operand(var)
+            if atom is not None:
+                _want(wanted, atom, mask)
+
+    def _loop(self, node: Node, asked: dict[int, Mask], wanted: Wants) -> None:
+        """What ended a loop, and what it began with."""
+        loop = loops.opened(node.run, node.number)
+        for slot, atom in enumerate(node.eqn.invars):
+            # Which iterations handed on which elements is not asked: all of what the loop was given counts, and where it is non-finite
+            # it counts in the loop.
+            if slot >= loop.first_const:
+                _want(wanted, atom, ~nonfinite.bad(node.run.read(atom)) if nonfinite.is_inexact(atom.aval) else _all(node.run, atom))
+        if loop.condition is None:
+            return
+        end = _condition(node)
+        self._through(end, _whole(end, end.jaxpr.outvars), "end", node)
+
+    def _led(self, node: Node, output: int, mask: Mask, kind: Kind, decided: Node) -> Iterator[tuple[int, Mask]]:
+        """The finite elements of operands that elements of a result came from; decisions on the others are entered."""
+        eqn, run = node.eqn, node.run
+        is_number = nonfinite.is_inexact(eqn.outvars[output].aval)
+        for slot, elements in _pulled(node, output, mask):
+            atom = eqn.invars[slot]
+            if not nonfinite.is_inexact(atom.aval):
+                yield slot, elements
+                continue
+            # An inf is compared as what it is: it misleads nobody who does not ask for it.
+            nan = elements & (nonfinite.bad if self.asked_for else nonfinite.nans)(run.read(atom))
+            if not is_number and nan.any() and (self.asked_for or not _is_test(node)):
+                self.decisions.append(Decision(node, atom, nan, kind, decided))
+            yield slot, elements & ~nonfinite.bad(run.read(atom))
+
+
+def births(trail: Trail, decision: Decision) -> list[Birth]:
+    """Where the NaN of a decision was born, the first to run first; the ways from there are entered in the trail."""
+    own = trail.beside()
+    if not isinstance(decision.atom, compat.Literal):
+        _follow(own, decision.node.run, {decision.atom: decision.mask}, decision.node)
+    trail.ways(own)
+    return sorted(own.births, key=lambda birth: birth.node.order)
+
+
+def _follow(trail: Trail, run: Run, wanted: Wants, asker: Node) -> None:
+    """Follow non-finite elements back through a run and those around it, loops' iterations among them."""
+    left = trail.follow(run, {var: {Use.COMPUTED: mask} for var, mask in wanted.items()}, dict.fromkeys(wanted, asker))
+    outside: Wants = {}
+    for var, (elements, _) in left.items():
+        mask = np.logical_or.reduce(list(elements.values()))
+        for atom, given in _outside(trail, run, var, mask, asker):
+            _want(outside, atom, given)
+    if run.parent is not None and outside:
+        _follow(trail, run.parent, outside, asker)
+
+
+def _outside(trail: Trail, run: Run, var: Var, mask: Mask, asker: Node) -> list[tuple[Atom, Mask]]:
+    """What an argument of a run is in the run around it, by elements."""
+    if run.parent is None or var not in run.jaxpr.invars:
+        return []
+    eqn, argument = run.eqns[-1], run.jaxpr.invars.index(var)
+    if not primitives.of(eqn).loops:
+        atom = run.operand(var)
+        return [] if atom is None else [(atom, mask)]
+    if run.entry is not None:
+        return [(eqn.invars[slot], given) for slot, given in out_of_the_loop(trail, run, argument, mask, asker)]
+    # The condition of a `while`, on what the loop ended with.
+    consts = eqn.params["cond_nconsts"]
+    return [(eqn.invars[argument] if argument < consts else eqn.outvars[argument - consts], mask)]
+
+
+def _condition(node: Node) -> Run:
+    """The condition of a `while` as it was when the loop ended."""
+    eqn = node.eqn
+    slot = [key for key, _ in compat.sub_jaxprs(eqn)].index("cond_jaxpr")
+    end = walk.start(Inside(eqn.params["cond_jaxpr"], (), slot), eqn, node.number, node.run)
+    consts = [node.run.read(atom) for atom in eqn.invars[: eqn.params["cond_nconsts"]]]
+    walk.run(end, [*consts, *(node.run.read(var) for var in eqn.outvars)])
+    return end
+
+
+def _is_test(node: Node) -> bool:
+    """Whether an equation asks whether something is non-finite: it is not misled by what it is given."""
+    eqn = node.eqn
+    return primitives.of(eqn).tests or (len(eqn.invars) == 2 and eqn.invars[0] is eqn.invars[1])
+
+
+def _pulled(node: Node, output: int, mask: Mask) -> Iterable[tuple[int, Mask]]:
+    """The elements of every operand that elements of a result depend on, those that only say where from among them."""
+    eqn, ins = node.eqn, node.run.ins(node.eqn)
+    known = {flow.slot: flow.pull(mask) for flow in flows(eqn, ins, output)}
+    for slot, value in enumerate(ins):
+        shape = np.shape(value)
+        elements = known.get(slot)
+        if elements is None:
+            elements = mask if shape == mask.shape else np.full(shape, bool(mask.any()))
+        if elements.any():
+            yield slot, elements
+
+
+def _want(wanted: Wants, atom: Atom, mask: Mask) -> None:
+    if not isinstance(atom, compat.Literal) and mask.any():
+        wanted[atom] = wanted[atom] | mask if atom in wanted else mask
+
+
+def _all(run: Run, atom: Atom) -> Mask:
+    return np.ones(np.shape(run.read(atom)), bool)
+
+
+def _whole(run: Run, atoms: Iterable[Atom]) -> Wants:
+    wanted: Wants = {}
+    for atom in atoms:
+        _want(wanted, atom, _all(run, atom))
+    return wanted

@@ -1,0 +1,81 @@
+"""The origin, where what seems to be one only did as something non-finite had decided before it."""
+
+from __future__ import annotations
+
+from nandetect import compat
+from nandetect.compat import Jaxpr
+from nandetect.locating import births, decided, events
+from nandetect.locating.decided import Decision, Sweep
+from nandetect.locating.events import Lens
+from nandetect.locating.origin import Origin, Verdict
+from nandetect.locating.phase_of_birth import phase_of
+from nandetect.locating.trail import Birth, Node
+from nandetect.program import sources
+
+_DECIDED = {"end": "the end of the loop", "branch": "which branch ran", "selection": "what was selected"}
+
+
+def decisive(verdict: Verdict, first: Origin, lens: Lens) -> tuple[Origin, tuple[str, ...]]:
+    """The origin, and sentences on what was decided by a NaN before it.
+
+    A NaN that ended a loop or took a branch which the origin descends from is the origin itself: what ran after it ran as nobody meant.
+    So is one that chose a literal. One that only made a selection is named.
+    """
+    if first.node is None or first.arrived or verdict.compiled_only or not _may_be_decided(verdict):
+        return first, ()
+    # The way back is a help beside the report, which must not be lost for it.
+    try:
+        return _decisive(verdict, first, first.node, lens)
+    except Exception:
+        return first, ()
+
+
+def _decisive(verdict: Verdict, first: Origin, node: Node, lens: Lens) -> tuple[Origin, tuple[str, ...]]:
+    trail, notes = verdict.trail, []
+    for decision in _decisions(verdict, first, node):
+        born = [birth for birth in decided.births(trail, decision) if birth.node != node]
+        if not born:
+            continue
+        trail.met += born
+        value = "nan" if decision.is_nan else "inf"
+        at = decision.node if decision.kind == "selection" else decision.decided
+        place = sources.source(at.eqn, at.run.eqns)
+        where = f" at line {place.line}" if place else ""
+        notes.append(f"{value} decided {_DECIDED[decision.kind]}{where}")
+        if first.birth is None or decision.kind != "selection":
+            trail.links.setdefault(decision.node, decision.decided)
+            trail.links.setdefault(decision.decided, node)
+            return _of(verdict, born[0], lens), (notes[-1],)
+    return first, tuple(dict.fromkeys(notes))
+
+
+def _decisions(verdict: Verdict, first: Origin, node: Node) -> list[Decision]:
+    """What was decided on the way to an origin, and on its way to the symptom."""
+    sweep = Sweep(asked_for=first.birth is None)
+    if first.birth is not None:
+        sweep.operands(node, first.birth.output, first.birth.mask)
+    sweep.around(node.run)
+    for passed in verdict.trail.chain(node):
+        for output, mask in verdict.trail.asked[passed].items():
+            sweep.predicates(passed, output, mask)
+    for literal in verdict.trail.literals:
+        sweep.around(literal.run)
+    return sweep.decisions
+
+
+def _of(verdict: Verdict, birth: Birth, lens: Lens) -> Origin:
+    phase = phase_of(verdict.trail, birth, lens.phases)
+    return Origin(events.make(birth.node, birth.output, birth.mask, lens, phase), birth.node, birth)
+
+
+def _may_be_decided(verdict: Verdict) -> bool:
+    """Whether a run has births that its symptoms do not descend from, or loops that may have, whose end somebody decides."""
+    reached = {(birth.node, birth.output) for birth in verdict.trail.births}
+    return any(place not in reached for place in births.births(verdict.run)) or _decides_ends(verdict.run.jaxpr)
+
+
+def _decides_ends(jaxpr: Jaxpr) -> bool:
+    return any(
+        eqn.primitive.name == "while" or any(_decides_ends(compat.open_jaxpr(sub)[0]) for _, sub in compat.sub_jaxprs(eqn))
+        for eqn in jaxpr.eqns
+    )
