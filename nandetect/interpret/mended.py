@@ -5,7 +5,8 @@ What such an equation itself made non-finite is given a plain number, wherever i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,38 +57,44 @@ def _loop(loop: Loop, how: Leaf) -> Sequence[Array]:
     body, condition = walk.traced(loop.body, how), loop.condition
     if condition is None:
 
-        def scanned(carry: list[Array], row: list[Array]) -> tuple[list[Array], list[Array]]:
+        def scanned(carry: Sequence[Array], row: Sequence[Array]) -> tuple[Sequence[Array], Sequence[Array]]:
             outs = body(*loop.consts, *carry, *row)
             return outs[: loop.carry], outs[loop.carry :]
 
         carry, stacked = lax.scan(scanned, list(loop.init), list(loop.rows), loop.length, loop.reverse)
         return [*carry, *stacked]
 
+    return bounded(condition, lambda carry: loop.kept(carry, body(*loop.consts, *carry)), list(loop.init))
+
+
+def bounded(condition: Callable[..., jax.Array], body: Callable[[list[Array]], list[Array]], init: list[Array]) -> list[Array]:
+    """A `while` that ends after `MOST_ITERATIONS`, whatever its condition waits for."""
+
     def go_on(state: tuple[jax.Array, list[Array]]) -> jax.Array:
         return (state[0] < MOST_ITERATIONS) & jnp.any(condition(*state[1]))
 
     def iterate(state: tuple[jax.Array, list[Array]]) -> tuple[jax.Array, list[Array]]:
-        return state[0] + 1, loop.kept(state[1], body(*loop.consts, *state[1]))
+        return state[0] + 1, body(state[1])
 
-    return lax.while_loop(go_on, iterate, (jnp.int32(0), list(loop.init)))[1]
+    return lax.while_loop(go_on, iterate, (jnp.int32(0), init))[1]
 
 
 def _sound(out: Array, ins: Sequence[Array]) -> Array:
     """A result with a plain number in place of what its equation made non-finite."""
     if not nonfinite.is_inexact(out):
         return out
-    np_ = jnp if isinstance(out, Tracer) else np
+    # The same arithmetic by numpy, or traced.
+    numbers: Any = jnp if isinstance(out, Tracer) else np
     value = out if isinstance(out, Tracer) else nonfinite.host(out)
-    none = np_.zeros(np.shape(out), bool)
-    has_nan, has_inf = none, none
+    has_nan = has_inf = numbers.zeros(np.shape(out), bool)
     for x in ins:
         if nonfinite.is_inexact(x):
             given = x if isinstance(x, Tracer) else nonfinite.host(x)
-            nan, inf = np_.isnan(given), np_.isinf(given)
+            nan, inf = numbers.isnan(given), numbers.isinf(given)
             alike = np.shape(x) == np.shape(out)
             has_nan, has_inf = has_nan | (nan if alike else nan.any()), has_inf | (inf if alike else inf.any())
-    born = nonfinite.born(~np_.isfinite(value), np_.isnan(value), has_nan, has_inf)
-    return np_.where(born, np_.asarray(SOUND, value.dtype), value).astype(out.dtype)
+    born = nonfinite.born(~numbers.isfinite(value), numbers.isnan(value), has_nan, has_inf)
+    return numbers.where(born, numbers.asarray(SOUND, value.dtype), value).astype(out.dtype)
 
 
 def argument(value: Array) -> Array:

@@ -16,7 +16,7 @@ from jax import lax
 from nandetect import compat, nonfinite, primitives
 from nandetect.annotations import Array
 from nandetect.compat import AnyJaxpr, Atom, JaxprEqn, Var
-from nandetect.interpret import loops, walk
+from nandetect.interpret import loops, mended
 from nandetect.interpret.loops import Loop
 from nandetect.interpret.walk import Run, variables
 from nandetect.locating.trail import Birth, Node
@@ -24,6 +24,8 @@ from nandetect.program.phase import Phases
 
 # A predicate may take one finite value as it takes a NaN or an inf; hardly one takes all of these so, the last of which is huge.
 INSTEAD = (1.0, 0.0, -1.0, None)
+# With other values a `while` may wait for ever: this ends it.
+_COMPUTE = mended.leaf(())
 # How a result depends on a value: what is computed with it (1 / inf is 0), or what was chosen for its sake (by `isfinite`, a comparison).
 How = Literal["computed", "chosen"]
 
@@ -110,7 +112,7 @@ def _differing(run: Run, eqn: JaxprEqn, changed: Changed) -> Changed:
     before = run.ins(eqn)
     after = [value if other is None else other.value for value, other in zip(before, others, strict=True)]
     chosen = any(other is not None and other.chosen for other in others) or _chooses(eqn)
-    made = zip(eqn.outvars, walk.evaluate(eqn, before), walk.evaluate(eqn, after), strict=True)
+    made = zip(eqn.outvars, _COMPUTE(eqn, before), _COMPUTE(eqn, after), strict=True)
     return {var: Other(new, chosen) for var, old, new in made if not _same(old, new)}
 
 
@@ -172,7 +174,7 @@ def _rest(loop: Loop, step: int, outs: Sequence[Array]) -> tuple[list[Array], li
         return list(made[: loop.carry]), list(made[loop.carry :])
 
     if condition is not None:
-        return list(lax.while_loop(lambda c: jnp.any(condition(*c)), lambda c: loop.kept(c, body(c, ())[0]), carry)), []
+        return list(mended.bounded(condition, lambda c: loop.kept(c, body(c, ())[0]), carry)), []
     rows = [x[_later(loop, step)] for x in loop.rows]
     return lax.scan(body, carry, rows, loop.length - 1 - step, loop.reverse)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from nandetect import compat
 from nandetect.compat import Jaxpr
-from nandetect.locating import births, decided, events
-from nandetect.locating.decided import Decision, Sweep
+from nandetect.locating import births, steering
 from nandetect.locating.events import Lens
 from nandetect.locating.origin import Origin, Verdict
-from nandetect.locating.phase_of_birth import phase_of
+from nandetect.locating.phase_of_birth import birth_event
+from nandetect.locating.steering import Decision, Sweep
 from nandetect.locating.trail import Birth, Node
 from nandetect.program import sources
 
@@ -33,7 +33,7 @@ def decisive(verdict: Verdict, first: Origin, lens: Lens) -> tuple[Origin, tuple
 def _decisive(verdict: Verdict, first: Origin, node: Node, lens: Lens) -> tuple[Origin, tuple[str, ...]]:
     trail, notes = verdict.trail, []
     for decision in _decisions(verdict, first, node):
-        born = [birth for birth in decided.births(trail, decision) if birth.node != node]
+        born = [birth for birth in steering.births(trail, decision) if birth.node != node]
         if not born:
             continue
         trail.met += born
@@ -64,8 +64,7 @@ def _decisions(verdict: Verdict, first: Origin, node: Node) -> list[Decision]:
 
 
 def _of(verdict: Verdict, birth: Birth, lens: Lens) -> Origin:
-    phase = phase_of(verdict.trail, birth, lens.phases)
-    return Origin(events.make(birth.node, birth.output, birth.mask, lens, phase), birth.node, birth)
+    return Origin(birth_event(verdict.trail, birth, lens), birth.node, birth)
 
 
 def _may_be_decided(verdict: Verdict) -> bool:

@@ -23,6 +23,7 @@ def test_an_integrator_whose_field_overflows_is_told_at_the_field():
 
     report = found(lambda w: odeint(field, jnp.full(2, 2.0), jnp.linspace(0.0, 1.0, 5), w).sum(), jnp.float32(50.0))
     line = field.__code__.co_firstlineno + 1
+    assert report.origin.source is not None
     assert (report.origin.primitive, report.origin.source.line, report.origin.phase) == ("exp", line, "forward")
     assert (report.others, report.benign) == ((), ())
     assert [note.split(" at line")[0] for note in report.notes] == ["nan decided the end of the loop"]
