@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import jax
 from jax._src import array, callback, config, core, debugging, dispatch, source_info_util, traceback_util
+from jax._src.interpreters import ad
 from jax._src.lib import xla_client  # pyright: ignore[reportPrivateImportUsage]
 
 from nandetect import primitives, tracebacks
@@ -186,12 +187,6 @@ def bind_varying(eqn: JaxprEqn, ins: Sequence[Array]) -> list[Array]:
     return bind(eqn, ins)
 
 
-def may_donate(function: object) -> bool:
-    """Whether a step may take its arguments' buffers: what `jax.jit` was told, or not known for another library's jit."""
-    info = getattr(function, "_jit_info", None)
-    return info is None or bool(info.donate_argnums or info.donate_argnames)
-
-
 def _varying(x: Array) -> frozenset[str]:
     aval = jax.typeof(x)
     axes = getattr(aval, "vma", None)  # JAX 0.10 moved it
@@ -202,12 +197,6 @@ def _vary(x: Array, axes: tuple[str, ...]) -> jax.Array:
     if hasattr(jax.lax, "pcast"):
         return jax.lax.pcast(x, axes, to="varying")
     return jax.lax.pvary(x, axes)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def static_arguments(function: object) -> tuple[frozenset[int], frozenset[str]]:
-    """Which positions and which keywords of a jitted function are static."""
-    info = getattr(function, "_jit_info", None)
-    return frozenset(getattr(info, "static_argnums", ())), frozenset(getattr(info, "static_argnames", ()))
 
 
 @contextlib.contextmanager
@@ -228,11 +217,25 @@ def true_backward_lines() -> Iterator[None]:
 
     source_info_util.UserContextManager.__enter__ = keep_traceback
     try:
-        # JAX keeps the traces of inner jits and loops by the settings they were made under: with another one, they are made anew.
-        with config.random_seed_offset(0x6E64):
+        with traced_anew(0x6E64):
             yield
     finally:
         source_info_util.UserContextManager.__enter__ = original
+
+
+def differentiating_traces() -> list[type[Pytree]]:
+    """The classes of the traces that differentiate; each hands what it computes to its `parent_trace`."""
+    return [getattr(ad, name) for name in ("JVPTrace", "LinearizeTrace") if hasattr(ad, name)]
+
+
+def inside(trace: Pytree) -> contextlib.AbstractContextManager[object]:
+    """A context in which what is computed is traced there."""
+    return core.set_current_trace(trace)
+
+
+def traced_anew(seed: int) -> contextlib.AbstractContextManager[object]:
+    """A context in which no trace of an inner jit or loop is reused but those made in such a one: JAX keeps them by its settings."""
+    return config.random_seed_offset(seed)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import nandetect
 LAYERS = """
 annotations registry wording primitives/
 records
-errors findings history listing ownership tracebacks widths
+errors findings history jitted listing ownership tracebacks widths
 compat
 nonfinite
 program/

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from nandetect import compat
+from nandetect import compat, jitted
 from nandetect.guarding import recorder
 from nandetect.guarding.faults import Faults
 from nandetect.guarding.quick import QUICK, QuickCalls, calls_like
@@ -39,7 +39,7 @@ class Watch:
         self.quick: QuickCalls | None = None
         self.thread = threading.current_thread()
         self.tally = Tally(now := time.perf_counter(), now)
-        self.recorder = Recorder(compat.may_donate(shared.step), shared.bound)
+        self.recorder = Recorder(jitted.may_donate(shared.step), shared.bound)
         self.recorder.habits.may_repeat = shared.may_repeat
         self._shared = shared
         self._schedule = Schedule(shared.check_every, now)

@@ -57,7 +57,7 @@ def diagnose(program: Program, strict: bool = False, beside: Collection[int] = (
     broken = [number for number, value in inexact if not nonfinite.is_clean(value)]
     if not broken and not strict:
         return None
-    phases = Phases(program.jaxpr)
+    phases = Phases(program.jaxpr, program.retrace)
     verdict = _follow(program, phases, broken)
     if verdict is not None:
         return reporting.report(program, reporting.lens(program, phases), verdict, broken)

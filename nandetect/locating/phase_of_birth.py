@@ -27,7 +27,13 @@ def birth_event(trail: Trail, birth: Birth, lens: Lens) -> Event:
         return event if how == "chosen" else replace(event, phase="backward", role="absorbed" if how else "computed")
     if event.phase != "backward":
         return event
-    first = _computed_first(birth, phases)
+    if phases.is_forward_mode(birth.node.path):
+        return replace(event, role="forward mode")
+    stack = sources.full_stack([*birth.node.run.eqns, birth.node.eqn])
+    if "transpose(" not in stack and event.derivative_of is None and not phases.is_derivative(birth.node.path):
+        # The loss itself, which a plain `grad` drops and which is its own derivative (`exp`): nobody else reads it.
+        return replace(event, phase="forward")
+    first = _computed_first(birth, phases) if "rematted_computation" in stack else None
     if first is None:
         return event
     if isinstance(first, Birth) and _how(first, phases) == "chosen":
@@ -74,8 +80,6 @@ def _is_bad(run: Run, var: Var) -> bool:
 def _computed_first(birth: Birth, phases: Phases) -> Birth | bool | None:
     """What a rematerialised equation computes again: the birth in the forward pass, True where that ran inside a loop, None for nothing."""
     node = birth.node
-    if "rematted_computation" not in sources.full_stack([*node.run.eqns, node.eqn]):
-        return None
     top = list(_around(node.run))[-1]
     wanted, value = _written(node.eqn, node.run.eqns), node.run.read(node.eqn.outvars[birth.output])
     found: bool | None = None

@@ -8,7 +8,9 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from nandetect import compat, ownership
+import jax
+
+from nandetect import compat, ownership, primitives
 from nandetect.program import sources
 from nandetect.program.phase import Path, Phases
 from nandetect.program.sources import Expression
@@ -32,7 +34,6 @@ class Derivatives:
 
     def __init__(self, jaxpr: compat.Jaxpr, phases: Phases, retrace: Callable[[], compat.AnyJaxpr]):
         self._jaxpr, self._phases, self._retrace = jaxpr, phases, retrace
-        self._forward: set[Expression] | None = None
 
     def explain(self, path: Sequence[int], source: Source | None) -> tuple[Source | None, str | None]:
         """Where a backward equation comes from, and `sqrt` for a derivative of `jnp.sqrt(x)`; no name for the user's own rule."""
@@ -40,14 +41,42 @@ class Derivatives:
             rule = self.rule_source(path, source)
             if rule is not None:
                 return rule, None
-        named = source is not None and self.is_forward(source)
-        return source, operation(source) if named and source else None
+        return source, self._operation(path, source) if source is not None else None
 
-    def is_forward(self, source: Source) -> bool:
-        """Whether some forward equation comes from that very expression."""
-        if self._forward is None:
-            self._forward = {sources.place(frames[0]) for frames in self._forward_frames(self._jaxpr, (), ()) if frames}
-        return sources.place(source) in self._forward
+    def _operation(self, path: Sequence[int], source: Source) -> str | None:
+        """What was differentiated: a forward operation of that very expression, by the name that the user gave it; None where none is."""
+        computed = self._primitives.get(sources.place(source))
+        if computed is None:
+            return None
+        if self._hands_on(path, source):
+            called = [eqn.params.get("name") for eqn in self._enclosing(path) if primitives.of(eqn).calls]
+            return called[-1] if called else next(iter(computed)) if len(computed) == 1 else None
+        return operation(source)
+
+    @functools.cached_property
+    def _primitives(self) -> dict[Expression, set[str]]:
+        """The primitives of the forward pass, by the user's innermost expression."""
+        places: dict[Expression, set[str]] = {}
+        for eqn, frames in self._forward_equations(self._jaxpr, (), ()):
+            if frames:
+                names = places.setdefault(sources.place(frames[0]), set())
+                names |= set() if compat.sub_jaxprs(eqn) else {eqn.primitive.name}
+        return places
+
+    def _hands_on(self, path: Sequence[int], source: Source) -> bool:
+        """Whether an expression hands a function on to JAX (`jax.jvp(jnp.sqrt, ...)`, a branch), whose name is another than its own."""
+        enclosing = self._enclosing(path)
+        loops = [eqn for eqn in enclosing if not primitives.of(eqn).calls]
+        inside = any(sources.joined_frames(enclosing[: enclosing.index(eqn) + 1])[:1] == [*source.frames[:1]] for eqn in loops)
+        return inside or calls_transform(source)
+
+    def _enclosing(self, path: Sequence[int]) -> list[compat.JaxprEqn]:
+        """The equations in whose jaxprs the one at `path` stands, outermost first."""
+        eqns, jaxpr = [], self._jaxpr
+        for number, slot in zip(path[::2], path[1::2], strict=False):
+            eqns.append(jaxpr.eqns[number])
+            jaxpr = compat.open_jaxpr(compat.sub_jaxprs(eqns[-1])[slot][1])[0]
+        return eqns
 
     def rule_source(self, path: Sequence[int], filed: Source | None) -> Source | None:
         """The line of the user's own `custom_vjp` rule that made the equation at `path`, which JAX `filed` under the call.
@@ -69,13 +98,26 @@ class Derivatives:
         known = {(frame.file, frame.function) for frame in filed.frames} if filed else set()
         return None if rule is None or (rule.file, rule.function) in known else rule
 
-    def _forward_frames(self, jaxpr: compat.Jaxpr, path: Path, eqns: tuple[compat.JaxprEqn, ...]) -> Iterator[list[Frame]]:
+    def _forward_equations(
+        self, jaxpr: compat.Jaxpr, path: Path, eqns: tuple[compat.JaxprEqn, ...]
+    ) -> Iterator[tuple[compat.JaxprEqn, list[Frame]]]:
         for number, eqn in enumerate(jaxpr.eqns):
             own_path = (*path, number)
             if self._phases.of(own_path) == "forward":
-                yield [frame for frame in sources.joined_frames([*eqns, eqn]) if ownership.is_users(frame.file)]
+                yield eqn, [frame for frame in sources.joined_frames([*eqns, eqn]) if ownership.is_users(frame.file)]
             for slot, (_, sub) in enumerate(compat.sub_jaxprs(eqn)):
-                yield from self._forward_frames(compat.open_jaxpr(sub)[0], (*own_path, slot), (*eqns, eqn))
+                yield from self._forward_equations(compat.open_jaxpr(sub)[0], (*own_path, slot), (*eqns, eqn))
+
+
+def calls_transform(frame: Frame) -> bool:
+    """Whether an expression calls one of the functions that stand in `jax` itself, which take functions."""
+    node = sources.expression(frame)
+    if not isinstance(node, ast.Call):
+        return False
+    function = node.func
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        return _meant(frame.file, function.value.id) is jax and hasattr(jax, function.attr)
+    return isinstance(function, ast.Name) and _meant(frame.file, function.id) is getattr(jax, function.id, jax)
 
 
 def calls_own(frame: Frame) -> bool:
@@ -91,12 +133,15 @@ def calls_own(frame: Frame) -> bool:
 
 def _is_library_in(file: str, name: str) -> bool:
     """Whether a name of a file's loaded module (by a star import, say) is a library's."""
-    for module in list(sys.modules.values()):
-        if getattr(module, "__file__", None) == file and hasattr(module, name):
-            meant = inspect.unwrap(getattr(module, name))
-            home = getattr(meant, "__file__", None) or getattr(getattr(meant, "__code__", None), "co_filename", None)
-            return home is not None and not ownership.is_users(home)
-    return False
+    meant = inspect.unwrap(found) if callable(found := _meant(file, name)) else found
+    home = getattr(meant, "__file__", None) or getattr(getattr(meant, "__code__", None), "co_filename", None)
+    return home is not None and not ownership.is_users(home)
+
+
+def _meant(file: str, name: str) -> object:
+    """What a name stands for in a file's loaded module; None where that is not known."""
+    modules = (module for module in list(sys.modules.values()) if getattr(module, "__file__", None) == file)
+    return next((getattr(module, name) for module in modules if hasattr(module, name)), None)
 
 
 @functools.lru_cache(maxsize=64)

@@ -11,57 +11,68 @@ all. So the phase follows from the tags and from where values go:
 - no tag: update if it depends on a transposed equation; forward if it feeds something tagged or depends on it; else update.
 
 Under several differentiations (a Hessian) the tags of one level decide, the outermost that transposes: an inner gradient that a loss is
-made of is forward to the outer one.
+made of is forward to the outer one. In forward mode nothing is transposed and tags tell nothing; see `forward_mode`.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, TypeAlias, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
-from nandetect import compat, primitives
+from nandetect import compat
+from nandetect.program import forward_mode
+from nandetect.program.goals import NOWHERE, RESULT, Goals, Path, Sweep, Tag, union
 from nandetect.records import Phase
 
-T = TypeVar("T")
-
-# An equation's number in the program; within it, the number of its inner jaxpr, the equation's number in that, and so on.
-Path: TypeAlias = tuple[int, ...]
-# What differentiation made an equation, at the level that decides; empty for what it did not make.
-Tag = Literal["transpose", "jvp", ""]
-# Where a value goes: `result` if it reaches one of the step's without passing a transposed equation, `derivative` if it feeds a tagged one.
-Goal = Literal["result", "derivative"]
-Goals: TypeAlias = frozenset[Goal]
 Tags: TypeAlias = frozenset[Tag]
 
 DEEPEST = 4
 _DIFFERENTIATION = re.compile(r"\b(transpose|jvp)\(")
-_NOWHERE: Goals = frozenset()
-_RESULT: Goals = frozenset({"result"})
-_DERIVATIVE: Goals = frozenset({"derivative"})
 _NO_TAGS: Tags = frozenset()
 
 
-def _union(sets: Iterable[frozenset[T]]) -> frozenset[T]:
-    empty: frozenset[T] = frozenset()
-    return empty.union(*sets)
-
-
 class Phases:
-    """The phase of every equation of a program, by its path. A program that is not differentiated is forward throughout."""
+    """The phase of every equation of a program, by its path. A program that is not differentiated is forward throughout.
 
-    def __init__(self, program: compat.AnyJaxpr):
+    With `retrace`, which traces the program once more, derivatives in forward mode are told from what they are derivatives of.
+    """
+
+    def __init__(self, program: compat.AnyJaxpr, retrace: Callable[[], compat.AnyJaxpr] | None = None):
         jaxpr, _ = compat.open_jaxpr(program)
+        self._jaxpr, self._retrace = jaxpr, retrace
         self._phases: dict[Path, Phase] = {}
+        self._forward_mode: frozenset[Path] = frozenset()
         level, tags = 0, _tags(jaxpr, (), "", 0)
+        apart = forward_mode.told(jaxpr, tags, retrace) if retrace is not None else None
         # The outermost level that transposes decides: a Hessian is `jvp(transpose(...))`, and its first level transposes nothing.
-        while level + 1 < DEEPEST and "transpose" not in tags.values() and "jvp" in tags.values():
+        while apart is None and level + 1 < DEEPEST and "transpose" not in tags.values() and "jvp" in tags.values():
             level += 1
             tags = _tags(jaxpr, (), "", level)
+        trains = "transpose" in tags.values()
+        if apart is not None:
+            # To all else, what makes a derivative in forward mode is as what transposes.
+            tags |= dict.fromkeys(apart.derivatives, "transpose")
+            self._forward_mode = apart.in_forward_mode
         self.differentiates = "transpose" in tags.values()
         if self.differentiates:
             goals = _goals(jaxpr, tags, dead_ends=level == 0)
-            self._phases = _phases(jaxpr, tags, goals)
+            self._phases = _phases(jaxpr, tags, goals, "update" if trains else "forward")
+        if apart is not None:
+            self._phases |= dict.fromkeys(apart.primals, "forward")
+
+    def is_forward_mode(self, path: Sequence[int]) -> bool:
+        """Whether the equation at `path` makes a derivative in forward mode."""
+        return tuple(path) in self._forward_mode
+
+    @functools.cached_property
+    def _marks(self) -> dict[Path, int]:
+        return (forward_mode.counted(self._jaxpr, self._retrace) if self._retrace is not None else None) or {}
+
+    def is_derivative(self, path: Sequence[int]) -> bool:
+        """Whether the equation at `path` computes nothing but a derivative, as far as is known. Traces the program once more."""
+        return not self._marks.get(tuple(path))
 
     def of(self, path: Sequence[int]) -> Phase:
         """The phase of the equation at `path`."""
@@ -83,84 +94,13 @@ def _tags(jaxpr: compat.Jaxpr, path: Path, outer: str, level: int) -> dict[Path,
 
 def _goals(jaxpr: compat.Jaxpr, tags: dict[Path, Tag], dead_ends: bool) -> dict[Path, Goals]:
     """Where the value of each equation goes. With `dead_ends`, what the forward pass computes for nobody counts as a result."""
-    sweep = _Goals(tags, dead_ends)
-    sweep.into(jaxpr, (), [_RESULT] * len(jaxpr.outvars))
+    sweep = Sweep(tags, dead_ends)
+    sweep.into(jaxpr, (), [RESULT] * len(jaxpr.outvars))
     return sweep.goals
 
 
-class _Goals:
-    """A sweep from the results back over all nested jaxprs."""
-
-    def __init__(self, tags: dict[Path, Tag], dead_ends: bool):
-        self.tags, self.dead_ends = tags, dead_ends
-        self.goals: dict[Path, Goals] = {}
-
-    def into(self, jaxpr: compat.Jaxpr, path: Path, results: Sequence[Goals]) -> list[Goals]:
-        """Where the inputs of a jaxpr go, by where its results do."""
-        goals: dict[compat.Var, Goals] = {}
-
-        def add(atom: compat.Atom, more: Goals) -> None:
-            if not isinstance(atom, compat.Literal):
-                goals[atom] = goals.get(atom, _NOWHERE) | more
-
-        for var, goal in zip(jaxpr.outvars, results, strict=True):
-            add(var, goal)
-        for number in reversed(range(len(jaxpr.eqns))):
-            eqn = jaxpr.eqns[number]
-            operands = self._operands(eqn, (*path, number), [goals.get(var, _NOWHERE) for var in eqn.outvars])
-            for atom, goal in zip(eqn.invars, operands, strict=True):
-                add(atom, goal)
-        return [goals.get(var, _NOWHERE) for var in jaxpr.invars]
-
-    def _operands(self, eqn: compat.JaxprEqn, path: Path, outs: list[Goals]) -> list[Goals]:
-        """Where the operands of an equation go, by where its values do."""
-        tag = self.tags[path]
-        inner = [compat.open_jaxpr(sub)[0] for _, sub in compat.sub_jaxprs(eqn)]
-        if self.dead_ends and tag == "jvp" and (inner or not any(outs)):
-            # Forward work may end in a value that nobody returns: a plain `grad` drops its loss, a loop its losses. It counts as a result.
-            # Not so where `dead_ends` is off: under a second differentiation, tangents end so too.
-            outs = [goal or _RESULT for goal in outs]
-        self.goals[path] = _union(outs)
-        through = self._through(eqn, path, inner, outs) if inner else [self.goals[path]] * len(eqn.invars)
-        tagged = _DERIVATIVE if tag else _NOWHERE
-        return [tagged if tag == "transpose" else goal | tagged for goal in through]
-
-    def _through(self, eqn: compat.JaxprEqn, path: Path, inner: list[compat.Jaxpr], outs: list[Goals]) -> list[Goals]:
-        """Where the operands of an equation go that has jaxprs within, through those."""
-        every = _union(outs)
-        # The index of a branch decides all that the branches give.
-        operands = [every if len(inner) > 1 and number == 0 else _NOWHERE for number in range(len(eqn.invars))]
-        for slot, jaxpr in enumerate(inner):
-            aligned = len(jaxpr.outvars) == len(outs)
-            results = list(outs) if aligned else [every] * len(jaxpr.outvars)
-            inputs = self.into(jaxpr, (*path, slot), results)
-            if aligned and primitives.of(eqn).loops:
-                inputs = self._carried(eqn, jaxpr, (*path, slot), results, inputs)
-            # A jaxpr takes the last operands; before them stand those of the other jaxprs, or a branch's index.
-            skipped = len(eqn.invars) - len(inputs)
-            if skipped >= 0:
-                operands = [*operands[:skipped], *(old | new for old, new in zip(operands[skipped:], inputs, strict=True))]
-            else:
-                operands = [old | _union(inputs) for old in operands]
-        # Every operand of a `while` or a `shard_map` may reach each of its results: those of a `while` decide how often it runs.
-        return [goal | every for goal in operands] if primitives.of(eqn).spreads else operands
-
-    def _carried(self, eqn: compat.JaxprEqn, body: compat.Jaxpr, path: Path, results: list[Goals], inputs: list[Goals]) -> list[Goals]:
-        """Where the inputs of a loop's body go over all iterations: what is carried goes on to where the next iteration takes it."""
-        if eqn.primitive.name == "scan":
-            first, carried = compat.scan_parts(eqn)
-        else:
-            first, carried = eqn.params["body_nconsts"], len(results)
-        while True:
-            grown = [goal | inputs[first + slot] if slot < carried else goal for slot, goal in enumerate(results)]
-            if grown == results:
-                return inputs
-            results = grown
-            inputs = self.into(body, path, results)
-
-
-def _phases(jaxpr: compat.Jaxpr, tags: dict[Path, Tag], goals: dict[Path, Goals]) -> dict[Path, Phase]:
-    """The phase of each equation, in a sweep from the arguments on over all nested jaxprs."""
+def _phases(jaxpr: compat.Jaxpr, tags: dict[Path, Tag], goals: dict[Path, Goals], aside: Phase) -> dict[Path, Phase]:
+    """The phase of each equation, in a sweep from the arguments on over all nested jaxprs; `aside` is that of what feeds no derivative."""
     phases: dict[Path, Phase] = {}
 
     def sweep(jaxpr: compat.Jaxpr, path: Path, inputs: Sequence[Tags]) -> list[Tags]:
@@ -173,7 +113,7 @@ def _phases(jaxpr: compat.Jaxpr, tags: dict[Path, Tag], goals: dict[Path, Goals]
         for number, eqn in enumerate(jaxpr.eqns):
             own_path = (*path, number)
             operands = [read(atom) for atom in eqn.invars]
-            phases[own_path] = _phase(tags[own_path], goals.get(own_path, _NOWHERE), _union(operands))
+            phases[own_path] = _phase(tags[own_path], goals.get(own_path, NOWHERE), union(operands), aside)
             for var, depending in zip(eqn.outvars, _results(eqn, own_path, tags[own_path], operands, sweep), strict=True):
                 depends[var] = depending
         return [read(var) for var in jaxpr.outvars]
@@ -190,7 +130,7 @@ def _results(
     sweep: Callable[[compat.Jaxpr, Path, Sequence[Tags]], list[Tags]],
 ) -> list[Tags]:
     """The tags that the values of an equation depend on: its own, those of its operands, and those of the equations within it."""
-    every = _union(operands)
+    every = union(operands)
     own: Tags = frozenset({tag}) if tag else _NO_TAGS
     results = [every | own] * len(eqn.outvars)
     for slot, (_, sub) in enumerate(compat.sub_jaxprs(eqn)):
@@ -206,7 +146,7 @@ def _results(
     return results
 
 
-def _phase(tag: Tag, goals: Goals, depends: Tags) -> Phase:
+def _phase(tag: Tag, goals: Goals, depends: Tags, aside: Phase) -> Phase:
     """The phase of an equation, by its tag, where its value goes, and the tags of what it depends on."""
     if tag == "transpose":
         return "backward"
@@ -214,4 +154,4 @@ def _phase(tag: Tag, goals: Goals, depends: Tags) -> Phase:
         return "forward" if "result" in goals else "backward"
     if "transpose" in depends:
         return "update"
-    return "forward" if "derivative" in goals or "jvp" in depends else "update"
+    return "forward" if "derivative" in goals or "jvp" in depends else aside

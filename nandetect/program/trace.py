@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nandetect import compat, nonfinite
+from nandetect import compat, jitted, nonfinite
 from nandetect.annotations import Array, Pytree, Tape
 from nandetect.errors import UsageError
 from nandetect.program import refs
@@ -74,7 +74,7 @@ def _jitted(function: Pytree, args: Sequence[Pytree], kwargs: Mapping[str, Pytre
     """What `jax.jit` returned: the trace that JAX keeps of it."""
     traced = function.trace(*args, **kwargs)
     jaxpr, consts = compat.open_jaxpr(refs.without(traced.jaxpr))
-    positions, names = compat.static_arguments(function)
+    positions, names = jitted.static_arguments(function)
     given = _Given(args, kwargs, frozenset(position % len(args) if position < 0 and args else position for position in positions), names)
     leaves = jax.tree.leaves(given.dynamic)
     donated = [bool(getattr(leaf, "donated", False)) for leaf in jax.tree.leaves(traced.args_info, is_leaf=lambda x: hasattr(x, "donated"))]

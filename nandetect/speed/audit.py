@@ -9,7 +9,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from nandetect import compat, nonfinite, widths
+from nandetect import compat, jitted, nonfinite, widths
 from nandetect.annotations import Array, Pytree
 from nandetect.errors import UsageError
 from nandetect.program.trace import is_compiled, is_jitted
@@ -169,7 +169,7 @@ def _uploads(timed: TimedStep, budget: float) -> list[Finding | None]:
 
 
 def _not_donated(timed: TimedStep, budget: float) -> list[Finding | None]:
-    if not is_jitted(timed.step) or compat.may_donate(timed.step):
+    if not is_jitted(timed.step) or jitted.may_donate(timed.step):
         return []
     groups, program = timed.groups, timed.program
     chosen = [groups[number] for number in static_checks.state(program.jaxpr, [slots for _, _, slots in groups])]

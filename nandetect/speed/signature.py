@@ -9,7 +9,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from nandetect import compat
+from nandetect import jitted
 from nandetect.annotations import Pytree
 from nandetect.program.trace import argument_name
 
@@ -55,7 +55,7 @@ class Change:
 
 def signature(step: Callable[..., object], args: tuple[Pytree, ...], kwargs: dict[str, Pytree]) -> Signature:
     """The parts of one call, by the pytree paths of its arguments; under the empty path, how they are put together."""
-    positions, names = compat.static_arguments(step)
+    positions, names = jitted.static_arguments(step)
     positions = {position % len(args) for position in positions if -len(args) <= position < len(args)}
     # Callables that are not `jax.jit`'s (another library's own jit) make everything static that is no array.
     all_static = not hasattr(step, "_jit_info")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 
-from nandetect import compat, nonfinite, ownership
+from nandetect import jitted, nonfinite, ownership
 from nandetect.annotations import Array, Pytree
 from nandetect.program.trace import Program, argument_name, is_jitted
 from nandetect.program.trace import trace as traced
@@ -23,7 +23,7 @@ class TimedStep:
         self.program: Program = traced(step, args, kwargs)
         file, line, self.name = source(step)
         self.where = Frame(file=file, line=line) if file and not ownership.is_machinery(file) else None
-        self.may_donate = not is_jitted(step) or compat.may_donate(step)
+        self.may_donate = not is_jitted(step) or jitted.may_donate(step)
         self._given = self.args, self.kwargs
 
     def prepare(self) -> None:
@@ -58,7 +58,7 @@ class TimedStep:
     @property
     def groups(self) -> list[tuple[int, str, list[int]]]:
         """For each positional argument of arrays alone: its position, its name, and where its leaves are among the program's inputs."""
-        positions, _ = compat.static_arguments(self.step)
+        positions, _ = jitted.static_arguments(self.step)
         function, inputs = getattr(self.step, "__wrapped__", self.step), 0
         groups: list[tuple[int, str, list[int]]] = []
         for position, arg in enumerate(self.args):

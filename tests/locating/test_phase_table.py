@@ -20,6 +20,7 @@ from nandetect.render import layout
 ASIDE = "computed in the forward pass, where only the gradient depends on it"
 ABSORBED = "computed in the forward pass, whose results stayed finite, unlike the gradient"
 AGAIN = "recomputed for the backward pass"
+MODE = "in the derivative (forward mode)"
 FORWARD, BACKWARD, UPDATE = "in the forward pass", "in the backward pass", "in the update"
 
 HUGE = np.array([100.0, 1.0], np.float32)
@@ -228,6 +229,152 @@ def a_constant_of_the_loss(x):
 def a_metric_of_a_loss_pulled_by_hand(x):
     loss, pull = jax.vjp(lambda x: (x * x).sum(), x)
     return jnp.log(loss), pull(jnp.float32(1))
+
+
+# What `grad` drops is the loss itself, which is inf.
+@row(np.float32(100), primitive="exp", phase="forward", words=FORWARD)
+def a_dropped_loss_that_is_its_own_derivative(x):
+    return jax.grad(lambda x: jnp.exp(x))(x)
+
+
+# In forward mode: the value is what the step would be without differentiation, the rest is the derivative.
+@row(np.float32(0), primitive="div", phase="backward", words=MODE, derivative_of="sqrt")
+def a_jacobian(x):
+    return jax.jacfwd(lambda x: jnp.sqrt(x * x))(x)
+
+
+@row(ROOTS, ONES, primitive="div", phase="backward", words=MODE, derivative_of="sqrt")
+def a_tangent(x, t):
+    return jax.jvp(lambda x: jnp.sqrt(x), (x,), (t,))
+
+
+@row(ROOTS, ONES, primitive="div", phase="backward", words=MODE, derivative_of="sqrt")
+def a_tangent_of_a_function_that_is_handed_on(x, t):
+    return jax.jvp(jnp.sqrt, (x,), (t,))[1]
+
+
+@row(ROOTS, ONES, primitive="log", phase="forward", words=FORWARD)
+def a_value_beside_a_tangent(x, t):
+    return jax.jvp(lambda x: jnp.log(x), (x,), (t,))
+
+
+@row(ROOTS, ONES, primitive="div", phase="backward", words=MODE, derivative_of="sqrt")
+def a_linear_map(x, t):
+    value, linear = jax.linearize(lambda x: jnp.sqrt(x), x)
+    return value, linear(t)
+
+
+@row(ROOTS, ONES, primitive="div", phase="backward", words=MODE, derivative_of="sqrt")
+def a_tangent_in_an_inner_jit(x, t):
+    return jax.jvp(jax.jit(lambda x: jnp.sqrt(x)), (x,), (t,))
+
+
+@row(ROOTS, ONES, primitive="div", phase="backward", words=MODE, derivative_of="sqrt")
+def a_tangent_in_a_scan(x, t):
+    return jax.jvp(lambda x: jax.lax.scan(lambda c, r: (c + jnp.sqrt(r), c), 0.0, x), (x,), (t,))
+
+
+@row(ROOTS, ONES, primitive="log", phase="forward", words=FORWARD)
+def a_value_in_a_scan_beside_a_tangent(x, t):
+    return jax.jvp(lambda x: jax.lax.scan(lambda c, r: (c + jnp.log(r), None), 0.0, x)[0], (x,), (t,))
+
+
+@row(np.float32(0), primitive="div", phase="backward", words=MODE, derivative_of="sqrt")
+def a_tangent_in_a_while(x):
+    def f(x):
+        return jax.lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] + jnp.sqrt(x)), (0, x))[1]
+
+    return jax.jvp(f, (x,), (jnp.float32(1),))
+
+
+@row(np.float32(0), primitive="div", phase="backward", words=MODE, derivative_of="sqrt")
+def a_tangent_in_a_branch(x):
+    return jax.jvp(lambda x: jax.lax.cond(x < 1, lambda x: jnp.sqrt(x), lambda x: x, x), (x,), (jnp.float32(1),))
+
+
+@row(ROOTS, ONES, primitive="div", phase="backward", words=MODE, derivative_of="sqrt")
+def a_tangent_under_remat(x, t):
+    return jax.jvp(jax.checkpoint(lambda x: jnp.sqrt(x).sum()), (x,), (t,))
+
+
+# The user's own rule: it is no derivative of anything that was written on its line.
+@row(ROOTS, ONES, primitive="div", phase="backward", words=MODE)
+def a_rule_for_tangents(x, t):
+    @jax.custom_jvp
+    def square(x):
+        return x * x
+
+    square.defjvp(lambda primals, tangents: (square(primals[0]), tangents[0] / primals[0]))
+    return jax.jvp(lambda x: square(x), (x,), (t,))
+
+
+@row(np.eye(3, dtype=np.float32), primitive="integer_pow", phase="backward", words=MODE, derivative_of="eigvalsh")
+def a_hessian_of_eigenvalues(a):
+    return jax.hessian(lambda a: jnp.linalg.eigvalsh(a)[0])(a)
+
+
+@row(np.zeros(3, np.float32), primitive="pow", phase="backward", words=MODE, derivative_of="pow")
+def a_hessian(x):
+    return jax.hessian(lambda x: jnp.sum(x**1.5))(x)
+
+
+@row(np.zeros(3, np.float32), primitive="pow", phase="backward", words=BACKWARD, derivative_of="pow")
+def a_hessian_in_reverse(x):
+    return jax.jacrev(jax.jacrev(lambda x: jnp.sum(x**1.5)))(x)
+
+
+@row(np.zeros(3, np.float32), primitive="pow", phase="backward", words=MODE, derivative_of="pow")
+def a_hessian_in_forward_mode(x):
+    return jax.jacfwd(jax.jacfwd(lambda x: jnp.sum(x**1.5)))(x)
+
+
+@row(np.zeros(3, np.float32), ONES, primitive="pow", phase="backward", words=MODE, derivative_of="pow")
+def a_product_with_a_hessian(x, v):
+    return jax.jvp(jax.grad(lambda x: jnp.sum(x**1.5)), (x,), (v,))
+
+
+@row(np.zeros(3, np.float32), ROOTS, primitive="pow", phase="backward", words=MODE, derivative_of="pow")
+def a_product_with_a_hessian_in_a_step_that_trains(w, v):
+    def loss(w):
+        return jnp.sum(w**1.5 + w * w)
+
+    value, slope = jax.value_and_grad(loss)(w)
+    curvature = jax.jvp(jax.grad(loss), (w,), (v,))[1]
+    return value, w - slope / (1 + jnp.abs(curvature))
+
+
+@row(np.float32(1), ROOTS, primitive="div", phase="backward", words=MODE, derivative_of="sqrt")
+def a_jacobian_beside_a_step_that_trains(w, x):
+    loss, slope = jax.value_and_grad(lambda w: jnp.sum((w * x) ** 2))(w)
+    return loss, w - slope, jax.vmap(jax.jacfwd(lambda x: jnp.sqrt(w * x)))(x)
+
+
+# The loss is made of the inner derivative.
+@row(np.float32(1), ROOTS, primitive="div", phase="forward", words=FORWARD)
+def a_loss_of_a_tangent(w, x):
+    return jax.value_and_grad(lambda w: jnp.sum(jax.vmap(jax.jacfwd(lambda x: jnp.sqrt(w * x)))(x) ** 2))(w)
+
+
+@row(ROOTS, ONES, primitive="div", phase="backward", words=BACKWARD, derivative_of="sqrt")
+def a_gradient_of_a_tangent(x, t):
+    return jax.grad(lambda x: jnp.sum(jax.jvp(lambda y: jnp.sqrt(y), (x,), (t,))[1]))(x)
+
+
+# A Newton step is an update by a derivative in forward mode.
+@row(np.float32(0), primitive="div", phase="update", words=UPDATE)
+def a_newton_step(x):
+    def f(x):
+        return x * x - 1
+
+    return x - f(x) / jax.jacfwd(f)(x)
+
+
+@row(np.float32(0), primitive="div", phase="update", words=UPDATE)
+def newton_steps_in_a_scan(x):
+    def f(x):
+        return x * x - 1
+
+    return jax.lax.scan(lambda x, _: (x - f(x) / jax.jacfwd(f)(x), None), x, None, length=3)[0]
 
 
 @pytest.mark.parametrize("name", ROWS)
