@@ -57,7 +57,7 @@ def sub_jaxprs(eqn: JaxprEqn) -> list[tuple[str, AnyJaxpr]]:
     if primitives.of(eqn).solves:
         # The others are for transposing it, and do not run.
         return [("jaxprs", eqn.params["jaxprs"].solve)]
-    if eqn.primitive.name == "call_hi_primitive":
+    if eqn.primitive.name == "call_hi_primitive" and "_prim" in eqn.params:
         return _expanded(eqn)
     found = []
     for key, value in eqn.params.items():
@@ -170,6 +170,9 @@ def bind(eqn: JaxprEqn, ins: Sequence[Array]) -> list[Array]:
 
 
 def _bind(eqn: JaxprEqn, ins: Sequence[Array]) -> list[Array]:
+    if not primitives.is_known(eqn.primitive.name):
+        # Another library's primitive may want JAX's arrays.
+        ins = [x if isinstance(x, jax.Array) or x.dtype == jax.dtypes.float0 else jax.numpy.asarray(x) for x in ins]
     params = eqn.primitive.get_bind_params(eqn.params)
     functions, params = params if isinstance(params, tuple) else ([], params)  # a pair before JAX 0.9
     manager = getattr(getattr(eqn, "ctx", None), "manager", None) or contextlib.nullcontext()
@@ -280,9 +283,10 @@ def without_refs(jaxpr: AnyJaxpr) -> AnyJaxpr:
     """A jaxpr whose mutable arrays are values that go from equation to equation, as JAX compiles it."""
     from jax._src.state import discharge
 
-    if "consts" in discharge.discharge_state.__annotations__:  # JAX 0.7 took the two apart
-        return ClosedJaxpr(*discharge.discharge_state(*open_jaxpr(jaxpr)))
-    return discharge.discharge_state(jaxpr)
+    discharge_state = cast(Callable[..., AnyJaxpr], discharge.discharge_state)
+    if "consts" in discharge.discharge_state.__annotations__:
+        return ClosedJaxpr(*cast(tuple[Jaxpr, list[Array]], discharge_state(*open_jaxpr(jaxpr))))  # JAX 0.7 took the two apart
+    return discharge_state(jaxpr)
 
 
 def array_type() -> type:

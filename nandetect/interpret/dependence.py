@@ -40,7 +40,11 @@ RULES: Registry[Depends, Rule] = Registry()
 def flows(eqn: JaxprEqn, ins: Sequence[Array], output: int) -> list[Flow]:
     """The flow of every inexact operand of an equation into its `output`-th result."""
     slots = [slot for slot, value in enumerate(ins) if nonfinite.is_inexact(value)]
-    return RULES[primitives.of(eqn).depends](eqn, ins, output, slots)
+    try:
+        return RULES[primitives.of(eqn).depends](eqn, ins, output, slots)
+    # Another library's primitive of the same name has other operands and parameters.
+    except (KeyError, TypeError, ValueError, IndexError):
+        return _widely(eqn, ins, output, slots)
 
 
 def _shape(eqn: JaxprEqn, output: int) -> tuple[int, ...]:
@@ -181,6 +185,8 @@ def _numbered(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]
     numbers, start = _numbers(eqn, ins, np.int32)
     params = {**eqn.params, "fill_value": -1} if "fill_value" in eqn.params else eqn.params
     origin = np.asarray(eqn.primitive.bind(*numbers, **params))
+    if origin.shape != _shape(eqn, output):
+        raise ValueError(f"{eqn.primitive.name} gives {origin.shape} of numbers")
     return [_from_numbers(origin, start[slot], np.shape(ins[slot]), slot) for slot in slots if slot in start]
 
 

@@ -152,7 +152,7 @@ def _whole(eqn: JaxprEqn, ins: Sequence[Array]) -> Inside | None:
 
 @RULES.rule("cond")
 def _cond(eqn: JaxprEqn, ins: Sequence[Array]) -> Inside | None:
-    if isinstance(ins[0], Tracer):
+    if isinstance(ins[0], Tracer) or not primitives.of(eqn).branches:
         return None
     branches = eqn.params["branches"]
     taken = int(np.clip(int(ins[0]), 0, len(branches) - 1))
@@ -161,6 +161,8 @@ def _cond(eqn: JaxprEqn, ins: Sequence[Array]) -> Inside | None:
 
 @RULES.rule("custom_linear_solve")
 def _linear_solve(eqn: JaxprEqn, ins: Sequence[Array]) -> Inside | None:
+    if not primitives.of(eqn).solves:
+        return None
     lengths, jaxprs = eqn.params["const_lengths"], eqn.params["jaxprs"]
     start = lengths.matvec + lengths.vecmat
     consts = range(start, start + lengths.solve)
@@ -240,7 +242,11 @@ def evaluate(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
     name = eqn.primitive.name
     if all(map(_in_memory, ins)):
         arrays = [np.asarray(x) for x in ins]
-        out = MOVES[name](eqn.params, *arrays) if name in MOVES else ieee.evaluate(eqn, arrays)
+        try:
+            out = MOVES[name](eqn.params, *arrays) if name in MOVES else ieee.evaluate(eqn, arrays)
+        # Another library's primitive of the same name has other operands and parameters.
+        except (KeyError, TypeError, ValueError):
+            out = None
         if out is not None:
             return out
     return compat.bind(eqn, ins)

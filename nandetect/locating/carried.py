@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nandetect import compat, nonfinite
+from nandetect import compat, nonfinite, primitives
 from nandetect.compat import Atom, Var
 from nandetect.interpret import compiled, loops
 from nandetect.interpret.loops import Loop
@@ -96,7 +96,7 @@ class Back:
 @RULES.rule("scan", "while")
 def through_iterations(trail: Trail, node: Node, asked: Asked, asker: Node | None) -> list[Led] | None:
     """Follow the wanted results of a loop back to its operands, through the iterations that carried them; not inside a `shard_map`."""
-    if node.run.shards:
+    if node.run.shards or not primitives.of(node.eqn).loops:
         return None
     back = Back(trail, node)
     loop = back.loop

@@ -20,7 +20,7 @@ def reason(primitive: Primitive, values: Sequence[object], value: str, given_inf
         is_written = any(isinstance(item, float) and not math.isfinite(item) for item in values)
         return "written there as a literal" if is_written else "too large for the narrower type"
     if values and all(item is not None for item in values):
-        if primitive.edge:
+        if primitive.edge and len(values) == primitive.takes:
             return primitive.edge(values)
         if value != "nan" and all(is_number(item) and math.isfinite(item) for item in values):
             return f"overflow in {primitive.name}"

@@ -25,6 +25,9 @@ class Equation(Protocol):
     @property
     def primitive(self) -> Named: ...
 
+    @property
+    def params(self) -> Params: ...
+
 
 class Use(IntEnum):
     """What an equation does with a value: only copies, selects or compares it; only shifts it by a sum; computes with it.
@@ -108,8 +111,11 @@ class Primitive:
     # It draws random bits.
     draws: bool = False
 
-    # What it carries, and who runs it.
+    # What it carries, and who runs it. Another library's primitive may have the same name: without all of these parameters it is that one.
+    carries: frozenset[str] = frozenset()
     loops: bool = False
+    # It runs one of several jaxprs, by the number that is its first operand.
+    branches: bool = False
     # It carries one jaxpr over its own operands, and does nothing else: jit, remat, custom derivatives.
     calls: bool = False
     # It reduces by a function that it carries, and does with values what that function does.
@@ -134,8 +140,9 @@ class Primitive:
     # Which zero comes out where 0.0 and -0.0 meet is XLA's own choice.
     chooses_zero: bool = False
 
-    # Why it gives what is not finite, told from its operands' values at an element; or in one phrase of the whole.
+    # Why it gives what is not finite, told from the values at an element of so many operands; or in one phrase of the whole.
     edge: Edge | None = None
+    takes: int = 1
     whole: str = ""
     # An operand that breaks it is told as one at the edge of where it is defined (`acos` at 1); or as a negative one (`log` of -1).
     has_ends: bool = False

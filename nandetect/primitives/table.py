@@ -68,17 +68,26 @@ _enter("psum_invariant", use=Use.MOVED, hands_on=True, crosses=True)
 _enter("sort top_k", use=Use.MOVED, depends=Depends.PERMUTED, bounds=True)
 
 # Arithmetic of two numbers.
-_enter("add", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy="add", edge=edges.addition, infix="+")
-_enter("add_any", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy="add", edge=edges.addition, infix="+")
-_enter("sub", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy="subtract", edge=edges.difference, infix="-")
+_enter("add", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy="add", edge=edges.addition, takes=2, infix="+")
+_enter("add_any", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy="add", edge=edges.addition, takes=2, infix="+")
+_enter("sub", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy="subtract", edge=edges.difference, takes=2, infix="-")
 _enter("neg", use=Use.SHIFTED, depends=_EACH, zero_at_zero=True, numpy="negative")
 _VANISHES: dict[str, Any] = {"zero_at_zero": True, "underflows": True}
-_enter("mul", depends=_EACH, multiplies=True, fuses_wider=True, numpy="multiply", edge=edges.product, infix="*", **_VANISHES)
+_enter("mul", depends=_EACH, multiplies=True, fuses_wider=True, numpy="multiply", edge=edges.product, takes=2, infix="*", **_VANISHES)
 _enter(
-    "div", depends=_EACH, multiplies=True, fuses_wider=True, numpy="divide", numpy_on="floats", edge=edges.division, infix="/", **_VANISHES
+    "div",
+    depends=_EACH,
+    multiplies=True,
+    fuses_wider=True,
+    numpy="divide",
+    numpy_on="floats",
+    edge=edges.division,
+    takes=2,
+    infix="/",
+    **_VANISHES,
 )
-_enter("pow", depends=_EACH, edge=edges.power, positive_only=True, infix="**", **_VANISHES)
-_enter("rem", depends=_EACH, edge=always("remainder of a division by zero"), infix="%")
+_enter("pow", depends=_EACH, edge=edges.power, takes=2, positive_only=True, infix="**", **_VANISHES)
+_enter("rem", depends=_EACH, edge=always("remainder of a division by zero"), takes=2, infix="%")
 _enter("atan2", depends=_EACH, zero_at_zero=True)
 _enter("max", use=Use.MOVED, depends=_EACH, bounds=True, numpy="maximum", chooses_zero=True)
 _enter("min", use=Use.MOVED, depends=_EACH, bounds=True, numpy="minimum", chooses_zero=True)
@@ -183,19 +192,20 @@ _enter("householder_product tridiagonal hessenberg", **_MATRIX)
 _enter("triangular_solve", whole="singular matrix", **_MATRIX)
 
 # What carries a program.
-_enter("scan", loops=True)
-_enter("while", loops=True, spreads=True)
-_enter("shard_map", spreads=True)
-_enter("cond pmap xla_pmap run_state custom_root call_hi_primitive")
+_enter("scan", loops=True, carries=_names("jaxpr length reverse"))
+_enter("while", loops=True, spreads=True, carries=_names("cond_jaxpr body_jaxpr"))
+_enter("shard_map", spreads=True, carries=_names("jaxpr mesh"))
+_enter("cond", carries=_names("branches"), branches=True)
+_enter("pmap xla_pmap run_state custom_root call_hi_primitive")
 _enter("reduce reduce_window", reduces=True)
 _enter("jit", aliases="pjit", calls=True)
 _enter("remat2", aliases="remat checkpoint remat_opt", calls=True)
 _enter("custom_vjp_call", aliases="custom_vjp_call_jaxpr", calls=True)
 _enter("custom_jvp_call closed_call core_call", calls=True)
-_enter("custom_linear_solve", solves=True)
+_enter("custom_linear_solve", solves=True, carries=_names("jaxprs const_lengths"))
 
 # What belongs to the host, or to another compiler.
-_enter("pure_callback io_callback", opaque=True, calls_back=True)
+_enter("pure_callback io_callback", opaque=True, calls_back=True, carries=_names("callback"))
 _enter("ffi_call pallas_call tpu_custom_call triton_kernel_call mosaic_gpu", opaque=True)
 _enter("debug_callback debug_print", prints=True)
 
