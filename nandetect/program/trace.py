@@ -47,7 +47,7 @@ class Program:
 
 def is_jitted(function: object) -> bool:
     """Whether a callable is what `jax.jit` returns, so that tracing it reuses the trace that its call made."""
-    return type(function).__name__ == "PjitFunction" and hasattr(function, "trace")
+    return type(function).__name__ == "PjitFunction" and hasattr(type(function), "trace")
 
 
 def is_compiled(step: object) -> bool:
@@ -72,7 +72,8 @@ def trace(function: Callable[..., Pytree], args: Sequence[Pytree], kwargs: Mappi
 
 def _jitted(function: Pytree, args: Sequence[Pytree], kwargs: Mapping[str, Pytree]) -> Program:
     """What `jax.jit` returned: the trace that JAX keeps of it."""
-    traced = function.trace(*args, **kwargs)
+    # Of the type: a jit around a method that is jitted, and guarded, has the attributes of that too.
+    traced = type(function).trace(function, *args, **kwargs)
     jaxpr, consts = compat.open_jaxpr(refs.without(traced.jaxpr))
     positions, names = jitted.static_arguments(function)
     given = _Given(args, kwargs, frozenset(position % len(args) if position < 0 and args else position for position in positions), names)

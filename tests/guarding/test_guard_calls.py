@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -79,3 +80,15 @@ def test_threads_that_have_ended_are_let_go():
     guarded(jnp.ones(1000))
     assert guarded.cost().calls == 6
     assert guarded.cost().kept_bytes <= 4000
+
+
+def test_a_jit_around_a_guarded_method_is_located():
+    class Strategy:
+        @nd.guard
+        @partial(jax.jit, static_argnames=("self",))
+        def begin(self, key, x):
+            return jnp.log(x) + jax.random.normal(key, x.shape)
+
+    report = nd.locate(jax.jit(Strategy().begin), jax.random.key(0), jnp.zeros(3))
+    assert report is not None
+    assert report.origin.primitive == "log"
