@@ -1,0 +1,240 @@
+"""One program under `nd.locate`, `nd.guard` and `nandetect run`, against the mark in its source and the second opinion."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.util
+import io
+import random
+import signal
+import sys
+import time
+import traceback
+import types
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from generated.faults import MARK
+from generated.op_by_op import Place, births, is_bad
+from generated.programs import Program
+
+import nandetect as nd
+from nandetect.records import Report
+from nandetect.run import script
+
+SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the mark says: the lines of the marked statement, and each primitive with the phase that it is right in."""
+
+    lines: range
+    pairs: frozenset[tuple[str, str]]
+
+    @property
+    def primitives(self) -> set[str]:
+        """The primitives that are right."""
+        return {primitive for primitive, _ in self.pairs}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong in which check: `kind` is two words, `said` what nandetect said or raised."""
+
+    check: str
+    kind: str
+    said: str
+
+
+class Hang(Exception):
+    """A check took longer than any should."""
+
+
+def truth_of(source: str) -> Truth:
+    """Read the mark."""
+    (at,) = [number for number, line in enumerate(source.splitlines(), 1) if MARK in line]
+    primitives, phases, derivative = (part.split() for part in source.splitlines()[at - 1].split(f"{MARK}: ")[1].split("|"))
+    statements = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt) and node.lineno <= at <= (node.end_lineno or 0)
+    ]
+    innermost = max(statements, key=lambda node: node.lineno)
+    pairs = {(primitive, phase) for primitive in primitives for phase in phases}
+    if "backward" in phases:
+        pairs |= {(primitive, phase) for primitive in derivative for phase in phases}
+    return Truth(range(innermost.lineno, (innermost.end_lineno or at) + 1), frozenset(pairs))
+
+
+def check(source: str, path: Path, seed: int, whole: bool = False, only: str = "") -> Checks:
+    """Check one program. With `whole`, both runs of the program are checked; with `only`, nothing but this check is made."""
+    path.write_text(source)
+    checks, rng = Checks(source, path), random.Random(seed)
+    at, faulty, at_in_run = rng.randrange(5), rng.random() < 0.5, rng.randrange(5)
+    with _calm():
+        checks.attempt("program", checks.understand)
+        if checks.failures:
+            return checks
+        if only in ("", "locate"):
+            checks.attempt("locate", checks.locate)
+        if only in ("", "guard"):
+            checks.attempt("guard", lambda: checks.guard(at))
+        if only in ("", "run"):
+            for bad in (True, False) if whole else (faulty,):
+                checks.attempt("run", lambda bad=bad: checks.run(at_in_run if bad else None))
+    return checks
+
+
+class Checks:
+    """The checks of one program, and what they found."""
+
+    def __init__(self, source: str, path: Path):
+        self.path, self.truth = path, truth_of(source)
+        self.failures: list[Failure] = []
+        self.made: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+        self.module: Any = None
+        self.broken = False
+        self.now = ""
+
+    def attempt(self, name: str, check) -> None:
+        """Make one check; what it raises is a failure of it, too."""
+        self.now, began = name, time.process_time()
+        try:
+            with _limited():
+                check()
+        except Hang:
+            self.fail("hang", "".join(traceback.format_stack(limit=3)))
+        except Exception:
+            self.fail("crash", traceback.format_exc())
+        self.made[name] = self.made.get(name, 0) + 1
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.process_time() - began, 3)
+
+    def fail(self, kind: str, said: str) -> None:
+        """Note a failure of the check that is being made."""
+        self.failures.append(Failure(self.now, kind, said))
+
+    def understand(self) -> None:
+        """Load the program and see by itself, and by the second opinion, whether it is at fault and where."""
+        self.module = module = load(self.path)
+        if _broken(module.step(module.initial(), module.trigger(False))):
+            self.fail("unsound program", "the sound twin is not finite")
+        self.broken = _broken(module.step(module.initial(), module.trigger(True)))
+        if self.broken:
+            places = births(module.step, str(self.path), module.initial(), module.trigger(True))
+            if places and not any(self._is_true(place) for place in places):
+                self.fail("untrue mark", f"operation by operation: {sorted(places)}")
+
+    def _is_true(self, place: Place) -> bool:
+        return place.primitive == "shard_map" or (
+            place.primitive in self.truth.primitives and any(line in self.truth.lines for line in place.lines)
+        )
+
+    def locate(self) -> None:
+        """Both twins by `nd.locate`."""
+        module = self.module
+        self.judge(nd.locate(module.step, module.initial(), module.trigger(False)), False)
+        self.judge(nd.locate(module.step, module.initial(), module.trigger(True)), self.broken)
+
+    def guard(self, bad: int) -> None:
+        """A loop of five calls whose call number `bad` is at fault, and one without."""
+        for at in (None, bad):
+            report, state, step = None, self.module.initial(), nd.guard(self.module.step)
+            metric: Any = 0.0
+            try:
+                for number in range(5):
+                    state, metric = step(state, self.module.trigger(number == at))
+                step.flush()
+                float(metric)
+            except nd.NonFiniteError as error:
+                report = error.report
+            if at is not None and not self.broken and report is None:
+                continue
+            self.judge(report, at is not None and self.broken)
+            if report and at is not None and report.step != at:
+                self.fail("wrong step", f"step {report.step}, not {at}\n{report}")
+
+    def run(self, bad: int | None) -> None:
+        """The program as the command runs it."""
+        told: list[Report] = []
+        ran = run_program(self.path, [str(self.path), str(-1 if bad is None else bad)], told.append)
+        if bad is None or self.broken:
+            self.judge(told[0] if told else None, bad is not None)
+        if bad is None and (ran.code or ran.found):
+            self.fail("false alarm", f"exit code {ran.code}, {ran.findings}")
+
+    def judge(self, report: Report | None, broken: bool) -> None:
+        """Compare what was said with the mark."""
+        if report is None:
+            return self.fail("missed", "nothing was said") if broken else None
+        said, origin, truth = str(report), report.origin, self.truth
+        report.to_json()
+        if not broken:
+            return self.fail("false alarm", said)
+        here = origin.source is not None and origin.source.file == str(self.path) and origin.source.line in truth.lines
+        if not here:
+            self.fail("wrong line", said)
+        elif origin.primitive not in truth.primitives:
+            self.fail("wrong primitive", said)
+        elif (origin.primitive, origin.phase) not in truth.pairs:
+            self.fail("wrong phase", said)
+        if "{" in origin.reason:
+            self.fail("odd words", said)
+        return None
+
+
+def load(path: Path) -> types.ModuleType:
+    """A program as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_program(path: Path, argv: list[str], show) -> script.Ran:
+    """`nandetect run` in this process, which is as it was afterwards."""
+    kept = sys.argv[:], sys.path[:], sys.modules["__main__"]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return script.run(script.load(str(path), False), argv, show)
+    finally:
+        sys.argv[:], sys.path[:], sys.modules["__main__"] = kept
+
+
+def _broken(result: Any) -> bool:
+    """Whether a step's result shows a fault: anything not finite but the best value so far, which starts at inf."""
+    state, metric = result
+    if isinstance(state, dict):
+        state = {name: value for name, value in state.items() if name != "best"}
+    return any(map(is_bad, jax.tree.leaves((state, metric))))
+
+
+@contextlib.contextmanager
+def _calm() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+    def late(*_: object) -> None:
+        raise Hang
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def failures_of(program: Program, folder: Path, whole: bool = False) -> Checks:
+    """`check` of a program in a folder."""
+    return check(program.source, folder / f"seed_{program.seed}.py", program.seed, whole)
