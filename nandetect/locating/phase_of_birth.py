@@ -43,7 +43,7 @@ def birth_event(trail: Trail, birth: Birth, lens: Lens) -> Event:
 
 def _is_for_gradients(trail: Trail, birth: Birth, phases: Phases) -> bool:
     """Whether nothing but gradients is bad for a birth's sake."""
-    if any(_dropped_loss_is_bad(run, phases) for run in _around(birth.node.run)):
+    if any(drops_a_bad_loss(run, phases) for run in _around(birth.node.run)):
         return False
     return "backward" in [phases.of(node.path) for node in trail.chain(birth.node)]
 
@@ -64,7 +64,7 @@ def _around(run: Run) -> Iterator[Run]:
         inner = inner.parent
 
 
-def _dropped_loss_is_bad(run: Run, phases: Phases) -> bool:
+def drops_a_bad_loss(run: Run, phases: Phases) -> bool:
     """Whether a plain `grad`, which drops the loss, drops a non-finite one: then the forward pass failed, though nobody saw it."""
     read = decides.used(run)
     return any(

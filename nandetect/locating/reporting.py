@@ -5,7 +5,7 @@ from __future__ import annotations
 from nandetect import compat, hazards, nonfinite, primitives
 from nandetect.compat import Jaxpr
 from nandetect.interpret import walk
-from nandetect.locating import births, cause, events
+from nandetect.locating import births, cause, events, leaked
 from nandetect.locating.decisive import decisive
 from nandetect.locating.events import Lens
 from nandetect.locating.operand_names import Names
@@ -42,7 +42,7 @@ def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) ->
         reproduced=bool(trail.births or trail.arrivals or trail.literals),
         compiled_only=verdict.compiled_only,
         unseen=_unseen(program.jaxpr),
-        notes=notes,
+        notes=(*notes, *leaked.notes(verdict, first, lens)),
         label=program.name,
     )
 
