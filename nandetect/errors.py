@@ -24,7 +24,7 @@ class NonFiniteError(FloatingPointError):
         return type(self), (self.report,)
 
     def __str__(self) -> str:
-        return f"\n{self.report}"
+        return f"\n{text(self.report)}"
 
 
 class NonFiniteWarning(UserWarning):
@@ -33,3 +33,19 @@ class NonFiniteWarning(UserWarning):
 
 class Unrepeatable(RuntimeError):
     """A replay came to a host callback that has an effect and whose answer the program needs."""
+
+
+def text(report: Report) -> str:
+    """A report as text; where it cannot be drawn, what is known in one line."""
+    try:
+        return str(report)
+    except Exception as error:
+        return in_one_line(report, error)
+
+
+def in_one_line(report: Report, error: Exception) -> str:
+    """What is known of a fault whose report cannot be drawn because of this error."""
+    origin = report.origin
+    step = "" if report.step is None else f" in step {report.step}"
+    where = f" at {origin.source.file}:{origin.source.line}" if origin.source else ""
+    return f"error: `{origin.primitive}` made {origin.value}{step}{where}; the report could not be drawn ({type(error).__name__})"

@@ -56,6 +56,7 @@ WITHOUT_JAX = (
     "history",
     "render",
     "logbook",
+    "run.children",
     "run.import_hook",
     "run.unseen",
     "targets.target",

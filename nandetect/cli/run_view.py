@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from nandetect.records import Report
     from nandetect.run.script import Ran
 
+# How many kinds of what was not looked at are listed.
+_SHOWN = 4
+
 
 def show(report: Report) -> None:
     """Print the report of a fault."""
@@ -35,8 +38,14 @@ def summary(ran: Ran) -> None:
     if not ran.saw_jax:
         sys.stderr.write("nandetect: the program did not import JAX: nothing was watched\n")
         return
+    if ran.unwatched:
+        sys.stderr.write(f"nandetect: nothing was watched: watching could not begin ({ran.unwatched})\n")
+        return
+    left_out = ", ".join([*ran.unseen[:_SHOWN], *([f"{len(ran.unseen) - _SHOWN} more"] if len(ran.unseen) > _SHOWN else [])])
     found = "" if ran.found else "nothing non-finite; "
-    calls = f"{ran.cost.calls:,} calls of {wording.counted(ran.functions, 'compiled function')}"
+    if left_out:
+        found = f"{'' if ran.found else 'nothing found, but '}not looked at: {left_out}; "
+    calls = f"{wording.counted(ran.cost.calls, 'call')} of {wording.counted(ran.functions, 'compiled function')}"
     outside = f" and {ran.operations:,} operations outside of them" if ran.operations else ""
     sys.stderr.write(f"nandetect: {found}watched {calls}{outside}, for {ran.cost.share:.1%} of the time\n")
     sys.stderr.flush()
@@ -49,6 +58,8 @@ def body(program: list[str], ran: Ran) -> dict[str, object]:
         "exit_code": ran.code,
         "functions": ran.functions,
         "operations": ran.operations,
+        # Where this is not empty, nothing found does not mean that there is nothing.
+        "not_looked_at": ["the whole program"] if ran.unwatched else ran.unseen,
         "seconds": ran.seconds,
         "cost": ran.cost,
     }

@@ -13,7 +13,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from nandetect import wording
-from nandetect.errors import NonFiniteError
+from nandetect.errors import NonFiniteError, in_one_line
 from nandetect.records import Frame, Report
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ class StoppedCell(NonFiniteError):
     def __str__(self) -> str:
         from nandetect.render import layout
 
-        return layout.headline(self.report)
+        try:
+            return layout.headline(self.report)
+        except Exception as error:
+            return in_one_line(self.report, error)
 
     def _render_traceback_(self) -> list[str]:
         return [f"stopped: {self}"]
@@ -72,7 +75,11 @@ def run(ipython: InteractiveShell, source: str, lines_above: int = 0) -> object:
 
     def tell(report: Report) -> None:
         if not reports and not is_over:
-            shown = _in_cells(report, ipython)
+            try:
+                shown = _in_cells(report, ipython)
+            # A cell is then named by the file that it pretends to be.
+            except Exception:
+                shown = report
             assert isinstance(shown, Report)
             reports.append(shown)
             raise StoppedCell(reports[0])
@@ -95,10 +102,10 @@ def run(ipython: InteractiveShell, source: str, lines_above: int = 0) -> object:
         raise StoppedCell(reports[0])
     cost = watched.functions.cost()
     operations = watched.eager.log.seen
-    sys.stdout.write(
-        f"nandetect: nothing non-finite in {wording.counted(cost.calls, 'call')} "
-        f"and {wording.counted(operations, 'operation')} outside of them\n"
-    )
+    watched_this = f"{wording.counted(cost.calls, 'call')} and {wording.counted(operations, 'operation')} outside of them"
+    left_out = ", ".join(watched.left_out())
+    found = f"nothing found in {watched_this}, but not looked at: {left_out}" if left_out else f"nothing non-finite in {watched_this}"
+    sys.stdout.write(f"nandetect: {found}\n")
     return value
 
 
@@ -132,4 +139,8 @@ def _in_cells(value: object, ipython: InteractiveShell) -> object:
 def _display(report: Report) -> None:
     from IPython.display import display
 
-    display({"text/plain": str(report), "text/html": report._repr_html_()}, raw=True)
+    try:
+        shown = {"text/plain": str(report), "text/html": report._repr_html_()}
+    except Exception as error:
+        shown = {"text/plain": in_one_line(report, error)}
+    display(shown, raw=True)

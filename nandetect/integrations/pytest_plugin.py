@@ -13,6 +13,7 @@ import pytest
 
 from nandetect import ownership
 from nandetect.annotations import Pytree
+from nandetect.errors import text
 from nandetect.integrations.pytest_watch import NonFiniteResult, Watching, cut, first, headline, locals_kept
 from nandetect.records import Report
 
@@ -120,7 +121,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     _, reports = item.stash.get(_TEST, (None, []))
     if reports and report.failed and call.when != "teardown":
-        report.sections.append(("nandetect report", str(first(reports))))
+        report.sections.append(("nandetect report", text(first(reports))))
     return report
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nandetect import ownership, wording
-from nandetect.errors import NonFiniteError
+from nandetect.errors import NonFiniteError, in_one_line
 from nandetect.records import Report
 from nandetect.run.import_hook import after_jax
+from nandetect.run.unseen import said
 
 if TYPE_CHECKING:
     from nandetect.run.everywhere import Everywhere
@@ -40,6 +41,8 @@ class Watching:
         self.everywhere: Everywhere | None = None
         self.reports: list[Report] | None = None
         self.bad = 0
+        # Why nothing is watched, where the watch could not begin.
+        self._failed = ""
         self._is_bad = False
         self._stops = True
         self._undone = ExitStack()
@@ -53,9 +56,13 @@ class Watching:
         self._undone.close()
 
     def _open(self) -> None:
-        from nandetect.run import everywhere
+        try:
+            from nandetect.run import everywhere
 
-        self.everywhere = self._undone.enter_context(everywhere.watching(self._tell, check_every=1))
+            self.everywhere = self._undone.enter_context(everywhere.watching(self._tell, check_every=1))
+        # The tests run on as they would without.
+        except Exception as error:
+            self._failed = said(error)
 
     def _tell(self, report: Report) -> None:
         if self.reports is None:
@@ -113,10 +120,14 @@ class Watching:
 
     def summary(self) -> str:
         """What was found in all tests, and how much was watched."""
+        if self._failed:
+            return f"nothing was watched: watching could not begin ({self._failed})"
         if self.everywhere is None:
             return "JAX was not imported"
         bad = f"{wording.counted(self.bad, 'test')} made non-finite values" if self.bad else "no test made non-finite values"
-        return f"{bad}, {self.everywhere.functions.cost().calls:,} calls watched"
+        left_out = ", ".join(self.everywhere.left_out())
+        watched = f"{bad}, {self.everywhere.functions.cost().calls:,} calls watched"
+        return f"{watched}, not looked at: {left_out}" if left_out else watched
 
 
 def _is_asked_by_pytest() -> bool:
@@ -170,7 +181,10 @@ def headline(report: Report) -> str:
     from nandetect.render import layout, words
 
     source = report.origin.source
-    return layout.headline(report) + (f", at {words.place(source)}" if source else "")
+    try:
+        return layout.headline(report) + (f", at {words.place(source)}" if source else "")
+    except Exception as error:
+        return in_one_line(report, error)
 
 
 def first(reports: list[Report]) -> Report:

@@ -41,6 +41,8 @@ MOVES = frozenset({"__getitem__", *(name for name, record in BY_NAME.items() if 
 LEAVES = frozenset(name for name, record in BY_NAME.items() if record.prints or record.calls_back)
 # Where JAX calls back from a computation to the host.
 _CALLBACKS = frozenset(inspect.getfile(inspect.unwrap(function)) for function in (jax.pure_callback, jax.debug.callback))
+# What is only worth a word where nothing was found: a NaN whose computation goes on, and may have a use for it.
+HANDED = "nan", "in what a computation handed to a callback"
 # NaNs that numpy took and that wait for a place where the program can be stopped.
 _WAITING = 8
 
@@ -227,7 +229,7 @@ class EagerWatch:
         """Numpy takes an array's memory, where nothing can be raised: a NaN is told of as soon as something can be."""
         try:
             with working:
-                if len(self._gone) < _WAITING and finite.can_be_bad(array) and _is_nan(array) and not _in_callback():
+                if len(self._gone) < _WAITING and finite.can_be_bad(array) and _is_nan(array) and not self._is_handed_over():
                     self._gone.append(array)
         except Exception as error:
             self.unseen.failed(error)
@@ -249,11 +251,17 @@ class EagerWatch:
     def _symptom(self, number: Array) -> None:
         token = self.log.token_of(number)
         if token is None:
-            # Within a computation, to wait for another one would be to wait for ever; and what is handed to the host was made before.
-            if not _in_callback():
+            if not self._is_handed_over():
                 self._made_elsewhere((number,))
         elif time.perf_counter() >= self._finds_again and not self._find([(token, number)]):
             self._made_elsewhere(self._arrived([(token, number)]))
+
+    def _is_handed_over(self) -> bool:
+        """Whether a computation has handed the NaN to a callback. To wait there for another computation may be to wait for ever."""
+        handed = _in_callback()
+        if handed:
+            self.unseen.add(*HANDED)
+        return handed
 
     def _find(self, bad: list[Held]) -> bool:
         """Tell where these were made, unless they arrived from outside. Whether they were told."""

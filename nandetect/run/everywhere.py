@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.experimental.pjit
 
-from nandetect import tracebacks
+from nandetect import tracebacks, wording
 from nandetect.guarding.schedule import SHARE
 from nandetect.guarding.working import working
 from nandetect.program.trace import is_compiled
 from nandetect.records import Finding, Report
-from nandetect.run import pricing, wrappers
-from nandetect.run.eager import EagerWatch
+from nandetect.run import children, pricing, wrappers
+from nandetect.run.eager import HANDED, EagerWatch
 from nandetect.run.functions import Functions
 from nandetect.run.unseen import Unseen
 
@@ -76,10 +76,13 @@ class Everywhere:
     def flush(self) -> None:
         """Look at everything not looked at yet."""
         told = self._told
-        with working:
-            self.functions.flush()
-            if self._has_used and self._told == told:
-                self.functions.use_any()
+        try:
+            with working:
+                self.functions.flush()
+                if self._has_used and self._told == told:
+                    self.functions.use_any()
+        except Exception as error:
+            self.unseen.failed(error)
         self.eager.look()
 
     def _found(self, report: Report, order: int | None = None) -> None:
@@ -94,6 +97,9 @@ class Everywhere:
         try:
             self.flush()
             self.functions.use_handed()
+        # What is known is told all the same.
+        except Exception as error:
+            self.unseen.failed(error)
         finally:
             gathered, self._gathered = self._gathered, None
         self._told += 1
@@ -131,7 +137,18 @@ class Everywhere:
 
     def slow(self, seconds: float) -> list[Finding]:
         """What costs the program's loop time by the way it is written, asked at the end of a program that took so many seconds."""
-        return pricing.slow(self.functions, self.eager, seconds)
+        try:
+            return pricing.slow(self.functions, self.eager, seconds)
+        # What could be faster is no part of what was asked.
+        except Exception:
+            return []
+
+    def left_out(self) -> list[str]:
+        """What was not looked at, in phrases; asked when all else is over."""
+        running = self.functions.running
+        if self._told:
+            self.unseen.forget(*HANDED)
+        return [*self.unseen.phrases(), *([f"the last calls of {wording.counted(running, 'thread')} that still ran"] if running else [])]
 
 
 @contextmanager
@@ -139,6 +156,7 @@ def watching(tell: Callable[[Report], None], check_every: int | None = None) -> 
     """While open, everything that is jitted is guarded, and what runs outside of any trace is logged; undone at the end."""
     everywhere = Everywhere(tell, check_every)
     with ExitStack() as undone:
+        undone.enter_context(children.counted(functools.partial(everywhere.unseen.add, "child process")))
         undone.enter_context(wrappers.logged(everywhere.eager))
         for module, name in SPELLINGS:
             with warnings.catch_warnings():

@@ -194,6 +194,13 @@ class Functions:
         return costs.added([self._gone, *map(costs.cost, self.alive())])
 
     @property
+    def running(self) -> int:
+        """How many other threads still run whose last calls nobody may look at."""
+        watches = [watch for shared in self.alive() for watch in shared.watches]
+        threads = {watch.thread for watch in watches if watch.quick is not None or watch.recorder.window.calls}
+        return sum(thread.is_alive() for thread in threads - {threading.current_thread()})
+
+    @property
     def called(self) -> int:
         """How many of them have been called."""
         return self._gone_called + sum(bool(shared.watches) for shared in self.alive())

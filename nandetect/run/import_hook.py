@@ -35,6 +35,17 @@ def after_each_of_jax(imported: Callable[[types.ModuleType], None]) -> AbstractC
     return _ImportHook(lambda name: name.startswith("jax."), imported)
 
 
+@contextmanager
+def after_module(name: str, imported: Callable[[types.ModuleType], None]) -> Iterator[None]:
+    """While open, `imported` is called with one module as soon as it has been imported; at once where it has been."""
+    if name in sys.modules:
+        imported(sys.modules[name])
+        yield
+        return
+    with _ImportHook(lambda other: other == name, imported):
+        yield
+
+
 class _ImportHook:
     """Lets the other finders find a module, and calls `imported` as soon as it has been executed."""
 

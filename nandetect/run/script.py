@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nandetect import findings, tracebacks
-from nandetect.errors import NonFiniteError, UsageError
+from nandetect.errors import NonFiniteError, UsageError, in_one_line
 from nandetect.records import Cost, Finding, Report
 from nandetect.run.import_hook import after_jax
+from nandetect.run.unseen import said
 
 if TYPE_CHECKING:
     from nandetect.run.everywhere import Everywhere
@@ -38,6 +39,9 @@ class Ran:
     seconds: float = 0.0
     is_child: bool = False
     saw_jax: bool = False
+    # What was not looked at, in phrases; and why nothing was, where the watch itself failed.
+    unseen: list[str] = field(default_factory=list)
+    unwatched: str = ""
 
     @property
     def found(self) -> bool:
@@ -100,7 +104,10 @@ def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report
 
     def tell(report: Report) -> None:
         told.append(report)
-        show(report)
+        try:
+            show(report)
+        except Exception as error:
+            say(in_one_line(report, error))
         if not keep_going:
             raise NonFiniteError(report)
 
@@ -115,31 +122,64 @@ def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report
             if _wants_collecting(gc.get_objects()):
                 undone.callback(gc.unfreeze)
             gc.freeze()
-            from nandetect.run import everywhere
+            try:
+                from nandetect.run import everywhere
 
-            opened.append(undone.enter_context(everywhere.watching(tell)))
+                opened.append(undone.enter_context(everywhere.watching(tell)))
+            # The program runs on as it would without.
+            except Exception as error:
+                ran.unwatched = said(error)
             gc.freeze()
 
         undone.enter_context(after_jax(watch))
         try:
             ran.code = _end(program)
             _join_threads()
-        finally:
-            # What ended the program is the first fault; all that came of it is not told again.
-            if opened and (keep_going or not told):
-                with suppress(NonFiniteError):
-                    opened[0].flush()
+        except KeyboardInterrupt as error:
+            _print(error)
+            ran.code = -signal.SIGINT
+        # What ended the program is the first fault; all that came of it is not told again.
+        if opened and (keep_going or not told):
+            ran.code = _last_look(opened[0]) or ran.code
         ran.seconds = time.perf_counter() - began
-        ran.saw_jax = bool(opened)
+        ran.saw_jax = bool(opened or ran.unwatched)
         for watched in opened:
-            ran.cost = _with_share(watched.functions.cost(), ran.seconds, watched.eager.seconds)
-            ran.functions, ran.operations = watched.functions.called, watched.eager.log.seen
-            ran.findings = [finding for finding in watched.functions.findings() if finding.report not in told]
-            if not told and ran.code >= 0:
-                ran.findings += watched.slow(ran.seconds)
+            try:
+                _account(ran, watched, told)
+            except Exception as error:
+                watched.unseen.failed(error, "count of what was watched")
+            ran.unseen = watched.left_out()
         ran.findings = [*map(findings.non_finite, told), *ran.findings]
     ran.is_child = os.getpid() != parent
     return ran
+
+
+def _last_look(watched: Everywhere) -> int:
+    """Look at what is left at the end; the exit code where the user ends that, else 0."""
+    try:
+        watched.flush()
+    except NonFiniteError:
+        pass  # told, and there is no program left to stop
+    except KeyboardInterrupt:
+        watched.unseen.add("look", "that was interrupted")
+        return -signal.SIGINT
+    return 0
+
+
+def _account(ran: Ran, watched: Everywhere, told: Sequence[Report]) -> None:
+    """Enter what watching cost, how much was watched, and what was found that is no report."""
+    ran.functions, ran.operations = watched.functions.called, watched.eager.log.seen
+    ran.cost = _with_share(watched.functions.cost(), ran.seconds, watched.eager.seconds)
+    ran.findings = [finding for finding in watched.functions.findings() if finding.report not in told]
+    if not told and ran.code >= 0:
+        ran.findings += watched.slow(ran.seconds)
+
+
+def say(line: str) -> None:
+    """Write a line to standard error, if there is one."""
+    with suppress(Exception):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def _wants_collecting(objects: Sequence[object]) -> bool:

@@ -30,9 +30,14 @@ class Unseen:
             raise error
         self.add(noun, f"that failed ({said(error)})")
 
+    def forget(self, noun: str, after: str = "") -> None:
+        """This has been looked at after all."""
+        with self._lock:
+            self._counts.pop((noun, after), None)
+
     def phrases(self) -> list[str]:
         """`2 child processes`, `1 call that raised ValueError`."""
-        return [f"{_counted(count, noun)}{' ' if after else ''}{after}" for (noun, after), count in self._counts.items()]
+        return [f"{_counted(count, noun)} {after}".rstrip() for (noun, after), count in self._counts.items()]
 
 
 def said(error: BaseException) -> str:
@@ -47,5 +52,4 @@ def said(error: BaseException) -> str:
 
 
 def _counted(count: int, noun: str) -> str:
-    plural = count != 1 and noun.endswith("s")
-    return f"{count:,} {noun}es" if plural else wording.counted(count, noun)
+    return f"{count:,} {noun}es" if count != 1 and noun.endswith("s") else wording.counted(count, noun)

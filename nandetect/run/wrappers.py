@@ -19,7 +19,7 @@ from nandetect import compat, tracebacks
 from nandetect.guarding.recorder import flatten
 from nandetect.guarding.working import working
 from nandetect.program.trace import is_jitted
-from nandetect.run import buffers
+from nandetect.run import ahead, buffers
 from nandetect.run.eager import MOVES, EagerWatch
 from nandetect.run.import_hook import after_each_of_jax
 
@@ -61,6 +61,7 @@ def logged(eager: EagerWatch) -> Iterator[None]:
         for name in (*_READS, *_HANDS):
             original = getattr(array, name)
             replace(array, name, original, _reading(original, eager, name in _READS))
+        ahead.watch(eager, replace)
         undone.enter_context(buffers.watched(eager.taken, working))
         yield
 

@@ -23,7 +23,7 @@ def found(program):
     with watching(told.append) as everywhere:
         program()
         everywhere.flush()
-    assert not everywhere.unseen.phrases()
+    assert not everywhere.left_out()
     return told
 
 
