@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from nandetect import compat
 from nandetect.guarding import finite
 from nandetect.guarding.motion import Motion
-from nandetect.guarding.recorder import Arguments, Call, Recorder
+from nandetect.guarding.recorder import Arguments, Call, Habits, Recorder, Window
 from nandetect.guarding.roles import may_be_auxiliary
 from nandetect.guarding.screen import BadLeaves, bad_leaves, bad_metrics
 from nandetect.guarding.shared import Shared
@@ -17,9 +18,11 @@ from nandetect.guarding.skips import Skips
 from nandetect.guarding.tally import Tally
 from nandetect.guarding.working import working
 from nandetect.program import sources
+from nandetect.records import Report
 
 if TYPE_CHECKING:
     from nandetect.guarding.aside import Aside
+    from nandetect.guarding.replay import Replayed
 
 
 class Faults:
@@ -87,26 +90,72 @@ class Faults:
         self._shared.found = found.call.order
         self._shared.tell(replace(report, called_at=sources.frame_at(called_at)))
 
-    def judge(self, recorder: Recorder, tally: Tally, called_at: sources.Place | None, count_skips: bool = False) -> None:
-        """Run the calls of a window again, and tell of the first one at fault. Raises `NonFiniteError` where that is asked for."""
+    def judge_raised(self, recorder: Recorder, tally: Tally, called_at: sources.Place | None, error: Exception) -> None:
+        """The last call of a window has raised: if it did because of a bad value, tell where that came from."""
+        from nandetect.guarding.raised import may_be_checks
+
+        if not may_be_checks(self._shared.step, error):
+            return
+        find = functools.partial(self._raised, recorder.window, recorder.habits, tally, called_at, type(error))
+        if self._shared.dies is not None:
+            self._shared.dies(error, find)
+        elif (report := find()) is not None:
+            self._shared.tell_raised(report, error)
+
+    def _raised(
+        self, window: Window, habits: Habits, tally: Tally, called_at: sources.Place | None, error: type[Exception]
+    ) -> Report | None:
+        """Where the bad value came from that made the last call of a window raise; None where none did."""
+        report = self._replayed(window, habits, tally, error=error).report
+        return report and replace(report, called_at=sources.frame_at(called_at))
+
+    def _replayed(
+        self,
+        window: Window,
+        habits: Habits,
+        tally: Tally,
+        count_skips: bool = False,
+        error: type[Exception] | None = None,
+        is_last: bool = True,
+    ) -> Replayed:
+        """The calls of a window, run again."""
         # Only now: whoever finds nothing does not wait for all that locating needs to be imported.
-        from nandetect.guarding import aside
         from nandetect.guarding.replay import Replay
 
-        window = recorder.window
         began = time.perf_counter()
         with working, compat.outside_of_traces():
             shared, running = self._shared, self._skips.running
-            again = Replay(shared.step, window, self._accepted, recorder.habits, shared.uses, running, count_skips, self._idle)
+            again = Replay(shared.step, window, self._accepted, habits, shared.uses, running, count_skips, self._idle, error, is_last)
             replayed = again.run()
         self._idle = again.idle
         tally.replays += 1
         tally.replaying += time.perf_counter() - began
+        if replayed.report is not None:
+            number = replayed.report.step
+            shared.found = next((call.order for call in window.calls if call.number == number), -1)
+        return replayed
+
+    def judge(
+        self,
+        recorder: Recorder,
+        tally: Tally,
+        called_at: sources.Place | None,
+        count_skips: bool = False,
+        error: type[Exception] | None = None,
+    ) -> None:
+        """Run the calls of a window again, and tell of the first one at fault. Raises `NonFiniteError` where that is asked for.
+
+        One of them has raised the `error`, where there is one.
+        """
+        window = recorder.window
+        replayed = self._replayed(window, recorder.habits, tally, count_skips, error, is_last=False)
         self._skips.enter(replayed.skipped, replayed.skip, replayed.scales_loss)
         new = [replayed.beside[index] for index in replayed.beside if index not in self._beside]
         if new:
+            from nandetect.guarding.aside import note
+
             if not self._beside:
-                self._shared.findings.append(aside.note(new))
+                self._shared.findings.append(note(new))
             self._beside.update({found.index: found for found in new})
         # Where skipping has become a fault, that is told.
         finding = None if replayed.report else self._skips.finding(window.calls[-1].number + 1)
@@ -114,8 +163,8 @@ class Faults:
             self._shared.warn(finding)
         if replayed.report is not None:
             # After the first fault most results are likely to be bad: a leaf is told again only after it has been finite in between.
-            self._told |= bad_leaves(window.made)
-            self._shared.found = next((call.order for call in window.calls if call.number == replayed.report.step), -1)
+            if error is None:
+                self._told |= bad_leaves(window.made)
             recorder.restart()
             for value in replayed.arrived:
                 self._shared.hand(value)

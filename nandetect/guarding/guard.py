@@ -101,8 +101,8 @@ def watched(
             return watch.call(args, kwargs)
         try:
             out = step(*args)
-        except FloatingPointError:
-            watch.broke(quick, next(order), quick.of_kept(args))
+        except Exception as error:
+            watch.broke(quick, next(order), quick.of_kept(args), error)
             raise
         if quick.is_whole:
             made = (out,)

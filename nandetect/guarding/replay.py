@@ -11,12 +11,12 @@ import numpy as np
 from nandetect import compat, nonfinite
 from nandetect.errors import Unrepeatable, UsageError
 from nandetect.findings import SKIPS_RUNNING
-from nandetect.guarding import finite, unlocated
+from nandetect.guarding import finite, raised, unlocated
 from nandetect.guarding.aside import Aside, aside, numbered, ordinals, recorded
 from nandetect.guarding.motion import changed_nothing, stands_still
 from nandetect.guarding.recorder import Arguments, Call, Habits, Window, flatten, leaves_made
 from nandetect.guarding.roles import Uses, auxiliary
-from nandetect.guarding.screen import BadLeaves, bad_leaves, top
+from nandetect.guarding.screen import BadLeaves, bad_leaves, bad_metrics, top
 from nandetect.guarding.skips import have_grown, is_skip, signs
 from nandetect.locating.locate import relocate, takes_gradients
 from nandetect.records import Report
@@ -56,26 +56,42 @@ class Replay:
     count_skips: bool = False
     # The first of the steps right before a call that were skipped without a trace of it in the state.
     idle: tuple[Call, Arguments] | None = None
+    # The kind of error that the last call raised; or one that is not known, where it came out only when results were waited for.
+    error: type[BaseException] | None = None
+    is_last: bool = True
     replayed: Replayed = field(default_factory=Replayed)
 
     def run(self) -> Replayed:
         """Run them."""
         if _is_gone(self.window.calls[0]):
             why, help = "the arguments were too large to keep", "a larger `keep` lets guard hold what locating it needs"
-            self.replayed.report = unlocated.unkept(self.window, why, help)
+            self.replayed.report = self._unlocated(why, help)
             return self.replayed
         try:
             with compat.replay_settings(), compat.muted_effects():
                 self.replayed.report = self._first_fault() if self.habits.may_repeat else self._fault_of_one()
         except (Unrepeatable, jax.errors.JaxRuntimeError) as error:
-            self.replayed.report = unlocated.unkept(self.window, f"running it again failed ({' '.join(str(error).split())[:120]})")
+            self.replayed.report = self._unlocated(f"running it again failed ({' '.join(str(error).split())[:120]})")
         except UsageError as error:
-            self.replayed.report = unlocated.unkept(self.window, str(error))
+            self.replayed.report = self._unlocated(str(error))
+        # Nothing of ours reaches the program.
+        except Exception as error:
+            self.replayed.report = self._unlocated(unlocated.of_error(error))
         return self.replayed
+
+    def _unlocated(self, why: str, help: str = "") -> Report | None:
+        """The report of a fault that could not be located; none where it is not known that anything was bad."""
+        if self.error is None:
+            has_bad = bool(bad_leaves(self.window.made) - self.accepted) or bad_metrics([call.small for call in self.window.calls])
+        else:
+            has_bad = issubclass(self.error, FloatingPointError)
+        return unlocated.unkept(self.window, why, help) if has_bad else None
 
     def _fault_of_one(self) -> Report | None:
         """The fault of the one call of a window, whose step must not be called again but to locate it."""
         (call,) = self.window.calls
+        if self.error is not None:
+            return self._of_raised(call, call.arguments(()), self.error)
         report = relocate(self.step, *call.arguments(()))
         if report is None:
             self.accepted |= bad_leaves(self.window.made)
@@ -91,9 +107,16 @@ class Replay:
             self.idle = None
         for call in self.window.calls:
             args, kwargs = call.arguments(_parts(call, out, made))
+            if self.error is not None and self.is_last and call is self.window.calls[-1]:
+                return self._of_raised(call, (args, kwargs), self.error)
             # The step may donate or change what it is given, and locating a fault needs it afterwards.
             copied_args, copied_kwargs = jax.tree.map(nonfinite.copied, (args, kwargs))
-            out = self.step(*copied_args, **copied_kwargs)
+            try:
+                out = jax.block_until_ready(self.step(*copied_args, **copied_kwargs))
+            except Exception as error:
+                if self.error is None:
+                    raise
+                return self._of_raised(call, (args, kwargs), type(error))
             made = leaves_made(out, copied_args, copied_kwargs, self.habits.changes_arguments)
             bad = bad_leaves(made) - self.accepted
             if not _is_as_recorded(call, _parts(call, out, made)):
@@ -104,6 +127,10 @@ class Replay:
             if report is not None:
                 return report
         return unlocated.finite_again(self.window) if bad_leaves(self.window.made) - self.accepted - bad else None
+
+    def _of_raised(self, call: Call, arguments: Arguments, error: type[BaseException]) -> Report | None:
+        report = raised.located(self.step, arguments, error)
+        return report and numbered(report, call)
 
     def _judged(self, call: Call, arguments: Arguments, out: object, made: Sequence[object], bad: BadLeaves) -> Report | None:
         """The fault of a call that gave the same as before, if it has one."""

@@ -41,6 +41,8 @@ class Shared:
     findings: list[Finding] = field(default_factory=list)
     threads: int = 0
     warns: bool = True
+    # Where a whole program is watched, told of an error that a call raised, and how to find out why: asked if the program ends of it.
+    dies: Callable[[Exception, Callable[[], Report | None]], None] | None = None
     # What the program is known to have done with what is not finite; where a whole program is watched, one for all of its functions.
     uses: Uses = field(default_factory=Uses)
     # Told of a bad value that came into a call from elsewhere.
@@ -50,6 +52,13 @@ class Shared:
     def bound(self) -> int:
         """The most bytes to keep. Asked for when the step is first called: before that, JAX may not have been set up."""
         return budget.bound() if self.keep is None else self.keep
+
+    def tell_raised(self, report: Report, error: Exception) -> None:
+        """Tell of a fault that made a call raise. Raises `NonFiniteError` where that is asked for; else the error is to go its way."""
+        try:
+            self.tell(report)
+        except NonFiniteError as found:
+            raise found from error
 
     def warn(self, finding: Finding) -> None:
         """Enter a finding that is no fault, and warn of it where nobody shows the findings at the end."""

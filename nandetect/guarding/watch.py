@@ -77,10 +77,10 @@ class Watch:
         started = time.perf_counter()
         try:
             out = self._shared.step(*args, **kwargs)
-        except FloatingPointError:
-            # JAX's own check (`jax_debug_nans`) was faster; what it says is less.
+        except Exception as error:
+            # A check of JAX's own (`jax_debug_nans`) or of the program's was faster; what it says is less.
             self.recorder.add(call, ())
-            self._faults.judge(self.recorder, self.tally, self._called_at)
+            self._judge_raised(error)
             raise
         ended = time.perf_counter()
         if self.recorder.leave(call, leaves, out, args, kwargs):
@@ -114,9 +114,8 @@ class Watch:
         order, started = next(self._shared.order), time.perf_counter()
         try:
             out = self._shared.step(*args, **kwargs)
-        except FloatingPointError:
-            self._add_odd(quick, order, kept, ())
-            self._faults.judge(self.recorder, self.tally, self._called_at)
+        except Exception as error:
+            self.broke(quick, order, kept, error)
             raise
         ended = time.perf_counter()
         made = recorder.flatten(out)[0]
@@ -139,10 +138,17 @@ class Watch:
         self.tally.calls += 1
         self._out = out
 
-    def broke(self, quick: QuickCalls, order: int, kept: Sequence[object]) -> None:
-        """JAX's own check stopped a call that was to go on with the quick ones."""
+    def broke(self, quick: QuickCalls, order: int, kept: Sequence[object], error: Exception) -> None:
+        """A call that was to go on with the quick ones has raised."""
         self._add_odd(quick, order, kept, ())
-        self._faults.judge(self.recorder, self.tally, self._called_at)
+        self._judge_raised(error)
+
+    def _judge_raised(self, error: Exception) -> None:
+        """The last call has raised. Raises `NonFiniteError` in its stead where it did because of what that tells."""
+        try:
+            self._faults.judge_raised(self.recorder, self.tally, self._called_at, error)
+        finally:
+            self.recorder.restart()
 
     def _add_odd(self, quick: QuickCalls, order: int, kept: Sequence[object], made: Sequence[object]) -> None:
         """End the quick calls, and add one that began like them and made something else, or nothing."""
@@ -182,7 +188,15 @@ class Watch:
         window = self.recorder.window
         if not window.calls:
             return
-        jax.block_until_ready([leaf for leaf in window.made if isinstance(leaf, jax.Array) and not leaf.is_deleted()])
+        try:
+            jax.block_until_ready([leaf for leaf in window.made if isinstance(leaf, jax.Array) and not leaf.is_deleted()])
+        except Exception as error:
+            # A call raised that nobody has waited for yet.
+            try:
+                self._faults.judge(self.recorder, self.tally, self._called_at, error=type(error))
+            finally:
+                self.recorder.restart()
+            return
         began = time.perf_counter()
         with working, compat.outside_of_traces():
             is_bad, has_skips = self._faults.signs(self.recorder, self._out)

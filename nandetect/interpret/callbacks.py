@@ -6,23 +6,33 @@ prints (`jax.debug`) is left out of replays altogether: see `compat.bind`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from nandetect import compat, primitives
 from nandetect.annotations import Array, Pytree
-from nandetect.compat import JaxprEqn
+from nandetect.compat import Jaxpr, JaxprEqn
 from nandetect.program.trace import Program
+
+
+class Aval(Protocol):
+    """What a callback is to return."""
+
+    shape: tuple[int, ...]
+    dtype: Any
 
 
 @dataclass(eq=False)
 class Take:
     """One callback of the program: what it returned at each call of the one true run, and how many of those a replay has used.
 
-    While `playing`, it returns those in place of calling; one that is `silent` is not called at all.
+    While `playing`, it returns those in place of calling; one that is `silent` is not called at all. What it `raised` while it was `tried`
+    does not stop the program; it gives zeros then.
     """
 
     callback: Callable[..., Pytree]
@@ -30,6 +40,8 @@ class Take:
     returned: list[list[np.ndarray]] = field(default_factory=list)
     playing: bool = False
     used: int = 0
+    tried: Sequence[Aval] | None = None
+    raised: bool = False
 
     def __call__(self, *args: Array) -> list[np.ndarray]:
         if self.playing and self.returned:
@@ -37,7 +49,13 @@ class Take:
             return self.returned[min(self.used, len(self.returned)) - 1]
         if self.silent:
             return []
-        result = [np.array(x) for x in jax.tree.leaves(self.callback(*args))]
+        try:
+            result = [np.array(x) for x in jax.tree.leaves(self.callback(*args))]
+        except Exception:
+            if self.tried is None:
+                raise
+            self.raised = True
+            result = [np.zeros(aval.shape, aval.dtype) for aval in self.tried]
         self.returned.append(result)
         return result
 
@@ -67,24 +85,67 @@ class Tape:
             take.playing = True
 
 
-def recorded(program: Program, repeat: bool = True) -> Program:
-    """The program with its callbacks on tape; itself where it has none. Without `repeat`, those that only have an effect are not called."""
+def recorded(program: Program, repeat: bool = True, tried: bool = False) -> Program:
+    """The program with its callbacks on tape; itself where it has none. Without `repeat`, those that only have an effect are not called.
+
+    With `tried`, one that raises does not stop the program: see `without_checks`.
+    """
     tape = Tape()
-    jaxpr = compat.rewritten(program.jaxpr, lambda eqn: _taped(eqn, tape, repeat))
+    jaxpr = compat.rewritten(program.jaxpr, lambda eqn: _taped(eqn, tape, repeat, tried))
     if not tape.takes:
         return program
 
+    return replace(program, jaxpr=jaxpr, call=_call(jaxpr, program), tape=tape)
+
+
+def _call(jaxpr: Jaxpr, program: Program) -> Callable[[], list[Array]]:
     def call() -> list[Array]:
         outcome = jax.jit(compat.as_function(jaxpr, program.consts))(*program.args)
         jax.block_until_ready(outcome)
         jax.effects_barrier()
         return outcome
 
-    return replace(program, jaxpr=jaxpr, call=call, tape=tape)
+    return call
 
 
-def _taped(eqn: JaxprEqn, tape: Tape, repeat: bool) -> JaxprEqn:
+def without_checks(program: Program) -> tuple[Program, bool]:
+    """A recorded program that goes on where a callback of it raises, and whether one does.
+
+    A branch that raises (`error_if` of equinox is one) is replaced by another that does not: it would have been taken had all been well.
+    """
+    takes = program.tape.takes if isinstance(program.tape, Tape) else []
+    raised: set[int] = set()
+    outcome = program.call()
+    while new := {id(take) for take in takes if take.raised} - raised:
+        raised |= new
+        jaxpr = compat.rewritten(program.jaxpr, functools.partial(_spared, raised=frozenset(raised)))
+        program = replace(program, jaxpr=jaxpr, call=_call(jaxpr, program))
+        outcome = program.call()
+    return replace(program, call=lambda: outcome), bool(raised)
+
+
+def _spared(eqn: JaxprEqn, raised: Collection[int]) -> JaxprEqn:
+    """A choice between branches whose branches that raise are replaced by one that does not."""
+    branches = eqn.params.get("branches")
+    if branches is None:
+        return eqn
+    raising = [_calls(compat.open_jaxpr(branch)[0], raised) for branch in branches]
+    if all(raising) or not any(raising):
+        return eqn
+    sound = branches[raising.index(False)]
+    return eqn.replace(params={**eqn.params, "branches": tuple(sound if bad else own for own, bad in zip(branches, raising, strict=True))})
+
+
+def _calls(jaxpr: Jaxpr, takes: Collection[int]) -> bool:
+    """Whether one of these takes stands in a jaxpr or in one within it."""
+    inner = (compat.open_jaxpr(sub)[0] for eqn in jaxpr.eqns for _, sub in compat.sub_jaxprs(eqn))
+    return any(id(eqn.params.get("callback")) in takes for eqn in jaxpr.eqns) or any(_calls(sub, takes) for sub in inner)
+
+
+def _taped(eqn: JaxprEqn, tape: Tape, repeat: bool, tried: bool) -> JaxprEqn:
     if not primitives.of(eqn).calls_back:
         return eqn
     tape.takes.append(Take(eqn.params["callback"], silent=not repeat and not eqn.outvars))
+    if tried:
+        tape.takes[-1].tried = [compat.aval(var) for var in eqn.outvars]
     return eqn.replace(params={**eqn.params, "callback": tape.takes[-1]})

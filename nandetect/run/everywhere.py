@@ -85,6 +85,11 @@ class Everywhere:
             self.unseen.failed(error)
         self.eager.look()
 
+    def died(self, error: BaseException) -> None:
+        """The program ends of this error. What it held in the frames that raised it is still there to be looked at."""
+        self.functions.died(error)
+        self.flush()
+
     def _found(self, report: Report, order: int | None = None) -> None:
         """Something was found. Another function may hold an earlier fault that nobody has looked at yet, so all are looked at first."""
         # What arrived in a call was made elsewhere; what is not jitted has mostly taken it from a call.

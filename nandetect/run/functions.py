@@ -39,6 +39,8 @@ class Functions:
     """
 
     def __init__(self, on_find: Callable[[Report, int | None], None], check_every: int | None, unseen: Unseen):
+        # What a call has raised last, which is not kept alive, and how to find out whether it did because of a bad value.
+        self._raised: tuple[int, type[BaseException], Callable[[], Report | None]] | None = None
         self._on_find, self._check_every, self._unseen = on_find, check_every, unseen
         # The calls of all functions are numbered in the order in which they come.
         self._order = itertools.count()
@@ -71,6 +73,7 @@ class Functions:
         # A weak reference: the function that it belongs to is what keeps it.
         shared.on_find = functools.partial(self._found, weakref.ref(shared))
         shared.uses, shared.hand, shared.warns = self._uses, self._hand, False
+        shared.dies = self._note_raised
         self._shared[id(shared)] = shared
         self._guards.add(step)
         weakref.finalize(step, self._leave, shared).atexit = False
@@ -112,6 +115,20 @@ class Functions:
             found, watch = min(known, key=lambda entry: entry[0].call.order)
             watch.tell_beside(found)
         return bool(known)
+
+    def died(self, error: BaseException | None) -> None:
+        """The program has ended of an error: if a call raised it because of a bad value, that is told."""
+        chain: list[BaseException] = []
+        while error is not None and error not in chain:
+            chain.append(error)
+            error = error.__cause__ or error.__context__
+        if self._raised is not None and any((id(link), type(link)) == self._raised[:2] for link in chain):
+            report = self._raised[2]()
+            if report is not None:
+                self._on_find(report, -1)
+
+    def _note_raised(self, error: Exception, find: Callable[[], Report | None]) -> None:
+        self._raised = id(error), type(error), find
 
     def _hand(self, value: object) -> None:
         self._uses.enter(value)

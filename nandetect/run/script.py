@@ -133,7 +133,7 @@ def run(program: Callable[[], None], argv: Sequence[str], show: Callable[[Report
 
         undone.enter_context(after_jax(watch))
         try:
-            ran.code = _end(program)
+            ran.code = _end(program, lambda error: [watched.died(error) for watched in opened])
             _join_threads()
         except KeyboardInterrupt as error:
             _print(error)
@@ -194,8 +194,8 @@ def _wants_collecting(objects: Sequence[object]) -> bool:
     return any(id(type(item)) in leaving and id(item) not in known for item in objects)
 
 
-def _end(program: Callable[[], None]) -> int:
-    """Run a program and give its exit code; what ends it with a traceback is printed as Python prints it."""
+def _end(program: Callable[[], None], died: Callable[[BaseException], object]) -> int:
+    """Run a program and give its exit code; what ends it with a traceback is printed as Python prints it, and `died` is told of it."""
     try:
         program()
     except SystemExit as ending:
@@ -210,6 +210,8 @@ def _end(program: Callable[[], None]) -> int:
         return -signal.SIGINT
     except BaseException as error:
         _print(error)
+        with suppress(NonFiniteError):
+            died(error)
         return 1
     return 0
 

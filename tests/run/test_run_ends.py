@@ -170,3 +170,41 @@ def test_what_is_set_after_a_library_that_jits_was_imported_counts(program):
         """,
     )
     assert program.run("sets.py").stdout == "3\n"
+
+
+CHECKED = """
+    import sys
+    import jax, jax.numpy as jnp
+
+    def fail(x):
+        raise ArithmeticError("not finite")
+
+    @jax.jit
+    def step(x):
+        y = jnp.log(x).sum()
+        return jax.lax.cond(jnp.isnan(y), lambda: jax.pure_callback(fail, y, y), lambda: y)
+
+    def guarded(x):
+        try:
+            return float(step(x))
+        except Exception:
+            if sys.argv[1] == "handled":
+                return 0.0
+            raise
+
+    print(guarded(jnp.array([1.0])), guarded(jnp.array([-1.0])))
+"""
+
+
+def test_a_program_that_dies_of_its_nan_is_located(program):
+    program.write(checked=CHECKED)
+    plain, ran = program.run("checked.py", "", plain=True), program.run("checked.py", "")
+    assert (ran.returncode, ran.stdout, plain.returncode) == (1, plain.stdout, 1)
+    assert "`log` made nan in the forward pass of step 1" in ran.stderr and "checked.py:10:" in ran.stderr
+    assert "not finite" in ran.stderr and "nothing non-finite" not in ran.stderr
+
+
+def test_a_program_that_handles_what_its_nan_raised_is_as_under_python(program):
+    program.write(checked=CHECKED)
+    ran = program.run("checked.py", "handled")
+    assert (ran.returncode, ran.stdout) == (0, "0.0 0.0\n")

@@ -1,0 +1,67 @@
+"""A call that raised: where the NaN came from that made it, if one did."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import replace
+
+from nandetect import compat
+from nandetect.guarding.recorder import Arguments
+from nandetect.interpret import callbacks
+from nandetect.locating.locate import diagnose
+from nandetect.program.trace import is_compiled, trace
+from nandetect.records import Report
+
+_CHECKIFY = "jax.experimental.checkify"
+
+
+def may_be_checks(step: Callable[..., object], error: BaseException) -> bool:
+    """Whether an error can be that of a check of values. What a compiled step's own code raises, it raised while it was traced."""
+    if isinstance(error, FloatingPointError):
+        return True
+    if is_compiled(step):
+        code = getattr(inspect.unwrap(step), "__code__", None)
+        return code is None or code not in _codes(error.__traceback__)
+    checkify = sys.modules.get(_CHECKIFY)
+    kinds = (RuntimeError, *([checkify.JaxRuntimeError] if checkify else []))
+    return isinstance(error, kinds)
+
+
+def located(step: Callable[..., object], arguments: Arguments, error: type[BaseException]) -> Report | None:
+    """Where a bad value came from that a call made which raised; None where it made none that matters. Its checks are left out.
+
+    Raises whatever running it again does.
+    """
+    args, kwargs = arguments
+    with compat.replay_settings(), compat.muted_effects():
+        program = callbacks.recorded(trace(_unchecked(step, error), args, kwargs), repeat=False, tried=True)
+        program, has_raised = callbacks.without_checks(program)
+        report = diagnose(program)
+        if report is None and has_raised:
+            # Nothing that it would have returned is bad, but something in it may have been, which the check saw.
+            report = diagnose(program, strict=True)
+            report = report if report is not None and report.origin.value == "nan" else None
+    if report is None:
+        return None
+    return replace(report, notes=(*report.notes, f"the call raised {error.__name__}"))
+
+
+def _unchecked(step: Callable[..., object], error: type[BaseException]) -> Callable[..., object]:
+    """A step that does not throw what `checkify` found, where that is what it raised."""
+    checkify = sys.modules.get(_CHECKIFY)
+    if checkify is None or is_compiled(step) or not issubclass(error, checkify.JaxRuntimeError):
+        return step
+    checked = checkify.checkify(step)
+    return functools.wraps(step)(lambda *args, **kwargs: checked(*args, **kwargs)[1])
+
+
+def _codes(trace: types.TracebackType | None) -> set[types.CodeType]:
+    codes = set()
+    while trace is not None:
+        codes.add(trace.tb_frame.f_code)
+        trace = trace.tb_next
+    return codes

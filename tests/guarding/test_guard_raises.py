@@ -1,0 +1,159 @@
+"""A call that raises because of a bad value is located; one that raises for another reason stays as it was."""
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import checkify
+
+import nandetect as nd
+
+
+def line_of(mark):
+    (line,) = [number for number, line in enumerate(Path(__file__).read_text().splitlines(), 1) if line.endswith(f"# {mark}")]
+    return line
+
+
+def fail(message):
+    def check(x):
+        raise ArithmeticError(message)
+
+    return check
+
+
+def checked(x, bad):
+    """As equinox has it: a branch that calls back to raise."""
+    struct = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return jax.lax.cond(bad, lambda: jax.pure_callback(fail("a check of the program's"), struct, x), lambda: x)
+
+
+@jax.jit
+def through(w, x):
+    y = jnp.log(x @ w)  # through
+    return w - 0.25, checked(y, jnp.isnan(y).any()).sum()
+
+
+@jax.jit
+def beside(w, x):
+    y = jnp.sqrt((x @ w).sum())  # beside
+    return checked(w, jnp.isnan(y)) - 0.25, jnp.float32(0)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def donated(w, x):
+    y = jnp.log(x @ w)  # donated
+    return w - 0.25, checked(y, jnp.isnan(y).any()).sum()
+
+
+@jax.jit
+def in_a_loop(w, x):
+    def body(carry, row):
+        y = jnp.log(row @ carry)  # loop
+        return checked(carry, jnp.isnan(y)), y
+
+    return jax.lax.scan(body, w, x)[0] - 0.25, jnp.float32(0)
+
+
+@pytest.mark.parametrize("check_every", [None, 3, 50])
+@pytest.mark.parametrize(
+    ("step", "mark", "primitive"),
+    [(through, "through", "log"), (beside, "beside", "sqrt"), (donated, "donated", "log"), (in_a_loop, "loop", "log")],
+)
+def test_a_check_of_the_program_s_own_that_raises_is_located(step, mark, primitive, check_every):
+    # The weights are 1, 3/4, 1/2, 1/4, 0 and, in the sixth call, negative.
+    guarded, w, x = nd.guard(step, check_every=check_every), jnp.ones(3), jnp.ones((4, 3))
+    with pytest.raises(nd.NonFiniteError) as caught:
+        for _ in range(8):
+            w, value = guarded(w, x)
+            if step is not beside:
+                value = jnp.where(jnp.isinf(value), 0, value).block_until_ready()
+            jax.block_until_ready(w)
+        guarded.flush()
+    report = caught.value.report
+    # The log of zero before it is a fault of its own, where it comes out.
+    first = 4 if step in (through, donated) else 5
+    assert (report.origin.primitive, report.step, getattr(report.origin.source, "line", None)) == (primitive, first, line_of(mark))
+
+
+def test_what_asks_for_a_function_is_told_and_the_error_goes_on_its_way():
+    reports = []
+    guarded = nd.guard(beside, on_find=reports.append)
+    with pytest.raises(Exception, match="a check of the program's"):
+        jax.block_until_ready(guarded(-jnp.ones(3), jnp.ones((4, 3))))
+    guarded.flush()
+    assert [report.origin.primitive for report in reports] == ["sqrt"]
+
+
+@jax.jit
+def impatient(w, limit):
+    masked = jnp.where(w > 0, jnp.log(jnp.where(w > 0, w, 1)), -jnp.inf)
+    return checked(w, limit > 3), masked.max()
+
+
+def test_a_check_that_has_nothing_to_do_with_bad_values_is_left_alone():
+    guarded, w = nd.guard(impatient), jnp.arange(3.0)
+    with pytest.raises(Exception, match="a check of the program's"):
+        for limit in range(8):
+            w, _ = guarded(w, limit)
+            jax.block_until_ready(w)
+    guarded.flush()
+    assert guarded.findings() == []
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyboardInterrupt, RuntimeError, FileNotFoundError])
+def test_what_the_step_s_own_code_raises_is_the_same_error_and_the_code_does_not_run_again(error):
+    runs, raised = [], error("the program's own")
+
+    @jax.jit
+    def step(x):
+        runs.append(x)
+        raise raised
+
+    guarded = nd.guard(step)
+    with pytest.raises(error) as caught:
+        guarded(jnp.zeros(3))
+    assert (caught.value is raised, caught.value.__cause__, len(runs)) == (True, None, 1)
+
+
+def test_what_checkify_throws_from_a_function_that_is_not_compiled_is_located():
+    def inner(x):
+        y = jnp.log(x - 1)  # checkify
+        checkify.check(jnp.isfinite(y).all(), "y is bad")
+        return y
+
+    compiled = jax.jit(checkify.checkify(inner))
+
+    def step(x):
+        error, y = compiled(x)
+        error.throw()
+        return y
+
+    guarded = nd.guard(step)
+    assert np.allclose(guarded(jnp.array([2.0])), 0)
+    with pytest.raises(nd.NonFiniteError) as caught:
+        guarded(jnp.array([0.5]))
+    origin = caught.value.report.origin
+    assert (origin.primitive, getattr(origin.source, "line", None), type(caught.value.__cause__).__name__) == (
+        "log",
+        line_of("checkify"),
+        "JaxRuntimeError",
+    )
+
+
+@pytest.mark.parametrize("jit", ["equinox", "jax"])
+def test_error_if_of_equinox_is_located(jit):
+    equinox = pytest.importorskip("equinox")
+
+    def step(x):
+        y = jnp.log(x - 1)  # equinox
+        return equinox.error_if(y, jnp.isnan(y).any(), "loss is not finite").sum()
+
+    guarded = nd.guard(equinox.filter_jit(step) if jit == "equinox" else jax.jit(step))
+    with pytest.raises(nd.NonFiniteError) as caught:
+        for number in range(3):
+            float(guarded(jnp.array([3.0, 2.5]) - number))
+    report = caught.value.report
+    assert (report.origin.primitive, report.step, getattr(report.origin.source, "line", None)) == ("log", 2, line_of("equinox"))
