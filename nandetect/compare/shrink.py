@@ -9,7 +9,6 @@ import numpy as np
 from nandetect.compare.judged import Judged
 from nandetect.compare.ordinary import Args
 from nandetect.compare.parameters import Scene
-from nandetect.errors import UsageError
 
 Shows = Callable[[Judged, Args], bool]
 DIGITS = (2, 3, 4)
@@ -24,8 +23,8 @@ def smallest(judged: Judged, args: Args, shows: Shows, judged_for: Callable[[Sce
             if shows(smaller, slice_args):
                 judged, args = smaller, slice_args
                 break
-        # A smaller shape may be refused: a function may want the very shape that it was given.
-        except UsageError:
+        # A smaller shape may be refused: a function may want the very shape that it was given, and say so by any error.
+        except Exception:
             continue
     return judged, rounder(args, lambda trial: shows(judged, trial), judged.runner.scene.movable)
 

@@ -40,6 +40,22 @@ def of_pair(name):
     return judged(*NAIVE_AND_STABLE[name])
 
 
+def of_fixed_width(form):
+    """A loss of a model that refuses any width but its own."""
+
+    def loss(x):
+        if x.shape != (2, 4):
+            raise ValueError(f"the model takes [2, 4], not {list(x.shape)}")
+        return -form(x)[:, 0].mean()
+
+    return loss
+
+
+def test_a_model_of_fixed_width_is_judged_in_the_shape_that_it_takes():
+    found = judged(of_fixed_width(lambda x: jnp.log(jax.nn.softmax(x))), of_fixed_width(jax.nn.log_softmax))
+    assert sound(found) == [False, True]
+
+
 def sound(found):
     return [one.sound for one in found.judged]
 
