@@ -68,7 +68,9 @@ class Back:
         atoms: dict[int, Atom] = {result: child.jaxpr.outvars[result] for result in wanted}
         asked: dict[Var, Wanted] = {}
         for result, atom in atoms.items():
-            if not isinstance(atom, compat.Literal):
+            if isinstance(atom, compat.Literal):
+                self.trail.written(child, atom, wanted[result], self.node)
+            else:
                 merge(asked.setdefault(atom, {}), wanted[result])
         askers = {atom: self.askers[step, result] for result, atom in atoms.items() if not isinstance(atom, compat.Literal)}
         for var, (elements, asker) in self.trail.follow(child, asked, askers).items():

@@ -9,7 +9,7 @@ import numpy as np
 
 from nandetect import compat, nonfinite, primitives, wording
 from nandetect.interpret import loops
-from nandetect.locating import events
+from nandetect.locating import events, written
 from nandetect.locating.cause_rules import MASKED, NOTHING_SUMMED, Deadly, Element, Explained, Made, explain, maker
 from nandetect.locating.events import Lens
 from nandetect.locating.trail import Node
@@ -188,7 +188,8 @@ def _given(element: Element, told: Told, lens: Lens) -> Iterator[Event]:
     if isinstance(atom, compat.Literal):
         writer = told.chosen or told.last
         if writer is not None:
-            yield _event(*writer.place, f"{wording.short(element.value)} is written there", lens)
+            chosen = written.selected(writer.node, writer.index, lens)
+            yield _event(*writer.place, f"{wording.short(element.value)} is written there" + (f", {chosen}" if chosen else ""), lens)
         return
     if run.parent is not None and atom in run.jaxpr.invars:
         return

@@ -36,7 +36,7 @@ def into(trail: Trail, child: Run, asked: Asked, asker: Node | None) -> list[Led
     for output, elements in asked.items():
         atom = child.jaxpr.outvars[output]
         if isinstance(atom, compat.Literal):
-            trail.written(child, atom, elements, asker)
+            trail.written(child, atom, elements, _around(child))
         else:
             merge(wanted.setdefault(atom, {}), elements)
     left = trail.follow(child, wanted, dict.fromkeys(wanted, asker))
@@ -45,3 +45,8 @@ def into(trail: Trail, child: Run, asked: Asked, asker: Node | None) -> list[Led
         if var not in slots:
             trail.arrived(child, var, elements, reader)
     return [(slots[var], elements, reader) for var, (elements, reader) in left.items() if var in slots]
+
+
+def _around(child: Run) -> Node | None:
+    """The equation that a run was entered from."""
+    return Node(child.parent, child.path[-2]) if child.parent is not None else None

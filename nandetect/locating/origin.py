@@ -9,7 +9,7 @@ import numpy as np
 from nandetect import compat, nonfinite, primitives
 from nandetect.compat import Atom
 from nandetect.interpret.walk import Run
-from nandetect.locating import events
+from nandetect.locating import events, written
 from nandetect.locating.events import Lens
 from nandetect.locating.phase_of_birth import birth_event
 from nandetect.locating.trail import Arrival, Birth, Node, Trail
@@ -61,14 +61,15 @@ def origin(program: Program, lens: Lens, verdict: Verdict) -> Origin:
     if born:
         birth = born[0]
         return Origin(birth_event(trail, birth, lens), birth.node, birth)
-    written = [arrival for arrival in trail.literals if arrival.node is not None]
-    if written:
-        node = written[0].node
+    literals = [arrival for arrival in trail.literals if arrival.node is not None]
+    if literals:
+        literal = min(literals, key=lambda arrival: arrival.run.order)
+        node = literal.node
         assert node is not None
         twin = _chosen_over(trail, node)
         if twin is not None:
             return Origin(events.make(twin.node, twin.output, twin.mask, lens), twin.node, twin)
-        return Origin(events.make(node, 0, None, lens), node)
+        return Origin(*written.event(trail, literal, node, lens))
     return _unexplained(program, verdict, lens)
 
 

@@ -147,6 +147,8 @@ class Primitive:
     # An operand that breaks it is told as one at the edge of where it is defined (`acos` at 1); or as a negative one (`log` of -1).
     has_ends: bool = False
     positive_only: bool = False
+    # It joins truth values, and an operand with this one decides the result.
+    joins: bool | None = None
     # How it is written between two operands.
     infix: str = ""
 

@@ -192,7 +192,7 @@ def test_a_mask_of_minus_inf_is_the_cause_of_inf_minus_inf(why):
         s = jnp.where(m, x, -jnp.inf)  # <-- cause
         return jax.nn.softmax(s)
 
-    assert told(why(attend, X, jnp.zeros(3, bool))) == [("select_n", "-inf is written there")]
+    assert told(why(attend, X, jnp.zeros(3, bool))) == [("select_n", "-inf is written there, `m` is False")]
 
 
 def test_a_random_draw_is_the_cause_of_its_zero(why):
