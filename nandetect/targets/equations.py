@@ -29,7 +29,7 @@ def listing(given: Traceable) -> Listing:
     """Trace the program and bring every equation to the line that it was written on."""
     closed, returned = traceable.trace(given)
     jaxpr, _ = compat.open_jaxpr(closed)
-    program = _Transcript(Phases(closed)).body(jaxpr)
+    program = _Transcript(Phases(closed, lambda: traceable.trace(given)[0])).body(jaxpr)
     return Listing(
         target=given.name,
         program=program,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import nandetect as nd
@@ -375,6 +376,49 @@ def newton_steps_in_a_scan(x):
         return x * x - 1
 
     return jax.lax.scan(lambda x, _: (x - f(x) / jax.jacfwd(f)(x), None), x, None, length=3)[0]
+
+
+@row(ROOTS, primitive="log", phase="forward", words=FORWARD)
+def a_metric_beside_the_loss(x):
+    return jax.value_and_grad(lambda w: (jnp.sum(w * w), jnp.log(w)), has_aux=True)(x)
+
+
+# A residual of the user's own rule, which only the rule for gradients reads.
+@row(ROOTS, primitive="div", phase="backward", words=BACKWARD)
+def a_residual_of_a_rule(x):
+    @jax.custom_vjp
+    def doubled(x):
+        return 2 * x
+
+    doubled.defvjp(lambda x: (2 * x, 1 / x), lambda inverse, out: (out * inverse,))
+    return jax.value_and_grad(lambda x: doubled(x).sum())(x)
+
+
+# The root is found without a division; its derivative is a linear solve by the slope there, which is 0.
+@row(np.float32(0), primitive="div", phase="backward", words=BACKWARD)
+def a_root_differentiated_implicitly(x):
+    def root(x):
+        return jax.lax.custom_root(lambda y: y * y * y - x, 0.0, lambda g, y: y, lambda g, y: y / g(1.0))
+
+    return jax.value_and_grad(root)(x)
+
+
+# Two players: each has a loss and a gradient, and a step of its own.
+@row(ONES, ROOTS, primitive="div", phase="update", words=UPDATE)
+def two_players(g, d):
+    loss, slope = jax.value_and_grad(lambda g: jnp.sum(g * d))(g)
+    other, slope_of_other = jax.value_and_grad(lambda d: jnp.sum(d * g * 0))(d)
+    return loss, other, g - slope, d - slope_of_other / jnp.abs(slope_of_other)
+
+
+@row(np.float32(1), np.float32(-1e4), ONES, primitive="sqrt", phase="update", words=UPDATE)
+def an_optimizer_of_a_library(w, moment, x):
+    optimizer = optax.adam(1e-2)
+    loss, slope = jax.value_and_grad(lambda w: ((w * x) ** 2).sum())(w)
+    state: Any = optimizer.init(w)
+    adam, rest = state
+    updates, _ = optimizer.update(slope, (adam._replace(nu=moment), rest), w)
+    return loss, optax.apply_updates(w, updates)
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -75,6 +75,13 @@ def test_an_update_after_the_gradient_is_told_from_both_passes(write):
     assert equations(listing, 11, "update") == ["mul", "sub"]
 
 
+def test_a_derivative_in_forward_mode_is_told_from_the_value(write):
+    code = LOSS + "\n\ndef slope(w, x):\n    return jax.jvp(lambda x: jnp.sqrt(x @ w), (x,), (x,))\n"
+    listing = inspected(write(code) + ":slope", shapes=SHAPES)
+    assert equations(listing, 11) == ["dot_general", "sqrt"]
+    assert equations(listing, 11, "backward") == ["dot_general", "div", "mul"]
+
+
 def test_the_whole_text_of_a_small_function(write):
     path = write("import jax.numpy as jnp\n\n\ndef f(x):\n    y = jnp.exp(x)\n\n    return y / 2.0\n")
     assert "\n".join(render.annotated(inspected(path + ":f", shapes=["f32[8]"]))) == textwrap.dedent(
