@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -12,16 +13,17 @@ import numpy as np
 
 from nandetect import nonfinite, primitives
 from nandetect.annotations import Array
+from nandetect.compat import JaxprEqn
 from nandetect.interpret.shards import flows_of
 from nandetect.interpret.walk import Run
 from nandetect.locating import reasons
 from nandetect.locating.operand_names import Names
 from nandetect.locating.trail import Node
 from nandetect.nonfinite import Mask
-from nandetect.program import sources
+from nandetect.program import foreign, sources
 from nandetect.program.derivative import Derivatives
 from nandetect.program.phase import Phases
-from nandetect.records import Event, Operand
+from nandetect.records import Event, Operand, Value
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, brief: bool = F
     return Event(
         primitive=eqn.primitive.name,
         value=kind,
-        reason="" if brief or kind == "finite" else reasons.reason(primitives.of(eqn), known, kind, given_inf),
+        reason="" if brief or kind == "finite" else _reason(eqn, known, kind, given_inf),
         phase=made_in,
         source=source,
         scope=sources.scope(path),
@@ -71,6 +73,11 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, brief: bool = F
         operands=operands,
         derivative_of=derivative,
     )
+
+
+def _reason(eqn: JaxprEqn, values: Sequence[object], kind: Value, given_inf: bool) -> str:
+    called = foreign.named(eqn)
+    return f"{called} returned {kind}" if called else reasons.reason(primitives.of(eqn), values, kind, given_inf)
 
 
 def arrival(name: str, value: Array, mask: Mask) -> Event:

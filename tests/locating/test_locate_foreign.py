@@ -1,0 +1,47 @@
+"""What runs outside of JAX's program is told by its name: a callback, a kernel."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nandetect as nd
+
+SHAPE = jax.ShapeDtypeStruct((3,), jnp.float32)
+
+
+def read_sensor(x, scale):
+    return np.where(x == 0, np.float32(np.nan), x * scale).astype(np.float32)
+
+
+class Sensor:
+    def read(self, x):
+        return read_sensor(x, 1)
+
+
+@pytest.mark.parametrize("call", [jax.pure_callback, jax.experimental.io_callback])
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (functools.partial(read_sensor, scale=2), "the callback `read_sensor` returned nan"),
+        (Sensor().read, "the callback `read` returned nan"),
+        (lambda x: read_sensor(x, 1), "the callback returned nan"),
+    ],
+)
+def test_a_callback_that_returned_nan_is_named(xs, call, function, told):
+    origin = nd.locate(jax.jit(lambda x: call(function, SHAPE, x) * 2), xs).origin
+    assert (origin.reason, origin.index) == (told, (1,))
+
+
+def test_a_kernel_that_returned_an_infinity_is_named(xs):
+    pallas = pytest.importorskip("jax.experimental.pallas")
+
+    def log_kernel(x, out):
+        out[...] = jnp.log(x[...])
+
+    step = jax.jit(lambda x: pallas.pallas_call(log_kernel, out_shape=SHAPE, interpret=True)(x))
+    assert nd.locate(step, xs).origin.reason == "the kernel `log_kernel` returned -inf"
