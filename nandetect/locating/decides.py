@@ -150,7 +150,9 @@ def _left(run: Run, changed: Changed, phases: Phases) -> Changed:
         # Of a training loop only the iteration itself can be told apart from its gradients.
         (old_carry, old_rows), (carry, rows) = (before[: loop.carry], []), (after[: loop.carry], [])
     else:
-        (old_carry, old_rows), (carry, rows) = _rest(loop, step, before), _rest(loop, step, after)
+        # Compiled once for both.
+        rest = jax.jit(lambda outs: _rest(loop, step, outs))
+        (old_carry, old_rows), (carry, rows) = rest(before), rest(after)
     chosen = any(other is not None and other.chosen for other in others) or _chooses(node.eqn)
     outside = {var: Other(new, chosen) for var, old, new in zip(node.eqn.outvars, old_carry, carry, strict=False) if not _same(old, new)}
     for number, var in enumerate(node.eqn.outvars[loop.carry :]):
