@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from nandetect import compat, nonfinite
+from nandetect import compat, nonfinite, primitives
 from nandetect.annotations import Pytree
 from nandetect.compat import Jaxpr, Var
 from nandetect.interpret import callbacks, compiled, walk
 from nandetect.interpret.walk import Run, variables
 from nandetect.locating import births, excess_precision, reporting
 from nandetect.locating.origin import Verdict, is_broken
-from nandetect.locating.trail import Birth, Trail
+from nandetect.locating.trail import Arrival, Birth, Trail
 from nandetect.primitives import Use
 from nandetect.program.phase import Phases
 from nandetect.program.trace import Program, trace
@@ -43,7 +43,7 @@ def relocate(
 ) -> Report | None:
     """`locate` for a call that has happened already: its effects on the host are not repeated. The results `beside` are left out."""
     with compat.replay_settings(), compat.muted_effects():
-        return diagnose(callbacks.recorded(trace(function, args, kwargs), repeat=False), strict, beside)
+        return diagnose(callbacks.recorded(trace(function, args, kwargs), repeat=False), strict, beside, has_placeholders=True)
 
 
 def takes_gradients(function: Callable[..., Pytree], args: tuple[Pytree, ...], kwargs: dict[str, Pytree]) -> bool:
@@ -51,14 +51,20 @@ def takes_gradients(function: Callable[..., Pytree], args: tuple[Pytree, ...], k
     return Phases(trace(function, args, kwargs).jaxpr).differentiates
 
 
-def diagnose(program: Program, strict: bool = False, beside: Collection[int] = ()) -> Report | None:
-    """`locate` for a step that is traced already. The results `beside` are left out, whatever they hold."""
+def diagnose(program: Program, strict: bool = False, beside: Collection[int] = (), has_placeholders: bool = False) -> Report | None:
+    """`locate` for a step that is traced already. The results `beside` are left out, whatever they hold.
+
+    With `has_placeholders`, a NaN that is written in the program and that nothing chose is state: it stands where no result is yet.
+    """
     inexact = [(number, value) for number, value in enumerate(program.call()) if number not in beside and nonfinite.is_inexact(value)]
     broken = [number for number, value in inexact if not nonfinite.is_clean(value)]
     if not broken and not strict:
         return None
     phases = Phases(program.jaxpr, program.retrace)
     verdict = _follow(program, phases, broken)
+    while has_placeholders and verdict is not None and _is_placeholder(verdict.trail):
+        broken = [number for number in broken if number not in verdict.symptoms]
+        verdict = _follow(program, phases, broken)
     if verdict is not None:
         return reporting.report(program, reporting.lens(program, phases), verdict, broken)
     return _strictly(program, phases) if strict else None
@@ -103,6 +109,22 @@ def _is_fault(trail: Trail) -> bool:
     return any(is_broken(arrival) for arrival in trail.arrivals) or any(
         arrival.use is Use.COMPUTED or nonfinite.nans(arrival.value).any() for arrival in trail.literals
     )
+
+
+def _is_placeholder(trail: Trail) -> bool:
+    """Whether a trail reached nothing but literals that were only moved, and that no selection or branch chose."""
+    if trail.births or trail.arrivals or not trail.literals:
+        return False
+    return all(arrival.use is Use.MOVED and not _is_chosen(trail, arrival) for arrival in trail.literals)
+
+
+def _is_chosen(trail: Trail, arrival: Arrival) -> bool:
+    run, passed = arrival.run, trail.chain(arrival.node) if arrival.node else []
+    while run is not None:
+        if run.entry is not None and not primitives.named(run.entry[0]).loops:
+            return True
+        run = run.parent
+    return any(primitives.of(node.eqn).selects for node in passed)
 
 
 def _standing(program: Program, verdict: Verdict) -> Verdict:

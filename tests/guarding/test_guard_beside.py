@@ -140,3 +140,31 @@ def test_a_whole_adaptation_of_nuts_in_one_call_is_no_fault():
     guarded.flush()
     assert not np.isfinite(info.info.trajectory_leftmost_state.logdensity).all() and np.isfinite(state.position["x"]).all()
     assert [finding.severity for finding in guarded.findings()] == ["note"]
+
+
+def test_a_nan_that_stands_where_no_result_is_yet_is_state():
+    @jax.jit
+    def begin(x):
+        return jnp.zeros(4) + x, jnp.full(4, jnp.nan), jnp.float32(jnp.nan)
+
+    @jax.jit
+    def tell(mean, best, least):
+        better = ~(mean.sum() > least)
+        return mean + 1.0, jnp.where(better, mean, best), jnp.where(better, mean.sum(), least)
+
+    begin, tell = nd.guard(begin, on_find="raise"), nd.guard(tell, on_find="raise")
+    state = begin(1.0)
+    for _ in range(4):
+        state = tell(*state)
+    begin.flush()
+    tell.flush()
+
+
+def test_a_nan_that_a_condition_wrote_is_a_fault():
+    step = nd.guard(jax.jit(lambda x: jnp.where(x > 3.0, jnp.nan, x + 1.0)), on_find="raise")
+    x = jnp.zeros(2)
+    with pytest.raises(nd.NonFiniteError) as caught:
+        for _ in range(8):
+            x = step(x)
+        step.flush()
+    assert (caught.value.report.origin.primitive, caught.value.report.step) == ("select_n", 4)
