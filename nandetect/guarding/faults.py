@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,15 @@ from nandetect.guarding.skips import Skips
 from nandetect.guarding.tally import Tally
 from nandetect.guarding.working import working
 from nandetect.program import sources
-from nandetect.records import Report
+from nandetect.records import Frame, Report
 
 if TYPE_CHECKING:
     from nandetect.guarding.aside import Aside
     from nandetect.guarding.replay import Replayed
+
+
+# Tells of something, as it was asked for: it may raise `NonFiniteError`, or what the program's own function raises.
+Telling = Callable[[], None]
 
 
 class Faults:
@@ -81,33 +86,36 @@ class Faults:
         alike = (found for found in self._beside.values() if like is None or found.is_like(like))
         return min(alike, key=lambda found: found.call.order, default=None)
 
-    def tell_beside(self, found: Aside, called_at: sources.Place | None) -> None:
-        """Such a value does matter: it is told where it came from."""
+    def located_beside(self, found: Aside, called_at: sources.Place | None) -> Report:
+        """Such a value does matter: where it came from."""
         self._beside = {}
         self._told.add((found.index, finite.NAN if found.value == "nan" else finite.INF))
         with working, compat.outside_of_traces():
             report = found.located()
         self._shared.found = found.call.order
-        self._shared.tell(replace(report, called_at=sources.frame_at(called_at)))
+        return replace(report, called_at=_frame(called_at))
 
-    def judge_raised(self, recorder: Recorder, tally: Tally, called_at: sources.Place | None, error: Exception) -> None:
-        """The last call of a window has raised: if it did because of a bad value, tell where that came from."""
+    def judge_raised(self, recorder: Recorder, tally: Tally, called_at: sources.Place | None, error: Exception) -> Report | None:
+        """The last call of a window has raised: where the bad value came from that made it, if one did.
+
+        Where a whole program is watched, that is asked only if the program ends of the error.
+        """
         from nandetect.guarding.raised import may_be_checks
 
         if not may_be_checks(self._shared.step, error):
-            return
+            return None
         find = functools.partial(self._raised, recorder.window, recorder.habits, tally, called_at, type(error))
         if self._shared.dies is not None:
             self._shared.dies(error, find)
-        elif (report := find()) is not None:
-            self._shared.tell_raised(report, error)
+            return None
+        return find()
 
     def _raised(
         self, window: Window, habits: Habits, tally: Tally, called_at: sources.Place | None, error: type[Exception]
     ) -> Report | None:
         """Where the bad value came from that made the last call of a window raise; None where none did."""
         report = self._replayed(window, habits, tally, error=error).report
-        return report and replace(report, called_at=sources.frame_at(called_at))
+        return report and replace(report, called_at=_frame(called_at))
 
     def _replayed(
         self,
@@ -142,8 +150,8 @@ class Faults:
         called_at: sources.Place | None,
         count_skips: bool = False,
         error: type[Exception] | None = None,
-    ) -> None:
-        """Run the calls of a window again, and tell of the first one at fault. Raises `NonFiniteError` where that is asked for.
+    ) -> list[Telling]:
+        """Run the calls of a window again: what is to be told of it, the first call at fault above all.
 
         One of them has raised the `error`, where there is one.
         """
@@ -157,15 +165,21 @@ class Faults:
             if not self._beside:
                 self._shared.findings.append(note(new))
             self._beside.update({found.index: found for found in new})
-        # Where skipping has become a fault, that is told.
-        finding = None if replayed.report else self._skips.finding(window.calls[-1].number + 1)
-        if finding is not None:
-            self._shared.warn(finding)
-        if replayed.report is not None:
-            # After the first fault most results are likely to be bad: a leaf is told again only after it has been finite in between.
-            if error is None:
-                self._told |= bad_leaves(window.made)
-            recorder.restart()
-            for value in replayed.arrived:
-                self._shared.hand(value)
-            self._shared.tell(replace(replayed.report, called_at=sources.frame_at(called_at)))
+        if replayed.report is None:
+            finding = self._skips.finding(window.calls[-1].number + 1)
+            return [functools.partial(self._shared.warn, finding)] if finding is not None else []
+        # After the first fault most results are likely to be bad: a leaf is told again only after it has been finite in between.
+        if error is None:
+            self._told |= bad_leaves(window.made)
+        for value in replayed.arrived:
+            self._shared.hand(value)
+        return [functools.partial(self._shared.tell, replace(replayed.report, called_at=_frame(called_at)))]
+
+
+def _frame(place: sources.Place | None) -> Frame | None:
+    """The user's line that made a call; None where it cannot be told."""
+    try:
+        return sources.frame_at(place)
+    # The line is worth less than the fault.
+    except Exception:
+        return None

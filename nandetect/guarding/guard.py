@@ -26,6 +26,7 @@ from nandetect.program.trace import is_compiled
 from nandetect.records import Cost, Finding
 from nandetect.speed import recompiled, rules
 from nandetect.speed.compilations import Compilations, source, tell_of
+from nandetect.tracebacks import hide
 
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned", covariant=True)
@@ -96,13 +97,22 @@ def watched(
         watch = this_thread.watch
         if watch is None:
             watch = this_thread.watch = shared.joined()
+            if watch is None:
+                return step(*args, **kwargs)
         quick = watch.quick
+        # Nandetect's own frames are taken out of what is raised.
         if quick is None or kwargs or len(args) != quick.size or not quick.goes_on(args, quick.made):
-            return watch.call(args, kwargs)
+            try:
+                return watch.call(args, kwargs)
+            except BaseException as error:
+                hide(error)
+                raise
         try:
             out = step(*args)
-        except Exception as error:
-            watch.broke(quick, next(order), quick.of_kept(args), error)
+        except BaseException as error:
+            hide(error)
+            if isinstance(error, Exception):
+                watch.broke(quick, next(order), quick.of_kept(args), error)
             raise
         if quick.is_whole:
             made = (out,)

@@ -19,9 +19,16 @@ class GuardedStep(Shared):
     past: list[Tally] = field(default_factory=list)
     lock: AbstractContextManager[object] = field(default_factory=threading.RLock)
 
-    def joined(self) -> Watch:
-        """The watch of a thread that calls for the first time. Of threads that have ended, what is left is looked at, and let go."""
-        watch = Watch(self)
+    def joined(self) -> Watch | None:
+        """The watch of a thread that calls for the first time; None where making one fails.
+
+        Of threads that have ended, what is left is looked at, and let go.
+        """
+        try:
+            watch = Watch(self)
+        except Exception as error:
+            self.failed(error)
+            return None
         with self.lock:
             ended = [other for other in self.watches if not other.thread.is_alive()]
             self.watches = [*(other for other in self.watches if other not in ended), watch]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import itertools
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 from nandetect import findings
-from nandetect.errors import NonFiniteError, NonFiniteWarning
+from nandetect.errors import NonFiniteError, NonFiniteWarning, text
 from nandetect.guarding import budget
 from nandetect.guarding.roles import Uses
 from nandetect.records import Finding, Report
 from nandetect.speed.compilations import Compilations
+from nandetect.tracebacks import is_ours
+
+_FAILED = "nandetect failed at looking"
 
 OnFind = Literal["raise", "warn"] | Callable[[Report], object]
 
@@ -41,6 +45,8 @@ class Shared:
     findings: list[Finding] = field(default_factory=list)
     threads: int = 0
     warns: bool = True
+    # Told of what failed in nandetect itself, where somebody counts that.
+    unseen: Callable[[Exception], None] | None = None
     # Where a whole program is watched, told of an error that a call raised, and how to find out why: asked if the program ends of it.
     dies: Callable[[Exception, Callable[[], Report | None]], None] | None = None
     # What the program is known to have done with what is not finite; where a whole program is watched, one for all of its functions.
@@ -64,7 +70,15 @@ class Shared:
         """Enter a finding that is no fault, and warn of it where nobody shows the findings at the end."""
         self.findings.append(finding)
         if self.warns:
-            warnings.warn(finding.message, NonFiniteWarning, stacklevel=7)
+            warnings.warn(finding.message, NonFiniteWarning, stacklevel=_callers())
+
+    def failed(self, error: Exception) -> None:
+        """Looking, or recording for it, has failed: the program goes on, and what was not looked at is said."""
+        if self.unseen is not None:
+            self.unseen(error)
+        elif not any(finding.cause == _FAILED for finding in self.findings):
+            said = f"{type(error).__name__}: {error}"[:120]
+            self.findings.append(findings.finding("non-finite", "note", f"some calls were not looked at: {said}", cause=_FAILED))
 
     def tell(self, report: Report) -> None:
         """Tell of a fault the way that was asked for. Raises `NonFiniteError` where that is to raise."""
@@ -72,6 +86,14 @@ class Shared:
         if self.on_find == "raise":
             raise NonFiniteError(report)
         if self.on_find == "warn":
-            warnings.warn(f"\n{report}", NonFiniteWarning, stacklevel=5)
+            warnings.warn(f"\n{text(report)}", NonFiniteWarning, stacklevel=_callers())
         else:
             self.on_find(report)
+
+
+def _callers() -> int:
+    """How many frames above the one that asks stands the first that is not nandetect's, for `warnings.warn`."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -6,17 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nandetect.guarding import finite
-from nandetect.guarding.recorder import Arguments, Call, Window
-from nandetect.guarding.screen import bad_leaves
+from nandetect.guarding.recorder import Arguments, Call, Window, flatten
+from nandetect.guarding.screen import BadLeaves, bad_leaves
 from nandetect.program.trace import trace
 from nandetect.records import Event, Report, Value
 
 
 def unkept(window: Window, why: str, help: str = "") -> Report:
-    """A fault whose calls cannot be run again."""
+    """A fault whose calls cannot be run again. Its call is known where a metric shows it."""
+    number, value = _seen(window)
     last = window.calls[-1].number
-    note = f"{why}; found in what call {last} returned" if len(window.calls) == 1 else f"{why}; found in the results up to call {last}"
-    return _unknown(_worst(window), window.calls[0].number, (note, help) if help else (note,))
+    only = number if number is not None or len(window.calls) > 1 else last
+    note = f"{why}; found in the results up to call {last}" if only is None else f"{why}; found in what call {only} returned"
+    return _unknown(value, window.calls[0].number if number is None else number, (note, help) if help else (note,))
 
 
 def finite_again(window: Window) -> Report:
@@ -36,6 +38,12 @@ def of_error(error: Exception) -> str:
     return f"locating it failed ({type(error).__name__}{': ' if said else ''}{said})"
 
 
+def of_window(window: Window, error: Exception) -> Report:
+    """A fault that something bad was seen of, and of which nothing else could be found out."""
+    last = window.calls[-1].number
+    return _unknown("nan", last, (f"{of_error(error)}; found in the results up to call {last}",))
+
+
 def changed_outside(step: Callable[..., object], call: Call, arguments: Arguments, window: Window) -> Report:
     """The step gives finite results from the state that it returned: somebody changed that state in between, in place."""
     names = trace(step, *arguments).arguments
@@ -52,4 +60,17 @@ def _unknown(value: Value, step: int, notes: tuple[str, ...]) -> Report:
 
 
 def _worst(window: Window) -> Value:
-    return "nan" if any(state == finite.NAN for _, state in bad_leaves(window.made)) else "inf"
+    return _seen(window)[1]
+
+
+def _seen(window: Window) -> tuple[int | None, Value]:
+    """What was seen without running the calls again: the first of them that has a bad metric, if one has, and what is bad."""
+    for call in window.calls:
+        bad = bad_leaves(flatten(list(call.small))[0])
+        if bad:
+            return call.number, _value(bad)
+    return None, _value(bad_leaves(window.made))
+
+
+def _value(bad: BadLeaves) -> Value:
+    return "nan" if any(state == finite.NAN for _, state in bad) else "inf"

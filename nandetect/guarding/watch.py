@@ -6,9 +6,10 @@ The quickest calls do not come here: `guard.guarded` records them by itself, onc
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,10 @@ import jax
 import numpy as np
 
 from nandetect import compat, jitted
-from nandetect.guarding import recorder
-from nandetect.guarding.faults import Faults
+from nandetect.guarding import recorder, unlocated
+from nandetect.guarding.faults import Faults, Telling
 from nandetect.guarding.quick import QUICK, QuickCalls, calls_like
-from nandetect.guarding.recorder import Arguments, Call, Recorder
+from nandetect.guarding.recorder import Arguments, Call, Recorder, Window
 from nandetect.guarding.schedule import Schedule
 from nandetect.guarding.screen import top
 from nandetect.guarding.shared import Shared
@@ -53,46 +54,85 @@ class Watch:
         self._called_at: sources.Place | None = None
 
     def call(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
-        """One call, recorded leaf by leaf."""
+        """One call, recorded leaf by leaf. What fails in recording it is not the program's."""
         began = time.perf_counter()
         if working.now:
             return self._shared.step(*args, **kwargs)
-        quick = self.quick
-        if quick is not None and quick.tree is not None:
-            leaves, tree = recorder.flatten((args, kwargs))
-            if tree == quick.tree and quick.goes_on(leaves, quick.made) and not recorder.are_traced(leaves):
-                return self._call_again(quick, leaves, args, kwargs, began)
-        if quick is not None:
-            self._end_quick()
-        entered = self.recorder.enter(next(self._shared.order), args, kwargs)
+        try:
+            again = self._going_on(args, kwargs)
+            entered = self._enter(args, kwargs) if again is None else None
+        except Exception as error:
+            self._give_up(error)
+            return self._shared.step(*args, **kwargs)
+        if again is not None:
+            return self._call_again(*again, args, kwargs, began)
         if entered is None:
             return self._shared.step(*args, **kwargs)
-        call, leaves = entered
-        if not self.recorder.window.calls:
-            # The first question of whose code a file is reads what is installed: that is no part of what recording a call takes.
-            asked = time.perf_counter()
-            self._called_at = sources.caller()
-            began += time.perf_counter() - asked
-            self._schedule.begin(began)
+        call, leaves, asking = entered
+        began += asking
         started = time.perf_counter()
         try:
             out = self._shared.step(*args, **kwargs)
         except Exception as error:
             # A check of JAX's own (`jax_debug_nans`) or of the program's was faster; what it says is less.
-            self.recorder.add(call, ())
-            self._judge_raised(error)
+            self._judge_raised(error, lambda: self.recorder.add(call, ()))
             raise
         ended = time.perf_counter()
-        if self.recorder.leave(call, leaves, out, args, kwargs):
-            window = self.recorder.window
-            is_first = len(window.calls) == 1
-            if is_first:
-                self._begin_quick(call, args, kwargs, out)
-            self._out = out
-            self._count(began, ended - started, is_first)
-            if self.quick is None and (window.size > self._shared.bound or self._waits or self._schedule.is_due(len(window.calls), ended)):
-                self.look(may_wait=True)
+        try:
+            is_due = self._leave(call, leaves, out, args, kwargs, began, ended - started)
+        except Exception as error:
+            self._give_up(error)
+            return out
+        if is_due:
+            self.look(may_wait=True)
         return out
+
+    def _going_on(self, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[QuickCalls, list[object]] | None:
+        """The quick calls that this one goes on with leaf by leaf, and its leaves; None where it does not."""
+        quick = self.quick
+        if quick is None or quick.tree is None:
+            return None
+        leaves, tree = recorder.flatten((args, kwargs))
+        if tree != quick.tree or not quick.goes_on(leaves, quick.made) or recorder.are_traced(leaves):
+            return None
+        return quick, leaves
+
+    def _enter(self, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[Call, list[object], float] | None:
+        """Record a call before it is made: its leaves, and the seconds that are no part of what recording takes. None while JAX traces."""
+        if self.quick is not None:
+            self._end_quick()
+        entered = self.recorder.enter(next(self._shared.order), args, kwargs)
+        if entered is None:
+            return None
+        asking = 0.0
+        if not self.recorder.window.calls:
+            # The first question of whose code a file is reads what is installed.
+            asked = time.perf_counter()
+            self._called_at = sources.caller()
+            asking = time.perf_counter() - asked
+            self._schedule.begin(asked)
+        return *entered, asking
+
+    def _leave(
+        self, call: Call, leaves: list[object], out: object, args: tuple[object, ...], kwargs: dict[str, object], began: float, step: float
+    ) -> bool:
+        """Record what a call returned, which took so many seconds; whether to look now."""
+        if not self.recorder.leave(call, leaves, out, args, kwargs):
+            return False
+        window = self.recorder.window
+        is_first = len(window.calls) == 1
+        if is_first:
+            self._begin_quick(call, args, kwargs, out)
+        self._out = out
+        self._count(began, step, is_first)
+        is_due = window.size > self._shared.bound or self._waits or self._schedule.is_due(len(window.calls), time.perf_counter())
+        return self.quick is None and is_due
+
+    def _give_up(self, error: Exception) -> None:
+        """Something of nandetect's own has failed: what was recorded is let go, and it is said that it was not looked at."""
+        self.quick = None
+        self.recorder.restart()
+        self._shared.failed(error)
 
     def _count(self, began: float, step_seconds: float, is_first: bool) -> None:
         """A call that began then was recorded, the first of a window or not; so many seconds of it were the step's."""
@@ -110,7 +150,11 @@ class Watch:
         self, quick: QuickCalls, leaves: list[object], args: tuple[object, ...], kwargs: dict[str, object], began: float
     ) -> object:
         """A call that goes on with what the last one made, its arguments put together as before."""
-        kept = self.recorder.keep(quick.links.kept, quick.of_kept(leaves))
+        try:
+            kept = self.recorder.keep(quick.links.kept, quick.of_kept(leaves))
+        except Exception as error:
+            self._give_up(error)
+            return self._shared.step(*args, **kwargs)
         order, started = next(self._shared.order), time.perf_counter()
         try:
             out = self._shared.step(*args, **kwargs)
@@ -118,14 +162,18 @@ class Watch:
             self.broke(quick, order, kept, error)
             raise
         ended = time.perf_counter()
-        made = recorder.flatten(out)[0]
-        if len(made) == quick.width:
-            quick.made = made
-            quick.calls += (order, *kept, *quick.of_small(made))
-            quick.left -= 1
-        else:
-            self.differs(quick, order, kept, out)
-        self._out = out
+        try:
+            made = recorder.flatten(out)[0]
+            if len(made) == quick.width:
+                quick.made = made
+                quick.calls += (order, *kept, *quick.of_small(made))
+                quick.left -= 1
+            else:
+                self.differs(quick, order, kept, out)
+            self._out = out
+        except Exception as error:
+            self._give_up(error)
+            return out
         self.tally.last = time.perf_counter()
         self.tally.recording += self.tally.last - began - (ended - started)
         if not quick.left:
@@ -134,21 +182,28 @@ class Watch:
 
     def differs(self, quick: QuickCalls, order: int, kept: Sequence[object], out: object) -> None:
         """A call that was to go on with the quick ones returned something of another kind."""
-        self._add_odd(quick, order, kept, recorder.flatten(out)[0])
-        self.tally.calls += 1
-        self._out = out
+        try:
+            self._add_odd(quick, order, kept, recorder.flatten(out)[0])
+            self.tally.calls += 1
+            self._out = out
+        except Exception as error:
+            self._give_up(error)
 
     def broke(self, quick: QuickCalls, order: int, kept: Sequence[object], error: Exception) -> None:
         """A call that was to go on with the quick ones has raised."""
-        self._add_odd(quick, order, kept, ())
-        self._judge_raised(error)
+        self._judge_raised(error, lambda: self._add_odd(quick, order, kept, ()))
 
-    def _judge_raised(self, error: Exception) -> None:
-        """The last call has raised. Raises `NonFiniteError` in its stead where it did because of what that tells."""
+    def _judge_raised(self, error: Exception, add: Callable[[], None]) -> None:
+        """A call has raised, and `add` records it. Raises `NonFiniteError` in its stead where it did because of what that tells."""
+        report = None
         try:
-            self._faults.judge_raised(self.recorder, self.tally, self._called_at, error)
-        finally:
-            self.recorder.restart()
+            add()
+            report = self._faults.judge_raised(self.recorder, self.tally, self._called_at, error)
+        except Exception as failure:
+            self._shared.failed(failure)
+        self.recorder.restart()
+        if report is not None:
+            self._shared.tell_raised(report, error)
 
     def _add_odd(self, quick: QuickCalls, order: int, kept: Sequence[object], made: Sequence[object]) -> None:
         """End the quick calls, and add one that began like them and made something else, or nothing."""
@@ -184,35 +239,42 @@ class Watch:
 
         A first call `may_wait` for the next one, which shows what is handed back.
         """
-        self._end_quick()
-        window = self.recorder.window
-        if not window.calls:
-            return
+        for tell in self._look(may_wait):
+            tell()
+
+    def _look(self, may_wait: bool) -> list[Telling]:
+        """What `look` has to tell. What fails in looking is not the program's."""
+        is_bad, window = False, None
         try:
-            jax.block_until_ready([leaf for leaf in window.made if isinstance(leaf, jax.Array) and not leaf.is_deleted()])
-        except Exception as error:
-            # A call raised that nobody has waited for yet.
-            try:
-                self._faults.judge(self.recorder, self.tally, self._called_at, error=type(error))
-            finally:
-                self.recorder.restart()
-            return
-        began = time.perf_counter()
-        with working, compat.outside_of_traces():
-            is_bad, has_skips = self._faults.signs(self.recorder, self._out)
-        ended = time.perf_counter()
-        self._waits = may_wait and is_bad and self._faults.may_wait(self.recorder, self._out)
-        if self._waits:
-            return
-        self._schedule.looked(began, ended, len(window.calls))
-        self.tally.looked(began, ended, window.size)
-        try:
+            self._end_quick()
+            window = self.recorder.window
+            if not window.calls:
+                return []
+            error = _raised(window)
+            if error is not None:
+                return self._faults.judge(self.recorder, self.tally, self._called_at, error=error)
+            began = time.perf_counter()
+            with working, compat.outside_of_traces():
+                is_bad, has_skips = self._faults.signs(self.recorder, self._out)
+            ended = time.perf_counter()
+            self._waits = may_wait and is_bad and self._faults.may_wait(self.recorder, self._out)
+            if self._waits:
+                window = None
+                return []
+            self._schedule.looked(began, ended, len(window.calls))
+            self.tally.looked(began, ended, window.size)
+            told: list[Telling] = []
             if is_bad or has_skips:
-                self._faults.judge(self.recorder, self.tally, self._called_at, count_skips=has_skips)
-        finally:
+                told = self._faults.judge(self.recorder, self.tally, self._called_at, count_skips=has_skips)
             self._latest = window.calls[-1]
-            self.recorder.restart()
-            self.recorder.excuse(self._faults.known)
+            return told
+        except Exception as failure:
+            self._shared.failed(failure)
+            return [functools.partial(self._shared.tell, unlocated.of_window(window, failure))] if is_bad and window is not None else []
+        finally:
+            if window is not None:
+                self.recorder.restart()
+                self.recorder.excuse(self._faults.known)
 
     def forget(self) -> None:
         """Do not look at what was called so far; and what was told of it is told again when it comes again."""
@@ -231,7 +293,7 @@ class Watch:
 
     def tell_beside(self, found: Aside) -> None:
         """Such a value does matter."""
-        self._faults.tell_beside(found, self._called_at)
+        self._shared.tell(self._faults.located_beside(found, self._called_at))
 
     def next_call(self) -> Arguments | None:
         """The arguments of one more call: the state that the last one returned, and what else it was given. None before any look."""
@@ -253,6 +315,15 @@ class Watch:
     def call_seconds(self) -> float:
         """From call to call, as last seen."""
         return self._schedule.call_seconds
+
+
+def _raised(window: Window) -> type[Exception] | None:
+    """The kind of error that a call of a window has raised and that nobody has waited for yet. Waits for all that was made."""
+    try:
+        jax.block_until_ready([leaf for leaf in window.made if isinstance(leaf, jax.Array) and not leaf.is_deleted()])
+    except Exception as error:
+        return type(error)
+    return None
 
 
 # What looking compiles is not the step's.

@@ -73,7 +73,7 @@ class Functions:
         # A weak reference: the function that it belongs to is what keeps it.
         shared.on_find = functools.partial(self._found, weakref.ref(shared))
         shared.uses, shared.hand, shared.warns = self._uses, self._hand, False
-        shared.dies = self._note_raised
+        shared.dies, shared.unseen = self._note_raised, self._unseen.failed
         self._shared[id(shared)] = shared
         self._guards.add(step)
         weakref.finalize(step, self._leave, shared).atexit = False
