@@ -9,7 +9,7 @@ import numpy as np
 
 from nandetect import compat, nonfinite, primitives, wording
 from nandetect.interpret import loops
-from nandetect.locating import events, written
+from nandetect.locating import events, integers, written
 from nandetect.locating.cause_rules import MASKED, NOTHING_SUMMED, Deadly, Element, Explained, Made, explain, maker
 from nandetect.locating.events import Lens
 from nandetect.locating.trail import Node
@@ -32,7 +32,7 @@ def trace(node: Node, output: int, index: tuple[int, ...], lens: Lens) -> tuple[
     try:
         made = Made(node, output, index)
         element = _deadly_operand(made)
-        for event in _follow(element, lens) if element else _matrix(made, lens):
+        for event in _follow(element, lens) if element else _of_the_whole(made, lens):
             causes.append(event)
             if len(causes) == MOST_EVENTS:
                 break
@@ -140,6 +140,9 @@ def _pass(element: Element, told: Told, lens: Lens) -> Passed:
 def _explained(made: Made, deadly: Deadly, told: Told, lens: Lens) -> Passed:
     """What the equation that made an element says of it, and the element of an operand to go on with."""
     explained = explain(made, deadly)
+    overflow = integers.wrapped(made.node.run, made.eqn.invars[0], made.index) if made.takes_integers else None
+    if overflow is not None:
+        return Passed((_event(overflow.node, 0, overflow.index, overflow.reason, lens),))
     told = told.after(made, explained)
     following = None if explained.slot is None else made.element(explained.slot, explained.deadly or deadly)
     draw = following and _draw(following)
@@ -158,6 +161,15 @@ def _event(node: Node, output: int, index: tuple[int, ...] | None, reason: str, 
     mask = _mark(node, output, index) if index is not None else None
     brief = primitives.of(node.eqn).sums_windows
     return replace(events.make(node, output, mask, lens, brief=brief), value="finite", reason=reason)
+
+
+def _of_the_whole(made: Made, lens: Lens) -> Iterator[Event]:
+    """What broke an origin that none of its floating operands did: an index that had wrapped, a whole matrix."""
+    outside = integers.out_of_bounds(made.node, made.index)
+    overflow = integers.wrapped(made.node.run, made.eqn.invars[1], outside.index) if outside is not None else None
+    if overflow is not None:
+        yield _event(overflow.node, 0, overflow.index, overflow.reason, lens)
+    yield from _matrix(made, lens)
 
 
 def _matrix(made: Made, lens: Lens) -> Iterator[Event]:

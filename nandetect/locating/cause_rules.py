@@ -90,6 +90,11 @@ class Made:
         return self.primitive.multiplies and not self.primitive.sums
 
     @property
+    def takes_integers(self) -> bool:
+        """Whether it makes a float of an integer."""
+        return self.primitive.casts and nonfinite.host(self.ins[0]).dtype.kind in "iu"
+
+    @property
     def place(self) -> tuple[Node, int, tuple[int, ...]]:
         """Which element of which output of which equation."""
         return self.node, self.output, self.index

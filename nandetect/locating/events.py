@@ -13,17 +13,16 @@ import numpy as np
 
 from nandetect import nonfinite, primitives
 from nandetect.annotations import Array
-from nandetect.compat import JaxprEqn
 from nandetect.interpret.shards import flows_of
 from nandetect.interpret.walk import Run
-from nandetect.locating import reasons
+from nandetect.locating import integers, reasons
 from nandetect.locating.operand_names import Names
 from nandetect.locating.trail import Node
 from nandetect.nonfinite import Mask
 from nandetect.program import foreign, sources
 from nandetect.program.derivative import Derivatives
 from nandetect.program.phase import Phases
-from nandetect.records import Event, Operand, Value
+from nandetect.records import Event, Operand
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, brief: bool = F
     return Event(
         primitive=eqn.primitive.name,
         value=kind,
-        reason="" if brief or kind == "finite" else _reason(eqn, known, kind, given_inf),
+        reason="" if brief or kind == "finite" else _reason(node, index, known, kind, given_inf),
         phase=made_in,
         source=source,
         scope=sources.scope(path),
@@ -75,9 +74,14 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, brief: bool = F
     )
 
 
-def _reason(eqn: JaxprEqn, values: Sequence[object], kind: Value, given_inf: bool) -> str:
-    called = foreign.named(eqn)
-    return f"{called} returned {kind}" if called else reasons.reason(primitives.of(eqn), values, kind, given_inf)
+def _reason(node: Node, index: tuple[int, ...] | None, values: Sequence[object], kind: str, given_inf: bool) -> str:
+    called = foreign.named(node.eqn)
+    if called:
+        return f"{called} returned {kind}"
+    outside = integers.out_of_bounds(node, index) if index is not None else None
+    if outside is not None:
+        return f"{outside.reason}, filled with {kind}"
+    return reasons.reason(primitives.of(node.eqn), values, kind, given_inf)
 
 
 def arrival(name: str, value: Array, mask: Mask) -> Event:

@@ -8,6 +8,7 @@ from enum import Enum, IntEnum, auto
 from typing import Any, Literal, Protocol
 
 from nandetect.primitives.edges import Edge
+from nandetect.primitives.exact import Exact
 
 Params = Mapping[str, Any]
 
@@ -147,6 +148,8 @@ class Primitive:
     # An operand that breaks it is told as one at the edge of where it is defined (`acos` at 1); or as a negative one (`log` of -1).
     has_ends: bool = False
     positive_only: bool = False
+    # What it makes of integers that have no bounds, from its parameters and the elements of its operands that one of a result is made of.
+    exact: Exact | None = None
     # It joins truth values, and an operand with this one decides the result.
     joins: bool | None = None
     # How it is written between two operands.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nandetect.primitives import edges
+from nandetect.primitives import edges, exact
 from nandetect.primitives.edges import always, outside
 from nandetect.primitives.record import Depends, Primitive, Use
 
@@ -68,12 +68,45 @@ _enter("psum_invariant", use=Use.MOVED, hands_on=True, crosses=True)
 _enter("sort top_k", use=Use.MOVED, depends=Depends.PERMUTED, bounds=True)
 
 # Arithmetic of two numbers.
-_enter("add", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy="add", edge=edges.addition, takes=2, infix="+")
+_enter(
+    "add",
+    exact=exact.sum_of_two,
+    use=Use.SHIFTED,
+    depends=_EACH,
+    adds=True,
+    fuses_wider=True,
+    numpy="add",
+    edge=edges.addition,
+    takes=2,
+    infix="+",
+)
 _enter("add_any", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy="add", edge=edges.addition, takes=2, infix="+")
-_enter("sub", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy="subtract", edge=edges.difference, takes=2, infix="-")
-_enter("neg", use=Use.SHIFTED, depends=_EACH, zero_at_zero=True, numpy="negative")
+_enter(
+    "sub",
+    exact=exact.difference,
+    use=Use.SHIFTED,
+    depends=_EACH,
+    adds=True,
+    fuses_wider=True,
+    numpy="subtract",
+    edge=edges.difference,
+    takes=2,
+    infix="-",
+)
+_enter("neg", exact=exact.negative, use=Use.SHIFTED, depends=_EACH, zero_at_zero=True, numpy="negative")
 _VANISHES: dict[str, Any] = {"zero_at_zero": True, "underflows": True}
-_enter("mul", depends=_EACH, multiplies=True, fuses_wider=True, numpy="multiply", edge=edges.product, takes=2, infix="*", **_VANISHES)
+_enter(
+    "mul",
+    exact=exact.product_of_two,
+    depends=_EACH,
+    multiplies=True,
+    fuses_wider=True,
+    numpy="multiply",
+    edge=edges.product,
+    takes=2,
+    infix="*",
+    **_VANISHES,
+)
 _enter(
     "div",
     depends=_EACH,
@@ -100,8 +133,8 @@ _enter(
 )
 
 # Functions of one number.
-_enter("integer_pow", depends=_EACH, fuses_wider=True, edge=edges.integer_power, **_VANISHES)
-_enter("square", depends=_EACH, fuses_wider=True, **_VANISHES)
+_enter("integer_pow", exact=exact.power, depends=_EACH, fuses_wider=True, edge=edges.integer_power, **_VANISHES)
+_enter("square", exact=exact.square, depends=_EACH, fuses_wider=True, **_VANISHES)
 _enter("exp", depends=_EACH, fuses_wider=True, underflows=True)
 _enter("exp2 logistic erfc", depends=_EACH, underflows=True)
 _enter("log", depends=_EACH, edge=edges.log, positive_only=True)
@@ -127,11 +160,11 @@ _enter("digamma", depends=_EACH, edge=always("digamma at a pole"), positive_only
 _enter("sin", depends=_EACH, edge=always("sine of inf"), zero_at_zero=True)
 _enter("cos", depends=_EACH, edge=always("cosine of inf"))
 _enter("tan tanh atan sinh asinh expm1 erf cbrt real imag round", depends=_EACH, zero_at_zero=True)
-_enter("abs", depends=_EACH, zero_at_zero=True, numpy="abs")
+_enter("abs", exact=exact.magnitude, depends=_EACH, zero_at_zero=True, numpy="abs")
 _enter("sign", depends=_EACH, zero_at_zero=True)
 _enter("floor", depends=_EACH, zero_at_zero=True, numpy="floor")
 _enter("ceil", depends=_EACH, zero_at_zero=True, numpy="ceil")
-_enter("convert_element_type", use=Use.MOVED, depends=_EACH, casts=True, reshapes=True, same=True)
+_enter("convert_element_type", exact=exact.same, use=Use.MOVED, depends=_EACH, casts=True, reshapes=True, same=True)
 _enter("reduce_precision", use=Use.MOVED, depends=_EACH, casts=True)
 _enter(
     "bessel_i0e bessel_i1e bitcast_convert_type complex conj copysign cosh igamma igamma_grad_a igammac nextafter one_minus_square "
@@ -155,15 +188,15 @@ _enter("xor", depends=_EACH, numpy="logical_xor", numpy_on="booleans")
 
 # Over axes.
 _ALONG: dict[str, Any] = {"depends": Depends.ALONG, "axes": _reduced}
-_enter("reduce_sum", sums=True, fuses_wider=True, whole="overflow in a sum", **_ALONG)
-_enter("reduce_prod", whole="overflow in a product", **_ALONG, **_VANISHES)
+_enter("reduce_sum", exact=exact.total, sums=True, fuses_wider=True, whole="overflow in a sum", **_ALONG)
+_enter("reduce_prod", exact=exact.product, whole="overflow in a product", **_ALONG, **_VANISHES)
 _enter("reduce_max", use=Use.MOVED, bounds=True, numpy="max", chooses_zero=True, **_ALONG)
 _enter("reduce_min", use=Use.MOVED, bounds=True, numpy="min", chooses_zero=True, **_ALONG)
 _enter("reduce_and", axes=_reduced, numpy="all", joins=False)
 _enter("reduce_or", axes=_reduced, numpy="any", joins=True)
 _enter("argmax argmin", **_ALONG)
-_enter("cumsum", depends=Depends.RUNNING, sums=True, whole="overflow in a running sum")
-_enter("cumprod", depends=Depends.RUNNING, whole="overflow in a running product", **_VANISHES)
+_enter("cumsum", exact=exact.total, depends=Depends.RUNNING, sums=True, whole="overflow in a running sum")
+_enter("cumprod", exact=exact.product, depends=Depends.RUNNING, whole="overflow in a running product", **_VANISHES)
 _enter("cummax cummin", use=Use.MOVED, depends=Depends.RUNNING, bounds=True)
 _enter("cumlogsumexp", depends=Depends.RUNNING)
 _enter("fft", depends=Depends.ALONG, axes=_transformed, keeps_axes=True)
