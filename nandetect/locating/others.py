@@ -10,7 +10,9 @@ from nandetect.interpret import mended, walk
 from nandetect.interpret.walk import variables
 from nandetect.locating.origin import Verdict, is_broken
 from nandetect.locating.trail import Birth, Node, Trail
+from nandetect.program import sources
 from nandetect.program.trace import Program
+from nandetect.records import Frame
 
 # The most that are told of one fault.
 MOST = 4
@@ -25,8 +27,7 @@ def also_at_fault(program: Program, verdict: Verdict, origin: Node | None, sympt
     arrived = {arrival.atom for arrival in trail.arrivals if is_broken(arrival)} if origin is None else set()
     found: list[Birth] = []
     while len(found) < MOST and not any(node.run.shards for node in broken):
-        mended_already = {id(node.eqn) for node in broken}
-        candidates = [birth for birth in candidates if id(birth.node.eqn) not in mended_already]
+        candidates = [birth for birth in candidates if not any(_is_same(birth.node, node) for node in broken)]
         if not candidates:
             break
         still = {id(birth.node.eqn) for birth in _followed(program, broken, arrived, symptoms).births}
@@ -39,8 +40,10 @@ def also_at_fault(program: Program, verdict: Verdict, origin: Node | None, sympt
 
 
 def _followed(program: Program, broken: Sequence[Node], arrived: set[Atom], symptoms: Sequence[Atom]) -> Trail:
-    """The trail from what is still non-finite of the symptoms with some equations mended, and what arrived."""
-    alike = [found for node in broken for found in _alike(program.jaxpr, node.eqn, ())]
+    """The trail from what is still non-finite of the symptoms with some operations mended, and what arrived."""
+    operations = {id(node.eqn) for node in broken}
+    written = {place for node in broken if (place := _written(node.eqn, node.run.eqns))}
+    alike = [(eqn, around) for eqn, around in _all(program.jaxpr, ()) if id(eqn) in operations or _written(eqn, around) in written]
     top = walk.begin(program, mended.leaf([eqn for eqn, _ in alike], [outer for _, around in alike for outer in around]))
     args = [mended.argument(value) if var in arrived else value for var, value in zip(program.jaxpr.invars, program.args, strict=True)]
     walk.run(top, args, frozenset(variables(symptoms)))
@@ -51,11 +54,21 @@ def _followed(program: Program, broken: Sequence[Node], arrived: set[Atom], symp
     return trail
 
 
-def _alike(jaxpr: Jaxpr, wanted: JaxprEqn, around: tuple[JaxprEqn, ...]) -> Iterator[tuple[JaxprEqn, tuple[JaxprEqn, ...]]]:
-    """The equations that stem from the same piece of source as one, each with those that it stands in: one operation to who mends it."""
-    frames = compat.user_frames(wanted.source_info)
+def _is_same(one: Node, other: Node) -> bool:
+    """Whether two equations are one operation to who mends it, its derivative with it."""
+    place = _written(one.eqn, one.run.eqns)
+    return one.eqn is other.eqn or (place is not None and place == _written(other.eqn, other.run.eqns))
+
+
+def _written(eqn: JaxprEqn, around: Sequence[JaxprEqn]) -> tuple[Frame, ...] | None:
+    """The piece of source that an equation stems from, with who called it."""
+    source = sources.source(eqn, around)
+    return source.frames if source is not None and source.column is not None else None
+
+
+def _all(jaxpr: Jaxpr, around: tuple[JaxprEqn, ...]) -> Iterator[tuple[JaxprEqn, tuple[JaxprEqn, ...]]]:
+    """All equations of a program, each with those that it stands in."""
     for eqn in jaxpr.eqns:
-        if eqn is wanted or (eqn.primitive is wanted.primitive and compat.user_frames(eqn.source_info) == frames):
-            yield eqn, around
+        yield eqn, around
         for _, sub in compat.sub_jaxprs(eqn):
-            yield from _alike(compat.open_jaxpr(sub)[0], wanted, (*around, eqn))
+            yield from _all(compat.open_jaxpr(sub)[0], (*around, eqn))

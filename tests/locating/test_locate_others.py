@@ -63,14 +63,14 @@ def test_what_breaks_the_result_without_the_origin_is_also_at_fault(function, ar
 
 def test_no_birth_is_called_innocent_that_a_gradient_descends_from():
     # acos and its derivative both leave the domain; the derivative's factor is computed on the way to the loss, and breaks q by itself.
+    # Whoever mends the operation mends its derivative, so that it is not told beside it either.
     def step(q):
         loss, gradient = jax.value_and_grad(lambda q: jnp.sum(jnp.arccos(q * 5)))(q)
         return q - 0.001 * gradient, loss
 
     report = nd.locate(jax.jit(step), jnp.array([0.1, 0.3]))
     assert report is not None
-    assert (report.origin.primitive, report.benign) == ("acos", ())
-    assert [(event.primitive, event.phase) for event in report.others] == [("rsqrt", "backward")]
+    assert (report.origin.primitive, report.others, report.benign) == ("acos", (), ())
 
 
 def test_what_descends_from_the_origin_is_not_at_fault_beside_it():
