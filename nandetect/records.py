@@ -55,6 +55,11 @@ class Source(Frame):
 
     frames: tuple[Frame, ...] = ()
 
+    @property
+    def frame(self) -> Frame:
+        """The line alone."""
+        return Frame(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Frame)})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operand:
@@ -98,6 +103,8 @@ class Event:
     argument: str | None = None
     derivative_of: str | None = None
     role: Role | None = None
+    # Where the loops of `context` stand, outermost first; None for one whose line is not known.
+    loops: tuple[Frame | None, ...] = ()
 
     @property
     def frames(self) -> tuple[Frame, ...]:

@@ -22,7 +22,7 @@ from nandetect.nonfinite import Mask
 from nandetect.program import foreign, sources
 from nandetect.program.derivative import Derivatives
 from nandetect.program.phase import Phases
-from nandetect.records import Event, Operand
+from nandetect.records import Event, Frame, Operand
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, brief: bool = F
         **_measured(value),
         operands=operands,
         derivative_of=derivative,
+        loops=_loops(node),
     )
 
 
@@ -159,6 +160,18 @@ def _context(node: Node, value: Array, index: tuple[int, ...] | None) -> tuple[t
         context += [("vmap", int(size)) for size in itertools.islice(sizes, sources.vmaps(eqn))]
         context += [entry] if entry else []
     return (*context, *(() if node.run.shards else _shard(value, index)))
+
+
+def _loops(node: Node) -> tuple[Frame | None, ...]:
+    """Where the loops stand that an equation runs in, outermost first."""
+    loops: list[Frame | None] = []
+    run: Run | None = node.run
+    while run is not None and run.parent is not None:
+        if run.entry is not None and primitives.named(run.entry[0]).loops:
+            source = sources.source(run.eqns[-1], run.eqns[:-1])
+            loops.append(source and source.frame)
+        run = run.parent
+    return tuple(reversed(loops))
 
 
 def _shard(value: Array, index: tuple[int, ...] | None) -> tuple[tuple[str, int], ...]:

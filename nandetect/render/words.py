@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,8 +101,16 @@ def is_aside(event: Event) -> bool:
 
 
 def iterations(event: Event) -> str:
-    """`scan iteration 3, while iteration 17`, outermost first."""
-    return ", ".join(f"{kind} iteration {number}" for kind, number in event.context if primitives.named(kind).loops)
+    """`scan iteration 3`; of loops in loops each by its line, outermost first: `iteration 3 of the scan at ppo.py:269`."""
+    loops = [(kind, number) for kind, number in event.context if primitives.named(kind).loops]
+    if len(loops) < 2:
+        return ", ".join(f"{kind} iteration {number}" for kind, number in loops)
+    told = itertools.zip_longest(loops, event.loops[: len(loops)])
+    return ", ".join(_iteration(kind, number, place(frame)) for (kind, number), frame in told)
+
+
+def _iteration(kind: str, number: int, where: str) -> str:
+    return f"iteration {number} of the {kind} at {where}" if where else f"{kind} iteration {number}"
 
 
 def surroundings(event: Event) -> list[str]:
@@ -113,7 +122,12 @@ def surroundings(event: Event) -> list[str]:
         "vmap": "under vmap over {}",
         "shard": "on shard {}",
     }
-    return [phrases.get(kind, kind + " {}").format(number) for kind, number in event.context]
+    lines = iter(event.loops if sum(primitives.named(kind).loops for kind, _ in event.context) > 1 else ())
+    told = []
+    for kind, number in event.context:
+        where = spot(next(lines, None), event.source) if primitives.named(kind).loops else ""
+        told.append(f"in {_iteration(kind, number, where)} (counted from 0)" if where else phrases.get(kind, kind + " {}").format(number))
+    return told
 
 
 def applied(event: Event, parts: Sequence[str]) -> str:

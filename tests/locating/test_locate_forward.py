@@ -182,7 +182,11 @@ def test_empty_segment_divides_zero_by_zero_at_its_row(find):
 def test_out_of_bounds_gather_is_a_birth(find, xs):
     f = jax.jit(lambda x, i: x.at[i].get(mode="fill"))  # <-- origin
     origin = find(f, xs, jnp.array([0, 7, 2])).origin
-    assert (origin.primitive, origin.index, origin.reason) == ("gather", (1,), "index 7 is out of bounds for axis 0 of size 3, filled with nan")
+    assert (origin.primitive, origin.index, origin.reason) == (
+        "gather",
+        (1,),
+        "index 7 is out of bounds for axis 0 of size 3, filled with nan",
+    )
 
 
 def test_singular_solve_is_forward_in_a_step_without_gradients(find):

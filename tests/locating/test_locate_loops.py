@@ -45,6 +45,9 @@ def test_nested_scans_name_both_iterations(find):
 
     origin = find(jax.jit(f), jnp.ones((4, 3)).at[2, 1].set(0)).origin
     assert origin.context == (("scan", 2), ("scan", 1))
+    outer, inner = origin.loops
+    assert (outer.line, inner.line) == (origin.source.line + 2, origin.source.line + 2)
+    assert "lax.scan(inner" in inner.code and "lax.scan(lambda carry" in outer.code
 
 
 def test_while_names_the_iteration_and_the_values_of_that_iteration(find):

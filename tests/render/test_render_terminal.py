@@ -287,6 +287,19 @@ error: `dot_general` made inf in the update
     )
 
 
+def test_iterations_of_nested_loops_are_told_with_the_lines_of_the_loops(home):
+    source = saved(home, "y = sqrt(x)\n", "sqrt(x)")
+    loops = (Frame(file=source.file, line=269), Frame(file="rollout.py", line=31))
+    origin = Event(primitive="sqrt", reason="sqrt of a negative number", context=(("scan", 3), ("while", 17)), loops=loops, source=source)
+    lines = terminal.text(Report(origin=origin)).splitlines()
+    told = "error: `sqrt` made nan in the forward pass, iteration 3 of the scan at step.py:269, iteration 17 of the while at rollout.py:31"
+    assert terminal.text(Report(origin=origin), 200).splitlines()[0] == told
+    assert lines[-2:] == [
+        "  = in iteration 3 of the scan at line 269 (counted from 0), in iteration 17 of the while at",
+        "    rollout.py:31 (counted from 0)",
+    ]
+
+
 def test_nested_loops_branches_and_shards_are_all_named(home):
     context = (("shard", 5), ("scan", 2), ("cond", 1), ("while", 17))
     origin = Event(primitive="sqrt", reason="sqrt of a negative number", context=context, source=saved(home, "y = sqrt(x)\n", "sqrt(x)"))
