@@ -1,4 +1,4 @@
-"""Everything that differs between JAX releases or is private to JAX. The only file that says `jax._src`."""
+"""Everything that differs between JAX releases or is private to JAX. With `effects`, the only files that say `jax._src`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import jax
-from jax._src import array, callback, config, core, debugging, dispatch, source_info_util, traceback_util
+from jax._src import array, config, core, source_info_util, traceback_util
 from jax._src.interpreters import ad
 from jax._src.lib import xla_client  # pyright: ignore[reportPrivateImportUsage]
 
 from nandetect import primitives, tracebacks
 from nandetect.annotations import Array, Busy, Pytree, Traceback
-from nandetect.errors import Unrepeatable
 from nandetect.records import Frame
 
 if TYPE_CHECKING:
@@ -239,44 +238,6 @@ def inside(trace: Pytree) -> contextlib.AbstractContextManager[object]:
 def traced_anew(seed: int) -> contextlib.AbstractContextManager[object]:
     """A context in which no trace of an inner jit or loop is reused but those made in such a one: JAX keeps them by its settings."""
     return config.random_seed_offset(seed)
-
-
-@contextlib.contextmanager
-def replay_settings() -> Iterator[None]:
-    """JAX's own NaN and Inf checks off, whose very values a replay meets; and jit on, without which loops have no iterations."""
-    with jax.debug_nans(False), jax.debug_infs(False), jax.disable_jit(False):
-        yield
-
-
-@contextlib.contextmanager
-def muted_effects() -> Iterator[None]:
-    """While open, what a compiled program would do to its host is left out: `jax.debug` says nothing, an `io_callback` is not called.
-
-    A compiled program looks these functions up each time it calls back. Raises `Unrepeatable` where an `io_callback` returns something.
-    """
-    primitives = [primitive for primitive in (debugging.debug_callback_p, getattr(debugging, "debug_print_p", None)) if primitive]
-    before = [primitive.impl for primitive in primitives], callback.io_callback_impl
-    jax.effects_barrier()
-    for primitive in primitives:
-        primitive.impl = lambda *args, **params: ()
-    callback.io_callback_impl = _muted_io
-    try:
-        yield
-        jax.effects_barrier()
-    except BaseException:
-        # What failed here is not to be waited for by the program, nor at its end.
-        dispatch.runtime_tokens.clear()
-        raise
-    finally:
-        for primitive, impl in zip(primitives, before[0], strict=True):
-            primitive.impl = impl
-        callback.io_callback_impl = before[1]
-
-
-def _muted_io(*args: Array, result_avals: Sequence[core.ShapedArray], **params: object) -> tuple[()]:
-    if len(result_avals):
-        raise Unrepeatable("an io_callback returns what the step needs, and its effect is not repeated")
-    return ()
 
 
 def without_refs(jaxpr: AnyJaxpr) -> AnyJaxpr:

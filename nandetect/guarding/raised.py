@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable
 from dataclasses import replace
 
-from nandetect import compat
+from nandetect import effects
 from nandetect.guarding.recorder import Arguments
 from nandetect.interpret import callbacks
 from nandetect.locating.locate import diagnose
@@ -37,7 +37,7 @@ def located(step: Callable[..., object], arguments: Arguments, error: type[BaseE
     Raises whatever running it again does.
     """
     args, kwargs = arguments
-    with compat.replay_settings(), compat.muted_effects():
+    with effects.replay_settings(), effects.muted_effects():
         program = callbacks.recorded(trace(_unchecked(step, error), args, kwargs), repeat=False, tried=True)
         program, has_raised = callbacks.without_checks(program)
         report = diagnose(program)

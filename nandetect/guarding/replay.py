@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import jax
 import numpy as np
 
-from nandetect import compat, nonfinite
+from nandetect import effects, nonfinite
 from nandetect.errors import Unrepeatable, UsageError
 from nandetect.findings import SKIPS_RUNNING
 from nandetect.guarding import finite, raised, unlocated
@@ -68,7 +68,7 @@ class Replay:
             self.replayed.report = self._unlocated(why, help)
             return self.replayed
         try:
-            with compat.replay_settings(), compat.muted_effects():
+            with effects.replay_settings(), effects.muted_effects():
                 self.replayed.report = self._first_fault() if self.habits.may_repeat else self._fault_of_one()
         except (Unrepeatable, jax.errors.JaxRuntimeError) as error:
             self.replayed.report = self._unlocated(f"running it again failed ({' '.join(str(error).split())[:120]})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from nandetect import compat, nonfinite, primitives
+from nandetect import compat, effects, nonfinite, primitives
 from nandetect.annotations import Pytree
 from nandetect.compat import Jaxpr, Var
 from nandetect.interpret import callbacks, compiled, walk
@@ -30,7 +30,7 @@ def locate(function: Callable[..., Pytree], /, *args: Pytree, strict: bool = Fal
     masked, or swallowed by a cast. Callbacks run once. Raises `UsageError` where `function` is not callable or cannot be traced with
     these arguments.
     """
-    with compat.replay_settings():
+    with effects.replay_settings():
         return diagnose(callbacks.recorded(trace(function, args, kwargs)), strict)
 
 
@@ -42,7 +42,7 @@ def relocate(
     beside: Collection[int] = (),
 ) -> Report | None:
     """`locate` for a call that has happened already: its effects on the host are not repeated. The results `beside` are left out."""
-    with compat.replay_settings(), compat.muted_effects():
+    with effects.replay_settings(), effects.muted_effects():
         return diagnose(callbacks.recorded(trace(function, args, kwargs), repeat=False), strict, beside, has_placeholders=True)
 
 

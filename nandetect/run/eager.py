@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import jax
 
-from nandetect import compat, nonfinite
+from nandetect import compat, effects, nonfinite
 from nandetect.annotations import Array, Pytree
 from nandetect.guarding import finite
 from nandetect.guarding.recorder import flatten
@@ -186,7 +186,7 @@ class EagerWatch:
         if not any(id(operand) in nan for operation in operations for operand in operation.operands):
             return []
         began = time.perf_counter()
-        with working, compat.outside_of_traces(), compat.muted_effects():
+        with working, compat.outside_of_traces(), effects.muted_effects():
             try:
                 for operation, results in run_through(operations, self.log.kept(last_only=True)):
                     if any(id(operand) in nan for operand in operation.operands):
@@ -312,7 +312,7 @@ class EagerWatch:
 
         tokens, values = [token for token, _ in bad], [value for _, value in bad]
         operations = self.log.origins(tokens)
-        with compat.replay_settings(), compat.muted_effects():
+        with effects.replay_settings(), effects.muted_effects():
             report = diagnose(program(operations, tokens, self.log.kept(), values))
         return None if report is None or report.origin.primitive == "<input>" else report
 

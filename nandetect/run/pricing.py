@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from nandetect import compat
+from nandetect import compat, effects
 from nandetect.guarding.guarded_step import GuardedStep
 from nandetect.guarding.watch import Watch
 from nandetect.guarding.working import working
@@ -61,7 +61,7 @@ def _not_jitted(log: OperationLog, calls: int, seconds: float) -> Finding | None
     """What a loop whose step is not jitted would gain by it."""
     with working, compat.outside_of_traces():
         try:
-            with compat.replay_settings(), compat.muted_effects():
+            with effects.replay_settings(), effects.muted_effects():
                 price = unjitted.price(log, calls, min(_LOOP_SECONDS, _SHARE * seconds), 2 * _SHARE * seconds)
         # The operations are the user's: that they cannot be run again is no reason to fail where nothing is wrong.
         except Exception:

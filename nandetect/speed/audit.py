@@ -9,7 +9,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from nandetect import compat, jitted, nonfinite, widths
+from nandetect import compat, effects, jitted, nonfinite, widths
 from nandetect.annotations import Array, Pytree
 from nandetect.errors import UsageError
 from nandetect.program.trace import is_compiled, is_jitted
@@ -55,7 +55,7 @@ def judge(
     step: Callable[..., Pytree], args: tuple[Pytree, ...], kwargs: Mapping[str, Pytree], seconds: float, without: Sequence[str] = ()
 ) -> list[Finding]:
     """The findings of `audit_speed` for one call, save the rules that are left out."""
-    with compat.replay_settings(), compat.muted_effects():
+    with effects.replay_settings(), effects.muted_effects():
         timed = TimedStep(step, args, dict(kwargs))
         if static_checks.needs_host(timed.program.jaxpr):
             raise UsageError(f"{timed.name} needs what its io_callback returns, and so cannot be called again; take that out")
@@ -206,7 +206,7 @@ def _not_donated(timed: TimedStep, budget: float) -> list[Finding | None]:
 def _recompiling(step: Callable[..., Pytree], calls: Sequence[tuple[Pytree, ...]], kwargs: dict[str, Pytree]) -> Finding | None:
     """Make the calls of a loop, in order, and see what is compiled."""
     compilations = Compilations(TimedStep(step, calls[0], kwargs).name)
-    with compat.replay_settings(), compat.muted_effects():
+    with effects.replay_settings(), effects.muted_effects():
         for args in calls:
             given, named = jax.tree.map(nonfinite.copied, (args, kwargs))
             jax.block_until_ready(_call(step, given, named, compilations))

@@ -1,0 +1,60 @@
+"""How a step is run once more without being noticed: JAX's own checks off, and what it does to its host left out.
+
+Beside `compat`, the one module that says `jax._src`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import jax
+from jax._src import api, callback, core, debugging, dispatch
+
+from nandetect.annotations import Array
+from nandetect.errors import Unrepeatable
+
+
+@contextlib.contextmanager
+def replay_settings() -> Iterator[None]:
+    """JAX's own NaN and Inf checks off, whose very values a replay meets; and jit on, without which loops have no iterations."""
+    # Since JAX 0.8, leaving `jax.debug_nans` turns the check of compiled functions off in this thread for good, whatever is set globally.
+    hook = getattr(api, "_post_hook_state", None)
+    before = hook.get_local() if hook is not None else None
+    try:
+        with jax.debug_nans(False), jax.debug_infs(False), jax.disable_jit(False):
+            yield
+    finally:
+        if hook is not None:
+            hook.set_local(before)
+
+
+@contextlib.contextmanager
+def muted_effects() -> Iterator[None]:
+    """While open, what a compiled program would do to its host is left out: `jax.debug` says nothing, an `io_callback` is not called.
+
+    A compiled program looks these functions up each time it calls back. Raises `Unrepeatable` where an `io_callback` returns something.
+    """
+    primitives = [primitive for primitive in (debugging.debug_callback_p, getattr(debugging, "debug_print_p", None)) if primitive]
+    before = [primitive.impl for primitive in primitives], callback.io_callback_impl
+    jax.effects_barrier()
+    for primitive in primitives:
+        primitive.impl = lambda *args, **params: ()
+    callback.io_callback_impl = _muted_io
+    try:
+        yield
+        jax.effects_barrier()
+    except BaseException:
+        # What failed here is not to be waited for by the program, nor at its end.
+        dispatch.runtime_tokens.clear()
+        raise
+    finally:
+        for primitive, impl in zip(primitives, before[0], strict=True):
+            primitive.impl = impl
+        callback.io_callback_impl = before[1]
+
+
+def _muted_io(*args: Array, result_avals: Sequence[core.ShapedArray], **params: object) -> tuple[()]:
+    if len(result_avals):
+        raise Unrepeatable("an io_callback returns what the step needs, and its effect is not repeated")
+    return ()

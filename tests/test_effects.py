@@ -1,0 +1,35 @@
+"""What is changed in JAX for a replay is as it was afterwards."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import nandetect as nd
+
+
+def root(x):
+    return jnp.sqrt(x) + 1
+
+
+@pytest.mark.parametrize("looks", [nd.locate, lambda f, x: nd.guard(f, on_find=lambda report: None)(x)], ids=["locate", "guard"])
+@pytest.mark.parametrize("jitted", [False, True])
+def test_jax_s_own_check_sees_what_a_located_function_returns(looks, jitted):
+    x = jnp.array([-1.0])
+    step = jax.jit(root) if jitted else root
+    looks(step, x)
+    jax.config.update("jax_debug_nans", True)
+    try:
+        for function in (step, jax.jit(root), jnp.sqrt, jnp.log):
+            with pytest.raises(FloatingPointError):
+                function(x)
+    finally:
+        jax.config.update("jax_debug_nans", False)
+
+
+def test_a_check_that_is_on_while_a_function_is_located_stays_on():
+    with jax.debug_nans(True):
+        report = nd.locate(root, jnp.array([-1.0]))
+        with pytest.raises(FloatingPointError):
+            jax.jit(root)(jnp.array([-1.0]))
+    assert report.origin.primitive == "sqrt"
+    assert jnp.isnan(jax.jit(root)(jnp.array([-1.0]))).all()
