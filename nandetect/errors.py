@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nandetect.records import Report
 
+# Characters of what an exception says.
+_SAID = 100
+
 
 class UsageError(ValueError):
     """Something the user gave cannot be used; the message is one line that names it and says what to do. The CLI exits 2 on it."""
@@ -49,3 +52,14 @@ def in_one_line(report: Report, error: Exception) -> str:
     step = "" if report.step is None else f" in step {report.step}"
     where = f" at {origin.source.file}:{origin.source.line}" if origin.source else ""
     return f"error: `{origin.primitive}` made {origin.value}{step}{where}; the report could not be drawn ({type(error).__name__})"
+
+
+def said(error: BaseException) -> str:
+    """The type of an exception, and the beginning of what it says, on one line."""
+    try:
+        text = " ".join(str(error).split())
+    # The exception may be the program's, and fail at saying what it is.
+    except Exception:
+        text = ""
+    name = type(error).__name__
+    return f"{name}: {text[:_SAID]}{'…' if len(text) > _SAID else ''}" if text else name

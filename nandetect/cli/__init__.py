@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -9,20 +10,54 @@ from nandetect.errors import UsageError
 
 
 def main() -> None:
-    """Run a command. Exit 0: nothing found; 1: a fault was reported; 2: the command or its input could not be understood."""
+    """Run a command. Exit 0: nothing found; 1: a fault was reported; 2: the command or its input could not be understood, or its output
+    could not be written."""
     from nandetect.cli import run_program
 
     plain = run_program.understood(sys.argv[1:])
     try:
         if plain is not None:
             run_program.run(*plain)
-        from nandetect.cli.commands import app
-
-        app()
+        code = _command()
     except UsageError as error:
-        sys.stderr.write(f"nandetect: {error}\n")
-        sys.exit(2)
-    except BrokenPipeError:
-        # The reader went away (`| head`): point stdout at nothing, so that the interpreter's own flush at exit does not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        code = 2
+        # Where standard error is closed as well, nobody is told.
+        with contextlib.suppress(OSError, AttributeError):
+            sys.stderr.write(f"nandetect: {error}\n")
+            sys.stderr.flush()
+    sys.exit(code)
+
+
+def _command() -> int:
+    """Run any other command than a plain `run`, and give its exit code."""
+    if sys.stdout is None:
+        raise UsageError("standard output is closed")
+    if sys.stderr is None:
+        # What would be said there is said to nobody; what is found stands on standard output.
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    from nandetect.cli.commands import app
+    from nandetect.cli.output import Lost
+
+    try:
+        code = _exit_code(app)
+        sys.stdout.flush()
+        return code
+    except (Lost, OSError) as error:
+        cause = error.__cause__ if isinstance(error, Lost) else error
+        # The interpreter flushes once more at its end, and would complain.
+        with contextlib.suppress(OSError, ValueError):
+            if sys.stdout.fileno() == 1:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if isinstance(cause, BrokenPipeError):
+            return 2  # the reader went away (`| head`), and knows
+        what = getattr(cause, "filename", None) or "standard output"
+        raise UsageError(f"{what} could not be written: {getattr(cause, 'strerror', None) or cause}") from error
+
+
+def _exit_code(app: object) -> int:
+    assert callable(app)
+    try:
+        app()
+    except SystemExit as ending:
+        return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    return 0

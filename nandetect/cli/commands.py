@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+from collections.abc import Callable
 
 import typer
+
+from nandetect.cli.output import Lost
 
 app = typer.Typer(
     name="nandetect",
@@ -17,9 +21,23 @@ app = typer.Typer(
 )
 COMMANDS = ("train", "diff-loss", "race", "run", "audit-init", "inspect", "show", "doctor")
 
+
+def _writing(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose own `OSError` gets past typer, which would end it by itself where a pipe is closed, with the code of a fault."""
+
+    @functools.wraps(command)
+    def writing(*args: object, **kwargs: object) -> None:
+        try:
+            command(*args, **kwargs)
+        except OSError as error:
+            raise Lost from error
+
+    return writing
+
+
 for _name in COMMANDS:
     _module = importlib.import_module(f"nandetect.cli.{_name.replace('-', '_')}")
-    app.command(_name, context_settings=getattr(_module, "SETTINGS", None))(_module.command)
+    app.command(_name, context_settings=getattr(_module, "SETTINGS", None))(_writing(_module.command))
 
 
 def _version(asked: bool) -> None:

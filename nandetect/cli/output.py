@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from nandetect.annotations import Json
+from nandetect.errors import UsageError
 from nandetect.records import Finding, plain
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
+class Lost(Exception):
+    """What a command writes cannot be written; the cause is the `OSError` that said so."""
+
+
 class JsonOutput:
     """Where the document of a command goes: to a path, for `-` to standard output, and without a path nowhere.
 
-    Raises `UsageError` where it could not be written there: before the work, so that the result is not lost.
+    For `-`, whatever else is written to standard output from now on goes to standard error: also by the user's own files that are imported,
+    by child processes, and at the very end. Raises `UsageError` where it could not be written there: before the work, so that the result is
+    not lost.
     """
 
     def __init__(self, path: str | None):
         self._path = path
+        self._stream: TextIO | None = None
         if path:
             from nandetect.render import json
 
             json.check(path)
+        if self.takes_stdout:
+            self._stream = _stdout_alone()
 
     @property
     def takes_stdout(self) -> bool:
@@ -38,7 +50,30 @@ class JsonOutput:
         if self._path:
             from nandetect.render import json
 
-            json.write(json.document(command, findings, body(), is_started), self._path)
+            json.write(json.document(command, findings, body(), is_started), self._path, self._stream)
+
+
+def _stdout_alone() -> TextIO:
+    """A stream to standard output, where nobody else writes from now on."""
+    stream = sys.stdout
+    if stream is None:
+        raise UsageError("--json -: standard output is closed")
+    stream.flush()
+    sys.stdout = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if not _is_on(stream, 1) or not _is_on(sys.stderr, 2):
+        return stream
+    # A copy of it, which no child process inherits; what is written to the one that everybody knows goes to standard error.
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    return open(kept, "w", encoding=stream.encoding, errors=stream.errors)
+
+
+def _is_on(stream: TextIO | None, descriptor: int) -> bool:
+    try:
+        return stream is not None and stream.fileno() == descriptor
+    # A stream of the program's own has no descriptor.
+    except (OSError, AttributeError):
+        return False
 
 
 def body(result: DataclassInstance) -> dict[str, Json]:

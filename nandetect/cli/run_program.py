@@ -40,15 +40,14 @@ def run(program: list[str], module: bool, keep_going: bool, json: str | None) ->
     document = JsonOutput(json)
     target, *args = program
     start = script.load(target, module)
-    with run_view.output_aside(document.takes_stdout):
-        ran = script.run(start, [target, *args], run_view.show, keep_going)
-        if not ran.is_child:
-            run_view.summary(ran)
+    ran = script.run(start, [target, *args], run_view.show, keep_going)
+    if not ran.is_child:
+        run_view.summary(ran)
     if not ran.is_child:
         document.write("run", ran.findings, lambda: run_view.body(program, ran), is_started=ran.functions + ran.operations > 0)
     if ran.code < 0:
         # A program that died of a signal: this process dies of it too, so that a shell sees the same.
         signal.signal(-ran.code, signal.SIG_DFL)
-        sys.stdout.flush()
+        run_view.flush()
         os.kill(os.getpid(), -ran.code)
     sys.exit(1 if ran.found else ran.code)

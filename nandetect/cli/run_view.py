@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from nandetect import wording
+from nandetect.run import script
 
 if TYPE_CHECKING:
     from nandetect.records import Report
@@ -24,31 +23,40 @@ def show(report: Report) -> None:
 
     from nandetect.render import terminal
 
-    sys.stdout.flush()
-    terminal.show(report, Console(stderr=True))
-    sys.stderr.flush()
+    flush()
+    if sys.stderr is not None:
+        terminal.show(report, Console(stderr=True))
+    flush()
+
+
+def flush() -> None:
+    """Let what the program wrote come first. Whether it can be written is told to the program, as ever, and not to us."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
 
 
 def summary(ran: Ran) -> None:
     """Print the findings that are no report, and the line at the end."""
-    sys.stdout.flush()
+    flush()
     for finding in ran.findings:
         if finding.rule != "non-finite":
-            sys.stderr.write(f"{finding.severity}: {finding.message}\n  help: {finding.help}\n")
-    if not ran.saw_jax:
-        sys.stderr.write("nandetect: the program did not import JAX: nothing was watched\n")
-        return
+            script.say(f"{finding.severity}: {finding.message}\n  help: {finding.help}")
+    script.say(f"nandetect: {_last_line(ran)}")
+
+
+def _last_line(ran: Ran) -> str:
     if ran.unwatched:
-        sys.stderr.write(f"nandetect: nothing was watched: watching could not begin ({ran.unwatched})\n")
-        return
+        return f"nothing was watched: watching could not begin ({ran.unwatched})"
+    if not ran.saw_jax:
+        return "the program did not import JAX: nothing was watched"
     left_out = ", ".join([*ran.unseen[:_SHOWN], *([f"{len(ran.unseen) - _SHOWN} more"] if len(ran.unseen) > _SHOWN else [])])
     found = "" if ran.found else "nothing non-finite; "
     if left_out:
         found = f"{'' if ran.found else 'nothing found, but '}not looked at: {left_out}; "
     calls = f"{wording.counted(ran.cost.calls, 'call')} of {wording.counted(ran.functions, 'compiled function')}"
     outside = f" and {ran.operations:,} operations outside of them" if ran.operations else ""
-    sys.stderr.write(f"nandetect: {found}watched {calls}{outside}, for {ran.cost.share:.1%} of the time\n")
-    sys.stderr.flush()
+    return f"{found}watched {calls}{outside}, for {ran.cost.share:.1%} of the time"
 
 
 def body(program: list[str], ran: Ran) -> dict[str, object]:
@@ -63,20 +71,3 @@ def body(program: list[str], ran: Ran) -> dict[str, object]:
         "seconds": ran.seconds,
         "cost": ran.cost,
     }
-
-
-@contextmanager
-def output_aside(aside: bool) -> Iterator[None]:
-    """Where `aside` says so, what is written to standard output in the context goes to standard error, also by child processes."""
-    if not aside:
-        yield
-        return
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)

@@ -23,7 +23,7 @@ def command(
 
     from nandetect import logbook
     from nandetect.cli import exports, show_view
-    from nandetect.errors import UsageError
+    from nandetect.errors import UsageError, said
 
     wanted = {"tensorboard": tensorboard, "csv": csv, "parquet": parquet}
     if run is None:
@@ -34,10 +34,18 @@ def command(
             output.write_lines(show_view.listed(kept, logbook.default_directory()))
         document.write("show", (), lambda: show_view.list_body(kept))
         options.leave(at_fault=False)
-    recorded = logbook.read(logbook.find(run))
+    found = logbook.find(run)
     exports.check(**wanted)
-    if not document.takes_stdout:
-        show_view.show(recorded)
-    exports.write(recorded, **wanted)
-    document.write("show", recorded.findings, lambda: show_view.body(recorded))
-    options.leave(at_fault=bool(recorded.entry.errors))
+    try:
+        recorded = logbook.read(found)
+        if not document.takes_stdout:
+            show_view.show(recorded)
+        exports.write(recorded, **wanted)
+        document.write("show", recorded.findings, lambda: show_view.body(recorded))
+    except (UsageError, OSError):
+        raise
+    # Bytes of the record have changed: what they are read as may be anything.
+    except Exception as error:
+        raise UsageError(f"{found} is damaged: {said(error)}") from error
+    # Who asks for a file is answered by it; without one, the answer is what was found.
+    options.leave(at_fault=bool(recorded.entry.errors) and not any(wanted.values()))

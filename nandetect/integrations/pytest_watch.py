@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nandetect import ownership, wording
-from nandetect.errors import NonFiniteError, in_one_line
+from nandetect.errors import NonFiniteError, in_one_line, said
 from nandetect.records import Report
 from nandetect.run.import_hook import after_jax
-from nandetect.run.unseen import said
 
 if TYPE_CHECKING:
     from nandetect.run.everywhere import Everywhere

@@ -80,7 +80,8 @@ def entries(directory: Path) -> list[Entry]:
     """The runs in a directory, the newest first; a file that is not a run's record is passed over."""
     runs = []
     for path in directory.glob(f"*{SUFFIX}"):
-        with contextlib.suppress(UsageError), _opened(path) as connection:
+        # Where bytes of a record have changed, what they are read as may raise anything.
+        with contextlib.suppress(Exception), _opened(path) as connection:
             runs.append(_entry(path, connection, _facts(connection)))
     return sorted(runs, key=lambda entry: (entry.began, entry.name), reverse=True)
 

@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Iterable, Mapping
 from importlib import metadata
+from typing import TextIO
 
 from nandetect.records import Finding, plain
 from nandetect.render import files
@@ -65,12 +66,13 @@ def check(path: str | os.PathLike[str]) -> None:
         files.check(path, "--json")
 
 
-def write(document: Mapping[str, object], path: str | os.PathLike[str]) -> None:
-    """Write the document to a file, whole or not at all, or to standard output for `-`."""
+def write(document: Mapping[str, object], path: str | os.PathLike[str], stdout: TextIO | None = None) -> None:
+    """Write the document to a file, whole or not at all, or for `-` to standard output: the stream that is, if none is given."""
     text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False, default=_scalar) + "\n"
     if os.fspath(path) == _STDOUT:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        stream = stdout or sys.stdout
+        stream.write(text)
+        stream.flush()
         return
     files.write(text.encode(), path, "--json")
 

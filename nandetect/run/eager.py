@@ -21,6 +21,7 @@ import jax
 
 from nandetect import compat, effects, nonfinite
 from nandetect.annotations import Array, Pytree
+from nandetect.errors import said
 from nandetect.guarding import finite
 from nandetect.guarding.recorder import flatten
 from nandetect.guarding.working import working
@@ -28,7 +29,7 @@ from nandetect.primitives.table import BY_NAME
 from nandetect.records import Event, Report
 from nandetect.run.operation_log import OperationLog
 from nandetect.run.operations import Token, program, run_through
-from nandetect.run.unseen import Unseen, said
+from nandetect.run.unseen import Unseen
 from nandetect.speed.reads import Reads
 
 # The share of the time that looking may take, and the seconds that it always may.

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from nandetect.errors import NonFiniteError
+from nandetect.errors import NonFiniteError, said
 from nandetect.guarding import costs, guard
 from nandetect.guarding.guard import Guarded
 from nandetect.guarding.guarded_step import GuardedStep
@@ -20,7 +20,7 @@ from nandetect.guarding.roles import Uses
 from nandetect.guarding.watch import Watch
 from nandetect.guarding.working import working
 from nandetect.records import Cost, Finding, Report
-from nandetect.run.unseen import Unseen, said
+from nandetect.run.unseen import Unseen
 from nandetect.speed.compilations import Compilations, source
 
 if TYPE_CHECKING:

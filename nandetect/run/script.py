@@ -14,14 +14,14 @@ import types
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nandetect import findings, tracebacks
-from nandetect.errors import NonFiniteError, UsageError, in_one_line
+from nandetect.errors import NonFiniteError, UsageError, in_one_line, said
 from nandetect.records import Cost, Finding, Report
 from nandetect.run.import_hook import after_jax
-from nandetect.run.unseen import said
 
 if TYPE_CHECKING:
     from nandetect.run.everywhere import Everywhere
@@ -53,11 +53,7 @@ def load(target: str, is_module: bool) -> Callable[[], None]:
     """The program as a function, found before it runs. Raises `UsageError` where there is none."""
     if is_module:
         sys.path[0] = os.getcwd()
-        try:
-            spec = importlib.util.find_spec(target)
-        except (ImportError, ValueError):
-            spec = None
-        if spec is None:
+        if not _is_there(target):
             raise UsageError(f"there is no module {target}: is it installed, or did you mean the file {target}.py without -m?")
         return lambda: _module(target)
     path = Path(target)
@@ -75,6 +71,30 @@ def load(target: str, is_module: bool) -> Callable[[], None]:
     except OSError as error:
         raise UsageError(f"{target} cannot be read: {error.strerror}") from error
     return lambda: _code(file, code)
+
+
+def _is_there(module: str) -> bool:
+    """Whether there is a module of that name. The packages around it are imported only where that cannot be seen without."""
+    parts = module.split(".")
+    try:
+        spec = importlib.util.find_spec(parts[0]) if all(parts) else None
+        if spec is None:
+            return False
+        for count in range(2, len(parts) + 1):
+            places = spec.submodule_search_locations
+            spec = PathFinder.find_spec(".".join(parts[:count]), places) if places is not None else None
+            if spec is None:
+                # A package may say when it is imported where its modules are.
+                return importlib.util.find_spec(module) is not None
+        return True
+    except ModuleNotFoundError as error:
+        # Where something else is missing, which one of the packages imports, the program fails of it when it is run.
+        return not f"{module}.".startswith(f"{error.name}.")
+    except ValueError:
+        return False
+    # What a package raises, it will raise when it is run.
+    except (Exception, SystemExit):
+        return True
 
 
 def _code(file: str, code: types.CodeType) -> None:
@@ -217,17 +237,12 @@ def _end(program: Callable[[], None], died: Callable[[BaseException], object]) -
 
 
 def _print(error: BaseException) -> None:
-    """The traceback of the program alone: without the frames that started it, and those that stand around what it calls."""
+    """The traceback of the program, without the frames that stand around it and what it calls."""
     cause: BaseException | None = error
     while cause is not None:
-        cause.__traceback__ = tracebacks.without(cause.__traceback__, _is_beside)
+        cause.__traceback__ = tracebacks.without(cause.__traceback__, tracebacks.is_ours)
         cause = cause.__cause__ or cause.__context__
     sys.excepthook(type(error), error, error.__traceback__)
-
-
-def _is_beside(file: str) -> bool:
-    """Whether a frame of this file only started the program, or stands around what it calls."""
-    return tracebacks.is_ours(file) or file == runpy.__file__ or file.startswith("<frozen runpy")
 
 
 def _join_threads() -> None:

@@ -6,10 +6,7 @@ import threading
 from collections import Counter
 
 from nandetect import wording
-from nandetect.errors import NonFiniteError
-
-# Characters of what an exception says.
-_SAID = 100
+from nandetect.errors import NonFiniteError, said
 
 
 class Unseen:
@@ -38,17 +35,6 @@ class Unseen:
     def phrases(self) -> list[str]:
         """`2 child processes`, `1 call that raised ValueError`."""
         return [f"{_counted(count, noun)} {after}".rstrip() for (noun, after), count in self._counts.items()]
-
-
-def said(error: BaseException) -> str:
-    """The type of an exception, and the beginning of what it says, on one line."""
-    try:
-        text = " ".join(str(error).split())
-    # The exception may be the program's, and fail at saying what it is.
-    except Exception:
-        text = ""
-    name = type(error).__name__
-    return f"{name}: {text[:_SAID]}{'…' if len(text) > _SAID else ''}" if text else name
 
 
 def _counted(count: int, noun: str) -> str:

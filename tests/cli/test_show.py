@@ -127,6 +127,27 @@ def test_a_report_is_printed_as_it_was_and_the_exit_code_is_that_of_the_run(monk
     assert out.endswith(f"\n\n{report}\n\nwarning: it jumped [ND303]\nhelp: clip it\n")
 
 
+def test_a_run_with_an_error_that_is_exported_is_no_failure(monkeypatch, tmp_path, capsys):
+    run(findings=[Finding(rule="divergence", code="ND304", severity="error", message="it grew")])
+    assert show(monkeypatch, "last", "--csv", tmp_path / "a.csv") == 0
+    assert (tmp_path / "a.csv").read_text().startswith("step,") and "it grew" in capsys.readouterr().out
+    assert show(monkeypatch, "last") == 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_record_whose_bytes_have_changed_is_read_or_refused_in_one_line(monkeypatch, tmp_path, capsys, seed):
+    path, draw = run("sound"), np.random.default_rng(seed)
+    content = bytearray(path.read_bytes())
+    for _ in range(30):
+        content[draw.integers(len(content))] = draw.integers(256)
+    damaged = path.with_name("damaged.sqlite")
+    damaged.write_bytes(content)
+    code, err = show(monkeypatch, damaged), capsys.readouterr().err
+    assert (code, err) == (0, "") or (code == 2 and len(err.splitlines()) == 1 and f"{damaged} " in err)
+    # Whatever one of them holds, all others are listed.
+    assert show(monkeypatch) == 0 and "sound " in capsys.readouterr().out
+
+
 def test_without_a_name_the_kept_runs_are_listed(monkeypatch, capsys, kept):
     assert show(monkeypatch) == 0
     assert capsys.readouterr().out == f"no run is kept in {kept} yet; `nandetect train` keeps one\n"

@@ -33,6 +33,41 @@ def test_the_exit_code_is_what_the_operating_system_makes_of_it(program, asked):
     assert program.run("leaves.py").returncode == program.run("leaves.py", plain=True).returncode
 
 
+@pytest.mark.parametrize("fails", ["import missing_thing", "1 / 0", "import jax\nraise SystemExit(7)"])
+def test_a_module_whose_package_fails_fails_as_under_python(program, fails):
+    (program.folder / "package").mkdir()
+    program.write(**{"package/__init__": fails, "package/train": "print('never')"})
+    plain, watched = program.run("-m", "package.train", plain=True), program.run("-m", "package.train")
+    assert (watched.returncode, watched.stdout) == (plain.returncode, plain.stdout)
+    assert watched.stderr.splitlines()[:-1] == plain.stderr.splitlines()
+
+
+def test_a_package_is_imported_under_the_watch(program):
+    (program.folder / "package").mkdir()
+    program.write(
+        **{"package/__init__": "import jax\nhalf = jax.jit(lambda x: x / 2)", "package/train": "import package\npackage.half(1.0)"}
+    )
+    assert "watched 1 call of 1 compiled function" in program.run("-m", "package.train").stderr
+
+
+def test_the_program_s_own_print_of_a_traceback_has_its_own_frames(program):
+    program.write(
+        prints="""
+        import traceback
+        import jax, jax.numpy as jnp
+
+        for bad in (lambda: jnp.ones(3) @ jnp.ones(4), lambda: jnp.linalg.inv(jnp.ones(3)), lambda: float(jnp.ones(3))):
+            try:
+                bad()
+            except Exception:
+                traceback.print_exc()
+        """
+    )
+    plain, watched = program.run("prints.py", plain=True), program.run("prints.py")
+    assert "nandetect/" not in watched.stderr
+    assert watched.stderr.splitlines()[:-1] == plain.stderr.splitlines()
+
+
 def test_an_exception_is_printed_as_python_prints_it(program):
     program.write(broken="import jax.numpy as jnp\ndef f(x):\n    raise ValueError(f'no {x}')\nf(jnp.ones(2)[0])\n")
     plain, watched = program.run("broken.py", plain=True), program.run("broken.py")
