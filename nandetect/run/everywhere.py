@@ -87,7 +87,11 @@ class Everywhere:
 
     def died(self, error: BaseException) -> None:
         """The program ends of this error. What it held in the frames that raised it is still there to be looked at."""
-        self.functions.died(error)
+        try:
+            with working:
+                self.functions.died(error)
+        except Exception as failure:
+            self.unseen.failed(failure)
         self.flush()
 
     def _found(self, report: Report, order: int | None = None) -> None:

@@ -124,10 +124,13 @@ class Functions:
             error = error.__cause__ or error.__context__
         if self._raised is not None and any((id(link), type(link)) == self._raised[:2] for link in chain):
             report = self._raised[2]()
+            self._unseen.add(*_raising(self._raised[1]), count=-1)
             if report is not None:
                 self._on_find(report, -1)
 
     def _note_raised(self, error: Exception, find: Callable[[], Report | None]) -> None:
+        # Looked into where the program ends of it, and not where it goes on.
+        self._unseen.add(*_raising(type(error)))
         self._raised = id(error), type(error), find
 
     def _hand(self, value: object) -> None:
@@ -225,3 +228,7 @@ class Functions:
 
 def _calls(watch: Watch) -> int:
     return watch.tally.calls
+
+
+def _raising(error: type[BaseException]) -> tuple[str, str]:
+    return "call", f"that raised {error.__name__}"

@@ -17,7 +17,8 @@ class Unseen:
         self._lock = threading.Lock()
 
     def add(self, noun: str, after: str = "", count: int = 1) -> None:
-        """So many more of something: `add("child process")`, `add("call", "that raised ValueError")`; a plural in s."""
+        """So many more of something, or less where it has been looked at after all: `add("child process")`, `add("call", "that raised
+        ValueError")`."""
         with self._lock:
             self._counts[noun, after] += count
 
@@ -34,7 +35,7 @@ class Unseen:
 
     def phrases(self) -> list[str]:
         """`2 child processes`, `1 call that raised ValueError`."""
-        return [f"{_counted(count, noun)} {after}".rstrip() for (noun, after), count in self._counts.items()]
+        return [f"{_counted(count, noun)} {after}".rstrip() for (noun, after), count in self._counts.items() if count > 0]
 
 
 def _counted(count: int, noun: str) -> str:

@@ -145,3 +145,32 @@ def test_calls_of_a_thread_that_still_runs_are_said():
         everywhere.flush()
         assert everywhere.left_out() == []
         del step
+
+
+CHECKED = """
+    import sys
+    import jax, jax.numpy as jnp
+
+    def check(x):
+        raise ArithmeticError("not what it should be")
+
+    step = jax.jit(lambda x: jax.lax.cond(x > 1, lambda: jax.pure_callback(check, x, x), lambda: x))
+
+    def call(x):
+        try:
+            return float(step(x))
+        except Exception:
+            if sys.argv[1] == "handled":
+                return 0.0
+            raise
+
+    print(call(1.0), call(2.0))
+"""
+
+
+def test_a_call_that_raised_is_said_unless_the_program_ended_of_it_and_it_was_looked_into(program):
+    program.write(checked=CHECKED)
+    handled = program.run("checked.py", "handled")
+    assert (handled.returncode, handled.stdout) == (0, "1.0 0.0\n")
+    assert handled.stderr.splitlines()[-1].startswith("nandetect: nothing found, but not looked at: 1 call that raised ")
+    assert program.run("checked.py", "").stderr.splitlines()[-1].startswith("nandetect: nothing non-finite; watched ")
