@@ -106,7 +106,21 @@ def _chain(trail: Trail, first: Origin, lens: Lens) -> tuple[Event, ...]:
         return (first.event,)
     nodes = trail.chain(first.node)
     rest = nodes if first.arrived else nodes[1:]
+    loop = _outermost_loop(nodes[-1].run)
+    if loop is not None and loop in trail.asked:
+        # What the user sees is what the loop returned, not what an iteration of it made.
+        rest = [*rest, loop]
     return (first.event, *(_passing(trail, step, lens) for step in rest))
+
+
+def _outermost_loop(run: Run) -> Node | None:
+    """The outermost loop that a run stands in."""
+    outermost = None
+    while run.parent is not None:
+        if run.entry is not None and primitives.named(run.entry[0]).loops:
+            outermost = Node(run.parent, run.path[-2])
+        run = run.parent
+    return outermost
 
 
 def _passing(trail: Trail, node: Node, lens: Lens) -> Event:

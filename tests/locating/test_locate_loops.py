@@ -282,3 +282,19 @@ def test_map_is_a_scan_and_in_batches_a_scan_of_a_vmap(find):
 
     origin = find(jax.jit(f), jnp.array([1.0, 1.0, 1.0, 0.0])).origin
     assert (origin.context, origin.index) == ((("scan", 1), ("vmap", 2)), (1,))
+
+
+def test_what_a_scan_stacked_is_counted_as_the_user_sees_it(find):
+    def f(rows):
+        return lax.scan(lambda carry, row: (carry, jnp.log(row)), 0.0, rows)[1]  # <-- origin
+
+    report = find(jax.jit(f), jnp.ones((4, 3)).at[jnp.array([1, 3]), jnp.array([1, 2])].set(0))
+    symptom = report.chain[-1]
+    assert (symptom.primitive, symptom.index, symptom.count, symptom.size) == ("scan", (1, 1), 2, 12)
+    assert [event.primitive for event in report.chain] == ["log", "scan"]
+
+
+def test_what_arrived_in_the_rows_of_a_scan_is_counted_in_the_users_array():
+    rows = jnp.ones((4, 3)).at[jnp.array([1, 3]), jnp.array([1, 2])].set(jnp.nan)
+    origin = nd.locate(jax.jit(lambda rows: lax.scan(lambda carry, row: (carry, row * 2), 0.0, rows)[1]), rows).origin
+    assert (origin.argument, origin.index, origin.count, origin.size) == ("rows", (1, 1), 2, 12)
