@@ -5,6 +5,7 @@ from __future__ import annotations
 from nandetect import compat, hazards, nonfinite, primitives
 from nandetect.compat import Jaxpr
 from nandetect.interpret import walk
+from nandetect.interpret.walk import Run
 from nandetect.locating import births, cause, events, leaked
 from nandetect.locating.decisive import decisive
 from nandetect.locating.events import Lens
