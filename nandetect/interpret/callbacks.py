@@ -32,7 +32,8 @@ class Take:
     """One callback of the program: what it returned at each call of the one true run, and how many of those a replay has used.
 
     While `playing`, it returns those in place of calling; one that is `silent` is not called at all. What it `raised` while it was `tried`
-    does not stop the program; it gives zeros then.
+    does not stop the program; it gives zeros then, and so does every other of the `program`: the true run was at its end there, and what
+    would come after it (equinox waits at a prompt) is not called.
     """
 
     callback: Callable[..., Pytree]
@@ -42,6 +43,7 @@ class Take:
     used: int = 0
     tried: Sequence[Aval] | None = None
     raised: bool = False
+    program: Sequence[Take] = ()
 
     def __call__(self, *args: Array) -> list[np.ndarray]:
         if self.playing and self.returned:
@@ -49,6 +51,8 @@ class Take:
             return self.returned[min(self.used, len(self.returned)) - 1]
         if self.silent:
             return []
+        if self.tried is not None and any(take.raised for take in self.program):
+            return [np.zeros(aval.shape, aval.dtype) for aval in self.tried]
         try:
             result = [np.array(x) for x in jax.tree.leaves(self.callback(*args))]
         except Exception:
@@ -118,6 +122,8 @@ def without_checks(program: Program) -> tuple[Program, bool]:
     outcome = program.call()
     while new := {id(take) for take in takes if take.raised} - raised:
         raised |= new
+        for take in takes:
+            take.raised = False
         jaxpr = compat.rewritten(program.jaxpr, functools.partial(_spared, raised=frozenset(raised)))
         program = replace(program, jaxpr=jaxpr, call=_call(jaxpr, program))
         outcome = program.call()
@@ -148,4 +154,5 @@ def _taped(eqn: JaxprEqn, tape: Tape, repeat: bool, tried: bool) -> JaxprEqn:
     tape.takes.append(Take(eqn.params["callback"], silent=not repeat and not eqn.outvars))
     if tried:
         tape.takes[-1].tried = [compat.aval(var) for var in eqn.outvars]
+        tape.takes[-1].program = tape.takes
     return eqn.replace(params={**eqn.params, "callback": tape.takes[-1]})

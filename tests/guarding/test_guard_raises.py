@@ -157,3 +157,25 @@ def test_error_if_of_equinox_is_located(jit):
             float(guarded(jnp.array([3.0, 2.5]) - number))
     report = caught.value.report
     assert (report.origin.primitive, report.step, getattr(report.origin.source, "line", None)) == ("log", 2, line_of("equinox"))
+
+
+def test_what_would_come_after_a_check_that_raised_is_not_called():
+    # As equinox's `error_if` does: on a machine that squelches what a callback raises, a second callback waits at a prompt.
+    asked = []
+
+    def refuse(x):
+        raise ValueError("not finite")
+
+    def wait_at_a_prompt(x):
+        asked.append(1)
+        return x
+
+    def check(x):
+        shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        refused = lambda: jax.pure_callback(wait_at_a_prompt, shape, jax.pure_callback(refuse, shape, x))
+        return jax.lax.cond(jnp.isnan(x).any(), refused, lambda: x)
+
+    guarded = nd.guard(jax.jit(lambda x: check(jnp.log(x)).sum()))
+    with pytest.raises(nd.NonFiniteError) as caught:
+        guarded(jnp.array([-1.0, 2.0]))
+    assert (caught.value.report.origin.primitive, asked) == ("log", [])
