@@ -83,7 +83,8 @@ def _not_jitted(timed: TimedStep, budget: float) -> list[Finding | None]:
 def _x64(timed: TimedStep, budget: float) -> list[Finding | None]:
     is_wide = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
     widenings = static_checks.widened(timed.program.jaxpr) if is_wide else []
-    if not widenings:
+    # What it would take without x64 cannot be measured where trying it spoils the program.
+    if not widenings or static_checks.holds_wide_constants(timed.program.jaxpr, timed.program.consts):
         return []
     inputs = dict(zip(timed.program.jaxpr.invars, timed.program.arguments, strict=True))
     first = next((widening for widening in widenings if widening.where), widenings[0])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 from jax.core import ShapedArray
 
@@ -66,6 +67,19 @@ def needs_host(jaxpr: compat.Jaxpr) -> bool:
 def widened(jaxpr: compat.Jaxpr) -> list[PlacedEquation]:
     """Where arrays of float32, or less, become float64 without a word of it on the line."""
     return [placed for placed in every(jaxpr) if _widens(placed.eqn) and not any(word in placed.code for word in _MEANT)]
+
+
+def holds_wide_constants(jaxpr: compat.AnyJaxpr, consts: Sequence[object]) -> bool:
+    """Whether a step closes over arrays of numpy's in 64 bits: its constants, or those of a jaxpr within it.
+
+    JAX keeps what it made of such an array without x64, and gives it to the same function with x64, which then cannot be lowered.
+    """
+    subs = [sub for eqn in compat.open_jaxpr(jaxpr)[0].eqns for _, sub in compat.sub_jaxprs(eqn)]
+    return any(map(_is_wide, consts)) or any(holds_wide_constants(sub, compat.open_jaxpr(sub)[1]) for sub in subs)
+
+
+def _is_wide(const: Any) -> bool:
+    return not isinstance(const, jax.Array) and getattr(const, "ndim", 0) > 0 and const.dtype.itemsize > 4
 
 
 def narrow_operand(eqn: compat.JaxprEqn) -> compat.Var | None:

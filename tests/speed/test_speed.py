@@ -115,6 +115,21 @@ def test_parameters_in_float64_widen_the_data(x64):
     assert finding.measured / finding.expected > 1.2
 
 
+@pytest.mark.parametrize("differentiate", [False, True])
+def test_a_step_that_closes_over_a_wide_numpy_array_still_runs_after_it_was_audited(x64, differentiate):
+    scale = np.ones((8, 8))
+
+    def loss(w):
+        return jnp.tanh(w * scale).sum()
+
+    step = jax.jit(jax.grad(loss) if differentiate else loss)
+    w = jnp.ones((8, 8), jnp.float32)
+    nd.audit_speed(step, w)
+    expected = np.full((8, 8), 1 - np.tanh(1.0) ** 2) if differentiate else 64 * np.tanh(1.0)
+    for function in (step, jax.jit(jax.grad(loss) if differentiate else loss)):
+        assert np.allclose(function(w), expected, rtol=1e-6)
+
+
 def test_float32_throughout_is_sound_under_x64_and_so_is_float64(x64):
     params, x, y = arguments(8, 16, 4)
     assert nd.audit_speed(jax.jit(train), params, x, y, seconds=SECONDS) == []
