@@ -138,7 +138,9 @@ class Replay:
         beside = self._beside(call, arguments, given, out, bad)
         left = {leaf for leaf in bad if leaf[0] not in beside}
         if (left or self.count_skips) and is_skip(self.habits, given, made, {index for index, _ in left}, self._says_so(arguments, out)):
-            return self._skipped(call, arguments, given, made, bool(left), ordinals(out, beside))
+            kept = recorded(call, out)
+            is_read = any(kept.get(index) in self.uses for index, _ in left)
+            return self._skipped(call, arguments, given, made, bool(left), is_read, ordinals(out, beside))
         self.idle = None
         if not left:
             self._see_motion(given, made)
@@ -165,9 +167,17 @@ class Replay:
         return frozenset(beside)
 
     def _skipped(
-        self, call: Call, arguments: Arguments, given: Sequence[object], made: Sequence[object], is_bad: bool, beside: frozenset[int]
+        self,
+        call: Call,
+        arguments: Arguments,
+        given: Sequence[object],
+        made: Sequence[object],
+        is_bad: bool,
+        is_read: bool,
+        beside: frozenset[int],
     ) -> Report | None:
-        """A skipped step is a fault where it is one of too many that nothing in the state counts, and a metric is bad."""
+        """A skipped step is a fault where nothing in the state counts it and a metric is bad, if it is one of too many or the program is
+        known to have read that metric."""
         replayed = self.replayed
         replayed.skipped.append(call.number)
         if replayed.skip is None:
@@ -179,7 +189,7 @@ class Replay:
             return None
         self.idle = first, its_arguments = self.idle or (call, arguments)
         too_many = call.number - first.number >= SKIPS_RUNNING
-        report = relocate(self.step, *its_arguments, beside=beside) if too_many else None
+        report = relocate(self.step, *its_arguments, beside=beside) if too_many or is_read else None
         return report and numbered(report, first)
 
     def _says_so(self, arguments: Arguments, out: object) -> bool:

@@ -170,3 +170,22 @@ print(told[0].origin.primitive)
 def test_a_reading_that_fails_fails_as_it_would():
     with watching(lambda report: None), pytest.raises(TypeError, match="Only scalar arrays can be converted to Python scalars"):
         float(jnp.ones(3))
+
+
+def test_a_nan_that_is_read_of_a_step_that_kept_its_state_is_no_skipped_step():
+    told = []
+    with watching(told.append) as everywhere:
+
+        @jax.jit
+        def step(w, x):
+            v = jnp.log(x @ w).mean()  # <-- origin
+            return jax.lax.cond(jnp.isfinite(v), lambda: (w * 0.99, v), lambda: (w, jnp.nan))
+
+        w = jnp.ones(3)
+        for number in range(4):
+            w, v = step(w, jnp.ones((4, 3)) * (2 - number))
+            if told:
+                break
+            str(v)
+        everywhere.flush()
+    assert (told[0].origin.primitive, told[0].origin.source.code.endswith("# <-- origin"), told[0].step) == ("log", True, 2)
