@@ -56,7 +56,11 @@ def test_the_program_s_own_print_of_a_traceback_has_its_own_frames(program):
         import traceback
         import jax, jax.numpy as jnp
 
-        for bad in (lambda: jnp.ones(3) @ jnp.ones(4), lambda: jnp.linalg.inv(jnp.ones(3)), lambda: float(jnp.ones(3))):
+        @jax.jit
+        def step(x):
+            return jnp.reshape(x, (5, 7))
+
+        for bad in (lambda: jnp.ones(3) @ jnp.ones(4), lambda: jnp.linalg.inv(jnp.ones(3)), lambda: float(jnp.ones(3)), lambda: step(1.0)):
             try:
                 bad()
             except Exception:
