@@ -22,7 +22,7 @@ from nandetect.nonfinite import Mask
 from nandetect.program import foreign, sources
 from nandetect.program.derivative import Derivatives
 from nandetect.program.phase import Phases
-from nandetect.records import Event, Frame, Operand
+from nandetect.records import Event, Frame, Operand, Source
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, brief: bool = F
     else:
         shard = None
     kind = nonfinite.kind_of(nonfinite.host(value)[index]) if index is not None else "finite"
-    operands = () if brief else _operands(node, where, shard, lens.names)
-    known = [operand.value for operand in operands]
-    given_inf = any(operand.inf for operand in operands) and not any(operand.nan for operand in operands)
     made_in = lens.phases.of(node.path)
     source = sources.source(eqn, run.eqns)
     derivative = None
     if made_in == "backward" and not brief:
         source, derivative = lens.derivatives.explain(node.path, source)
+    operands = () if brief else _operands(node, where, shard, lens.names, source)
+    known = [operand.value for operand in operands]
+    given_inf = any(operand.inf for operand in operands) and not any(operand.nan for operand in operands)
     return Event(
         primitive=eqn.primitive.name,
         value=kind,
@@ -133,11 +133,10 @@ def _elements(node: Node, output: int, index: tuple[int, ...] | None) -> dict[in
     return where
 
 
-def _operands(node: Node, where: dict[int, tuple[int, ...]], shard: int | None, names: Names) -> tuple[Operand, ...]:
+def _operands(node: Node, where: dict[int, tuple[int, ...]], shard: int | None, names: Names, own: Source | None) -> tuple[Operand, ...]:
     run, eqn = node.run, node.eqn
     if not run.knows_ins(eqn):
         return ()
-    own = sources.source(eqn, run.eqns)
     expression = sources.excerpt(own) if own else ""
     called = [names.of(run, atom) for atom in eqn.invars]
     # A name that is the equation's own expression is dropped: inside a library's function every value would have it.

@@ -22,7 +22,8 @@ from nandetect.records import Event, Report
 
 def lens(program: Program, phases: Phases) -> Lens:
     """What the events of a program share."""
-    return Lens(phases, Names(program.jaxpr, program.arguments, phases), Derivatives(program.jaxpr, phases, program.retrace))
+    derivatives = Derivatives(program.jaxpr, phases, program.retrace)
+    return Lens(phases, Names(program.jaxpr, program.arguments, phases, derivatives), derivatives)
 
 
 def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) -> Report:

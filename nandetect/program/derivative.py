@@ -34,13 +34,13 @@ class Derivatives:
 
     def __init__(self, jaxpr: compat.Jaxpr, phases: Phases, retrace: Callable[[], compat.AnyJaxpr]):
         self._jaxpr, self._phases, self._retrace = jaxpr, phases, retrace
+        self._again: compat.Jaxpr | None = None
 
     def explain(self, path: Sequence[int], source: Source | None) -> tuple[Source | None, str | None]:
         """Where a backward equation comes from, and `sqrt` for a derivative of `jnp.sqrt(x)`; no name for the user's own rule."""
-        if source is None or calls_own(source):
-            rule = self.rule_source(path, source)
-            if rule is not None:
-                return rule, None
+        rule = self.own_rule(path, source)
+        if rule is not None:
+            return rule, None
         return source, self._operation(path, source) if source is not None else None
 
     def _operation(self, path: Sequence[int], source: Source) -> str | None:
@@ -78,13 +78,17 @@ class Derivatives:
             jaxpr = compat.open_jaxpr(compat.sub_jaxprs(eqns[-1])[slot][1])[0]
         return eqns
 
+    def own_rule(self, path: Sequence[int], source: Source | None) -> Source | None:
+        """The line of a derivative rule of the user's own that made a backward equation; None where no rule of theirs did."""
+        return self.rule_source(path, source) if source is None or calls_own(source) else None
+
     def rule_source(self, path: Sequence[int], filed: Source | None) -> Source | None:
         """The line of the user's own `custom_vjp` rule that made the equation at `path`, which JAX `filed` under the call.
 
         None where a second trace shows no frame of the user's beyond those: then no rule of theirs made it.
         """
         with compat.true_backward_lines():
-            jaxpr, _ = compat.open_jaxpr(self._retrace())
+            jaxpr = self._again = self._again or compat.open_jaxpr(self._retrace())[0]
         eqns: list[compat.JaxprEqn] = []
         # The numbers of a path are by turns those of an equation and of a jaxpr within it.
         for depth, number in enumerate(path):

@@ -300,3 +300,48 @@ def test_a_value_that_arrived_broken_has_no_cause():
     report = nd.locate(lambda x: x + 1, jnp.array([jnp.nan]))
     assert report is not None
     assert report.cause == ()
+
+
+def names(function, *args):
+    return [operand.name for operand in nd.locate(jax.jit(function), *args).origin.operands]
+
+
+def test_operands_in_a_loop_are_called_what_its_body_calls_them():
+    def f(xs, scale):
+        def body(carry, row):
+            return carry + row, row * scale / carry
+
+        return lax.scan(body, 0.0, xs)
+
+    assert names(f, jnp.ones(3), 2.0) == ["row * scale", "carry"]
+    assert names(
+        lambda x, scale: lax.while_loop(lambda s: s["i"] < 3, lambda s: {"i": s["i"] + 1, "x": s["x"] / scale}, {"i": 0, "x": x}), 1.0, 0.0
+    ) == [
+        "s['x']",
+        "scale",
+    ]
+
+
+def test_operands_in_a_derivative_rule_of_the_users_have_the_names_of_the_rule():
+    @jax.custom_vjp
+    def root(x):
+        return jnp.sqrt(x)
+
+    def backward(x, cotangent):
+        denominator = 2 * jnp.sqrt(x)
+        return (cotangent / denominator,)
+
+    root.defvjp(lambda x: (jnp.sqrt(x), x), backward)
+    assert names(jax.grad(lambda x: root(x).sum()), jnp.array([1.0, 0.0])) == ["cotangent", "denominator"]
+
+
+def test_an_operand_inside_of_a_library_is_not_called_what_the_librarys_result_is_assigned_to():
+    library = {"jax": jax}
+    body = "@jax.jit\ndef both(x):\n    y = x * 0\n    return 1 / y, y\n\n\ndef ratio(x):\n    one, other = both(x)\n    return one + other"
+    exec(compile(body, jnp.__file__, "exec"), library)
+
+    def f(x):
+        quotient = library["ratio"](x)
+        return quotient
+
+    assert names(f, jnp.ones(3)) == ["", ""]
