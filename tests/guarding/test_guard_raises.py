@@ -172,7 +172,10 @@ def test_what_would_come_after_a_check_that_raised_is_not_called():
 
     def check(x):
         shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
-        refused = lambda: jax.pure_callback(wait_at_a_prompt, shape, jax.pure_callback(refuse, shape, x))
+
+        def refused():
+            return jax.pure_callback(wait_at_a_prompt, shape, jax.pure_callback(refuse, shape, x))
+
         return jax.lax.cond(jnp.isnan(x).any(), refused, lambda: x)
 
     guarded = nd.guard(jax.jit(lambda x: check(jnp.log(x)).sum()))
