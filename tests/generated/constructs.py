@@ -10,7 +10,11 @@ from typing import NamedTuple
 
 
 class Construct(NamedTuple):
-    """One way to call. `reverse` and `forward` say which differentiation it stands: around it; `inner` which one it does itself."""
+    """One way to call. `reverse` and `forward` say which differentiation it stands around it, `inner` which one it does itself.
+
+    `mapped`: it may stand under vmap or shard_map; `shallow`: what it calls calls nothing more; `hides`: what it calls is not
+    differentiated; `batched` and `sharded`: it is a vmap, a shard_map. Those that take long to compile are drawn with a smaller `weight`.
+    """
 
     name: str
     text: str
@@ -23,6 +27,7 @@ class Construct(NamedTuple):
     hides: bool = False
     batched: bool = False
     sharded: bool = False
+    weight: float = 1.0
 
 
 CONSTRUCTS = (
@@ -57,6 +62,17 @@ CONSTRUCTS = (
         "{out} = lax.while_loop(lambda carry: carry[0] < 3, once{n}, (0, {a}))[1]",
         reverse=False,
     ),
+    Construct(
+        "while until small",
+        "def once{n}(carry):\n    i, c = carry\n    return i + 1, 0.5 * c + 0.5 * {f}(c, t * (i == {pick}))\n"
+        "{out} = lax.while_loop(lambda carry: (carry[0] < 4) & (jnp.max(jnp.abs(carry[1])) > 1e-3), once{n}, (0, {a}))[1]",
+        reverse=False,
+    ),
+    Construct(
+        "scan of a length",
+        "def body{n}(carry, _):\n    i, c = carry\n    return (i + 1, 0.5 * c + 0.5 * {f}(c, t * (i == {pick}))), None\n"
+        "(_, {out}), _ = lax.scan(body{n}, (0, {a}), None, length=3, unroll=2)",
+    ),
     Construct("map", "{out} = lax.map(lambda v: {f}(v, t), jnp.stack([{a}, {b}])).mean(axis=0)"),
     Construct("cond", "{out} = lax.cond(jnp.sum({b}) > -100.0, lambda v: {f}(v, t), lambda v: 0.5 * v, {a})"),
     Construct("cond beside a deadly branch", "{out} = lax.cond(t > -1.0, lambda v: {f}(v, t), lambda v: jnp.log(v - 50.0), {a})"),
@@ -78,6 +94,19 @@ CONSTRUCTS = (
         batched=True,
     ),
     Construct("remat", "{out} = jax.checkpoint({f})({a}, t)"),
+    Construct("remat with a policy", "{out} = jax.checkpoint({f}, policy=jax.checkpoint_policies.dots_saveable)({a}, t)"),
+    Construct(
+        "jit with a static argument",
+        "{out} = scaled{n}({a}, t, scale=2)",
+        "@partial(jax.jit, static_argnames='scale')\ndef scaled{n}(y, t, scale):\n    return {f}(y, t) / scale",
+    ),
+    Construct("partial", "{out} = partial({f}, t=t)({a})"),
+    Construct(
+        "method",
+        "{out} = Layer{n}(0.5 * {b})(t, {a})",
+        "class Layer{n}:\n    def __init__(self, bias):\n        self.bias = bias\n\n    def __call__(self, t, y):\n"
+        "        return 0.5 * self.bias + 0.5 * {f}(y, t)",
+    ),
     Construct("named scope", "with jax.named_scope('block{n}'):\n    {out} = {f}({a}, t)"),
     Construct(
         "grad",
@@ -97,6 +126,18 @@ CONSTRUCTS = (
         inner="forward",
     ),
     Construct(
+        "linearize",
+        "u{n}, push{n} = jax.linearize(lambda v: {f}(v, t), {a})\ndu{n} = push{n}(jnp.ones_like({a}))\n"
+        "{out} = 0.5 * u{n} + 0.5 * du{n} / (1.0 + jnp.abs(du{n}))",
+        inner="forward",
+    ),
+    Construct(
+        "vjp",
+        "u{n}, pull{n} = jax.vjp(lambda v: {f}(v, t), {a})\n(g{n},) = pull{n}(jnp.ones_like(u{n}))\n"
+        "{out} = 0.5 * u{n} + 0.5 * g{n} / (1.0 + jnp.abs(g{n}))",
+        inner="reverse",
+    ),
+    Construct(
         "jacfwd",
         "j{n} = jax.jacfwd({f})({a}, t)\n{out} = jnp.sum(j{n}, axis=0) / (1.0 + jnp.sum(jnp.abs(j{n})))",
         inner="forward",
@@ -113,6 +154,7 @@ CONSTRUCTS = (
         "h{n} = jax.hessian(lambda v: jnp.sum({f}(v, t)))({a})\n{out} = jnp.sum(h{n}, axis=1) / (1.0 + jnp.sum(jnp.abs(h{n})))",
         inner="both",
         shallow=True,
+        weight=0.5,
     ),
     Construct(
         "custom_jvp",
@@ -139,5 +181,6 @@ CONSTRUCTS = (
         "shards{n} = jax.shard_map(shard{n}, mesh=MESH, in_specs=(P('d'), P()), out_specs=P('d'), check_vma=False)",
         mapped=False,
         sharded=True,
+        weight=0.3,
     ),
 )

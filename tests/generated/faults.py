@@ -19,7 +19,7 @@ class Fault(NamedTuple):
     """`lines` of source, in which `<<` ends the origin; `gradient` where only a derivative is broken.
 
     With `scalar`, `{t}` must be one number. `derivative` are the primitives of the line's derivative that break by themselves: they are
-    right where nobody sees the value.
+    right where nobody sees the value. `outer` goes to the module, before the function; without `forward`, it is for reverse mode alone.
     """
 
     name: str
@@ -29,6 +29,8 @@ class Fault(NamedTuple):
     dtypes: tuple[str, ...] = ()
     scalar: bool = False
     derivative: str = ""
+    outer: str = ""
+    forward: bool = True
 
     def suits(self, dtype: str) -> bool:
         """Whether it can be written in this type."""
@@ -232,6 +234,27 @@ GRADIENT = tuple(
         _fault("gradient of arctan2 at zero", f"{{out}} = 0.5 * jnp.arctan2({Z}, (2.5 + jnp.tanh({{b}})) * (1.0 - {{t}})) <<", "div"),
         _fault("gradient of arccos at 1", "{out} = 0.5 * jnp.arccos(0.5 * jnp.tanh({a}) * (1.0 - {t}) + {t}) <<", "rsqrt div"),
         _fault("gradient of arcsin at 1", "{out} = 0.5 * jnp.arcsin(0.5 * jnp.tanh({a}) * (1.0 - {t}) + {t}) <<", "rsqrt div"),
+        _fault(
+            "division by zero in a rule of custom_vjp",
+            "{out} = own{n}({a}, t)",
+            "div",
+            scalar=True,
+            forward=False,
+            outer="@jax.custom_vjp\ndef own{n}(y, t):\n    return 0.5 * jnp.tanh(y)\n\n\n"
+            "def own{n}_fwd(y, t):\n    return own{n}(y, t), (y, t)\n\n\n"
+            "def own{n}_bwd(kept, g):\n    y, t = kept\n    scale = (1.5 + 0.5 * jnp.tanh(y)) * (1.0 - t)\n"
+            "    slope = g / scale <<\n    return 0.5 * slope, jnp.zeros_like(t)\n\n\n"
+            "own{n}.defvjp(own{n}_fwd, own{n}_bwd)",
+        ),
+        _fault(
+            "log of a negative in a rule of custom_jvp",
+            "{out} = own{n}({a}, t)",
+            "log",
+            scalar=True,
+            outer="@jax.custom_jvp\ndef own{n}(y, t):\n    return 0.5 * jnp.tanh(y)\n\n\n"
+            "@own{n}.defjvp\ndef own{n}_jvp(primals, tangents):\n    y, t = primals\n"
+            "    slope = jnp.log(2.0 + 0.5 * jnp.tanh(y) - 4.0 * t) <<\n    return own{n}(y, t), 0.5 * slope * tangents[0]",
+        ),
         _fault("gradient of a power at zero", f"{{out}} = 0.5 * ({Z}) ** 0.7 <<", "pow"),
         _fault(
             "gradient of a deviation of equals",

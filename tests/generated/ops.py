@@ -91,6 +91,10 @@ jnp.tril(jnp.outer({a}, {b})).sum(axis=1) / 8
 jnp.pad({a}, 1)[1:5] * 0.5
 jnp.repeat({a}[:2], 2)
 jnp.triu(MATRIX, 1) @ {b} / 4
+lax.optimization_barrier({a}) * 0.5
+jnp.vectorize(lambda p, q: 0.5 * p * q)({a}, {b})
+lax.reduce({a}, jnp.asarray(0, {a}.dtype), lax.add, (0,)) * 0.1 * {b}
+jnp.where(jnp.any({a} > 1.0), {a}, 0.5 * {b})
 """
 
 _FULL_PRECISION = """
@@ -106,6 +110,9 @@ jnp.real(jnp.exp(1j * {a}))
 0.25 * jnp.real(jnp.fft.fft({a}))
 jnp.abs(lax.complex(2.0 + 0.5 * jnp.tanh({a}), {b})) * 0.5
 0.25 * jnp.imag(lax.complex({a}, {b}) * jnp.conj(lax.complex({b}, {a})))
+jax.scipy.special.expit({a}) * 0.5 + 0.25 * {b}
+0.1 * jax.scipy.linalg.expm(0.1 * jnp.outer({a}, {b}))[0]
+0.5 * jax.pure_callback(np.sin, jax.ShapeDtypeStruct((4,), {a}.dtype), lax.stop_gradient({a}), vmap_method="sequential") + 0.5 * {b}
 0.5 * {a} * jax.scipy.special.gammaln(2.0 + 0.5 * jnp.tanh({b}))
 """
 

@@ -15,6 +15,7 @@ HEADER = '''\
 
 import sys
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +113,8 @@ def function(writer: Writer, around: Surroundings, faulty: bool, path: tuple[str
     """Write a function of a vector and the trigger, and what it calls; its name comes back. With `faulty` the fault is in it or below."""
     rng, scope = writer.rng, Scope(["y"], ["y"], [])
     name = f"f{writer.number()}"
-    count = rng.randint(1, 4)
+    # Few lines: a program's time goes into compiling it, and many small programs say more than few large ones.
+    count = rng.randint(1, 3) if around.depth else rng.randint(0, 2)
     at = rng.randrange(count + 1) if faulty else -1
     for position in range(count + 1):
         if position == at:
@@ -132,9 +134,9 @@ def function(writer: Writer, around: Surroundings, faulty: bool, path: tuple[str
 
 def _sound(writer: Writer, scope: Scope, around: Surroundings) -> None:
     drawn = writer.rng.random()
-    if around.depth and drawn < 0.15:
+    if around.depth and drawn < 0.06:
         return _call(writer, scope, around, False, ())
-    table, names = (LURES, scope.sound) if drawn < 0.35 and scope.sound else (OPS, scope.names)
+    table, names = (LURES, scope.sound) if drawn < 0.3 and scope.sound else (OPS, scope.names)
     op = writer.rng.choice([op for op in table if op.suits(writer.dtype)])
     _add(writer, scope, op.text, names)
 
@@ -150,11 +152,13 @@ def _plant(writer: Writer, scope: Scope, around: Surroundings, path: tuple[str, 
         lines = lines.replace("{a}", "lax.stop_gradient({a})").replace("{b}", "lax.stop_gradient({b})")
     text = lines.replace("BIG", BIG[writer.dtype]).replace(" <<", mark)
     writer.path, writer.place = path, around
-    _add(writer, scope, text, scope.names, faulty=True, t=hot)
+    outer = fault.outer.replace(" <<", mark)
+    _add(writer, scope, text, scope.names, faulty=True, t=hot, outer=outer)
 
 
 def _call(writer: Writer, scope: Scope, around: Surroundings, faulty: bool, path: tuple[str, ...]) -> None:
-    construct = writer.rng.choice([construct for construct in CONSTRUCTS if _fits(construct, around)])
+    fitting = [construct for construct in CONSTRUCTS if _fits(writer, construct, around, faulty)]
+    (construct,) = writer.rng.choices(fitting, [construct.weight for construct in fitting])
     inside = replace(
         around,
         depth=0 if construct.shallow else around.depth - 1,
@@ -170,10 +174,11 @@ def _call(writer: Writer, scope: Scope, around: Surroundings, faulty: bool, path
     _add(writer, scope, construct.text, scope.names, faulty=faulty, f=called, t="t", outer=construct.outer)
 
 
-def _fits(construct: Construct, around: Surroundings) -> bool:
+def _fits(writer: Writer, construct: Construct, around: Surroundings, faulty: bool) -> bool:
     return not (
         (around.reverse and not construct.reverse)
         or (around.forward and not construct.forward)
+        or (faulty and writer.fault is not None and not writer.fault.forward and construct.inner in ("forward", "both"))
         or (construct.inner == "both" and (around.inner or around.reverse or around.forward))
         or (construct.inner and around.inner)
         or ((around.mapped or around.sharded) and not construct.mapped)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from generated.faults import MARK
 
@@ -14,17 +15,21 @@ _KEPT = ("initial", "step", "trigger", "main", "start")
 
 def shrunk(source: str, fails: Callable[[str], bool], most: int = 400) -> str:
     """The shortest program found within `most` tries for which `fails` still holds."""
-    tried = 0
-    again = True
-    while again and tried < most:
-        again = False
-        for candidate in _smaller(source):
+    tried = at = 0
+    cut_since_start = False
+    while tried < most:
+        # What was tried before a cut that succeeded is not tried again until all is gone through.
+        for number, candidate in enumerate(islice(_smaller(source), at, None), at):
             tried += 1
-            if tried >= most:
-                break
             if fails(candidate):
-                source, again = candidate, True
+                source, at, cut_since_start = candidate, number, True
                 break
+            if tried >= most:
+                return source
+        else:
+            if not cut_since_start:
+                return source
+            at, cut_since_start = 0, False
     return source
 
 
@@ -69,7 +74,10 @@ def _cuts(source: str) -> Iterator[ast.Module]:
             statement = node.body[number]
             if isinstance(statement, ast.FunctionDef) and statement.name in _KEPT:
                 continue
+            is_marked = number + 1 < len(node.body) and _is_mark(node.body[number + 1])
             for replacement in _instead(statement, node):
+                if is_marked and not replacement:
+                    continue
                 other = copy.deepcopy(tree)
                 bodies_of_it = [inner for inner in ast.walk(other) if isinstance(inner, (ast.Module, ast.FunctionDef, ast.With))]
                 bodies_of_it[which].body[number : number + 1] = replacement
@@ -77,9 +85,13 @@ def _cuts(source: str) -> Iterator[ast.Module]:
                     yield other
 
 
+def _is_mark(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and MARK in str(statement.value.value)
+
+
 def _instead(statement: ast.stmt, around: ast.AST) -> Iterator[list[ast.stmt]]:
     """What a statement may be replaced by: nothing, one of the parts of a sum that it returns, an argument of what it calls."""
-    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and MARK in str(statement.value.value):
+    if _is_mark(statement):
         return
     if not isinstance(statement, ast.Return):
         yield []

@@ -74,6 +74,30 @@ def step(state, t):
     velocity = 0.5 * velocity + {f}(g, t)
     return (0.9 * w - 0.1 * velocity, velocity), value
 """
+ADAM = """
+class State(NamedTuple):
+    w: jax.Array
+    mean: jax.Array
+    square: jax.Array
+
+
+def start():
+    return jnp.array([0.3, -0.7, 1.1, 0.2], DTYPE)
+
+
+def initial():
+    return State(start(), jnp.zeros(4, DTYPE), jnp.zeros(4, DTYPE))
+
+
+{jit}
+def step(state, t):
+    value, (g,) = jax.value_and_grad(lambda p: jnp.mean({f}(p[0], t)))((state.w,))
+    g = g / (1.0 + jnp.sum(jnp.abs(g)))
+    mean = 0.9 * state.mean + 0.1 * g
+    square = 0.9 * state.square + 0.1 * g * g
+    w = 0.9 * state.w - 0.1 * mean / (jnp.sqrt(square) + 0.1)
+    return State(w, mean, square), value
+"""
 TANGENT = """
 def start():
     return jnp.array([0.3, -0.7, 1.1, 0.2], DTYPE)
@@ -111,6 +135,7 @@ UNSEEN_VALUE = ("forward", "backward")
 KINDS = {
     "simulation": (SIMULATION, Surroundings(), FORWARD_PHASE, 5),
     "training": (TRAINING, Surroundings(reverse=True), FORWARD_PHASE, 6),
+    "adam": (ADAM, Surroundings(reverse=True), FORWARD_PHASE, 3),
     "gradient": (GRADIENT_ONLY, Surroundings(reverse=True), UNSEEN_VALUE, 2),
     "update": (UPDATE, Surroundings(), ("update",), 2),
     "tangent": (TANGENT, Surroundings(forward=True), FORWARD_PHASE, 1),
@@ -127,7 +152,8 @@ def generate(seed: int, x64: bool = False) -> Program:
     template, around, phases, _ = KINDS[kind]
     dtype = "float64" if x64 else rng.choices([*DTYPES], [*DTYPES.values()])[0]
     gradient = (around.reverse or around.forward) and rng.random() < 0.5
-    fault = rng.choice([fault for fault in (GRADIENT if gradient else FORWARD) if fault.suits(dtype)])
+    table = [fault for fault in (GRADIENT if gradient else FORWARD) if fault.suits(dtype) and (fault.forward or not around.forward)]
+    fault = rng.choice(table)
     writer = Writer(rng, dtype, fault)
     name = function(writer, around, True)
     donated = rng.random() < 0.2

@@ -28,7 +28,7 @@ def main(first: int, count: int, folder: Path, x64: bool) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(first, first + count):
-        faulthandler.dump_traceback_later(600, exit=True)
+        faulthandler.dump_traceback_later(1800, exit=True)
         began, cpu = time.perf_counter(), time.process_time()
         program = generate(seed, x64)
         checks = failures_of(program, folder)
