@@ -12,6 +12,7 @@ from dataclasses import replace
 from nandetect import effects
 from nandetect.guarding.recorder import Arguments
 from nandetect.interpret import callbacks
+from nandetect.locating.checked import seen_by_a_check
 from nandetect.locating.locate import diagnose
 from nandetect.program.trace import is_compiled, trace
 from nandetect.records import Report
@@ -43,7 +44,7 @@ def located(step: Callable[..., object], arguments: Arguments, error: type[BaseE
         report = diagnose(program)
         if report is None and has_raised:
             # Nothing that it would have returned is bad, but something in it may have been, which the check saw.
-            report = diagnose(program, strict=True)
+            report = seen_by_a_check(program) or diagnose(program, strict=True)
             report = report if report is not None and report.origin.value == "nan" else None
     if report is None:
         return None

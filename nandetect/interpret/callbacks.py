@@ -142,6 +142,12 @@ def _spared(eqn: JaxprEqn, raised: Collection[int]) -> JaxprEqn:
     return eqn.replace(params={**eqn.params, "branches": tuple(sound if bad else own for own, bad in zip(branches, raising, strict=True))})
 
 
+def is_spared(eqn: JaxprEqn) -> bool:
+    """Whether an equation is a check that `without_checks` took the failing branch from."""
+    branches = eqn.params.get("branches", ())
+    return len({id(branch) for branch in branches}) < len(branches)
+
+
 def _calls(jaxpr: Jaxpr, takes: Collection[int]) -> bool:
     """Whether one of these takes stands in a jaxpr or in one within it."""
     inner = (compat.open_jaxpr(sub)[0] for eqn in jaxpr.eqns for _, sub in compat.sub_jaxprs(eqn))

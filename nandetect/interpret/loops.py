@@ -64,6 +64,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         self._reached: dict[int, tuple[list[Array], list[np.ndarray]]] = {}
+        self._ran = 0
         self.function = compat.quiet_function(self.body)
         self._advance = jax.jit(self._run)
 
@@ -78,6 +79,12 @@ class Loop:
     def at(self, stop: int) -> tuple[list[Array], list[np.ndarray]]:
         """The carried values before the `stop`-th iteration and, of each element, since which one it is as it is (-1: from the start)."""
         return self.remembered(self._reached, stop, lambda: self._reach(stop))
+
+    def ran(self) -> int:
+        """How many iterations there were."""
+        if self.condition is not None:
+            self._reach(self.length)
+        return self._ran if self.condition is not None else self.length
 
     def remembered(self, cache: dict[int, Made], step: int, make: Callable[[], Made]) -> Made:
         """What `make` gives for an iteration, from the cache where it is there: many symptoms lead to the same few iterations.
@@ -96,7 +103,8 @@ class Loop:
         since: Marks = [jnp.full(jnp.shape(x), -1, jnp.int32) if nonfinite.is_inexact(x) else None for x in self.init]
         if self.rewind is not None:
             self.rewind()
-        _, carry, since = self._advance(list(self.consts), list(self.init), since, list(self.rows), stop)
+        steps, carry, since = self._advance(list(self.consts), list(self.init), since, list(self.rows), stop)
+        self._ran = int(steps)
         return list(carry), [np.asarray(-1) if mark is None else np.asarray(mark) for mark in since]
 
     def kept(self, old: Sequence[Array], new: Sequence[Array]) -> list[Array]:

@@ -132,6 +132,19 @@ def _passing(trail: Trail, node: Node, lens: Lens) -> Event:
     return events.make(node, output, mask, lens, brief=True)
 
 
+def of_origin(program: Program, lens: Lens, trail: Trail, first: Origin) -> Report:
+    """The report of an origin that no result of the program shows."""
+    chain, causes = _chain(trail, first, lens), _cause(first, lens)
+    return Report(
+        origin=first.event,
+        chain=chain,
+        cause=causes,
+        fixes=hazards.fixes(first.event, chain, causes),
+        unseen=_unseen(program.jaxpr),
+        label=program.name,
+    )
+
+
 def of_births(program: Program, lens: Lens, places: list[births.Birthplace]) -> Report:
     """The report of births that no symptom descends from: the first is the origin."""
     born = [events.make(node, output, None, lens) for node, output in places]

@@ -125,17 +125,33 @@ class Sweep:
                 _want(wanted, atom, mask)
 
     def _loop(self, node: Node, asked: dict[int, Mask], wanted: Wants) -> None:
-        """What ended a loop, and what it began with."""
+        """What ended a loop, what it began with, and what its last iteration went by."""
         loop = loops.opened(node.run, node.number)
         for slot, atom in enumerate(node.eqn.invars):
             # Which iterations handed on which elements is not asked: all of what the loop was given counts, and where it is non-finite
             # it counts in the loop.
             if slot >= loop.first_const:
                 _want(wanted, atom, ~nonfinite.bad(node.run.read(atom)) if nonfinite.is_inexact(atom.aval) else _all(node.run, atom))
-        if loop.condition is None:
+        carried = {output: mask for output, mask in asked.items() if output < loop.carry}
+        if loop.condition is not None:
+            carried |= self._end(node)
+        # With decisions enough no iteration is run again to find more.
+        last = loop.ran() - 1 if carried and not self.decisions else -1
+        if last < 0:
             return
+        run = loops.iteration(node.run, node.number, loop, last).run
+        inside: Wants = {}
+        for output, mask in carried.items():
+            _want(inside, run.jaxpr.outvars[output], mask)
+        self._through(run, inside, "selection", node)
+
+    def _end(self, node: Node) -> dict[int, Mask]:
+        """The elements of a `while`'s results that its condition went by when it ended, which are also what it went by before."""
         end = _condition(node)
-        self._through(end, _whole(end, end.jaxpr.outvars), "end", node)
+        left = self._through(end, _whole(end, end.jaxpr.outvars), "end", node)
+        consts = node.eqn.params["cond_nconsts"]
+        places = ((end.jaxpr.invars.index(var) - consts, mask) for var, mask in left.items() if var in end.jaxpr.invars)
+        return {output: mask for output, mask in places if output >= 0}
 
     def _led(self, node: Node, output: int, mask: Mask, kind: Kind, decided: Node) -> Iterator[tuple[int, Mask]]:
         """The finite elements of operands that elements of a result came from; decisions on the others are entered."""

@@ -182,3 +182,29 @@ def test_what_would_come_after_a_check_that_raised_is_not_called():
     with pytest.raises(nd.NonFiniteError) as caught:
         guarded(jnp.array([-1.0, 2.0]))
     assert (caught.value.report.origin.primitive, asked) == ("log", [])
+
+
+def test_what_a_check_saw_is_followed_back_through_the_loop_that_gave_up_for_it():
+    # A solver that halves its step as long as its error is nan, and raises after so many: what it returns is finite.
+    def solve(x):
+        def body(state):
+            steps, size, y = state
+            tried = y + jnp.sqrt(x - 3.0) * size
+            accepted = jnp.abs(tried - y) < 1.0
+            return steps + 1, jnp.where(accepted, size, size / 2), jnp.where(accepted, tried, y)
+
+        return jax.lax.while_loop(lambda s: (s[0] < 9) & (s[2] < 1.0), body, (0, jnp.float32(1.0), x))
+
+    def give_up(y):
+        raise ValueError("too many steps")
+
+    def step(x):
+        benign = jnp.where(x > 0, 1.0, 1.0 / (x - x))
+        steps, _, y = solve(x)
+        shape = jax.ShapeDtypeStruct((), jnp.float32)
+        return jax.lax.cond(steps >= 9, lambda: jax.pure_callback(give_up, shape, y), lambda: y) + benign
+
+    guarded = nd.guard(jax.jit(step))
+    with pytest.raises(nd.NonFiniteError) as caught:
+        guarded(jnp.float32(0.5))
+    assert (caught.value.report.origin.primitive, caught.value.report.origin.context) == ("sqrt", (("while", 8),))

@@ -1,0 +1,47 @@
+"""The report of a program whose check failed: what the check saw, followed back from the choice that it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from nandetect import compat
+from nandetect.interpret import callbacks, walk
+from nandetect.interpret.walk import Run
+from nandetect.locating import reporting, steering
+from nandetect.locating.origin import Origin
+from nandetect.locating.phase_of_birth import birth_event
+from nandetect.locating.steering import Sweep
+from nandetect.locating.trail import Node, Trail
+from nandetect.program.phase import Phases
+from nandetect.program.trace import Program
+from nandetect.records import Report
+
+
+def seen_by_a_check(program: Program) -> Report | None:
+    """Where the value was born that a check of the program refused; None where none of what it saw was non-finite.
+
+    A check sees it itself (`isfinite`), or sees what came of it: a solver that rejects every step for its NaN, until there were too many.
+    """
+    top, trail = walk.begin(program), Trail()
+    walk.run(top, program.args)
+    for node in _checks(top):
+        sweep, index = Sweep(asked_for=True), node.eqn.invars[0]
+        if not isinstance(index, compat.Literal):
+            sweep.back(node.run, {index: np.ones(np.shape(node.run.read(index)), bool)}, "branch", node)
+        for decision in sorted(sweep.decisions, key=lambda decision: not decision.is_nan):
+            born = steering.births(trail, decision)
+            if born:
+                lens = reporting.lens(program, Phases(program.jaxpr, program.retrace))
+                return reporting.of_origin(program, lens, trail, Origin(birth_event(trail, born[0], lens), born[0].node, born[0]))
+    return None
+
+
+def _checks(run: Run) -> Iterator[Node]:
+    """The checks that failed, outside of loops."""
+    for number, eqn in enumerate(run.jaxpr.eqns[: run.done]):
+        if callbacks.is_spared(eqn):
+            yield Node(run, number)
+        if number in run.inner:
+            yield from _checks(run.inner[number])
