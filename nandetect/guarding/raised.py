@@ -12,9 +12,9 @@ from dataclasses import replace
 from nandetect import effects
 from nandetect.guarding.recorder import Arguments
 from nandetect.interpret import callbacks
-from nandetect.locating.checked import seen_by_a_check
+from nandetect.locating.checked import given_to_what_raised, seen_by_a_check
 from nandetect.locating.locate import diagnose
-from nandetect.program.trace import is_compiled, trace
+from nandetect.program.trace import Program, is_compiled, trace
 from nandetect.records import Report
 
 _CHECKIFY = "jax.experimental.checkify"
@@ -40,15 +40,27 @@ def located(step: Callable[..., object], arguments: Arguments, error: type[BaseE
     args, kwargs = arguments
     with effects.replay_settings(), effects.muted_effects():
         program = callbacks.recorded(trace(_unchecked(step, error), args, kwargs), repeat=False, tried=True)
-        program, has_raised = callbacks.without_checks(program)
-        report = diagnose(program)
-        if report is None and has_raised:
-            # Nothing that it would have returned is bad, but something in it may have been, which the check saw.
-            report = seen_by_a_check(program) or diagnose(program, strict=True)
-            report = report if report is not None and report.origin.value == "nan" else None
+        report = _behind_its_checks(program)
     if report is None:
         return None
     return replace(report, notes=(*report.notes, f"the call raised {error.__name__}"))
+
+
+def _behind_its_checks(program: Program) -> Report | None:
+    try:
+        sound, has_raised = callbacks.without_checks(program)
+    # It raises all the same: a check stands where it cannot be taken out, inside of a primitive that another library lowers.
+    except Exception:
+        report = given_to_what_raised(program)
+        if report is None:
+            raise
+        return report
+    report = diagnose(sound)
+    if report is None and has_raised:
+        # Nothing that it would have returned is bad, but something in it may have been, which the check saw.
+        report = seen_by_a_check(sound) or diagnose(sound, strict=True)
+        report = report if report is not None and report.origin.value == "nan" else None
+    return report
 
 
 def _unchecked(step: Callable[..., object], error: type[BaseException]) -> Callable[..., object]:

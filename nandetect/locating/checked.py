@@ -6,14 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nandetect import compat
+from nandetect import compat, nonfinite
+from nandetect.compat import Var
 from nandetect.interpret import callbacks, walk
 from nandetect.interpret.walk import Run
 from nandetect.locating import reporting, steering
 from nandetect.locating.origin import Origin
 from nandetect.locating.phase_of_birth import birth_event
 from nandetect.locating.steering import Sweep
-from nandetect.locating.trail import Node, Trail
+from nandetect.locating.tracked import Wanted
+from nandetect.locating.trail import Birth, Node, Trail
+from nandetect.primitives import Use
 from nandetect.program.phase import Phases
 from nandetect.program.trace import Program
 from nandetect.records import Report
@@ -33,9 +36,35 @@ def seen_by_a_check(program: Program) -> Report | None:
         for decision in sorted(sweep.decisions, key=lambda decision: not decision.is_nan):
             born = steering.births(trail, decision)
             if born:
-                lens = reporting.lens(program, Phases(program.jaxpr, program.retrace))
-                return reporting.of_origin(program, lens, trail, Origin(birth_event(trail, born[0], lens), born[0].node, born[0]))
+                return _of_birth(program, trail, born[0])
     return None
+
+
+def given_to_what_raised(program: Program) -> Report | None:
+    """Where the value was born that the first equation to raise was given; None where none raises, or all that it was given is finite."""
+    top, trail = walk.begin(program), Trail()
+    try:
+        walk.run(top, program.args)
+        return None
+    # Whatever a check inside a primitive raises: it is asked what it was given, not what it said.
+    except Exception:
+        run = top
+    while run.done in run.inner:
+        run = run.inner[run.done]
+    eqn = run.jaxpr.eqns[run.done]
+    wanted: dict[Var, Wanted] = {}
+    for atom in eqn.invars:
+        if not isinstance(atom, compat.Literal) and nonfinite.is_inexact(atom.aval) and not nonfinite.is_clean(run.read(atom)):
+            wanted[atom] = {Use.COMPUTED: nonfinite.bad(run.read(atom))}
+    trail.upward(run, wanted, None)
+    return _of_birth(program, trail, min(trail.births, key=lambda birth: birth.node.order, default=None))
+
+
+def _of_birth(program: Program, trail: Trail, birth: Birth | None) -> Report | None:
+    if birth is None:
+        return None
+    lens = reporting.lens(program, Phases(program.jaxpr, program.retrace))
+    return reporting.of_origin(program, lens, trail, Origin(birth_event(trail, birth, lens), birth.node, birth))
 
 
 def _checks(run: Run) -> Iterator[Node]:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import checkify
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
 
 import nandetect as nd
 
@@ -208,3 +210,26 @@ def test_what_a_check_saw_is_followed_back_through_the_loop_that_gave_up_for_it(
     with pytest.raises(nd.NonFiniteError) as caught:
         guarded(jnp.float32(0.5))
     assert (caught.value.report.origin.primitive, caught.value.report.origin.context) == ("sqrt", (("while", 8),))
+
+
+def test_a_check_inside_a_primitive_of_another_library_is_asked_what_it_was_given():
+    def refuse(x):
+        if not np.isfinite(x).all():
+            raise ValueError("the solver received nan")
+        return x
+
+    def checked(x):
+        return jax.pure_callback(refuse, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    # As lineax's: what it runs stands in no jaxpr.
+    solve = Primitive("solve_of_another_library")
+    solve.def_impl(jax.jit(checked))
+    solve.def_abstract_eval(lambda x: x)
+    mlir.register_lowering(solve, mlir.lower_fun(checked, multiple_results=False))
+
+    guarded = nd.guard(jax.jit(lambda x: solve.bind(jnp.log(x) * 2.0)))
+    guarded(jnp.ones(2))
+    with pytest.raises(nd.NonFiniteError) as caught:
+        guarded(jnp.array([1.0, -1.0]))
+    report = caught.value.report
+    assert (report.origin.primitive, report.origin.index, report.step) == ("log", (1,), 1)
