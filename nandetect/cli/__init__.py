@@ -36,7 +36,7 @@ def _command() -> int:
         # What would be said there is said to nobody; what is found stands on standard output.
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     from nandetect.cli.commands import app
-    from nandetect.cli.output import Lost
+    from nandetect.cli.output import Lost, point_at_nothing
 
     try:
         code = _exit_code(app)
@@ -44,10 +44,10 @@ def _command() -> int:
         return code
     except (Lost, OSError) as error:
         cause = error.__cause__ if isinstance(error, Lost) else error
-        # The interpreter flushes once more at its end, and would complain.
         with contextlib.suppress(OSError, ValueError):
+            # Not where standard error stands in for it.
             if sys.stdout.fileno() == 1:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                point_at_nothing(sys.stdout)
         if isinstance(cause, BrokenPipeError):
             return 2  # the reader went away (`| head`), and knows
         what = getattr(cause, "filename", None) or "standard output"

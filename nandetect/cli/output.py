@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from nandetect.annotations import Json
@@ -50,7 +51,18 @@ class JsonOutput:
         if self._path:
             from nandetect.render import json
 
-            json.write(json.document(command, findings, body(), is_started), self._path, self._stream)
+            try:
+                json.write(json.document(command, findings, body(), is_started), self._path, self._stream)
+            except OSError:
+                if self._stream is not None:
+                    point_at_nothing(self._stream)
+                raise
+
+
+def point_at_nothing(stream: TextIO) -> None:
+    """What a stream could not write is lost, and the interpreter's own flush at its end does not complain of it once more."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _stdout_alone() -> TextIO:
