@@ -58,14 +58,18 @@ class Watch:
         began = time.perf_counter()
         if working.now:
             return self._shared.step(*args, **kwargs)
+        quick, leaves = self.quick, None
         try:
-            again = self._going_on(args, kwargs)
-            entered = self._enter(args, kwargs) if again is None else None
+            if quick is not None and quick.tree is not None:
+                leaves, tree = recorder.flatten((args, kwargs))
+                if tree != quick.tree or not quick.goes_on(leaves, quick.made) or recorder.are_traced(leaves):
+                    leaves = None
+            entered = self._enter(args, kwargs) if leaves is None else None
         except Exception as error:
             self._give_up(error)
             return self._shared.step(*args, **kwargs)
-        if again is not None:
-            return self._call_again(*again, args, kwargs, began)
+        if quick is not None and leaves is not None:
+            return self._call_again(quick, leaves, args, kwargs, began)
         if entered is None:
             return self._shared.step(*args, **kwargs)
         call, leaves, asking = entered
@@ -86,16 +90,6 @@ class Watch:
         if is_due:
             self.look(may_wait=True)
         return out
-
-    def _going_on(self, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[QuickCalls, list[object]] | None:
-        """The quick calls that this one goes on with leaf by leaf, and its leaves; None where it does not."""
-        quick = self.quick
-        if quick is None or quick.tree is None:
-            return None
-        leaves, tree = recorder.flatten((args, kwargs))
-        if tree != quick.tree or not quick.goes_on(leaves, quick.made) or recorder.are_traced(leaves):
-            return None
-        return quick, leaves
 
     def _enter(self, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[Call, list[object], float] | None:
         """Record a call before it is made: its leaves, and the seconds that are no part of what recording takes. None while JAX traces."""
