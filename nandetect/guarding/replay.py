@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import numpy as np
@@ -20,6 +20,8 @@ from nandetect.guarding.screen import BadLeaves, bad_leaves, bad_metrics, top
 from nandetect.guarding.skips import have_grown, is_skip, signs
 from nandetect.locating.locate import relocate, takes_gradients
 from nandetect.records import Report
+
+_STOOD_IN = "an io_callback of the step was not called again: in the replay it gave back what it was given, or zeros"
 
 
 @dataclass(slots=True)
@@ -67,8 +69,9 @@ class Replay:
             why, help = "the arguments were too large to keep", "a larger `keep` lets guard hold what locating it needs"
             self.replayed.report = self._unlocated(why, help)
             return self.replayed
+        stood_in: list[object] = []
         try:
-            with effects.replay_settings(), effects.muted_effects():
+            with effects.replay_settings(), effects.muted_effects(stood_in):
                 self.replayed.report = self._first_fault() if self.habits.may_repeat else self._fault_of_one()
         except (Unrepeatable, jax.errors.JaxRuntimeError) as error:
             self.replayed.report = self._unlocated(f"running it again failed ({' '.join(str(error).split())[:120]})")
@@ -77,6 +80,9 @@ class Replay:
         # Nothing of ours reaches the program.
         except Exception as error:
             self.replayed.report = self._unlocated(unlocated.of_error(error))
+        report = self.replayed.report
+        if stood_in and report is not None:
+            self.replayed.report = replace(report, notes=(*report.notes, _STOOD_IN))
         return self.replayed
 
     def _unlocated(self, why: str, help: str = "") -> Report | None:

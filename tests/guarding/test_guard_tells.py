@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from guard_steps import failing, params, root_step, rows, train
+from jax.experimental import io_callback
 
 import nandetect as nd
 
@@ -137,3 +138,23 @@ def test_what_was_sound_in_between_is_told_again():
         w, _ = step(w, jnp.float32(number % 30 != 7))
     step.flush()
     assert [report.step for report in reports] == [7, 37]
+
+
+def test_a_step_whose_progress_bar_hands_back_its_counter_is_located_without_moving_the_bar():
+    shown = []
+
+    def show(i):
+        shown.append(int(i))
+        return i
+
+    def body(i, x):
+        i = io_callback(show, jax.ShapeDtypeStruct((), jnp.int32), i)
+        return x + 0.25 + 0.0 * jnp.arccos(x) + 0.0 * i
+
+    guarded = nd.guard(jax.jit(lambda x: jax.lax.fori_loop(0, 8, body, x)))
+    with pytest.raises(nd.NonFiniteError) as caught:
+        guarded(jnp.zeros(3))
+        guarded.flush()
+    report = caught.value.report
+    assert (report.origin.primitive, report.origin.context, shown) == ("acos", (("scan", 5),), list(range(8)))
+    assert report.notes[-1] == "an io_callback of the step was not called again: in the replay it gave back what it was given, or zeros"
