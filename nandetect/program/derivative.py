@@ -34,14 +34,17 @@ class Derivatives:
 
     def __init__(self, jaxpr: compat.Jaxpr, phases: Phases, retrace: Callable[[], compat.AnyJaxpr]):
         self._jaxpr, self._phases, self._retrace = jaxpr, phases, retrace
-        self._again: compat.Jaxpr | None = None
 
     def explain(self, path: Sequence[int], source: Source | None) -> tuple[Source | None, str | None]:
         """Where a backward equation comes from, and `sqrt` for a derivative of `jnp.sqrt(x)`; no name for the user's own rule."""
         rule = self.own_rule(path, source)
         if rule is not None:
             return rule, None
-        return source, self._operation(path, source) if source is not None else None
+        # The name is a nicety that is read from sources as they lie there now: a report does without.
+        try:
+            return source, self._operation(path, source) if source is not None else None
+        except Exception:
+            return source, None
 
     def _operation(self, path: Sequence[int], source: Source) -> str | None:
         """What was differentiated: a forward operation of that very expression, by the name that the user gave it; None where none is."""
@@ -75,32 +78,50 @@ class Derivatives:
         eqns, jaxpr = [], self._jaxpr
         for number, slot in zip(path[::2], path[1::2], strict=False):
             eqns.append(jaxpr.eqns[number])
-            jaxpr = compat.open_jaxpr(compat.sub_jaxprs(eqns[-1])[slot][1])[0]
+            jaxpr = _inside(eqns[-1], slot)
         return eqns
 
     def own_rule(self, path: Sequence[int], source: Source | None) -> Source | None:
         """The line of a derivative rule of the user's own that made a backward equation; None where no rule of theirs did."""
-        return self.rule_source(path, source) if source is None or calls_own(source) else None
+        # Whatever the user's program does when it is traced once more, a report is told without that.
+        try:
+            return self.rule_source(path, source) if source is None or calls_own(source) else None
+        except Exception:
+            return None
 
     def rule_source(self, path: Sequence[int], filed: Source | None) -> Source | None:
         """The line of the user's own `custom_vjp` rule that made the equation at `path`, which JAX `filed` under the call.
 
         None where a second trace shows no frame of the user's beyond those: then no rule of theirs made it.
         """
-        with compat.true_backward_lines():
-            jaxpr = self._again = self._again or compat.open_jaxpr(self._retrace())[0]
+        eqns = self._traced_again(path)
+        rule = sources.source(eqns[-1], eqns[:-1]) if eqns else None
+        known = {(frame.file, frame.function) for frame in filed.frames} if filed else set()
+        return None if rule is None or (rule.file, rule.function) in known else rule
+
+    def _traced_again(self, path: Sequence[int]) -> list[compat.JaxprEqn] | None:
+        """The equation of the second trace that the one at `path` is there, after those that enclose it; None where that is not certain."""
+        first, again = self._jaxpr, self._second
         eqns: list[compat.JaxprEqn] = []
         # The numbers of a path are by turns those of an equation and of a jaxpr within it.
         for depth, number in enumerate(path):
             if depth % 2:
-                jaxpr = compat.open_jaxpr(compat.sub_jaxprs(eqns[-1])[number][1])[0]
-            elif number < len(jaxpr.eqns):
-                eqns.append(jaxpr.eqns[number])
-            else:
+                first, again = _inside(first.eqns[path[depth - 1]], number), _inside(eqns[-1], number)
+                continue
+            eqn = _counterpart(first, number, again) if again is not None else None
+            if eqn is None:
                 return None
-        rule = sources.source(eqns[-1], eqns[:-1])
-        known = {(frame.file, frame.function) for frame in filed.frames} if filed else set()
-        return None if rule is None or (rule.file, rule.function) in known else rule
+            eqns.append(eqn)
+        return eqns
+
+    @functools.cached_property
+    def _second(self) -> compat.Jaxpr | None:
+        """The program traced once more, with the lines of derivative rules; None where it does not let itself be traced again."""
+        try:
+            with compat.true_backward_lines():
+                return compat.open_jaxpr(self._retrace())[0]
+        except Exception:
+            return None
 
     def _forward_equations(
         self, jaxpr: compat.Jaxpr, path: Path, eqns: tuple[compat.JaxprEqn, ...]
@@ -111,6 +132,21 @@ class Derivatives:
                 yield eqn, [frame for frame in sources.joined_frames([*eqns, eqn]) if ownership.is_users(frame.file)]
             for slot, (_, sub) in enumerate(compat.sub_jaxprs(eqn)):
                 yield from self._forward_equations(compat.open_jaxpr(sub)[0], (*own_path, slot), (*eqns, eqn))
+
+
+def _inside(eqn: compat.JaxprEqn, slot: int) -> compat.Jaxpr:
+    return compat.open_jaxpr(compat.sub_jaxprs(eqn)[slot][1])[0]
+
+
+def _counterpart(jaxpr: compat.Jaxpr, number: int, other: compat.Jaxpr) -> compat.JaxprEqn | None:
+    """The equation of another trace of a jaxpr that one of it is there; None where that is not certain.
+
+    The other trace may have equations more, or less: it is the one before which as many of its primitive stand.
+    """
+    primitive = jaxpr.eqns[number].primitive
+    numbers = [place for place, eqn in enumerate(jaxpr.eqns) if eqn.primitive is primitive]
+    alike = [eqn for eqn in other.eqns if eqn.primitive is primitive]
+    return alike[numbers.index(number)] if len(alike) == len(numbers) else None
 
 
 def calls_transform(frame: Frame) -> bool:

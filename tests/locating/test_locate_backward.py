@@ -176,6 +176,25 @@ def test_bad_operation_in_the_users_own_backward_rule_is_on_the_line_of_the_rule
     assert report.origin.source.file == __file__
 
 
+def not_traced_again(x):
+    raise RuntimeError("once is enough")
+
+
+@pytest.mark.parametrize(("again", "line"), [(lambda x: x + jnp.sin(x), RULE_LINE), (not_traced_again, None)], ids=["longer", "raises"])
+def test_step_that_traces_otherwise_the_second_time_is_located_all_the_same(xs, again, line):
+    traced = []
+
+    def loss(x):
+        traced.append(x)
+        x = again(x) if len(traced) > 1 else x
+        return jax.lax.cond(x[0] > -1.0, lambda x: doubled(x).sum(), lambda x: x.sum(), x)
+
+    report = nd.locate(jax.jit(jax.grad(loss)), xs)
+    called = loss.__code__.co_firstlineno + 3
+    assert len(traced) > 1 and report is not None and report.origin.source is not None
+    assert (report.origin.primitive, report.origin.phase, report.origin.source.line) == ("div", "backward", line or called)
+
+
 def test_helper_that_a_backward_rule_calls_is_on_the_line_of_the_helper(find, xs):
     def helper(a, b):
         return a / b  # <-- origin
