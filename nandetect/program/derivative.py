@@ -32,7 +32,7 @@ OPERATORS: dict[type[ast.AST], str] = {
 class Derivatives:
     """The places of a program's source that its forward equations come from, and its second trace, made when one is asked for."""
 
-    def __init__(self, jaxpr: compat.Jaxpr, phases: Phases, retrace: Callable[[], compat.AnyJaxpr]):
+    def __init__(self, jaxpr: compat.Jaxpr, phases: Phases, retrace: Callable[[], compat.AnyJaxpr] | None):
         self._jaxpr, self._phases, self._retrace = jaxpr, phases, retrace
 
     def explain(self, path: Sequence[int], source: Source | None) -> tuple[Source | None, str | None]:
@@ -117,6 +117,8 @@ class Derivatives:
     @functools.cached_property
     def _second(self) -> compat.Jaxpr | None:
         """The program traced once more, with the lines of derivative rules; None where it does not let itself be traced again."""
+        if self._retrace is None:
+            return None
         try:
             with compat.true_backward_lines():
                 return compat.open_jaxpr(self._retrace())[0]

@@ -27,7 +27,8 @@ KeyPath: TypeAlias = tuple[Hashable, ...]
 
 @dataclass(frozen=True)
 class Program:
-    """A traced step. `call` runs the user's own function on these arguments and returns its flat results; `retrace` traces it once more.
+    """A traced step. `call` runs the user's own function on these arguments and returns its flat results; `retrace` traces it once more,
+    and is None for what JAX differentiated as it ran: traced later, that shows nothing of how it was made.
 
     `tape` holds what the callbacks of the one true run returned. With `is_compiled`, what an operation gives by itself may not be what it
     gives in the program.
@@ -40,7 +41,7 @@ class Program:
     arguments: tuple[str, ...]
     results: tuple[str, ...]
     call: Callable[[], list[Array]]
-    retrace: Callable[[], compat.AnyJaxpr]
+    retrace: Callable[[], compat.AnyJaxpr] | None
     tape: Tape | None = None
     is_compiled: bool = True
 

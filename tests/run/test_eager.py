@@ -248,6 +248,17 @@ def test_a_nan_is_followed_through_a_function_with_a_derivative_of_its_own():
     assert "nandetect" not in type(relu.fun).__module__ + repr(getattr(relu.fun, "__code__", ""))
 
 
+def test_a_loss_beside_a_gradient_is_of_the_forward_pass():
+    told = []
+    with watching(told.append) as everywhere:
+        value, slope = jax.value_and_grad(lambda w: jnp.mean(jnp.arctanh(w)))(jnp.full(4, 2.0))  # <-- origin
+        print(float(value))
+        everywhere.flush()
+        del slope
+    origin = told[0].origin
+    assert (origin.primitive, origin.phase, origin.role, origin.derivative_of) == ("atanh", "forward", None, None)
+
+
 def test_what_waits_for_the_device_is_waited_for_before_where_it_came_from_is_forgotten(monkeypatch):
     monkeypatch.setattr(operation_log, "_OPERATIONS", 100)
     told = []
