@@ -1,8 +1,9 @@
 """Code that is not jitted: its operations are logged as they run; those that a bad value came from are the program to locate it in.
 
 A NaN is a symptom where it leaves the program as numbers (printed, saved, handed to numpy), where nothing has taken it by the end, and
-where it lives on from operation to operation. One that others make something finite of is none, and an infinity is none, since a mask is
-one in passing. Whatever looks here does so as `working`, and so reads nothing that would be looked at again.
+where it lives on from operation to operation. One that others make something finite of is none. An infinity is one only where it leaves
+and an operation on finite numbers made it: a mask is one in passing, and a best loss begins as one. Whatever looks here does so as
+`working`, and so reads nothing that would be looked at again.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from typing import TypeVar
 
 import jax
 
-from nandetect import compat, effects, nonfinite
+from nandetect import compat, effects
 from nandetect.annotations import Array, Pytree
-from nandetect.errors import said
 from nandetect.guarding import finite
 from nandetect.guarding.recorder import flatten
 from nandetect.guarding.working import working
 from nandetect.primitives.table import BY_NAME
-from nandetect.records import Event, Report
+from nandetect.records import Report
+from nandetect.run import eager_origin
+from nandetect.run.eager_origin import Held
 from nandetect.run.operation_log import OperationLog
-from nandetect.run.operations import Token, program, run_through
+from nandetect.run.operations import Token, run_through
 from nandetect.run.unseen import Unseen
 from nandetect.speed.reads import Reads
 
@@ -44,11 +46,11 @@ LEAVES = frozenset(name for name, record in BY_NAME.items() if record.prints or 
 _CALLBACKS = frozenset(inspect.getfile(inspect.unwrap(function)) for function in (jax.pure_callback, jax.debug.callback))
 # What is only worth a word where nothing was found: a NaN whose computation goes on, and may have a use for it.
 HANDED = "nan", "in what a computation handed to a callback"
-# NaNs that numpy took and that wait for a place where the program can be stopped.
+# Nobody can tell a fault in it from log-probabilities of what cannot be.
+LOG_OF_NOTHING = "array", "that left the program with -inf in it"
+# Arrays with a NaN that numpy took and that wait for a place where the program can be stopped; and as many with an inf.
 _WAITING = 8
 
-# A result that the program holds, with what stands for it.
-Held = tuple[Token, Array]
 Answer = TypeVar("Answer")
 
 
@@ -71,12 +73,12 @@ class EagerWatch:
         self._trees: dict[Hashable, Hashable] = {}
         # The NaNs that the last segment began with.
         self._nans: list[Held] = []
-        # NaNs that left the program where it could not be stopped.
-        self._gone: list[Array] = []
+        # What was not finite and left the program where it could not be stopped, by its state.
+        self._gone = _nothing_gone()
         self._looked = time.perf_counter()
         self._ending = threading.Lock()
-        # Until when a NaN that the program reads is not looked into: one that is data is read again and again.
-        self._finds_again = 0.0
+        # By its state, until when what the program reads is not looked into: what is data is read again and again.
+        self._finds_again: dict[int, float] = {}
 
     def primitive(self, primitive: compat.Primitive, operands: Sequence[object], params: dict[str, object], out: Pytree) -> None:
         """An operation ran by itself."""
@@ -128,13 +130,13 @@ class EagerWatch:
     def forget(self) -> None:
         """Start anew."""
         self.log.forget()
-        self._nans, self._gone = [], []
+        self._nans, self._gone = [], _nothing_gone()
 
     def look(self) -> None:
         """Look at all that the program holds. Tells of a NaN that nothing has taken."""
         try:
             with working:
-                self._finds_again = 0.0
+                self._finds_again = {}
                 self._judge_gone()
                 self._find(self.log.untaken(self._held_nans()))
         except Exception as error:
@@ -200,7 +202,7 @@ class EagerWatch:
         return [(token, value) for token, value in left if id(token) in nan]
 
     def read(self, number: jax.Array, read: Callable[[], Answer], is_timed: bool) -> Answer:
-        """The program reads numbers, to print them, to save them or to go by them: a NaN is a symptom, held or not.
+        """The program reads numbers, to print them, to save them or to go by them: what is not finite is a symptom, held or not.
 
         How long it waits for them counts where the reading `is_timed`.
         """
@@ -215,7 +217,7 @@ class EagerWatch:
             self._leaves(number)
             raise
         done = time.perf_counter()
-        if type(out) is not float or out != out:
+        if type(out) is not float or not math.isfinite(out):
             self._leaves(number)
         if is_timed:
             self._enter_read(began, ready - began, time.perf_counter() - done)
@@ -227,35 +229,43 @@ class EagerWatch:
             self.reads.enter(began, waited, own)
 
     def taken(self, array: jax.Array) -> None:
-        """Numpy takes an array's memory, where nothing can be raised: a NaN is told of as soon as something can be."""
+        """Numpy takes an array's memory, where nothing can be raised: what is not finite is told of as soon as something can be."""
         try:
             with working:
-                if len(self._gone) < _WAITING and finite.can_be_bad(array) and _is_nan(array) and not self._is_handed_over():
-                    self._gone.append(array)
+                state = eager_origin.state_read(array)
+                if state == finite.FINITE or len(self._gone[state]) >= _WAITING:
+                    return
+                if state == finite.INF or not self._is_handed_over():
+                    self._gone[state].append(array)
         except Exception as error:
             self.unseen.failed(error)
 
     def _judge_gone(self) -> None:
-        gone, self._gone = self._gone, []
-        for array in gone:
-            self._symptom(array)
+        gone, self._gone = self._gone, _nothing_gone()
+        for state, arrays in gone.items():
+            for array in arrays:
+                self._symptom(array, state)
 
     def _leaves(self, numbers: Array) -> None:
-        """These leave the program: a NaN among them is a symptom."""
+        """These leave the program: a NaN among them is a symptom, and an inf that was made of what is finite."""
         try:
             with working:
-                if finite.can_be_bad(numbers) and _is_nan(numbers):
-                    self._symptom(numbers)
+                state = eager_origin.state_read(numbers)
+                if state != finite.FINITE:
+                    self._symptom(numbers, state)
         except Exception as error:
             self.unseen.failed(error)
 
-    def _symptom(self, number: Array) -> None:
+    def _symptom(self, number: Array, state: int) -> None:
         token = self.log.token_of(number)
-        if token is None:
-            if not self._is_handed_over():
-                self._made_elsewhere((number,))
-        elif time.perf_counter() >= self._finds_again and not self._find([(token, number)]):
-            self._made_elsewhere(self._arrived([(token, number)]))
+        if token is not None:
+            if time.perf_counter() < self._finds_again.get(state, 0.0) or self._find([(token, number)], state):
+                return
+            if state == finite.NAN:
+                self._made_elsewhere(eager_origin.arrived(self.log, [(token, number)]))
+        # An inf that a compiled function returned is judged there.
+        elif state == finite.NAN and not self._is_handed_over():
+            self._made_elsewhere((number,))
 
     def _is_handed_over(self) -> bool:
         """Whether a computation has handed the NaN to a callback. To wait there for another computation may be to wait for ever."""
@@ -264,58 +274,59 @@ class EagerWatch:
             self.unseen.add(*HANDED)
         return handed
 
-    def _find(self, bad: list[Held]) -> bool:
+    def find_given(self, values: Sequence[object]) -> bool:
+        """Tell where the first of these came from that an operation of the log made; calls were given them. Whether one was told."""
+        for value in values:
+            token = self.log.token_of(value)
+            if token is not None and finite.can_be_bad(value) and self._find([(token, value)], finite.state(value)):
+                return True
+        return False
+
+    def _find(self, bad: list[Held], state: int = finite.NAN) -> bool:
         """Tell where these were made, unless they arrived from outside. Whether they were told."""
         if not bad:
             return False
         began = time.perf_counter()
         with working, compat.outside_of_traces():
-            try:
-                # What comes back from a compiled function arrives from outside, and may have been NaN before it went there: whatever
-                # was made first did not come from there.
-                report = self._located(bad) or self._located(bad[1:][-1:]) or self._located(self._earlier(bad)[-1:])
-            # The program goes on whatever its operations were: that they cannot be run again is not its fault.
-            except Exception as error:
-                report = self._not_located(bad, error)
+            report = self._of_nans(bad) if state == finite.NAN else self._of_inf(bad[0])
         if report is not None:
             self.forget()
             self._tell(report)
         else:
             now = time.perf_counter()
-            self._finds_again = now + (now - began) / _SHARE
+            self._finds_again[state] = now + (now - began) / _SHARE
         return report is not None
+
+    def _of_nans(self, bad: list[Held]) -> Report | None:
+        log = self.log
+        try:
+            # What comes back from a compiled function arrives from outside, and may have been NaN before it went there: whatever
+            # was made first did not come from there.
+            return (
+                eager_origin.located(log, bad)
+                or eager_origin.located(log, bad[1:][-1:])
+                or eager_origin.located(log, self._earlier(bad)[-1:])
+            )
+        # The program goes on whatever its operations were: that they cannot be run again is not its fault.
+        except Exception as error:
+            return eager_origin.not_located(log, bad, error)
+
+    def _of_inf(self, held: Held) -> Report | None:
+        try:
+            report = eager_origin.located_inf(self.log, held)
+            if report is not None and eager_origin.has_only_neginf(held[1]):
+                self.unseen.add(*LOG_OF_NOTHING)
+                return None
+            return report
+        # Nobody knows then whether it is a fault.
+        except Exception as error:
+            self.unseen.failed(error)
+            return None
 
     def _earlier(self, bad: list[Held]) -> list[Held]:
         """What the program holds of the values that these came from, as far as it is NaN; the latest first."""
         made = {id(token) for operation in self.log.origins([token for token, _ in bad]) for token in operation.results}
         return [(token, value) for token, value in self._held_nans() if id(token) in made]
-
-    def _not_located(self, bad: list[Held], error: Exception) -> Report | None:
-        """The report of what is there and could not be located; None where it arrived from outside."""
-        try:
-            return None if self._arrived(bad) else _unlocated(bad[0][1], error)
-        except Exception:
-            return _unlocated(bad[0][1], error)
-
-    def _arrived(self, bad: list[Held]) -> list[Array]:
-        """What these came from that was given from outside as NaN."""
-        kept = self.log.kept()
-        operations = self.log.origins([token for token, _ in bad])
-        given = [kept[id(operand)] for operation in operations for operand in operation.operands if id(operand) in kept]
-        return [value for value in given if finite.can_be_bad(value) and finite.state(value) == finite.NAN]
-
-    def _located(self, bad: list[Held]) -> Report | None:
-        """Where these were made; None if they arrived from outside, or there are none."""
-        if not bad:
-            return None
-        # Only now: whoever finds nothing does not wait for all that locating needs to be imported.
-        from nandetect.locating.locate import diagnose
-
-        tokens, values = [token for token, _ in bad], [value for _, value in bad]
-        operations = self.log.origins(tokens)
-        with effects.replay_settings(), effects.muted_effects():
-            report = diagnose(program(operations, tokens, self.log.kept(), values))
-        return None if report is None or report.origin.primitive == "<input>" else report
 
 
 def _in_callback() -> bool:
@@ -328,15 +339,5 @@ def _in_callback() -> bool:
     return False
 
 
-def _is_nan(numbers: Array) -> bool:
-    """Whether any of what was just read is one: the host has it now."""
-    if isinstance(numbers, jax.Array) and not (numbers.is_fully_addressable or numbers.is_fully_replicated):
-        return finite.state(numbers) == finite.NAN
-    return bool(nonfinite.nans(numbers).any())
-
-
-def _unlocated(value: Array, error: Exception) -> Report:
-    count, size = int(nonfinite.nans(value).sum()), math.prod(value.shape)
-    origin = Event(primitive="<unknown>", value="nan", reason="not located", count=count, size=size)
-    note = f"the operations before it could not be run again ({said(error)}); jit the function that it is in"
-    return Report(origin=origin, chain=(origin,), symptoms=("result",), reproduced=False, notes=(note,), label="code that is not jitted")
+def _nothing_gone() -> dict[int, list[Array]]:
+    return {finite.NAN: [], finite.INF: []}

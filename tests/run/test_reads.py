@@ -89,6 +89,106 @@ def test_what_is_data_or_masked_may_leave(name):
     assert found(HARMLESS[name]) == []
 
 
+def overflows():
+    return jnp.exp(jnp.array([1000.0, 2.0]))  # <-- origin
+
+
+def no_int_of_inf(x):
+    with pytest.raises(OverflowError, match="cannot convert float infinity to integer"):
+        int(x)
+
+
+WAYS_OF_AN_INF = {**WAYS, "int": lambda x: no_int_of_inf(x[0])}
+
+
+@pytest.mark.parametrize("way", WAYS_OF_AN_INF)
+def test_an_inf_that_was_made_of_finite_numbers_is_found_where_it_leaves_as_numbers(way):
+    told = found(lambda: WAYS_OF_AN_INF[way](overflows() * 2.0))
+    assert [(report.origin.primitive, report.origin.value) for report in told] == [("exp", "inf")]
+    assert told[0].origin.source.code.endswith("# <-- origin")
+
+
+def best_so_far(best):
+    for loss in (jnp.float32(3.0), jnp.float32(2.0)):
+        print(best, f"{best}", float(best - loss), bool(loss < best))
+        best = jnp.minimum(best, loss)
+    return best
+
+
+def forward_algorithm():
+    logits = jnp.where(jnp.arange(3) < 1, jnp.zeros(3), -jnp.inf)
+    steps = jnp.where(jnp.eye(3) > 0, 0.0, -jnp.inf)
+    for _ in range(3):
+        logits = jax.scipy.special.logsumexp(logits[:, None] + steps, axis=0)
+    return str(logits), float(logits[2])
+
+
+def shortest_paths():
+    ways = jnp.where(jnp.arange(9).reshape(3, 3) % 4 == 1, 1.0, jnp.inf)
+    for middle in range(3):
+        ways = jnp.minimum(ways, ways[:, middle : middle + 1] + ways[middle : middle + 1, :])
+    return np.asarray(ways)
+
+
+STATE = {
+    "a best loss": lambda: best_so_far(jnp.array(jnp.inf)),
+    "a best loss of a program's own text": lambda: best_so_far(jnp.full((), jnp.inf)),
+    "a best loss that stays": lambda: [float(jnp.minimum(jnp.float32(jnp.inf), jnp.float32(jnp.inf))) for _ in range(3)],
+    "jnp.inf": lambda: print(jnp.inf, jnp.float32(jnp.inf), jnp.asarray([jnp.inf, 1.0])),
+    "computed with": lambda: float(jnp.asarray(jnp.inf) * 2.0 / 3.0),
+    "written, and computed with": lambda: float(jnp.full((), -jnp.inf) * 0.5 + 1.0),
+    "data": lambda: str(jnp.asarray(np.array([np.inf, 1.0], np.float32)) * 2.0),
+    "a causal mask": lambda: print(jnp.where(jnp.tril(jnp.ones((3, 3))) > 0, jnp.ones((3, 3)), -jnp.inf) / 2.0),
+    "the largest of nothing": lambda: float(jnp.max(jnp.zeros(0), initial=-jnp.inf)),
+    "the largest where a mask allows it": lambda: float(jnp.max(jnp.ones(3), where=jnp.zeros(3, bool), initial=-jnp.inf)),
+    "the scores of a beam": lambda: str(jax.lax.top_k(jnp.full(4, -jnp.inf).at[0].set(0.0) - 1.5, 2)[0]),
+    "impossible states": forward_algorithm,
+    "ways that are not there": shortest_paths,
+    "the log of a mask's softmax": lambda: str(jax.nn.log_softmax(jnp.where(jnp.arange(3) < 2, 1.0, -jnp.inf))),
+    "an overflow that is masked": lambda: str(jnp.where(jnp.arange(2) > 0, overflows(), 0.0)),
+    "an overflow that is clipped": lambda: float(jnp.clip(overflows(), 0.0, 10.0)[0]),
+    "an overflow in the denominator": lambda: float(jax.nn.sigmoid(jnp.float32(-1000.0)) + jnp.sum(1.0 / (1.0 + overflows()))),
+    "norms that are measured": lambda: float(jnp.linalg.norm(jnp.ones(3), ord=jnp.inf)),
+}
+
+
+@pytest.mark.parametrize("name", STATE)
+def test_an_inf_that_was_written_or_given_is_state(name):
+    assert found(STATE[name]) == []
+
+
+@pytest.mark.parametrize("name", ["print", "numpy"])
+def test_log_probabilities_of_what_cannot_be_are_said_and_no_fault(name):
+    told = []
+    with watching(told.append) as everywhere:
+        logs = jnp.log(jnp.eye(3))
+        print(logs) if name == "print" else np.asarray(logs)
+        everywhere.flush()
+    assert (told, everywhere.left_out()) == ([], ["1 array that left the program with -inf in it"])
+
+
+def test_a_log_likelihood_of_minus_inf_is_a_fault():
+    (report,) = found(lambda: float(jnp.sum(jnp.log(jnp.eye(3)))))  # <-- origin
+    assert (report.origin.primitive, report.origin.value, report.origin.source.code.endswith("# <-- origin")) == ("log", "-inf", True)
+
+
+def test_an_inf_that_an_overflow_brought_about_by_way_of_zero_is_a_fault():
+    (report,) = found(lambda: float(jnp.log(1.0 / overflows()[0])))
+    assert report.origin.primitive == "log" and "exp" in [event.primitive for event in report.cause]
+
+
+def test_an_inf_that_is_read_again_and_again_hides_no_nan():
+    told = []
+    with watching(told.append):
+        best = jnp.full((), jnp.inf)
+        for number in range(50):
+            float(best)
+            float(jnp.log(jnp.float32(40.0 - number)) * 1.0)  # <-- origin
+            if told:
+                break
+    assert [(report.origin.primitive, report.origin.source.code.endswith("# <-- origin")) for report in told] == [("log", True)]
+
+
 def test_a_nan_that_numpy_took_is_found_before_its_origin_is_forgotten():
     told = []
     with watching(told.append):
