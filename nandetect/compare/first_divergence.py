@@ -57,7 +57,7 @@ def inaccurate(function: Loss, args: Sequence[jax.Array], dtype: np.dtype, what:
     if not errors:
         return None
     worst = max(errors, key=lambda error: error.ulps / max(error.before, 1.0))
-    event = events.make(worst.node, 0, None, reporting.lens(program, Phases(program.jaxpr)))
+    event = events.make(worst.node, 0, None, reporting.lens(program, Phases(program.jaxpr, program.retrace)))
     return Parting(event=event, ulps=worst.ulps, ulps_before=worst.before)
 
 

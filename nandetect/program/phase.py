@@ -36,7 +36,8 @@ _NO_TAGS: Tags = frozenset()
 class Phases:
     """The phase of every equation of a program, by its path. A program that is not differentiated is forward throughout.
 
-    With `retrace`, which traces the program once more, derivatives in forward mode are told from what they are derivatives of.
+    With `retrace`, which traces the program once more, derivatives in forward mode are told from what they are derivatives of. Without it the
+    program is what ran one by one, and is no step as a whole: what feeds neither a derivative nor an update is forward there.
     """
 
     def __init__(self, program: compat.AnyJaxpr, retrace: Callable[[], compat.AnyJaxpr] | None = None):
@@ -59,6 +60,8 @@ class Phases:
         if self.differentiates:
             goals = _goals(jaxpr, tags, dead_ends=level == 0)
             self._phases = _phases(jaxpr, tags, goals, "update" if trains else "forward")
+            if retrace is None:
+                self._phases = _by_use(jaxpr, self._phases, _phases(jaxpr, tags, goals, "forward"))
         if apart is not None:
             self._phases |= dict.fromkeys(apart.primals, "forward")
 
@@ -120,6 +123,12 @@ def _phases(jaxpr: compat.Jaxpr, tags: dict[Path, Tag], goals: dict[Path, Goals]
 
     sweep(jaxpr, (), [_NO_TAGS] * len(jaxpr.invars))
     return phases
+
+
+def _by_use(jaxpr: compat.Jaxpr, phases: dict[Path, Phase], depending: dict[Path, Phase]) -> dict[Path, Phase]:
+    """Phases in which only what feeds an update counts as one; `depending` are those in which only what depends on a gradient does."""
+    uses = _goals(jaxpr, {path: "transpose" if phase == "update" else "" for path, phase in depending.items()}, dead_ends=False)
+    return {path: phase if "derivative" in uses.get(path, NOWHERE) else depending[path] for path, phase in phases.items()}
 
 
 def _results(

@@ -259,6 +259,31 @@ def test_a_loss_beside_a_gradient_is_of_the_forward_pass():
     assert (origin.primitive, origin.phase, origin.role, origin.derivative_of) == ("atanh", "forward", None, None)
 
 
+def trained(beside, rate):
+    slope = jax.grad(lambda w: jnp.sum(jnp.sqrt(w)))(jnp.full(3, 4.0))
+    made = beside()
+    return made, 1.0 - rate() * slope
+
+
+def root():
+    return jnp.sqrt(jnp.arange(3.0) - 2.0)
+
+
+@pytest.mark.parametrize(
+    ("beside", "rate", "phase"),
+    [(root, lambda: jnp.log(jnp.arange(3.0) - 2.0), "forward"), (lambda: 0.0, root, "update")],
+    ids=["beside", "schedule"],
+)
+def test_what_code_that_is_not_jitted_computes_beside_a_gradient_is_an_update_only_for_one(beside, rate, phase):
+    told = []
+    with watching(told.append) as everywhere:
+        kept = trained(beside, rate)
+        everywhere.flush()
+        del kept
+    made = [told[0].origin, *told[0].others, *told[0].benign]
+    assert [event.phase for event in made if event.primitive == "sqrt"] == [phase]
+
+
 def test_what_waits_for_the_device_is_waited_for_before_where_it_came_from_is_forgotten(monkeypatch):
     monkeypatch.setattr(operation_log, "_OPERATIONS", 100)
     told = []
