@@ -36,8 +36,8 @@ _NO_TAGS: Tags = frozenset()
 class Phases:
     """The phase of every equation of a program, by its path. A program that is not differentiated is forward throughout.
 
-    With `retrace`, which traces the program once more, derivatives in forward mode are told from what they are derivatives of. Without it the
-    program is what ran one by one, and is no step as a whole: what feeds neither a derivative nor an update is forward there.
+    With `retrace`, which traces the program once more, derivatives in forward mode are told from what they are derivatives of. Without it
+    the program is what ran one by one, which is no step as a whole: what feeds no derivative and no update is forward there.
     """
 
     def __init__(self, program: compat.AnyJaxpr, retrace: Callable[[], compat.AnyJaxpr] | None = None):
