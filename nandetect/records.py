@@ -150,6 +150,11 @@ class Report:
     called_at: Frame | None = None
     label: str = ""
 
+    @property
+    def arrived(self) -> bool:
+        """Whether it was made elsewhere: what is not finite came in from outside, as the origin itself or as what brought it about."""
+        return any(event.primitive == "<input>" and event.value != "finite" for event in (self.origin, *self.cause[-1:]))
+
     def to_dict(self) -> dict[str, Json]:
         """The report as plain lists, dicts, strings and numbers; non-finite floats are the strings nan, inf and -inf."""
         return plain(self)

@@ -114,8 +114,14 @@ class Faults:
         self, window: Window, habits: Habits, tally: Tally, called_at: sources.Place | None, error: type[Exception]
     ) -> Report | None:
         """Where the bad value came from that made the last call of a window raise; None where none did."""
-        report = self._replayed(window, habits, tally, error=error).report
+        replayed = self._replayed(window, habits, tally, error=error)
+        report = replayed.report
+        self._hand(replayed)
         return report and replace(report, called_at=_frame(called_at))
+
+    def _hand(self, replayed: Replayed) -> None:
+        for value in replayed.arrived:
+            self._shared.hand(value)
 
     def _replayed(
         self,
@@ -171,8 +177,7 @@ class Faults:
         # After the first fault most results are likely to be bad: a leaf is told again only after it has been finite in between.
         if error is None:
             self._told |= bad_leaves(window.made)
-        for value in replayed.arrived:
-            self._shared.hand(value)
+        self._hand(replayed)
         return [functools.partial(self._shared.tell, replace(replayed.report, called_at=_frame(called_at)))]
 
 

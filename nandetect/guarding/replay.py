@@ -19,6 +19,7 @@ from nandetect.guarding.roles import Uses, auxiliary
 from nandetect.guarding.screen import BadLeaves, bad_leaves, bad_metrics, top
 from nandetect.guarding.skips import have_grown, is_skip, signs
 from nandetect.locating.locate import relocate, takes_gradients
+from nandetect.program.trace import trace
 from nandetect.records import Report
 
 _STOOD_IN = "an io_callback of the step was not called again: in the replay it gave back what it was given, or zeros"
@@ -136,6 +137,8 @@ class Replay:
 
     def _of_raised(self, call: Call, arguments: Arguments, error: type[BaseException]) -> Report | None:
         report = raised.located(self.step, arguments, error)
+        if report is not None and report.arrived:
+            self.replayed.arrived = self._arrived(arguments, flatten(arguments)[0], report)
         return report and numbered(report, call)
 
     def _judged(self, call: Call, arguments: Arguments, out: object, made: Sequence[object], bad: BadLeaves) -> Report | None:
@@ -154,9 +157,17 @@ class Replay:
         report = relocate(self.step, *arguments, beside=ordinals(out, beside))
         if report is None:
             self.accepted |= left
-        elif report.origin.primitive == "<input>":
-            self.replayed.arrived = [leaf for leaf in given if finite.can_be_bad(leaf) and finite.state(leaf)]
+        elif report.arrived:
+            self.replayed.arrived = self._arrived(arguments, given, report)
         return report and numbered(report, call)
+
+    def _arrived(self, arguments: Arguments, given: Sequence[object], report: Report) -> list[object]:
+        """What came into a call and was not finite, that which the report names first."""
+        bad = [index for index, leaf in enumerate(given) if finite.can_be_bad(leaf) and finite.state(leaf)]
+        if len(bad) > 1:
+            names, named = trace(self.step, *arguments).arguments, (report.origin, *report.cause)[-1].argument
+            bad.sort(key=lambda index: index >= len(names) or names[index] != named)
+        return [given[index] for index in bad]
 
     def _beside(self, call: Call, arguments: Arguments, given: Sequence[object], out: object, bad: BadLeaves) -> frozenset[int]:
         """The bad results that only stand beside what matters, as far as is known."""

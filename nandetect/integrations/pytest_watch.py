@@ -188,4 +188,4 @@ def headline(report: Report) -> str:
 
 def first(reports: list[Report]) -> Report:
     """The report to show: where a value was born, before where it only arrived."""
-    return next((report for report in reports if report.origin.primitive != "<input>"), reports[0])
+    return next((report for report in reports if not report.arrived), reports[0])

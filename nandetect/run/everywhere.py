@@ -97,15 +97,19 @@ class Everywhere:
     def _found(self, report: Report, order: int | None = None) -> None:
         """Something was found. Another function may hold an earlier fault that nobody has looked at yet, so all are looked at first."""
         # What arrived in a call was made elsewhere; what is not jitted has mostly taken it from a call.
-        fault = Fault(report.origin.primitive == "<input>", sys.maxsize if order is None else order, report)
+        fault = Fault(report.arrived, sys.maxsize if order is None else order, report)
         if self._gathered is not None:
             self._told += 1
             self._gathered.append(fault)
             return
         self._gathered = [fault]
         try:
+            # Before all is looked at, since where operations found something, the log of them begins anew.
+            made = self.eager.find_given(self.functions.handed)
             self.flush()
-            self.functions.use_handed()
+            handed = self.functions.take_handed()
+            if not made and not self.eager.find_given(handed):
+                self.functions.use_first(handed)
         # What is known is told all the same.
         except Exception as error:
             self.unseen.failed(error)

@@ -9,7 +9,7 @@ import time
 import types
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from nandetect.errors import NonFiniteError, said
@@ -46,7 +46,7 @@ class Functions:
         self._order = itertools.count()
         # What the program did with values that are not finite; and those that came into a call, until it is known where they are from.
         self._uses = Uses()
-        self._handed: list[object] = []
+        self.handed: list[object] = []
         self._guards: weakref.WeakSet[Callable[..., object]] = weakref.WeakSet()
         self._shared: weakref.WeakValueDictionary[int, GuardedStep] = weakref.WeakValueDictionary()
         self._lock = threading.RLock()
@@ -135,12 +135,16 @@ class Functions:
 
     def _hand(self, value: object) -> None:
         self._uses.enter(value)
-        self._handed.append(value)
+        self.handed.append(value)
 
-    def use_handed(self) -> None:
-        """Use what came into calls that were found at fault."""
-        handed, self._handed = self._handed, []
-        for value in handed:
+    def take_handed(self) -> list[object]:
+        """What came into calls that were found at fault, which is no longer kept then."""
+        handed, self.handed = self.handed, []
+        return handed
+
+    def use_first(self, values: Sequence[object]) -> None:
+        """Use the first of these that was taken for one that does not matter."""
+        for value in values:
             if self.use(value) or self.use_any(value):
                 return
 

@@ -1,0 +1,103 @@
+"""What a compiled function was given that is not finite was made elsewhere, and that is where it is told, though nobody holds it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nandetect.run.everywhere import watching
+
+
+def told_of(program):
+    told = []
+    with watching(told.append) as everywhere:
+        program()
+        everywhere.flush()
+    return told
+
+
+def place(report):
+    return report.origin.primitive, report.origin.value, report.origin.source.code.endswith("# <-- origin")
+
+
+def of_an_overflow(t):
+    return jnp.exp(jnp.ones(4) + 2000.0 * t)  # <-- origin
+
+
+def of_a_log(t):
+    return jnp.log(0.5 - t * jnp.ones(4))  # <-- origin
+
+
+def train(make):
+    centred = jax.jit(lambda y: y - jnp.mean(y))
+    for number in range(5):
+        y = make(jnp.float32(number == 3))
+        y = 0.1 * centred(y)
+    return y
+
+
+@pytest.mark.parametrize(("make", "born"), [(of_an_overflow, ("exp", "inf")), (of_a_log, ("log", "nan"))])
+def test_what_code_that_is_not_jitted_made_is_told_there(make, born):
+    (report, *_) = told_of(lambda: train(make))
+    assert place(report) == (*born, True)
+
+
+def test_of_several_arguments_the_one_that_broke_the_result_is_followed():
+    def program():
+        step = jax.jit(lambda unused, y, best: (jnp.sum(y - jnp.mean(y)), jnp.minimum(best, 1.0), jnp.where(unused > 0, 1.0, 0.0)))
+        for number in range(4):
+            t = jnp.float32(number == 2)
+            step(jnp.exp(jnp.ones(3) + 1000.0 * t), of_an_overflow(t), jnp.full((), jnp.inf))
+
+    (report, *_) = told_of(program)
+    assert place(report) == ("exp", "inf", True)
+
+
+def test_an_inf_that_a_call_before_returned_is_told_there():
+    def program():
+        spread = jax.jit(lambda w, t: (w * 0.9, jnp.exp(w + 1000.0 * t)))  # <-- origin
+        centred = jax.jit(lambda w, y: w + y - jnp.mean(y))
+        w = jnp.ones(3)
+        for number in range(5):
+            w, y = spread(w, jnp.float32(number == 3))
+            w = centred(w, y)
+
+    (report, *_) = told_of(program)
+    assert place(report) == ("exp", "inf", True) and report.step == 3
+
+
+STATE = {
+    "written": lambda: jnp.full(3, jnp.inf),
+    "data": lambda: jnp.asarray(np.full(3, np.inf, np.float32)) * 2.0,
+    "numpy's": lambda: np.full(3, np.inf, np.float32),
+}
+
+
+@pytest.mark.parametrize("name", STATE)
+def test_an_inf_that_nobody_made_is_the_cause_of_what_a_call_made_of_it(name):
+    def program():
+        centred = jax.jit(lambda y: y - jnp.mean(y))  # <-- origin
+        for number in range(4):
+            centred(jnp.ones(3) if number < 2 else STATE[name]())
+
+    (report, *_) = told_of(program)
+    assert place(report) == ("sub", "nan", True) and report.arrived and report.step == 2
+
+
+def test_what_a_call_raised_about_is_told_where_code_that_is_not_jitted_made_it():
+    def checked(y):
+        if not np.isfinite(y).all():
+            raise ValueError("not finite")
+        return y
+
+    step = jax.jit(lambda y: jax.pure_callback(checked, jax.ShapeDtypeStruct((4,), jnp.float32), y - jnp.mean(y)))
+    told = []
+    with watching(told.append) as everywhere:
+        guarded = everywhere.functions.guarded(step)
+        with pytest.raises(Exception, match="not finite") as raised:
+            for number in range(5):
+                guarded(of_an_overflow(jnp.float32(number == 3))).block_until_ready()
+        everywhere.died(raised.value)
+    assert place(told[0]) == ("exp", "inf", True)
