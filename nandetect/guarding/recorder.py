@@ -17,6 +17,7 @@ from jax.core import Tracer
 from nandetect import nonfinite
 from nandetect.guarding import finite
 from nandetect.guarding.links import Links, Pick, links, picker
+from nandetect.guarding.working import working
 
 # A metric: a result of at most so many elements. It is kept of every call, and those of all calls are looked at together.
 SMALL = 16
@@ -180,7 +181,11 @@ class Recorder:
         """A leaf that will still be what it is: copied where the step takes it, or where the program fills the same array again."""
         if isinstance(leaf, jax.Array):
             taken = index in self._donated or (self._may_donate and not self._learned)
-            return nonfinite.copied(leaf) if taken and copies else leaf
+            if not taken or not copies:
+                return leaf
+            # Where a whole program is watched, a copy would pass for one that the program made.
+            with working:
+                return nonfinite.copied(leaf)
         return self._own_array(index, leaf) if isinstance(leaf, np.ndarray) else leaf
 
     def _own_array(self, index: int, array: np.ndarray) -> np.ndarray:

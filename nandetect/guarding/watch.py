@@ -191,8 +191,9 @@ class Watch:
         """A call has raised, and `add` records it. Raises `NonFiniteError` in its stead where it did because of what that tells."""
         report = None
         try:
-            add()
-            report = self._faults.judge_raised(self.recorder, self.tally, self._called_at, error)
+            with working, compat.outside_of_traces():
+                add()
+                report = self._faults.judge_raised(self.recorder, self.tally, self._called_at, error)
         except Exception as failure:
             self._shared.failed(failure)
         self.recorder.restart()
@@ -233,7 +234,10 @@ class Watch:
 
         A first call `may_wait` for the next one, which shows what is handed back.
         """
-        for tell in self._look(may_wait):
+        # What is read of the program's arrays meanwhile is not its own read: that could begin a look within this one.
+        with working:
+            told = self._look(may_wait)
+        for tell in told:
             tell()
 
     def _look(self, may_wait: bool) -> list[Telling]:
@@ -248,20 +252,20 @@ class Watch:
             if error is not None:
                 return self._faults.judge(self.recorder, self.tally, self._called_at, error=error)
             began = time.perf_counter()
-            with working, compat.outside_of_traces():
+            with compat.outside_of_traces():
                 is_bad, has_skips = self._faults.signs(self.recorder, self._out)
-            ended = time.perf_counter()
-            self._waits = may_wait and is_bad and self._faults.may_wait(self.recorder, self._out)
-            if self._waits:
-                window = None
-                return []
-            self._schedule.looked(began, ended, len(window.calls))
-            self.tally.looked(began, ended, window.size)
-            told: list[Telling] = []
-            if is_bad or has_skips:
-                told = self._faults.judge(self.recorder, self.tally, self._called_at, count_skips=has_skips)
-            self._latest = window.calls[-1]
-            return told
+                ended = time.perf_counter()
+                self._waits = may_wait and is_bad and self._faults.may_wait(self.recorder, self._out)
+                if self._waits:
+                    window = None
+                    return []
+                self._schedule.looked(began, ended, len(window.calls))
+                self.tally.looked(began, ended, window.size)
+                told: list[Telling] = []
+                if is_bad or has_skips:
+                    told = self._faults.judge(self.recorder, self.tally, self._called_at, count_skips=has_skips)
+                self._latest = window.calls[-1]
+                return told
         except Exception as failure:
             self._shared.failed(failure)
             return [functools.partial(self._shared.tell, unlocated.of_window(window, failure))] if is_bad and window is not None else []
