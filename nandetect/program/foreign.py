@@ -7,6 +7,8 @@ from nandetect.compat import JaxprEqn
 
 # What a callback may be wrapped in: our own recording, JAX's, a `functools.partial`, a decorator's.
 _WRAPPERS = ("callback", "callback_func", "func", "__wrapped__")
+# The most wrappings that are taken off: a mock has whatever attribute it is asked for, without end.
+_MOST_WRAPPINGS = 16
 
 
 def named(eqn: JaxprEqn) -> str:
@@ -19,11 +21,17 @@ def named(eqn: JaxprEqn) -> str:
 
 
 def _callback(function: object) -> str:
-    while True:
-        inner = next((getattr(function, wrapper) for wrapper in _WRAPPERS if callable(getattr(function, wrapper, None))), None)
-        if inner is None:
-            return getattr(function, "__name__", "")
-        function = inner
+    # The name is a help beside the report: whatever a user's object does when it is asked for an attribute, the report goes without.
+    try:
+        for _ in range(_MOST_WRAPPINGS):
+            inner = next((getattr(function, wrapper) for wrapper in _WRAPPERS if callable(getattr(function, wrapper, None))), None)
+            if inner is None:
+                name = getattr(function, "__name__", "")
+                return name if isinstance(name, str) else ""
+            function = inner
+    except Exception:
+        return ""
+    return ""
 
 
 def _kernel(eqn: JaxprEqn) -> str:

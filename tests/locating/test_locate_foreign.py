@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -45,3 +46,9 @@ def test_a_kernel_that_returned_an_infinity_is_named(xs):
 
     step = jax.jit(lambda x: pallas.pallas_call(log_kernel, out_shape=SHAPE, interpret=True)(x))
     assert nd.locate(step, xs).origin.reason == "the kernel `log_kernel` returned -inf"
+
+
+def test_a_mock_as_a_callback_has_no_name_and_no_end_of_attributes():
+    answer = mock.MagicMock(return_value=np.full(3, np.nan, np.float32))
+    origin = nd.locate(jax.jit(lambda x: jax.pure_callback(answer, SHAPE, x) * 2), jnp.ones(3)).origin
+    assert origin.reason == "the callback returned nan"
