@@ -4,37 +4,38 @@ from __future__ import annotations
 
 from nandetect import compat
 from nandetect.compat import Jaxpr
-from nandetect.locating import births, steering
+from nandetect.locating import births, others, steering
 from nandetect.locating.events import Lens
 from nandetect.locating.origin import Origin, Verdict
 from nandetect.locating.phase_of_birth import birth_event
 from nandetect.locating.steering import Decision, Sweep
 from nandetect.locating.trail import Birth, Node
 from nandetect.program import sources
+from nandetect.program.trace import Program
 
 _DECIDED = {"end": "the end of the loop", "branch": "which branch ran", "selection": "what was selected"}
 
 
-def decisive(verdict: Verdict, first: Origin, lens: Lens) -> tuple[Origin, tuple[str, ...]]:
+def decisive(program: Program, verdict: Verdict, first: Origin, lens: Lens) -> tuple[Origin, tuple[str, ...]]:
     """The origin, and sentences on what was decided by a NaN before it.
 
-    A NaN that ended a loop or took a branch which the origin descends from is the origin itself: what ran after it ran as nobody meant.
-    So is one that chose a literal. One that only made a selection is named.
+    A NaN that ended a loop or took a branch which the origin descends from is the origin itself, unless the origin is there without it
+    too: what ran after it ran as nobody meant. So is one that chose a literal. One that only made a selection is named.
     """
     if first.node is None or first.arrived or verdict.compiled_only or not _may_be_decided(verdict):
         return first, ()
     # The way back is a help beside the report, which must not be lost for it.
     try:
-        return _decisive(verdict, first, first.node, lens)
+        return _decisive(program, verdict, first, first.node, lens)
     except Exception:
         return first, ()
 
 
-def _decisive(verdict: Verdict, first: Origin, node: Node, lens: Lens) -> tuple[Origin, tuple[str, ...]]:
+def _decisive(program: Program, verdict: Verdict, first: Origin, node: Node, lens: Lens) -> tuple[Origin, tuple[str, ...]]:
     trail, notes = verdict.trail, []
     for decision in _decisions(verdict, first, node):
         born = [birth for birth in steering.births(trail, decision) if birth.node != node]
-        if not born:
+        if not born or (decision.kind != "selection" and first.birth is not None and _is_there_without(program, verdict, node, born[0])):
             continue
         trail.met += born
         value = "nan" if decision.is_nan else "inf"
@@ -61,6 +62,15 @@ def _decisions(verdict: Verdict, first: Origin, node: Node) -> list[Decision]:
     for literal in verdict.trail.literals:
         sweep.around(literal.run)
     return sweep.decisions
+
+
+def _is_there_without(program: Program, verdict: Verdict, node: Node, decided: Birth) -> bool:
+    """Whether the equation of an origin breaks the symptoms also with the birth mended that seems to have decided that it ran."""
+    if decided.node.run.shards:
+        return False
+    symptoms = [program.jaxpr.outvars[number] for number in verdict.symptoms]
+    trail = others.with_mended(program, [decided.node], set(), symptoms)
+    return any(birth.node.eqn is node.eqn for birth in trail.births)
 
 
 def _of(verdict: Verdict, birth: Birth, lens: Lens) -> Origin:

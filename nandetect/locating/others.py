@@ -30,7 +30,7 @@ def also_at_fault(program: Program, verdict: Verdict, origin: Node | None, sympt
         candidates = [birth for birth in candidates if not any(_is_same(birth.node, node) for node in broken)]
         if not candidates:
             break
-        still = {id(birth.node.eqn) for birth in _followed(program, broken, arrived, symptoms).births}
+        still = {id(birth.node.eqn) for birth in with_mended(program, broken, arrived, symptoms).births}
         left = [birth for birth in candidates if id(birth.node.eqn) in still]
         if not left:
             break
@@ -39,7 +39,7 @@ def also_at_fault(program: Program, verdict: Verdict, origin: Node | None, sympt
     return found
 
 
-def _followed(program: Program, broken: Sequence[Node], arrived: set[Atom], symptoms: Sequence[Atom]) -> Trail:
+def with_mended(program: Program, broken: Sequence[Node], arrived: set[Atom], symptoms: Sequence[Atom]) -> Trail:
     """The trail from what is still non-finite of the symptoms with some operations mended, and what arrived."""
     operations = {id(node.eqn) for node in broken}
     written = {place for node in broken if (place := _written(node.eqn, node.run.eqns))}

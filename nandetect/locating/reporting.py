@@ -29,7 +29,7 @@ def lens(program: Program, phases: Phases) -> Lens:
 def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) -> Report:
     """The report of a verdict; `broken` are all the results that are non-finite, its symptoms among them."""
     trail = verdict.trail
-    first, notes = decisive(verdict, origin(program, lens, verdict), lens)
+    first, notes = decisive(program, verdict, origin(program, lens, verdict), lens)
     chain = _chain(trail, first, lens)
     causes = _cause(first, lens)
     others, benign = _beside(program, verdict, first, causes, broken, lens)

@@ -18,6 +18,7 @@ from nandetect.interpret import loops, walk
 from nandetect.interpret.dependence import flows
 from nandetect.interpret.walk import Inside, Run
 from nandetect.locating.carried import out_of_the_loop
+from nandetect.locating.cause_rules import maker
 from nandetect.locating.trail import Birth, Node, Trail
 from nandetect.nonfinite import Mask
 from nandetect.primitives import Use
@@ -158,6 +159,8 @@ class Sweep:
         eqn, run = node.eqn, node.run
         is_number = nonfinite.is_inexact(eqn.outvars[output].aval)
         for slot, elements in _pulled(node, output, mask):
+            if not self.asked_for and primitives.of(eqn).joins is not None:
+                elements = elements & _may_decide(node, output, slot)
             atom = eqn.invars[slot]
             if not nonfinite.is_inexact(atom.aval):
                 yield slot, elements
@@ -218,7 +221,33 @@ def _condition(node: Node) -> Run:
 def _is_test(node: Node) -> bool:
     """Whether an equation asks whether something is non-finite: it is not misled by what it is given."""
     eqn = node.eqn
-    return primitives.of(eqn).tests or (len(eqn.invars) == 2 and eqn.invars[0] is eqn.invars[1])
+    infinite = any(isinstance(atom, compat.Literal) and not nonfinite.is_clean(walk.literal(atom)) for atom in eqn.invars)
+    return primitives.of(eqn).tests or infinite or (len(eqn.invars) == 2 and eqn.invars[0] is eqn.invars[1])
+
+
+def _may_decide(node: Node, output: int, slot: int) -> Mask:
+    """The elements of an operand that may have decided what joins it to another: all, but where the other alone or a test did.
+
+    Of `isfinite(x) & (x > 0)` the comparison decides nothing where `x` is NaN.
+    """
+    eqn, run = node.eqn, node.run
+    joins, own = primitives.of(eqn).joins, np.asarray(run.read(eqn.invars[slot]))
+    every = np.ones(own.shape, bool)
+    if len(eqn.invars) != 2 or own.dtype != bool:
+        return every
+    other = eqn.invars[1 - slot]
+    decided = np.asarray(run.read(eqn.outvars[output])) == joins
+    return every & (~decided | (own == joins)) & ~(_asks(run, other) & decided & (np.asarray(run.read(other)) == joins))
+
+
+def _asks(run: Run, atom: Atom, depth: int = 8) -> bool:
+    """Whether a truth value says of something whether it is finite, and nothing else."""
+    run, atom, number = maker(run, atom)
+    if number is None or not depth:
+        return False
+    node = Node(run, number)
+    joined = primitives.of(node.eqn).joins is not None
+    return all(_asks(run, operand, depth - 1) for operand in node.eqn.invars) if joined else _is_test(node)
 
 
 def _pulled(node: Node, output: int, mask: Mask) -> Iterable[tuple[int, Mask]]:

@@ -41,11 +41,11 @@ def test_a_loop_that_a_nan_ends_before_its_time():
 def test_a_nan_that_an_iteration_made_and_that_ended_the_loop():
     def solve(x):
         def body(state):
-            count, low, _ = state
-            return count + 1, low * 0.5, jnp.log(x - count)
+            count, _ = state
+            return count + 1, jnp.log(x - count)
 
-        _, low, _ = lax.while_loop(lambda s: s[2] > -10.0, body, (0.0, x - x, 0.0))
-        return 1.0 / low
+        count, _ = lax.while_loop(lambda s: s[1] > -10.0, body, (0.0, 0.0))
+        return 1.0 / (count - 4.0)
 
     report = found(solve, jnp.float32(2.5))
     assert (report.origin.primitive, report.origin.context) == ("log", (("while", 3),))
@@ -101,3 +101,51 @@ def test_a_value_that_is_tested_and_replaced_decides_nothing_that_was_not_meant(
 
     report = found(step, jnp.float32(0.0))
     assert (report.origin.primitive, report.notes) == ("log", ())
+
+
+def test_a_branch_that_would_have_run_without_the_nan_too_was_not_taken_by_it():
+    def step(x):
+        return lax.cond((jnp.log(x) > 0) | (x < 5), lambda: jnp.sqrt(x - 3), lambda: x)
+
+    report = found(step, jnp.float32(-1.0))
+    assert (report.origin.primitive, report.others, report.notes) == ("sqrt", (), ())
+    assert [event.primitive for event in report.benign] == ["log"]
+
+
+def test_a_lane_that_a_nan_ended_did_not_end_the_others():
+    def lane(x):
+        def body(state):
+            error, value = state
+            return error + 1.0 + 0.0 * jnp.log(x), value + 1.0
+
+        _, value = lax.while_loop(lambda s: s[0] < 3.0, body, (0.0, 0.0))
+        return jnp.exp(value * x * 100.0)
+
+    report = found(lambda x: jnp.where(x > 0, jax.vmap(lane)(x), 0.0), jnp.array([-1.0, 2.0]))
+    assert (report.origin.primitive, report.notes) == ("exp", ())
+
+
+@pytest.mark.parametrize(
+    "is_sound",
+    [
+        lambda y: jnp.isfinite(y) & (y > 0),
+        lambda y: (y > 0) & ~jnp.isnan(y),
+        lambda y: jnp.abs(y) < jnp.inf,
+        lambda y: ~(jnp.isnan(y) | jnp.isinf(y)) & (y > 0),
+    ],
+)
+def test_a_nan_for_which_the_program_asks_took_the_branch_that_was_meant(is_sound):
+    def step(x):
+        y = jnp.log(x)
+        return lax.cond(is_sound(y), lambda: y, lambda: jnp.sqrt(x - 3))
+
+    report = found(step, jnp.float32(-1.0))
+    assert (report.origin.primitive, report.notes) == ("sqrt", ())
+
+
+def test_a_range_that_a_nan_is_not_in_was_decided_by_it():
+    def step(x):
+        y = jnp.log(x)
+        return lax.cond((y > -9) & (y < 9), lambda: y, lambda: jnp.sqrt(x - 3))
+
+    assert found(step, jnp.float32(-1.0)).origin.primitive == "log"
