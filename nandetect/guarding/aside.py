@@ -65,14 +65,14 @@ def numbered(report: Report, call: Call) -> Report:
     return replace(report, step=call.number)
 
 
-def recorded(call: Call, out: object) -> dict[int, object]:
-    """Those leaves of the true call's results that were kept, by their index. `out` is what it returned when it was run again."""
+def recorded(call: Call, out: object, made: Sequence[object]) -> dict[int, object]:
+    """Those leaves that the true call made and that were kept, by their index. Run again, it returned `out` and `made` these leaves."""
     if call.of_small is None:
         return {}
-    leaves, tree = flatten(out)
-    numbers: Sequence[object] = range(len(leaves))
+    numbers: Sequence[object] = range(len(made))
     if call.tree is None:
-        numbers = top(jax.tree.unflatten(tree, numbers), call.is_whole)
+        leaves, tree = flatten(out)
+        numbers = top(jax.tree.unflatten(tree, numbers[: len(leaves)]), call.is_whole)
     picked = flatten(list(call.of_small(numbers)))[0]
     return {index: leaf for index, leaf in zip(picked, flatten(list(call.small))[0], strict=False) if isinstance(index, int)}
 

@@ -144,10 +144,10 @@ class Replay:
     def _judged(self, call: Call, arguments: Arguments, out: object, made: Sequence[object], bad: BadLeaves) -> Report | None:
         """The fault of a call that gave the same as before, if it has one."""
         given = flatten(arguments)[0]
-        beside = self._beside(call, arguments, given, out, bad)
+        beside = self._beside(call, arguments, given, out, made, bad)
         left = {leaf for leaf in bad if leaf[0] not in beside}
         if (left or self.count_skips) and is_skip(self.habits, given, made, {index for index, _ in left}, self._says_so(arguments, out)):
-            kept = recorded(call, out)
+            kept = recorded(call, out, made)
             is_read = any(kept.get(index) in self.uses for index, _ in left)
             return self._skipped(call, arguments, given, made, bool(left), is_read, ordinals(out, beside))
         self.idle = None
@@ -169,11 +169,13 @@ class Replay:
             bad.sort(key=lambda index: index >= len(names) or names[index] != named)
         return [given[index] for index in bad]
 
-    def _beside(self, call: Call, arguments: Arguments, given: Sequence[object], out: object, bad: BadLeaves) -> frozenset[int]:
+    def _beside(
+        self, call: Call, arguments: Arguments, given: Sequence[object], out: object, made: Sequence[object], bad: BadLeaves
+    ) -> frozenset[int]:
         """The bad results that only stand beside what matters, as far as is known."""
         if not bad:
             return frozenset()
-        kept = recorded(call, out)
+        kept = recorded(call, out, made)
         if call is self.window.calls[-1]:
             kept.update(enumerate(flatten(self.window.made)[0]))
         may_be = auxiliary(out, self.habits.links, given)

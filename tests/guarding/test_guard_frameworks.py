@@ -51,6 +51,27 @@ def test_nnx_changes_its_model_in_place():
     assert (report.step, report.origin.primitive, report.origin.phase) == (FAULT, "div", "backward")
 
 
+@pytest.mark.parametrize("check_every", [None, 1, 4])
+def test_a_metric_beside_a_model_that_nnx_changes_in_place(check_every):
+    nnx = pytest.importorskip("flax.nnx")
+    model = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
+
+    @nnx.jit
+    def step(model, x):
+        model.kernel[...] += 0.0
+        model.bias[...] += 1.0
+        return jnp.log(x - model.bias[...]).sum()
+
+    # The bias is 1, 2, 3 in the calls: that of call 5 has the log of zero.
+    guarded = nd.guard(step, check_every=check_every)
+    with pytest.raises(nd.NonFiniteError) as caught:
+        for _ in range(6):
+            guarded(model, jnp.full(3, 6.0))
+        guarded.flush()
+    report = caught.value.report
+    assert (report.step, report.origin.primitive, report.origin.value) == (5, "log", "-inf")
+
+
 def test_equinox_filter_jit_that_donates_everything(equinox):
     eqx, optax = equinox, pytest.importorskip("optax")
     optimizer = optax.adam(0.01)
