@@ -68,9 +68,17 @@ def drops_a_bad_loss(run: Run, phases: Phases) -> bool:
     """Whether a plain `grad`, which drops the loss, drops a non-finite one: then the forward pass failed, though nobody saw it."""
     read = decides.used(run)
     return any(
-        phases.of((*run.path, number)) == "forward" and decides.drops(eqn, read, [var for var in eqn.outvars if _is_bad(run, var)])
+        phases.of((*run.path, number)) == "forward" and decides.drops(eqn, read, _made_bad(run, number, eqn))
         for number, eqn in enumerate(run.jaxpr.eqns)
     )
+
+
+def _made_bad(run: Run, number: int, eqn: JaxprEqn) -> list[Var]:
+    """The bad results of an equation; not those that a call returns as they are written in it, which are nobody's loss."""
+    child = run.inner.get(number)
+    inside = child.jaxpr.outvars if child else eqn.outvars
+    pairs = zip(inside, eqn.outvars, strict=False)
+    return [var for atom, var in pairs if not isinstance(atom, compat.Literal) and _is_bad(run, var)]
 
 
 def _is_bad(run: Run, var: Var) -> bool:

@@ -73,6 +73,13 @@ def a_masked_value_in_an_inner_jit(x):
     return jax.value_and_grad(jax.jit(lambda x: masked(x).sum()))(x)
 
 
+# What the inner function returns as it is written, and nobody reads, is no loss.
+@row(HUGE, primitive="exp", phase="backward", words=ASIDE)
+def a_masked_value_in_an_inner_jit_that_returns_an_inf(x):
+    inner = jax.jit(lambda x: (masked(x).sum(), -jnp.inf))
+    return jax.value_and_grad(lambda x: inner(x)[0])(x)
+
+
 @row(HUGE, primitive="exp", phase="backward", words=ASIDE)
 def a_masked_value_under_vmap(x):
     return jax.vmap(jax.value_and_grad(masked))(x)
