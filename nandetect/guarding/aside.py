@@ -36,13 +36,16 @@ class Aside:
         """Whether it has the shape and the type of a value."""
         return (self.shape, self.dtype) == (getattr(value, "shape", None), getattr(value, "dtype", None))
 
-    def located(self) -> Report:
-        """What made it, now that it matters."""
+    def located(self) -> Report | None:
+        """What made it, now that it matters; None where it is an inf that only passed through."""
         try:
             report, why = relocate(self.step, *self.arguments, beside=self.beside), "it was finite when the call was run again"
         # Nothing of ours reaches the program: what fails here is said in the report.
         except Exception as error:
             report, why = None, unlocated.of_error(error)
+        else:
+            if report is None and self.value != "nan":
+                return None
         return numbered(report or unlocated.of_call(self.call, self.value, why), self.call)
 
 

@@ -86,12 +86,17 @@ class Faults:
         alike = (found for found in self._beside.values() if like is None or found.is_like(like))
         return min(alike, key=lambda found: found.call.order, default=None)
 
-    def located_beside(self, found: Aside, called_at: sources.Place | None) -> Report:
-        """Such a value does matter: where it came from."""
-        self._beside = {}
-        self._told.add((found.index, finite.NAN if found.value == "nan" else finite.INF))
+    def located_beside(self, found: Aside, called_at: sources.Place | None) -> Report | None:
+        """Such a value does matter: where it came from; None where it is state, and no fault."""
+        leaf = found.index, finite.NAN if found.value == "nan" else finite.INF
         with working, compat.outside_of_traces():
             report = found.located()
+        if report is None:
+            self._beside.pop(found.index, None)
+            self._accepted.add(leaf)
+            return None
+        self._beside = {}
+        self._told.add(leaf)
         self._shared.found = found.call.order
         return replace(report, called_at=_frame(called_at))
 

@@ -289,9 +289,12 @@ class Watch:
         """The first value that was so taken, as `Faults.first_beside` has it."""
         return self._faults.first_beside(like)
 
-    def tell_beside(self, found: Aside) -> None:
-        """Such a value does matter."""
-        self._shared.tell(self._faults.located_beside(found, self._called_at))
+    def tell_beside(self, found: Aside) -> bool:
+        """Such a value does matter. Whether it was told: state that is inf is no fault."""
+        report = self._faults.located_beside(found, self._called_at)
+        if report is not None:
+            self._shared.tell(report)
+        return report is not None
 
     def next_call(self) -> Arguments | None:
         """The arguments of one more call: the state that the last one returned, and what else it was given. None before any look."""

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import types
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -74,7 +75,8 @@ class EagerWatch:
         # The NaNs that the last segment began with.
         self._nans: list[Held] = []
         # What was not finite and left the program where it could not be stopped, by its state.
-        self._gone = _nothing_gone()
+        self._gone: defaultdict[int, list[Array]] = defaultdict(list)
+        self._handed: list[Array] = []
         self._looked = time.perf_counter()
         self._ending = threading.Lock()
         # By its state, until when what the program reads is not looked into: what is data is read again and again.
@@ -130,7 +132,7 @@ class EagerWatch:
     def forget(self) -> None:
         """Start anew."""
         self.log.forget()
-        self._nans, self._gone = [], _nothing_gone()
+        self._nans, self._gone = [], defaultdict(list)
 
     def look(self) -> None:
         """Look at all that the program holds. Tells of a NaN that nothing has taken."""
@@ -241,7 +243,7 @@ class EagerWatch:
             self.unseen.failed(error)
 
     def _judge_gone(self) -> None:
-        gone, self._gone = self._gone, _nothing_gone()
+        gone, self._gone = self._gone, defaultdict(list)
         for state, arrays in gone.items():
             for array in arrays:
                 self._symptom(array, state)
@@ -282,6 +284,11 @@ class EagerWatch:
                 return True
         return False
 
+    def take_handed(self) -> list[Array]:
+        """What was not finite and was given to operations that were found at fault; it is no longer kept then."""
+        handed, self._handed = self._handed, []
+        return handed
+
     def _find(self, bad: list[Held], state: int = finite.NAN) -> bool:
         """Tell where these were made, unless they arrived from outside. Whether they were told."""
         if not bad:
@@ -290,6 +297,8 @@ class EagerWatch:
         with working, compat.outside_of_traces():
             report = self._of_nans(bad) if state == finite.NAN else self._of_inf(bad[0])
         if report is not None:
+            # A call may have returned the inf that an operation made NaN of.
+            self._handed = eager_origin.given(self.log, bad) if report.arrived else []
             self.forget()
             self._tell(report)
         else:
@@ -337,7 +346,3 @@ def _in_callback() -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _nothing_gone() -> dict[int, list[Array]]:
-    return {finite.NAN: [], finite.INF: []}

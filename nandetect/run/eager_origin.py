@@ -59,10 +59,15 @@ def has_only_neginf(array: Array) -> bool:
 
 def arrived(log: OperationLog, bad: list[Held]) -> list[Array]:
     """What these came from that was given from outside as NaN."""
+    return [value for value in given(log, bad) if finite.state(value) == finite.NAN]
+
+
+def given(log: OperationLog, bad: list[Held]) -> list[Array]:
+    """What these came from that was given from outside and was not finite."""
     kept = log.kept()
     operations = log.origins([token for token, _ in bad])
-    given = [kept[id(operand)] for operation in operations for operand in operation.operands if id(operand) in kept]
-    return [value for value in given if finite.can_be_bad(value) and finite.state(value) == finite.NAN]
+    values = [kept[id(operand)] for operation in operations for operand in operation.operands if id(operand) in kept]
+    return [value for value in values if finite.can_be_bad(value) and finite.state(value) != finite.FINITE]
 
 
 def not_located(log: OperationLog, bad: list[Held], error: Exception) -> Report | None:

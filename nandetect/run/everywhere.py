@@ -107,7 +107,7 @@ class Everywhere:
             # Before all is looked at, since where operations found something, the log of them begins anew.
             made = self.eager.find_given(self.functions.handed)
             self.flush()
-            handed = self.functions.take_handed()
+            handed = [*self.functions.take_handed(), *self.eager.take_handed()]
             if not made and not self.eager.find_given(handed):
                 self.functions.use_first(handed)
         # What is known is told all the same.

@@ -111,10 +111,7 @@ class Functions:
 
     def _tell_first(self, of: Callable[[Watch], Aside | None]) -> bool:
         known = [(found, watch) for shared in self.alive() for watch in shared.watches if (found := of(watch)) is not None]
-        if known:
-            found, watch = min(known, key=lambda entry: entry[0].call.order)
-            watch.tell_beside(found)
-        return bool(known)
+        return any(watch.tell_beside(found) for found, watch in sorted(known, key=lambda entry: entry[0].call.order))
 
     def died(self, error: BaseException | None) -> None:
         """The program has ended of an error: if a call raised it because of a bad value, that is told."""

@@ -68,6 +68,35 @@ def test_an_inf_that_a_call_before_returned_is_told_there():
     assert place(report) == ("exp", "inf", True) and report.step == 3
 
 
+def spread_and_best(w, t, best):
+    return w * 0.9, jnp.exp(w + 1000.0 * t), best  # <-- origin
+
+
+@pytest.mark.parametrize("size", [3, 500])
+def test_an_inf_that_a_call_returned_and_code_that_is_not_jitted_made_nan_of_is_told_there(size):
+    def program():
+        spread, best = jax.jit(spread_and_best), jnp.full(2, jnp.inf)
+        w = jnp.ones(size)
+        for number in range(5):
+            w, y, best = spread(w, jnp.float32(number == 3), best)
+            float(jnp.sum(y - jnp.mean(y)))
+
+    (report, *_) = told_of(program)
+    assert place(report) == ("exp", "inf", True) and report.step == 3
+
+
+def test_state_that_a_call_returned_and_code_that_is_not_jitted_made_nan_of_is_its_cause():
+    def program():
+        step, best = jax.jit(spread_and_best), jnp.full(8, jnp.inf)
+        w = jnp.ones(100)
+        for number in range(5):
+            w, _, kept = step(w, 0.0, best)
+            str(kept - best if number > 2 else w)  # <-- origin
+
+    (report, *_) = told_of(program)
+    assert place(report) == ("sub", "nan", True) and report.reproduced
+
+
 STATE = {
     "written": lambda: jnp.full(3, jnp.inf),
     "data": lambda: jnp.asarray(np.full(3, np.inf, np.float32)) * 2.0,
