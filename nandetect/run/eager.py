@@ -297,8 +297,9 @@ class EagerWatch:
         with working, compat.outside_of_traces():
             report = self._of_nans(bad) if state == finite.NAN else self._of_inf(bad[0])
         if report is not None:
-            # A call may have returned the inf that an operation made NaN of.
-            self._handed = eager_origin.given(self.log, bad) if report.arrived else []
+            # A call may have returned the inf that an operation made NaN of. What is known is told all the same.
+            with suppress(Exception):
+                self._handed = eager_origin.given(self.log, bad) if report.arrived else []
             self.forget()
             self._tell(report)
         else:

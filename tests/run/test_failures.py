@@ -18,7 +18,7 @@ from nandetect.guarding import finite, guard
 from nandetect.guarding.guarded_step import GuardedStep
 from nandetect.locating import locate
 from nandetect.records import Event, Report
-from nandetect.run import eager, functions, operation_log, pricing, script, wrappers
+from nandetect.run import eager_origin, functions, operation_log, pricing, script, wrappers
 from nandetect.run.eager import EagerWatch
 from nandetect.run.everywhere import watching
 from nandetect.run.functions import Functions
@@ -55,12 +55,12 @@ INNER = {
     "what the program holds": (OperationLog, "held"),
     "what came of what": (OperationLog, "origins"),
     "the look at an array": (finite, "state"),
-    "the look at what is read": (eager, "_is_nan"),
+    "the look at what is read": (eager_origin, "state_read"),
     "a reading": (Reads, "enter"),
     "finding": (EagerWatch, "_find"),
-    "locating": (EagerWatch, "_located"),
+    "locating": (eager_origin, "located"),
     "the locating room": (locate, "diagnose"),
-    "whether it arrived": (EagerWatch, "_arrived"),
+    "whether it arrived": (eager_origin, "arrived"),
     "the symptom": (EagerWatch, "_symptom"),
     "a function is guarded": (guard, "watched"),
     "where a function stands": (functions, "source"),
@@ -100,11 +100,28 @@ def test_a_fault_that_cannot_be_located_is_told_with_what_is_known(monkeypatch):
     assert "Broken: no luck" in report.notes[0]
 
 
+def test_an_inf_that_cannot_be_located_is_said_to_be_no_more_than_not_looked_into(monkeypatch):
+    monkeypatch.setattr(locate, "diagnose", fails)
+    told = []
+    with watching(told.append) as watched:
+        float(jnp.exp(jnp.float32(1000.0)))
+    assert (told, watched.left_out()) == ([], ["1 look that failed (Broken: no luck)"])
+
+
+def test_what_fails_after_a_fault_is_located_leaves_it_told(monkeypatch):
+    monkeypatch.setattr(eager_origin, "given", fails)
+    told = []
+    with watching(told.append):
+        inf = jnp.asarray(np.full(3, np.inf, np.float32))
+        str(inf - inf)
+    assert [report.origin.primitive for report in told] == ["sub"]
+
+
 def test_a_recursion_that_is_too_deep_is_one_more_failure(monkeypatch):
     def deep(*args):
         return deep(*args)
 
-    monkeypatch.setattr(EagerWatch, "_located", deep)
+    monkeypatch.setattr(eager_origin, "located", deep)
     told = []
     with watching(told.append) as watched:
         bad = jnp.log(-jnp.ones(3))
@@ -113,7 +130,7 @@ def test_a_recursion_that_is_too_deep_is_one_more_failure(monkeypatch):
     assert "RecursionError" in told[0].notes[0]
 
 
-@pytest.mark.parametrize("door", [(EagerWatch, "_located"), (GuardedStep, "flush"), (OperationLog, "enter")])
+@pytest.mark.parametrize("door", [(eager_origin, "located"), (GuardedStep, "flush"), (OperationLog, "enter")])
 def test_ctrl_c_in_a_look_ends_the_program(monkeypatch, door):
     def interrupted(*args):
         raise KeyboardInterrupt
