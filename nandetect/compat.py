@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import jax
@@ -12,7 +14,7 @@ from jax._src import array, config, core, source_info_util, traceback_util
 from jax._src.interpreters import ad
 from jax._src.lib import xla_client  # pyright: ignore[reportPrivateImportUsage]
 
-from nandetect import primitives, tracebacks
+from nandetect import ownership, primitives, tracebacks
 from nandetect.annotations import Array, Busy, Pytree, Traceback
 from nandetect.records import Frame
 
@@ -202,27 +204,38 @@ def _vary(x: Array, axes: tuple[str, ...]) -> jax.Array:
 
 
 @contextlib.contextmanager
-def true_backward_lines() -> Iterator[None]:
-    """While open, transposed equations keep the line that made them instead of the forward call's line.
+def lines_of_rules() -> Iterator[None]:
+    """While open, what a derivative rule of the user's own computes keeps its own line, instead of that of the call whose derivative it is.
 
-    JAX stamps the forward line on everything that a transposition makes, also on what a `custom_vjp` rule of the user's own computes.
+    JAX files all that it makes of an equation under that equation's line, also what it calls a rule of `custom_jvp` or `custom_vjp` for.
     """
-    if not hasattr(source_info_util, "UserContextManager"):
-        yield
-        return
-    original = source_info_util.UserContextManager.__enter__
+    context = source_info_util.UserContextManager
+    enter, leave, current = context.__enter__, context.__exit__, source_info_util.current
+    entered: list[FrameType] = []
 
-    def keep_traceback(self: source_info_util.UserContextManager) -> None:
-        original(self)
-        context = source_info_util._source_info_context.context
-        source_info_util._source_info_context.context = source_info_util.SourceInfo(None, context.name_stack)
+    def entering(self: source_info_util.UserContextManager) -> None:
+        enter(self)
+        entered.append(sys._getframe(1))
 
-    source_info_util.UserContextManager.__enter__ = keep_traceback
+    def leaving(self: source_info_util.UserContextManager, exc_type: Pytree, exc_value: Pytree, traceback: Pytree) -> None:
+        entered.pop()
+        leave(self, exc_type, exc_value, traceback)
+
+    def current_line() -> source_info_util.SourceInfo:
+        # Code of the user's that was called since JAX went to the equation's line.
+        frame: FrameType | None = sys._getframe(1) if entered else None
+        while frame is not None and frame is not entered[-1]:
+            if ownership.is_users(frame.f_code.co_filename):
+                return current().replace(traceback=xla_client.Traceback.get_traceback())
+            frame = frame.f_back
+        return current()
+
+    context.__enter__, context.__exit__, source_info_util.current = entering, leaving, current_line
     try:
         with traced_anew(0x6E64):
             yield
     finally:
-        source_info_util.UserContextManager.__enter__ = original
+        context.__enter__, context.__exit__, source_info_util.current = enter, leave, current
 
 
 def differentiating_traces() -> list[type[Pytree]]:

@@ -54,7 +54,7 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, brief: bool = F
     made_in = lens.phases.of(node.path)
     source = sources.source(eqn, run.eqns)
     derivative = None
-    if made_in == "backward" and not brief:
+    if not brief:
         source, derivative = lens.derivatives.explain(node.path, source)
     operands = () if brief else _operands(node, where, shard, lens.names, source)
     known = [operand.value for operand in operands]

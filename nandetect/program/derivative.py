@@ -36,10 +36,10 @@ class Derivatives:
         self._jaxpr, self._phases, self._retrace = jaxpr, phases, retrace
 
     def explain(self, path: Sequence[int], source: Source | None) -> tuple[Source | None, str | None]:
-        """Where a backward equation comes from, and `sqrt` for a derivative of `jnp.sqrt(x)`; no name for the user's own rule."""
+        """Where an equation comes from, and `sqrt` for a derivative of `jnp.sqrt(x)`; no name for what is none, or the user's own rule."""
         rule = self.own_rule(path, source)
-        if rule is not None:
-            return rule, None
+        if rule is not None or self._phases.of(path) != "backward":
+            return rule or source, None
         # The name is a nicety that is read from sources as they lie there now: a report does without.
         try:
             return source, self._operation(path, source) if source is not None else None
@@ -82,15 +82,23 @@ class Derivatives:
         return eqns
 
     def own_rule(self, path: Sequence[int], source: Source | None) -> Source | None:
-        """The line of a derivative rule of the user's own that made a backward equation; None where no rule of theirs did."""
+        """The line of a derivative rule of the user's own that made an equation; None where no rule of theirs did."""
         # Whatever the user's program does when it is traced once more, a report is told without that.
         try:
-            return self.rule_source(path, source) if source is None or calls_own(source) else None
+            return self.rule_source(path, source) if self._may_be_filed(path, source) else None
         except Exception:
             return None
 
+    def _may_be_filed(self, path: Sequence[int], source: Source | None) -> bool:
+        """Whether JAX may have filed an equation under the call of a function with a derivative rule, which made it."""
+        if source is None:
+            return True
+        # What a library computes of the forward pass has the library's line, and is no rule's.
+        is_own = self._phases.of(path) == "backward" or ownership.is_users(source.frames[0].file)
+        return is_own and calls_own(source)
+
     def rule_source(self, path: Sequence[int], filed: Source | None) -> Source | None:
-        """The line of the user's own `custom_vjp` rule that made the equation at `path`, which JAX `filed` under the call.
+        """The line of the user's own derivative rule that made the equation at `path`, which JAX `filed` under the call.
 
         None where a second trace shows no frame of the user's beyond those: then no rule of theirs made it.
         """
@@ -120,7 +128,7 @@ class Derivatives:
         if self._retrace is None:
             return None
         try:
-            with compat.true_backward_lines():
+            with compat.lines_of_rules():
                 return compat.open_jaxpr(self._retrace())[0]
         except Exception:
             return None
