@@ -83,8 +83,10 @@ class Recorder:
         self.habits = Habits()
         self._calls = 0
         self._may_donate, self._learned = may_donate, False
-        # The indices of the arguments that the step donates, and of the results that are known not to be finite.
+        # The indices of the arguments that the step donates; of those of which that is not known, since none was an array of JAX's yet (a
+        # counter that begins as a Python number); and of the results that are known not to be finite.
         self._donated: frozenset[int] = frozenset()
+        self._unknown: frozenset[int] = frozenset()
         self._excused: frozenset[int] = frozenset()
         self._keep = keep
         # How many results there were when the metrics among them were looked for, and what picks those.
@@ -132,6 +134,8 @@ class Recorder:
         """A call has returned; whether it belongs to the window."""
         if not self._learned:
             self._learn(leaves, args, kwargs)
+        elif self._unknown and not self.window.calls:
+            self._see_donated(leaves)
         made = leaves_made(out, args, kwargs, self.habits.changes_arguments)
         if are_traced(made):
             return False
@@ -173,14 +177,15 @@ class Recorder:
 
     def keep(self, indices: Sequence[int], leaves: Sequence[object], copies: bool = False) -> Sequence[object]:
         """These leaves of the arguments, as they will still be later. What the step takes is copied where there is room for `copies`."""
-        if self._learned and not self._donated and not any(issubclass(kind, np.ndarray) for kind in set(map(type, leaves))):
+        may_take = not self._learned or self._donated or self._unknown
+        if not may_take and not any(issubclass(kind, np.ndarray) for kind in set(map(type, leaves))):
             return leaves
         return [self._own(index, leaf, copies) for index, leaf in zip(indices, leaves, strict=True)]
 
     def _own(self, index: int, leaf: object, copies: bool) -> object:
         """A leaf that will still be what it is: copied where the step takes it, or where the program fills the same array again."""
         if isinstance(leaf, jax.Array):
-            taken = index in self._donated or (self._may_donate and not self._learned)
+            taken = index in self._donated or index in self._unknown or (self._may_donate and not self._learned)
             if not taken or not copies:
                 return leaf
             # Where a whole program is watched, a copy would pass for one that the program made.
@@ -209,10 +214,16 @@ class Recorder:
     def _learn(self, leaves: list[object], args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         self._learned = True
         if self._may_donate:
-            donated = (index for index, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and leaf.is_deleted())
-            self._donated = frozenset(donated)
+            self._unknown = frozenset(range(len(leaves)))
+            self._see_donated(leaves)
         after = flatten((args, kwargs))[0]
         self.habits.changes_arguments = len(after) != len(leaves) or not all(map(is_, after, leaves))
+
+    def _see_donated(self, leaves: list[object]) -> None:
+        """Learn of the arguments of a call that has returned which of them the step takes."""
+        arrays = [(index, leaf) for index, leaf in enumerate(leaves) if index in self._unknown and isinstance(leaf, jax.Array)]
+        self._donated |= {index for index, leaf in arrays if leaf.is_deleted()}
+        self._unknown -= {index for index, _ in arrays}
 
 
 def leaves_made(out: object, args: tuple[object, ...], kwargs: dict[str, object], changes_arguments: bool) -> list[object]:

@@ -146,6 +146,24 @@ def test_the_bound_is_kept_by_looking_earlier():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
+@pytest.mark.parametrize("check_every", [None, 1, 3])
+@pytest.mark.parametrize("zero", [0, 0.0, np.float32(0), np.zeros(2, np.float32)], ids=["int", "float", "numpy number", "numpy array"])
+@pytest.mark.parametrize("fault", [1, 4])
+def test_a_donated_state_that_begins_with_a_number_is_kept(zero, check_every, fault):
+    @partial(jax.jit, donate_argnums=0)
+    def step(state, t):
+        y = jnp.log(jnp.tanh(state["y"]) + 2.0 - 4.0 * t)
+        return {"y": y, "count": state["count"] + 1}, jnp.sum(y)
+
+    guarded, state = nd.guard(step, check_every=check_every), {"y": jnp.ones(4), "count": zero}
+    with pytest.raises(nd.NonFiniteError) as caught:
+        for number in range(7):
+            state, _ = guarded(state, jnp.float32(number == fault))
+        guarded.flush()
+    report = caught.value.report
+    assert (report.step, report.origin.primitive, report.reproduced) == (fault, "log", True)
+
+
 def test_a_donated_state_that_is_too_large_to_keep_is_said():
     batches = rows(10)
     batches[4] *= 0
