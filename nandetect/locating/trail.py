@@ -237,11 +237,12 @@ class Trail:
 
     def chain(self, node: Node) -> list[Node]:
         """The equations that carried what was born at `node` to the symptom, in that order."""
-        passed, step = [], node
+        passed: dict[Node, None] = {}
+        step: Node | None = node
         while step is not None and step not in passed:
-            passed.append(step)
+            passed[step] = None
             step = self.links.get(step)
-        return passed
+        return list(passed)
 
 
 # A step back from wanted elements: the operand of their equation, its elements that they came from, and the equation that reads those.
