@@ -28,6 +28,9 @@ Marks = list[jax.Array | None]
 State = tuple[jax.Array, list[Array], Marks]
 # The most iterations of a loop that are kept with their values.
 REMEMBERED = 3
+# In a replay with other values, the most iterations of a `while`, since what its condition waits for may never come; of nested loops the
+# most of all together, and the least that each of them is given.
+MOST_ITERATIONS, ALTOGETHER, LEAST_ITERATIONS = 1_000, 1 << 22, 10
 
 
 @dataclass(frozen=True)
@@ -187,10 +190,26 @@ def opened(run: Run, number: int) -> Loop:
     loop = open_loop(eqn, run.ins(eqn))
     if run.leaf is not None:
         loop.function = walk.traced(loop.body, run.leaf)
+        loop.length = loop.length if loop.condition is None else most_iterations(eqn, run.eqns)
     tape, mark = run.tape, run.marks.get(number)
     if tape is not None and mark is not None:
         loop.rewind = lambda: tape.seek(mark)
     return loop
+
+
+def most_iterations(eqn: JaxprEqn, around: Sequence[JaxprEqn] = ()) -> int:
+    """The most iterations of each `while` in an equation, and in those around it, when they run with other values."""
+    whiles, rows = max(map(_nesting, (*around, eqn)))
+    return max(LEAST_ITERATIONS, min(MOST_ITERATIONS, int((ALTOGETHER / rows) ** (1 / max(whiles, 1)))))
+
+
+def _nesting(eqn: JaxprEqn) -> tuple[int, int]:
+    """How many `while`s stand in one another within an equation, and how often scans run the outermost of them."""
+    inner = [_nesting(within) for _, sub in compat.sub_jaxprs(eqn) for within in compat.open_jaxpr(sub)[0].eqns]
+    whiles, rows = max(inner, default=(0, 1))
+    if eqn.primitive.name == "while":
+        return whiles + 1, rows
+    return whiles, rows * max(eqn.params["length"], 1) if whiles and eqn.primitive.name == "scan" else rows
 
 
 def iteration(run: Run, number: int, loop: Loop, step: int) -> Iteration:

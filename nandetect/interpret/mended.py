@@ -23,13 +23,15 @@ from nandetect.interpret.walk import Leaf
 
 # What stands for a broken element: in the domain of every function that has one (a logarithm, an arc cosine), and no number that cancels.
 SOUND = 0.7310586
-# The most iterations of a `while`: the number that its condition waits for may never come where another was put in its place.
-MOST_ITERATIONS = 1_000
 
 
 def leaf(broken: Iterable[JaxprEqn], around: Iterable[JaxprEqn] = ()) -> Leaf:
     """How equations are computed where the `broken` ones are mended; `around` are those that any of them stands in."""
-    mended, entered = frozenset(map(id, broken)), frozenset(map(id, around))
+    return _leaf(frozenset(map(id, broken)), frozenset(map(id, around)), None)
+
+
+def _leaf(mended: frozenset[int], entered: frozenset[int], most: int | None) -> Leaf:
+    """See `leaf`; `most` is how many iterations a `while` within a loop has at most."""
 
     def compute(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
         outs = inside(eqn, ins)
@@ -37,7 +39,8 @@ def leaf(broken: Iterable[JaxprEqn], around: Iterable[JaxprEqn] = ()) -> Leaf:
 
     def inside(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
         if primitives.of(eqn).loops and (id(eqn) in entered or _may_go_on(eqn)):
-            return _loop(loops.open_loop(eqn, ins), compute)
+            bound = most or loops.most_iterations(eqn)
+            return _loop(loops.open_loop(eqn, ins), _leaf(mended, entered, bound), bound)
         if eqn.primitive.name == "cond" and id(eqn) in entered:
             branches = [walk.traced(branch, compute) for branch in eqn.params["branches"]]
             return lax.switch(jnp.int32(ins[0]), branches, *ins[1:])
@@ -53,7 +56,7 @@ def _may_go_on(eqn: JaxprEqn) -> bool:
     return any(_may_go_on(inner) for _, sub in compat.sub_jaxprs(eqn) for inner in compat.open_jaxpr(sub)[0].eqns)
 
 
-def _loop(loop: Loop, how: Leaf) -> Sequence[Array]:
+def _loop(loop: Loop, how: Leaf, most: int) -> Sequence[Array]:
     body, condition = walk.traced(loop.body, how), loop.condition
     if condition is None:
 
@@ -64,14 +67,14 @@ def _loop(loop: Loop, how: Leaf) -> Sequence[Array]:
         carry, stacked = lax.scan(scanned, list(loop.init), list(loop.rows), loop.length, loop.reverse)
         return [*carry, *stacked]
 
-    return bounded(condition, lambda carry: loop.kept(carry, body(*loop.consts, *carry)), list(loop.init))
+    return bounded(condition, lambda carry: loop.kept(carry, body(*loop.consts, *carry)), list(loop.init), most)
 
 
-def bounded(condition: Callable[..., jax.Array], body: Callable[[list[Array]], list[Array]], init: list[Array]) -> list[Array]:
-    """A `while` that ends after `MOST_ITERATIONS`, whatever its condition waits for."""
+def bounded(condition: Callable[..., jax.Array], body: Callable[[list[Array]], list[Array]], init: list[Array], most: int) -> list[Array]:
+    """A `while` that ends after the most iterations that it is given, whatever its condition waits for."""
 
     def go_on(state: tuple[jax.Array, list[Array]]) -> jax.Array:
-        return (state[0] < MOST_ITERATIONS) & jnp.any(condition(*state[1]))
+        return (state[0] < most) & jnp.any(condition(*state[1]))
 
     def iterate(state: tuple[jax.Array, list[Array]]) -> tuple[jax.Array, list[Array]]:
         return state[0] + 1, body(state[1])

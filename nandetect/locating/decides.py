@@ -16,7 +16,7 @@ from jax import lax
 from nandetect import compat, nonfinite, primitives
 from nandetect.annotations import Array
 from nandetect.compat import AnyJaxpr, Atom, JaxprEqn, Var
-from nandetect.interpret import loops, mended
+from nandetect.interpret import loops, mended, walk
 from nandetect.interpret.loops import Loop
 from nandetect.interpret.walk import Run, variables
 from nandetect.locating.trail import Birth, Node
@@ -151,7 +151,7 @@ def _left(run: Run, changed: Changed, phases: Phases) -> Changed:
         (old_carry, old_rows), (carry, rows) = (before[: loop.carry], []), (after[: loop.carry], [])
     else:
         # Compiled once for both.
-        rest = jax.jit(lambda outs: _rest(loop, step, outs))
+        rest = jax.jit(lambda outs: _rest(loop, step, outs, loops.most_iterations(node.eqn, node.run.eqns)))
         (old_carry, old_rows), (carry, rows) = rest(before), rest(after)
     chosen = any(other is not None and other.chosen for other in others) or _chooses(node.eqn)
     outside = {var: Other(new, chosen) for var, old, new in zip(node.eqn.outvars, old_carry, carry, strict=False) if not _same(old, new)}
@@ -167,16 +167,17 @@ def _later(loop: Loop, step: int) -> slice:
     return slice(0, loop.row(step)) if loop.reverse else slice(loop.row(step) + 1, None)
 
 
-def _rest(loop: Loop, step: int, outs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+def _rest(loop: Loop, step: int, outs: Sequence[Array], most: int) -> tuple[list[Array], list[Array]]:
     """The carried values and the rows of a loop that goes on to its end from the results of an iteration."""
     condition, carry = loop.condition, list(outs[: loop.carry])
+    function = walk.traced(loop.body, _COMPUTE)
 
     def body(carry: Sequence[Array], row: Sequence[Array]) -> tuple[list[Array], list[Array]]:
-        made = loop.function(*loop.consts, *carry, *row)
+        made = function(*loop.consts, *carry, *row)
         return list(made[: loop.carry]), list(made[loop.carry :])
 
     if condition is not None:
-        return list(mended.bounded(condition, lambda c: loop.kept(c, body(c, ())[0]), carry)), []
+        return list(mended.bounded(condition, lambda c: loop.kept(c, body(c, ())[0]), carry, most)), []
     rows = [x[_later(loop, step)] for x in loop.rows]
     return lax.scan(body, carry, rows, loop.length - 1 - step, loop.reverse)
 

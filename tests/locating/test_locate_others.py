@@ -108,6 +108,23 @@ def test_a_loop_that_waits_for_a_number_that_mending_takes_away_ends():
     assert [report.origin.primitive, *(event.primitive for event in report.others)] == ["log", "div"]
 
 
+def _waiting(depth, y, v):
+    """Loops in loops that go on for ever unless `y` is NaN."""
+    inner = (lambda s: _waiting(depth - 1, y, s)) if depth > 1 else (lambda s: s * 1.5 + 1.0)
+    return lax.while_loop(lambda s: ~jnp.isnan(y), lambda s: jnp.sin(s) + inner(s), v)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_loops_that_wait_for_what_mending_takes_away_end_also_where_they_are_followed_back_or_nested(depth):
+    def step(x):
+        y = jnp.log(x)
+        return _waiting(depth, y, x) + y + jnp.sqrt(x - 3.0)
+
+    report = nd.locate(jax.jit(step), jnp.float32(-1.0))
+    assert report is not None
+    assert [report.origin.primitive, *(event.primitive for event in report.others)] == ["log", "sqrt"]
+
+
 def test_a_fault_beside_an_input_that_arrived_broken_is_named():
     report = nd.locate(jax.jit(two), jnp.float32(jnp.nan), jnp.float32(0.0))
     assert report is not None
