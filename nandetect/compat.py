@@ -309,9 +309,34 @@ def eager_operations(seen: Seen, working: Busy) -> Iterator[None]:
 
     core.EvalTrace.process_primitive = process_primitive
     try:
-        yield
+        with _own_lines_of_rules():
+            yield
     finally:
         core.EvalTrace.process_primitive = original
+
+
+@contextlib.contextmanager
+def _own_lines_of_rules() -> Iterator[None]:
+    """While open, what a `custom_vjp` rule of the user's own computes outside of any trace has its own line, not that of the call."""
+    rules = next(table for table in (getattr(ad, "fancy_transposes", {}), ad.primitive_transposes) if ad.custom_lin_p in table)
+    original = rules[ad.custom_lin_p]
+
+    def transposed(cotangents: Pytree, *operands: Pytree, bwd: Pytree, **params: Pytree) -> Pytree:
+        is_traced = any(isinstance(one, core.Tracer) for one in (*operands, *cotangents))
+        if is_traced or not ownership.is_users(bwd.debug_info.func_filename or __file__):
+            return original(cotangents, *operands, bwd=bwd, **params)
+        place = source_info_util._source_info_context
+        filed, place.context = place.context, source_info_util.SourceInfo(None, place.context.name_stack)
+        try:
+            return original(cotangents, *operands, bwd=bwd, **params)
+        finally:
+            place.context = filed
+
+    rules[ad.custom_lin_p] = transposed
+    try:
+        yield
+    finally:
+        rules[ad.custom_lin_p] = original
 
 
 def outside_of_traces() -> contextlib.AbstractContextManager[object]:

@@ -284,6 +284,30 @@ def test_what_code_that_is_not_jitted_computes_beside_a_gradient_is_an_update_on
     assert [event.phase for event in made if event.primitive == "sqrt"] == [phase]
 
 
+@jax.custom_vjp
+def ruled(x):
+    return 2 * x
+
+
+def ruled_backward(x, out):
+    return (out / x,)
+
+
+ruled.defvjp(lambda x: (ruled(x), x), ruled_backward)
+
+
+def test_what_a_derivative_rule_of_the_users_own_computes_is_on_the_line_of_the_rule():
+    told = []
+    with watching(told.append) as everywhere:
+        slope = jax.grad(lambda x: jnp.sum(ruled(x)))(jnp.zeros(3))
+        slope = slope - slope
+        everywhere.flush()
+        del slope
+    origin = told[0].origin
+    assert (origin.primitive, origin.phase, origin.derivative_of) == ("div", "backward", None)
+    assert (origin.source.file, origin.source.line) == (__file__, ruled_backward.__code__.co_firstlineno + 1)
+
+
 def test_what_waits_for_the_device_is_waited_for_before_where_it_came_from_is_forgotten(monkeypatch):
     monkeypatch.setattr(operation_log, "_OPERATIONS", 100)
     told = []
