@@ -64,6 +64,8 @@ class Run:
     # How many equations have run, and the bytes that they made since values were let go.
     done: int = 0
     held: int = 0
+    # The variables that somebody reads: `locating.decides` works them out.
+    used: set[Var] | None = None
 
     def read(self, atom: Atom) -> Array:
         """The value of a variable or literal; inside a `shard_map`, stacked over the shards."""

@@ -202,8 +202,10 @@ def drops(eqn: JaxprEqn, read: set[Var], made: Collection[Var]) -> bool:
 
 def used(run: Run) -> set[Var]:
     """The variables of a run that some equation reads, or that leave it for somebody who reads them."""
-    read: list[Atom] = [atom for eqn in run.jaxpr.eqns for atom in eqn.invars]
-    return set(variables([*read, *_leaving(run)]))
+    if run.used is None:
+        read: list[Atom] = [atom for eqn in run.jaxpr.eqns for atom in eqn.invars]
+        run.used = set(variables([*read, *_leaving(run)]))
+    return run.used
 
 
 def _leaving(run: Run) -> Iterator[Atom]:

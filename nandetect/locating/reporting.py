@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from nandetect import compat, hazards, nonfinite, primitives
 from nandetect.compat import Jaxpr
 from nandetect.interpret import walk
@@ -19,6 +22,8 @@ from nandetect.program.phase import Phases
 from nandetect.program.trace import Program
 from nandetect.records import Event, Report
 
+Made = TypeVar("Made")
+
 
 def lens(program: Program, phases: Phases) -> Lens:
     """What the events of a program share."""
@@ -30,9 +35,9 @@ def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) ->
     """The report of a verdict; `broken` are all the results that are non-finite, its symptoms among them."""
     trail = verdict.trail
     first, notes = decisive(program, verdict, origin(program, lens, verdict), lens)
-    chain = _chain(trail, first, lens)
+    chain = _aid(lambda: _chain(trail, first, lens), (first.event,))
     causes = _cause(first, lens)
-    others, benign = _beside(program, verdict, first, causes, broken, lens)
+    others, benign = _aid(lambda: _beside(program, verdict, first, causes, broken, lens), ((), ()))
     return Report(
         origin=first.event,
         chain=chain,
@@ -44,9 +49,17 @@ def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) ->
         reproduced=bool(trail.births or trail.arrivals or trail.literals),
         compiled_only=verdict.compiled_only,
         unseen=_unseen(program.jaxpr),
-        notes=(*notes, *leaked.notes(verdict, first, lens)),
+        notes=(*notes, *_aid(lambda: leaked.notes(verdict, first, lens), ())),
         label=program.name,
     )
+
+
+def _aid(make: Callable[[], Made], otherwise: Made) -> Made:
+    """What stands beside an origin: where making it fails, a report is one without it."""
+    try:
+        return make()
+    except Exception:
+        return otherwise
 
 
 def _beside(
@@ -66,11 +79,8 @@ def _beside(
     if verdict.compiled_only:
         return (), benign
     symptoms = [program.jaxpr.outvars[number] for number in verdict.symptoms]
-    # With a number in place of another anything may happen, and none of it may cost the report.
-    try:
-        found = also_at_fault(program, verdict, None if first.arrived else first.node, symptoms)
-    except Exception:
-        found = []
+    # With a number in place of another anything may happen, and none of it may cost the list of what is innocent.
+    found = _aid(lambda: also_at_fault(program, verdict, None if first.arrived else first.node, symptoms), [])
     made = [birth_event(verdict.trail, birth, lens) for birth in found]
     return tuple(made), benign
 
