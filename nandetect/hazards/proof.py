@@ -21,6 +21,8 @@ def run(hazard: Hazard, expressions: Sequence[str], inputs: Inputs) -> list[list
     import jax.numpy as jnp
     import numpy as np
 
+    from nandetect import effects
+
     arrays = {name: np.asarray(value) for name, value in inputs.items()}
     arrays = {name: jnp.asarray(value, hazard.dtype if value.dtype.kind == "f" else None) for name, value in arrays.items()}
     fixed = {name: array for name, array in arrays.items() if not jnp.issubdtype(array.dtype, jnp.floating)}
@@ -35,7 +37,7 @@ def run(hazard: Hazard, expressions: Sequence[str], inputs: Inputs) -> list[list
 
     codes = [compile(expression, hazard.name, "eval") for expression in expressions]
     # Hazards are non-finite on purpose: checks that the user has turned on are off here.
-    with jax.debug_nans(False), jax.debug_infs(False):
+    with effects.replay_settings():
         results = jax.jit(lambda named: [given(code, named) for code in codes])(floating)
         return [[np.asarray(array) for array in arrays] for arrays in results]
 
