@@ -6,6 +6,7 @@ Beside `compat`, the one module that says `jax._src`.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -32,6 +33,9 @@ def replay_settings() -> Iterator[None]:
 
 # Who is told of each `io_callback` that something stood in for, of the contexts that are open; None where nothing may.
 _STOOD_IN: list[list[object] | None] = [None]
+# What undoes the muting: replays of several threads may overlap, and the last to end undoes it.
+_MUTED = contextlib.ExitStack()
+_LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -41,13 +45,11 @@ def muted_effects(stood_in: list[object] | None = None) -> Iterator[None]:
     A compiled program looks these functions up each time it calls back. Where an `io_callback` returns something, `Unrepeatable` is raised;
     or, with a list, it gives back what it was given of that type (as a progress bar does), or zeros, and that is entered in the list.
     """
-    _STOOD_IN.append(_STOOD_IN[-1] if stood_in is None else stood_in)
-    primitives = [primitive for primitive in (debugging.debug_callback_p, getattr(debugging, "debug_print_p", None)) if primitive]
-    before = [primitive.impl for primitive in primitives], callback.io_callback_impl
     jax.effects_barrier()
-    for primitive in primitives:
-        primitive.impl = lambda *args, **params: ()
-    callback.io_callback_impl = _muted_io
+    with _LOCK:
+        if len(_STOOD_IN) == 1:
+            _mute()
+        _STOOD_IN.append(_STOOD_IN[-1] if stood_in is None else stood_in)
     try:
         yield
         jax.effects_barrier()
@@ -56,10 +58,19 @@ def muted_effects(stood_in: list[object] | None = None) -> Iterator[None]:
         dispatch.runtime_tokens.clear()
         raise
     finally:
-        _STOOD_IN.pop()
-        for primitive, impl in zip(primitives, before[0], strict=True):
-            primitive.impl = impl
-        callback.io_callback_impl = before[1]
+        with _LOCK:
+            _STOOD_IN.pop()
+            if len(_STOOD_IN) == 1:
+                _MUTED.close()
+
+
+def _mute() -> None:
+    for primitive in (debugging.debug_callback_p, getattr(debugging, "debug_print_p", None)):
+        if primitive is not None:
+            _MUTED.callback(setattr, primitive, "impl", primitive.impl)
+            primitive.impl = lambda *args, **params: ()
+    _MUTED.callback(setattr, callback, "io_callback_impl", callback.io_callback_impl)
+    callback.io_callback_impl = _muted_io
 
 
 def _muted_io(*args: Array, result_avals: Sequence[core.ShapedArray], **params: object) -> tuple[Array, ...]:

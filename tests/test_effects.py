@@ -1,6 +1,7 @@
 """What is changed in JAX for a replay is as it was afterwards."""
 
 import functools
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import nandetect as nd
+from nandetect import effects
 
 
 def in_a_thread_of_its_own(test):
@@ -49,3 +51,27 @@ def test_a_check_that_is_on_while_a_function_is_located_stays_on():
             jax.jit(root)(jnp.array([-1.0]))
     assert report is not None and report.origin.primitive == "sqrt"
     assert jnp.isnan(jax.jit(root)(jnp.array([-1.0]))).all()
+
+
+def test_replays_that_overlap_in_two_threads_leave_callbacks_as_they_were():
+    first_is_open, second_is_open, first_is_closed = threading.Event(), threading.Event(), threading.Event()
+
+    def first():
+        with effects.muted_effects():
+            first_is_open.set()
+            second_is_open.wait(20)
+        first_is_closed.set()
+
+    def second():
+        first_is_open.wait(20)
+        with effects.muted_effects():
+            second_is_open.set()
+            first_is_closed.wait(20)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(first), pool.submit(second)]:
+            done.result()
+    seen = []
+    jax.jit(lambda x: jax.debug.callback(lambda y: seen.append(float(y)), x))(2.0)
+    jax.effects_barrier()
+    assert seen == [2.0]

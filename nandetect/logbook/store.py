@@ -88,6 +88,9 @@ def for_reading(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError:
         connection.close()
         return sqlite3.connect(f"{name}?mode=ro&immutable=1", isolation_level=None, uri=True)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

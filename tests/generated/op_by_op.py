@@ -94,8 +94,7 @@ def _chosen(eqn, operands: list[Value], out: list[Any]) -> list[Value]:
 
 def _enter(eqn, operands: list[Value], file: str, lines: tuple[int, ...]) -> list[Value] | None:
     name, params = eqn.primitive.name, eqn.params
-    # JAX 0.11 describes a loop's operands otherwise: there it is one operation.
-    if name == "scan" and "num_consts" in params:
+    if name == "scan":
         return _scan(params, operands, file, lines)
     if name == "while":
         return _while(params, operands, file, lines)
@@ -111,7 +110,11 @@ def _enter(eqn, operands: list[Value], file: str, lines: tuple[int, ...]) -> lis
 
 
 def _scan(params, operands: list[Value], file: str, lines: tuple[int, ...]) -> list[Value]:
-    consts, carried = params["num_consts"], params["num_carry"]
+    if "num_consts" in params:
+        consts, carried = params["num_consts"], params["num_carry"]
+    else:
+        # JAX 0.11 counts them by trees.
+        consts, carried = (len(list(part.vals)) for part in params["ft_in"].unpack()[:2])
     fixed, carry, rows = operands[:consts], operands[consts : consts + carried], operands[consts + carried :]
     order = range(params["length"])
     made: dict[int, list[Value]] = {}
