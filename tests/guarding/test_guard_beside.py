@@ -152,12 +152,12 @@ def test_a_nan_that_stands_where_no_result_is_yet_is_state():
         better = ~(mean.sum() > least)
         return mean + 1.0, jnp.where(better, mean, best), jnp.where(better, mean.sum(), least)
 
-    begin, tell = nd.guard(begin, on_find="raise"), nd.guard(tell, on_find="raise")
-    state = begin(1.0)
+    first, following = nd.guard(begin, on_find="raise"), nd.guard(tell, on_find="raise")
+    state = first(1.0)
     for _ in range(4):
-        state = tell(*state)
-    begin.flush()
-    tell.flush()
+        state = following(*state)
+    first.flush()
+    following.flush()
 
 
 def test_a_nan_that_a_condition_wrote_is_a_fault():

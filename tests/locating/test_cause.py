@@ -14,7 +14,15 @@ from jax import lax
 
 import nandetect as nd
 from nandetect.locating import cause
-from nandetect.records import Event
+from nandetect.records import Event, Report
+
+
+def report_of(function: Callable[..., Any], *args: Any) -> Report:
+    """The report of a step that breaks."""
+    report = nd.locate(function, *args)
+    assert report is not None
+    return report
+
 
 MARK = "# <-- cause"
 X = jnp.array([0.0, 200.0, 1.0])
@@ -303,7 +311,7 @@ def test_a_value_that_arrived_broken_has_no_cause():
 
 
 def names(function, *args):
-    return [operand.name for operand in nd.locate(jax.jit(function), *args).origin.operands]
+    return [operand.name for operand in report_of(jax.jit(function), *args).origin.operands]
 
 
 def test_operands_in_a_loop_are_called_what_its_body_calls_them():
@@ -336,7 +344,7 @@ def test_operands_in_a_derivative_rule_of_the_users_have_the_names_of_the_rule()
 
 
 def test_an_operand_inside_of_a_library_is_not_called_what_the_librarys_result_is_assigned_to():
-    library = {"jax": jax}
+    library: dict[str, Any] = {"jax": jax}
     body = "@jax.jit\ndef both(x):\n    y = x * 0\n    return 1 / y, y\n\n\ndef ratio(x):\n    one, other = both(x)\n    return one + other"
     exec(compile(body, jnp.__file__, "exec"), library)
 

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import io_callback
 
 import nandetect as nd
+from nandetect.records import Report
+
+
+def report_of(function: Callable[..., Any], *args: Any) -> Report:
+    """The report of a step that breaks."""
+    report = nd.locate(function, *args)
+    assert report is not None
+    return report
+
 
 SHAPE = jax.ShapeDtypeStruct((3,), jnp.float32)
 
@@ -24,7 +36,7 @@ class Sensor:
         return read_sensor(x, 1)
 
 
-@pytest.mark.parametrize("call", [jax.pure_callback, jax.experimental.io_callback])
+@pytest.mark.parametrize("call", [jax.pure_callback, io_callback])
 @pytest.mark.parametrize(
     ("function", "told"),
     [
@@ -34,7 +46,7 @@ class Sensor:
     ],
 )
 def test_a_callback_that_returned_nan_is_named(xs, call, function, told):
-    origin = nd.locate(jax.jit(lambda x: call(function, SHAPE, x) * 2), xs).origin
+    origin = report_of(jax.jit(lambda x: call(function, SHAPE, x) * 2), xs).origin
     assert (origin.reason, origin.index) == (told, (1,))
 
 
@@ -45,10 +57,10 @@ def test_a_kernel_that_returned_an_infinity_is_named(xs):
         out[...] = jnp.log(x[...])
 
     step = jax.jit(lambda x: pallas.pallas_call(log_kernel, out_shape=SHAPE, interpret=True)(x))
-    assert nd.locate(step, xs).origin.reason == "the kernel `log_kernel` returned -inf"
+    assert report_of(step, xs).origin.reason == "the kernel `log_kernel` returned -inf"
 
 
 def test_a_mock_as_a_callback_has_no_name_and_no_end_of_attributes():
     answer = mock.MagicMock(return_value=np.full(3, np.nan, np.float32))
-    origin = nd.locate(jax.jit(lambda x: jax.pure_callback(answer, SHAPE, x) * 2), jnp.ones(3)).origin
+    origin = report_of(jax.jit(lambda x: jax.pure_callback(answer, SHAPE, x) * 2), jnp.ones(3)).origin
     assert origin.reason == "the callback returned nan"

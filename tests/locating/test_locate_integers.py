@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,18 @@ import numpy as np
 import pytest
 
 import nandetect as nd
+from nandetect.records import Report
+
+
+def report_of(function: Callable[..., Any], *args: Any) -> Report:
+    """The report of a step that breaks."""
+    report = nd.locate(function, *args)
+    assert report is not None
+    return report
 
 
 def causes(function, *args):
-    return [(event.primitive, event.reason) for event in nd.locate(jax.jit(function), *args).cause]
+    return [(event.primitive, event.reason) for event in report_of(jax.jit(function), *args).cause]
 
 
 def wrapped(number: int, dtype: str) -> int:
@@ -21,10 +31,18 @@ def wrapped(number: int, dtype: str) -> int:
     return (number + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
 
 
+BYTES = np.array([100, 100], np.int8)
 OVERFLOWS = {
     "product": (lambda n: jnp.sqrt((n * n).astype(jnp.float32)), [1, 50_000], "mul", "50000 * 50000 is ", 50_000**2, "int32"),
     "power": (lambda n: jnp.sqrt(n**3 / 2), [2_000], "integer_pow", "integer_pow(2000) is ", 2_000**3, "int32"),
-    "sum": (lambda n: jnp.log(n.sum(dtype=jnp.int8) * 1.0), np.int8([100, 100]), "reduce_sum", "reduce_sum(100, 100) is ", 200, "int8"),
+    "sum": (
+        lambda n: jnp.log(n.sum(dtype=jnp.int8) * 1.0),
+        np.array([100, 100], np.int8),
+        "reduce_sum",
+        "reduce_sum(100, 100) is ",
+        200,
+        "int8",
+    ),
     "running product": (lambda n: jnp.log(jnp.cumprod(n) * 1.0), list(range(1, 20)), "cumprod", "cumprod is ", math.factorial(17), "int32"),
     "narrower": (lambda n: jnp.sqrt(n.astype(jnp.int8) * 1.0), [200], "convert_element_type", "the number is ", 200, "int8"),
     "moved": (
@@ -63,7 +81,7 @@ def test_an_integer_that_is_negative_as_it_should_be_has_not_wrapped():
     ],
 )
 def test_a_gather_out_of_bounds_names_the_index_and_the_size(function, indices, told):
-    origin = nd.locate(jax.jit(function), jnp.arange(5.0), jnp.asarray(indices)).origin
+    origin = report_of(jax.jit(function), jnp.arange(5.0), jnp.asarray(indices)).origin
     assert (origin.primitive, origin.reason) == ("gather", told)
 
 
@@ -71,6 +89,6 @@ def test_an_unsigned_index_that_wrapped_below_0_is_told_so():
     def f(x, lengths):
         return x.at[lengths - 1].get(mode="fill")
 
-    report = nd.locate(jax.jit(f), jnp.arange(5.0), jnp.array([3, 0], jnp.uint8))
+    report = report_of(jax.jit(f), jnp.arange(5.0), jnp.array([3, 0], jnp.uint8))
     assert report.origin.reason == "index 255 is out of bounds for axis 0 of size 5, filled with nan"
     assert [event.reason for event in report.cause] == ["0 - 1 is -1, which uint8 does not hold: it wraps to 255"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -9,6 +12,15 @@ from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
 import nandetect as nd
+from nandetect.records import Report
+
+
+def report_of(function: Callable[..., Any], *args: Any) -> Report:
+    """The report of a step that breaks."""
+    report = nd.locate(function, *args)
+    assert report is not None
+    return report
+
 
 # Names that JAX's primitives have, one of each kind of rule that nandetect keeps by name.
 NAMES = (
@@ -62,13 +74,13 @@ def test_a_fault_before_another_librarys_primitive_is_found(find, xs, name, stri
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fault_after_and_in_another_librarys_primitive_is_found(xs, name):
     primitive = of_a_library(name)
-    assert nd.locate(jax.jit(lambda x: jnp.log(primitive.bind(x * 1)[0])), xs).origin.primitive == "log"
-    assert nd.locate(jax.jit(lambda x: primitive.bind(x * 1.6e38)[0] * 1), xs).origin.primitive == name
+    assert report_of(jax.jit(lambda x: jnp.log(primitive.bind(x * 1)[0])), xs).origin.primitive == "log"
+    assert report_of(jax.jit(lambda x: primitive.bind(x * 1.6e38)[0] * 1), xs).origin.primitive == name
 
 
 def test_another_librarys_primitive_is_given_arrays_of_jaxs_own(xs):
     primitive = of_a_library("in_place", lambda x: [x.at[...].multiply(2)])
-    assert nd.locate(jax.jit(lambda x: jnp.log(primitive.bind(x * 1)[0])), xs).origin.primitive == "log"
+    assert report_of(jax.jit(lambda x: jnp.log(primitive.bind(x * 1)[0])), xs).origin.primitive == "log"
 
 
 @pytest.mark.parametrize("transform", ["plain", "grad", "vmap"])

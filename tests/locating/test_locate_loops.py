@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,6 +11,14 @@ import pytest
 from jax import lax
 
 import nandetect as nd
+from nandetect.records import Report
+
+
+def report_of(function: Callable[..., Any], *args: Any) -> Report:
+    """The report of a step that breaks."""
+    report = nd.locate(function, *args)
+    assert report is not None
+    return report
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -296,5 +305,5 @@ def test_what_a_scan_stacked_is_counted_as_the_user_sees_it(find):
 
 def test_what_arrived_in_the_rows_of_a_scan_is_counted_in_the_users_array():
     rows = jnp.ones((4, 3)).at[jnp.array([1, 3]), jnp.array([1, 2])].set(jnp.nan)
-    origin = nd.locate(jax.jit(lambda rows: lax.scan(lambda carry, row: (carry, row * 2), 0.0, rows)[1]), rows).origin
+    origin = report_of(jax.jit(lambda rows: lax.scan(lambda carry, row: (carry, row * 2), 0.0, rows)[1]), rows).origin
     assert (origin.argument, origin.index, origin.count, origin.size) == ("rows", (1, 1), 2, 12)

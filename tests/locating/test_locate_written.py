@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
 
 import nandetect as nd
+from nandetect.records import Report
+
+
+def report_of(function: Callable[..., Any], *args: Any) -> Report:
+    """The report of a step that breaks."""
+    report = nd.locate(function, *args)
+    assert report is not None
+    return report
 
 
 def told(function, *args):
-    origin = nd.locate(jax.jit(function), *args).origin
+    origin = report_of(jax.jit(function), *args).origin
     return origin.primitive, origin.reason, origin.index, origin.context
 
 
@@ -66,7 +77,7 @@ def test_a_literal_that_a_loop_returns_is_found_at_its_first_iteration(xs):
 
 @pytest.mark.parametrize("make", [lambda x: jax.jit(lambda y: (y, jnp.nan))(x)[1], lambda x: jax.checkpoint(lambda y: (y, jnp.nan))(x)[1]])
 def test_a_literal_that_a_call_returns_is_no_missing_definition(xs, make):
-    assert nd.locate(jax.jit(make), xs).origin.reason == "written there as a literal"
+    assert report_of(jax.jit(make), xs).origin.reason == "written there as a literal"
 
 
 def test_a_literal_that_is_computed_with_is_written_there(xs):
