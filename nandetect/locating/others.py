@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from nandetect import compat
+from nandetect import compat, nonfinite
 from nandetect.compat import Atom, Jaxpr, JaxprEqn
 from nandetect.interpret import mended, walk
 from nandetect.interpret.walk import variables
@@ -22,7 +22,13 @@ def also_at_fault(program: Program, verdict: Verdict, origin: Node | None, sympt
     """The births on or beside a trail that break its symptoms by themselves, the first to run first; `origin` is None for what arrived."""
     trail = verdict.trail
     # A replay of a shard's body is compiled whole, and mends nothing.
-    candidates = [birth for birth in [*trail.births, *trail.met] if not birth.node.run.shards]
+    carried = trail.chain(origin) if origin is not None else []
+    candidates = [
+        birth
+        for birth in [*trail.births, *trail.met]
+        # What made NaN of the origin's own inf on the way to the symptom is a consequence, and asks for no replay.
+        if not birth.node.run.shards and not (birth.node in carried and _was_given_bad(birth.node))
+    ]
     broken = [] if origin is None else [origin]
     arrived = {arrival.atom for arrival in trail.arrivals if is_broken(arrival)} if origin is None else set()
     found: list[Birth] = []
@@ -52,6 +58,12 @@ def with_mended(program: Program, broken: Sequence[Node], arrived: set[Atom], sy
         if top.knows(atom):
             trail.symptom(top, atom)
     return trail
+
+
+def _was_given_bad(node: Node) -> bool:
+    """Whether an operand of an equation holds something that is not finite."""
+    ins = node.run.ins(node.eqn) if node.run.knows_ins(node.eqn) else []
+    return any(nonfinite.is_inexact(x) and not nonfinite.is_clean(x) for x in ins)
 
 
 def _is_same(one: Node, other: Node) -> bool:
