@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from nandetect import findings
-from nandetect.errors import NonFiniteError, NonFiniteWarning, text
+from nandetect.errors import NonFiniteError, NonFiniteWarning, said, text
 from nandetect.guarding import budget
 from nandetect.guarding.roles import Uses
 from nandetect.records import Finding, Report
@@ -77,8 +77,8 @@ class Shared:
         if self.unseen is not None:
             self.unseen(error)
         elif not any(finding.cause == _FAILED for finding in self.findings):
-            said = f"{type(error).__name__}: {error}"[:120]
-            self.findings.append(findings.finding("non-finite", "note", f"some calls were not looked at: {said}", cause=_FAILED))
+            message = f"some calls were not looked at: {said(error)}"
+            self.findings.append(findings.finding("non-finite", "note", message, cause=_FAILED))
 
     def tell(self, report: Report) -> None:
         """Tell of a fault the way that was asked for. Raises `NonFiniteError` where that is to raise."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from nandetect.errors import said
 from nandetect.guarding import finite
 from nandetect.guarding.recorder import Arguments, Call, Window, flatten
 from nandetect.guarding.screen import BadLeaves, bad_leaves
@@ -34,8 +35,7 @@ def of_call(call: Call, value: Value, why: str) -> Report:
 
 def of_error(error: Exception) -> str:
     """What kept a fault from being located, as one phrase."""
-    said = " ".join(str(error).split())[:120]
-    return f"locating it failed ({type(error).__name__}{': ' if said else ''}{said})"
+    return f"locating it failed ({said(error)})"
 
 
 def of_window(window: Window, error: Exception) -> Report:
@@ -49,7 +49,7 @@ def changed_outside(step: Callable[..., object], call: Call, arguments: Argument
     names = trace(step, *arguments).arguments
     linked = call.links.ins if call.links else ()
     argument = names[linked[0]].split("[")[0].split(".")[0] if linked and linked[0] < len(names) else ""
-    origin = Event(primitive="<input>", value=_worst(window), reason="changed between the calls", argument=argument or None)
+    origin = Event(primitive="<input>", value=_seen(window)[1], reason="changed between the calls", argument=argument or None)
     note = "the call before returned it finite, so it was changed in place after that, outside of the step"
     return Report(origin=origin, chain=(origin,), symptoms=("result",), notes=(note,), label=getattr(step, "__name__", ""))
 
@@ -57,10 +57,6 @@ def changed_outside(step: Callable[..., object], call: Call, arguments: Argument
 def _unknown(value: Value, step: int, notes: tuple[str, ...]) -> Report:
     origin = Event(primitive="<unknown>", value=value, reason="not located")
     return Report(origin=origin, chain=(origin,), symptoms=("result",), reproduced=False, notes=notes, step=step)
-
-
-def _worst(window: Window) -> Value:
-    return _seen(window)[1]
 
 
 def _seen(window: Window) -> tuple[int | None, Value]:

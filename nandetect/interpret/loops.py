@@ -197,6 +197,13 @@ def opened(run: Run, number: int) -> Loop:
     return loop
 
 
+def holds_while(eqn: JaxprEqn) -> bool:
+    """Whether an equation is a `while`, or has one within."""
+    if eqn.primitive.name == "while":
+        return True
+    return any(holds_while(inner) for _, sub in compat.sub_jaxprs(eqn) for inner in compat.open_jaxpr(sub)[0].eqns)
+
+
 def most_iterations(eqn: JaxprEqn, around: Sequence[JaxprEqn] = ()) -> int:
     """The most iterations of each `while` in an equation, and in those around it, when they run with other values."""
     whiles, rows = max(map(_nesting, (*around, eqn)))

@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from nandetect import compat, nonfinite, primitives
+from nandetect import nonfinite, primitives
 from nandetect.annotations import Array
 from nandetect.compat import JaxprEqn
 from nandetect.interpret import loops, walk
@@ -38,7 +38,7 @@ def _leaf(mended: frozenset[int], entered: frozenset[int], most: int | None) -> 
         return [_sound(out, ins) for out in outs] if id(eqn) in mended else outs
 
     def inside(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
-        if primitives.of(eqn).loops and (id(eqn) in entered or _may_go_on(eqn)):
+        if primitives.of(eqn).loops and (id(eqn) in entered or loops.holds_while(eqn)):
             bound = most or loops.most_iterations(eqn)
             return _loop(loops.open_loop(eqn, ins), _leaf(mended, entered, bound), bound)
         if eqn.primitive.name == "cond" and id(eqn) in entered:
@@ -47,13 +47,6 @@ def _leaf(mended: frozenset[int], entered: frozenset[int], most: int | None) -> 
         return walk.evaluate(eqn, ins)
 
     return compute
-
-
-def _may_go_on(eqn: JaxprEqn) -> bool:
-    """Whether an equation is a `while`, or has one within."""
-    if eqn.primitive.name == "while":
-        return True
-    return any(_may_go_on(inner) for _, sub in compat.sub_jaxprs(eqn) for inner in compat.open_jaxpr(sub)[0].eqns)
 
 
 def _loop(loop: Loop, how: Leaf, most: int) -> Sequence[Array]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from nandetect import compat
-from nandetect.compat import Jaxpr
-from nandetect.locating import births, others, steering
+from nandetect.interpret import loops
+from nandetect.locating import others, steering
 from nandetect.locating.events import Lens
 from nandetect.locating.origin import Origin, Verdict
 from nandetect.locating.phase_of_birth import birth_event
@@ -80,11 +79,4 @@ def _of(verdict: Verdict, birth: Birth, lens: Lens) -> Origin:
 def _may_be_decided(verdict: Verdict) -> bool:
     """Whether a run has births that its symptoms do not descend from, or loops that may have, whose end somebody decides."""
     reached = {(birth.node, birth.output) for birth in verdict.trail.births}
-    return any(place not in reached for place in births.births(verdict.run)) or _decides_ends(verdict.run.jaxpr)
-
-
-def _decides_ends(jaxpr: Jaxpr) -> bool:
-    return any(
-        eqn.primitive.name == "while" or any(_decides_ends(compat.open_jaxpr(sub)[0]) for _, sub in compat.sub_jaxprs(eqn))
-        for eqn in jaxpr.eqns
-    )
+    return any(place not in reached for place in verdict.places) or any(map(loops.holds_while, verdict.run.jaxpr.eqns))

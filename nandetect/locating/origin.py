@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from nandetect import compat, nonfinite, primitives
 from nandetect.compat import Atom
 from nandetect.interpret.walk import Run
-from nandetect.locating import events, written
+from nandetect.locating import births, events, written
+from nandetect.locating.births import Birthplace
 from nandetect.locating.events import Lens
 from nandetect.locating.phase_of_birth import birth_event
 from nandetect.locating.trail import Arrival, Birth, Node, Trail
@@ -26,6 +28,11 @@ class Verdict:
     trail: Trail
     symptoms: list[int]
     compiled_only: bool = False
+
+    @cached_property
+    def places(self) -> list[Birthplace]:
+        """Every birth of the run outside of loops, whether or not a symptom descends from it."""
+        return births.births(self.run)
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ MOST = 4
 def also_at_fault(program: Program, verdict: Verdict, origin: Node | None, symptoms: Sequence[Atom]) -> list[Birth]:
     """The births on or beside a trail that break its symptoms by themselves, the first to run first; `origin` is None for what arrived."""
     trail = verdict.trail
-    # A replay of a shard's body is compiled whole, and mends nothing.
-    carried = trail.chain(origin) if origin is not None else []
+    carried = set(trail.chain(origin)) if origin is not None else set()
     candidates = [
         birth
         for birth in [*trail.births, *trail.met]
-        # What made NaN of the origin's own inf on the way to the symptom is a consequence, and asks for no replay.
+        # A replay of a shard's body is compiled whole, and mends nothing. What made NaN of the origin's own inf on the way to the symptom
+        # is a consequence, and asks for no replay.
         if not birth.node.run.shards and not (birth.node in carried and _was_given_bad(birth.node))
     ]
     broken = [] if origin is None else [origin]

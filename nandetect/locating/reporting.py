@@ -66,7 +66,7 @@ def _beside(
     program: Program, verdict: Verdict, first: Origin, causes: tuple[Event, ...], broken: list[int], lens: Lens
 ) -> tuple[tuple[Event, ...], tuple[Event, ...]]:
     """The births that break a result beside the origin; and those that no result descends from, that met nothing, that no cause names."""
-    places = births.births(verdict.run)
+    places = verdict.places
     reached = _reached(verdict.trail)
     if set(broken) > set(verdict.symptoms) and any(_key(*place) not in reached for place in places):
         # Results of a later pass may descend from them: nobody is called innocent before all results were looked at.

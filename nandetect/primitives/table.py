@@ -68,31 +68,10 @@ _enter("psum_invariant", use=Use.MOVED, hands_on=True, crosses=True)
 _enter("sort top_k", use=Use.MOVED, depends=Depends.PERMUTED, bounds=True)
 
 # Arithmetic of two numbers.
-_enter(
-    "add",
-    exact=exact.sum_of_two,
-    use=Use.SHIFTED,
-    depends=_EACH,
-    adds=True,
-    fuses_wider=True,
-    numpy="add",
-    edge=edges.addition,
-    takes=2,
-    infix="+",
-)
-_enter("add_any", use=Use.SHIFTED, depends=_EACH, adds=True, fuses_wider=True, numpy="add", edge=edges.addition, takes=2, infix="+")
-_enter(
-    "sub",
-    exact=exact.difference,
-    use=Use.SHIFTED,
-    depends=_EACH,
-    adds=True,
-    fuses_wider=True,
-    numpy="subtract",
-    edge=edges.difference,
-    takes=2,
-    infix="-",
-)
+_SUM: dict[str, Any] = {"use": Use.SHIFTED, "depends": _EACH, "adds": True, "fuses_wider": True, "takes": 2}
+_enter("add", exact=exact.sum_of_two, numpy="add", edge=edges.addition, infix="+", **_SUM)
+_enter("add_any", numpy="add", edge=edges.addition, infix="+", **_SUM)
+_enter("sub", exact=exact.difference, numpy="subtract", edge=edges.difference, infix="-", **_SUM)
 _enter("neg", exact=exact.negative, use=Use.SHIFTED, depends=_EACH, zero_at_zero=True, numpy="negative")
 _VANISHES: dict[str, Any] = {"zero_at_zero": True, "underflows": True}
 _enter(

@@ -42,7 +42,7 @@ def step(state, t):
     params = jax.tree.map(lambda p, g: 0.9 * p - 0.1 * g / (1.0 + jnp.sum(jnp.abs(g))), state["params"], grads)
     return {{"params": params, "best": jnp.minimum(state["best"], value)}}, value
 """
-GRADIENT_ONLY = """
+_WITH_VELOCITY = """
 def start():
     return jnp.array([0.3, -0.7, 1.1, 0.2], DTYPE)
 
@@ -54,26 +54,23 @@ def initial():
 {jit}
 def step(state, t):
     w, velocity = state
+"""
+GRADIENT_ONLY = (
+    _WITH_VELOCITY
+    + """\
     g = jax.grad(lambda w: jnp.mean({f}(w, t)))(w)
     velocity = 0.5 * velocity + g / (1.0 + jnp.sum(jnp.abs(g)))
     return (0.9 * w - 0.1 * velocity, velocity), jnp.sum(jnp.abs(g))
 """
-UPDATE = """
-def start():
-    return jnp.array([0.3, -0.7, 1.1, 0.2], DTYPE)
-
-
-def initial():
-    return start(), jnp.zeros(4, DTYPE)
-
-
-{jit}
-def step(state, t):
-    w, velocity = state
+)
+UPDATE = (
+    _WITH_VELOCITY
+    + """\
     value, g = jax.value_and_grad(lambda w: jnp.mean(jnp.tanh(w) ** 2))(w)
     velocity = 0.5 * velocity + {f}(g, t)
     return (0.9 * w - 0.1 * velocity, velocity), value
 """
+)
 ADAM = """
 class State(NamedTuple):
     w: jax.Array
