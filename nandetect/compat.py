@@ -171,6 +171,12 @@ def bind(eqn: JaxprEqn, ins: Sequence[Array]) -> list[Array]:
 
 
 def _bind(eqn: JaxprEqn, ins: Sequence[Array]) -> list[Array]:
+    record = primitives.of(eqn)
+    # Traced anew, the body of a `shard_map` is not checked for what varies over which of the mesh's axes.
+    if record.varies:
+        return list(ins)
+    if record.unchecked:
+        return list(getattr(jax.lax, record.unchecked)(list(ins), eqn.params["axes"]))
     if not primitives.is_known(eqn.primitive.name):
         # Another library's primitive may want JAX's arrays.
         ins = [x if isinstance(x, jax.Array) or x.dtype == jax.dtypes.float0 else jax.numpy.asarray(x) for x in ins]
@@ -180,27 +186,6 @@ def _bind(eqn: JaxprEqn, ins: Sequence[Array]) -> list[Array]:
     with manager:
         out = eqn.primitive.bind(*functions, *ins, **params)
     return list(out) if eqn.primitive.multiple_results else [out]
-
-
-def bind_varying(eqn: JaxprEqn, ins: Sequence[Array]) -> list[Array]:
-    """`bind` inside a `shard_map`, where JAX wants all operands to vary over the same mesh axes and a literal varies over none."""
-    if not sub_jaxprs(eqn) and len(ins) > 1:
-        varying = [_varying(x) for x in ins]
-        every = frozenset().union(*varying)
-        ins = [_vary(x, tuple(every - own)) if every - own else x for x, own in zip(ins, varying, strict=True)]
-    return bind(eqn, ins)
-
-
-def _varying(x: Array) -> frozenset[str]:
-    aval = jax.typeof(x)
-    axes = getattr(aval, "vma", None)  # JAX 0.10 moved it
-    return frozenset(getattr(getattr(aval, "mat", None), "varying", ()) if axes is None else axes)
-
-
-def _vary(x: Array, axes: tuple[str, ...]) -> jax.Array:
-    if hasattr(jax.lax, "pcast"):
-        return jax.lax.pcast(x, axes, to="varying")
-    return jax.lax.pvary(x, axes)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @contextlib.contextmanager

@@ -5,20 +5,17 @@ What such an equation itself made non-finite is given a plain number, wherever i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.core import Tracer
 
 from nandetect import nonfinite, primitives
 from nandetect.annotations import Array
 from nandetect.compat import JaxprEqn
-from nandetect.interpret import loops, walk
-from nandetect.interpret.loops import Loop
+from nandetect.interpret import loops, meshes, shards, walk
 from nandetect.interpret.walk import Leaf
 
 # What stands for a broken element: in the domain of every function that has one (a logarithm, an arc cosine), and no number that cancels.
@@ -38,41 +35,18 @@ def _leaf(mended: frozenset[int], entered: frozenset[int], most: int | None) -> 
         return [_sound(out, ins) for out in outs] if id(eqn) in mended else outs
 
     def inside(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
-        if primitives.of(eqn).loops and (id(eqn) in entered or loops.holds_while(eqn)):
+        enters = id(eqn) in entered or meshes.says_what_varies(eqn)
+        if primitives.of(eqn).loops and (enters or loops.holds_while(eqn)):
             bound = most or loops.most_iterations(eqn)
-            return _loop(loops.open_loop(eqn, ins), _leaf(mended, entered, bound), bound)
-        if eqn.primitive.name == "cond" and id(eqn) in entered:
-            branches = [walk.traced(branch, compute) for branch in eqn.params["branches"]]
-            return lax.switch(jnp.int32(ins[0]), branches, *ins[1:])
+            return loops.traced(loops.open_loop(eqn, ins, _leaf(mended, entered, bound)), bound)
+        if primitives.of(eqn).branches and enters:
+            return walk.switched(eqn, ins, compute)
+        over = shards.entered(eqn, ins) if enters else None
+        if over is not None:
+            return shards.traced(over, ins, compute)
         return walk.evaluate(eqn, ins)
 
     return compute
-
-
-def _loop(loop: Loop, how: Leaf, most: int) -> Sequence[Array]:
-    body, condition = walk.traced(loop.body, how), loop.condition
-    if condition is None:
-
-        def scanned(carry: Sequence[Array], row: Sequence[Array]) -> tuple[Sequence[Array], Sequence[Array]]:
-            outs = body(*loop.consts, *carry, *row)
-            return outs[: loop.carry], outs[loop.carry :]
-
-        carry, stacked = lax.scan(scanned, list(loop.init), list(loop.rows), loop.length, loop.reverse)
-        return [*carry, *stacked]
-
-    return bounded(condition, lambda carry: loop.kept(carry, body(*loop.consts, *carry)), list(loop.init), most)
-
-
-def bounded(condition: Callable[..., jax.Array], body: Callable[[list[Array]], list[Array]], init: list[Array], most: int) -> list[Array]:
-    """A `while` that ends after the most iterations that it is given, whatever its condition waits for."""
-
-    def go_on(state: tuple[jax.Array, list[Array]]) -> jax.Array:
-        return (state[0] < most) & jnp.any(condition(*state[1]))
-
-    def iterate(state: tuple[jax.Array, list[Array]]) -> tuple[jax.Array, list[Array]]:
-        return state[0] + 1, body(state[1])
-
-    return lax.while_loop(go_on, iterate, (jnp.int32(0), init))[1]
 
 
 def _sound(out: Array, ins: Sequence[Array]) -> Array:

@@ -1,30 +1,34 @@
 """`shard_map`, looked into: every value inside as each device had it, stacked over the devices along a first axis.
 
-The body runs as one sharded program that returns all its intermediates, so that collectives do what they did. Loops and branches in
-it are not entered.
+The body runs as one sharded program that returns all its intermediates, so that collectives do what they did. Of a loop in it one iteration
+runs so, of a branch the shards that took it. JAX is not asked to check over which axes values vary: stacked, all of them do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax import lax
+from jax.core import Tracer
+from jax.sharding import NamedSharding, PartitionSpec
 
 from nandetect import compat, primitives
 from nandetect.annotations import Array, Pytree
 from nandetect.compat import JaxprEqn
-from nandetect.interpret import compiled, walk
+from nandetect.interpret import compiled, loops, meshes, walk
 from nandetect.interpret.compiled import Traced
 from nandetect.interpret.dependence import Flow, flows
-from nandetect.interpret.walk import Inside, Run
+from nandetect.interpret.walk import Inside, Leaf, Run
 from nandetect.nonfinite import Mask
 
 
-def can_enter(eqn: JaxprEqn) -> bool:
-    """Whether the devices of a `shard_map` are all this process's own: a collective started on one process alone would hang."""
-    return isinstance(eqn.params.get("mesh"), Mesh) and jax.process_count() == 1
+def entered(eqn: JaxprEqn, ins: Sequence[Array]) -> JaxprEqn | None:
+    """A `shard_map` over devices that are all this process's own: a collective started on one process alone would hang. Else None."""
+    return meshes.with_mesh(eqn, ins) if primitives.of(eqn).piecemeal and jax.process_count() == 1 else None
 
 
 def axes(eqn: JaxprEqn) -> tuple[str, ...]:
@@ -38,46 +42,139 @@ def count(eqn: JaxprEqn) -> int:
     return int(np.prod([eqn.params["mesh"].shape[name] for name in axes(eqn)]))
 
 
-def _mapped(eqn: JaxprEqn, function: Callable[..., Pytree], ins: Pytree, outs: Pytree, check: bool) -> Callable[..., Pytree]:
+def _mapped(eqn: JaxprEqn, function: Callable[..., Pytree], ins: Pytree, outs: Pytree) -> Callable[..., Pytree]:
     """A function compiled under a `shard_map` over the mesh and the axes of the equation's own."""
-    return jax.jit(
-        jax.shard_map(function, mesh=eqn.params["mesh"], in_specs=ins, out_specs=outs, axis_names=set(axes(eqn)), check_vma=check)
-    )
+    mesh = eqn.params["mesh"]
+    compiled = jax.jit(jax.shard_map(function, mesh=mesh, in_specs=ins, out_specs=outs, axis_names=set(axes(eqn)), check_vma=False))
+
+    def put(spec: PartitionSpec, args: Pytree) -> Pytree:
+        # On a mesh with explicit axes JAX wants to be given them so.
+        return jax.tree.map(lambda x: x if isinstance(x, Tracer) else jax.device_put(x, NamedSharding(mesh, spec)), args)
+
+    return lambda *args: compiled(*jax.tree.map(put, tuple(ins), args, is_leaf=lambda x: isinstance(x, PartitionSpec)))
 
 
-def opened(outer: Run, number: int) -> Run:
-    """The body of a `shard_map` as it ran, its values and those of the calls in it stacked over the shards."""
+@dataclass(frozen=True)
+class Spread:
+    """Where the values of a sharded body lie: on the shards of its equation, of which those in `lanes` run it."""
+
+    eqn: JaxprEqn
+    lanes: np.ndarray
+    leaf: Leaf
+
+    @property
+    def count(self) -> int:
+        """How many shards there are."""
+        return len(self.lanes)
+
+    @property
+    def _stacked(self) -> PartitionSpec:
+        return PartitionSpec(axes(self.eqn))
+
+    def mapped(self, function: Callable[..., Pytree], lanes: np.ndarray) -> Callable[..., Pytree]:
+        """A function of what one shard holds, compiled as one of what all hold; shards that are not in `lanes` give zeros."""
+
+        def each(own_lane: jax.Array, stacked: Pytree) -> Pytree:
+            own = jax.tree.map(lambda x: x[0], stacked)
+            outs = function(*own) if lanes.all() else _only_where(own_lane[0], function, own)
+            return jax.tree.map(lambda x: x[None], outs)
+
+        over_all = _mapped(self.eqn, each, (self._stacked, self._stacked), self._stacked)
+        return lambda *args: over_all(lanes, args)
+
+    def fill(self, child: Run, args: Sequence[Array], lanes: np.ndarray) -> None:
+        """Run a jaxpr, and those within it, on those shards."""
+        own = replace(self, lanes=lanes)
+        child.spread = None
+        for run in compiled.fill(child, args, lambda program: self.mapped(program, lanes), lambda x: x, leaf=child.leaf or self.leaf):
+            run.spread = own
+
+    def split(self, mask: Mask, output: int) -> Mask:
+        """A mask over a result of the `shard_map`, stacked over the shards that hold its parts."""
+        local = _mapped(self.eqn, lambda x: x[None], (self.eqn.params["out_specs"][output],), self._stacked)
+        return np.asarray(local(np.asarray(mask)))
+
+    def join(self, stacked: Mask, operand: int) -> Mask:
+        """A mask stacked over the shards, as one over the operand: an element is marked where any shard that holds it marks it."""
+        spec = self.eqn.params["in_specs"][operand]
+        used = {name for part in spec for name in (part if isinstance(part, tuple) else (part,)) if name}
+        copies = tuple(name for name in axes(self.eqn) if name not in used)
+
+        def gather(x: jax.Array) -> jax.Array:
+            marks = x[0].astype(np.int32)
+            return (lax.psum(marks, copies) if copies else marks) > 0
+
+        return np.asarray(_mapped(self.eqn, gather, (self._stacked,), spec)(np.asarray(stacked)))
+
+    def joined(self, stacked: Array, output: int) -> Array:
+        """A result stacked over the shards as the `shard_map` gives it."""
+        return _mapped(self.eqn, lambda x: x[0], (self._stacked,), self.eqn.params["out_specs"][output])(stacked)
+
+
+def _only_where(lane: jax.Array, function: Callable[..., Pytree], args: Pytree) -> Pytree:
+    """A function where it is to run, and zeros elsewhere: what never ran there may wait for ever, or for a collective."""
+    shapes = jax.eval_shape(function, *args)
+    nothing = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
+    return lax.cond(lane, lambda given: function(*given), lambda given: nothing, args)
+
+
+def opened(outer: Run, number: int) -> Run | None:
+    """The body of a `shard_map` as it ran, its values and those of the calls in it stacked over the shards; None where it is not entered.
+
+    Of one within another the shards are not told apart.
+    """
     eqn = outer.jaxpr.eqns[number]
-    inside = Inside(eqn.params["jaxpr"], tuple(range(len(eqn.invars))))
-    child = walk.start(inside, eqn, number, outer)
-    stacked, check = PartitionSpec(axes(eqn)), bool(eqn.params["check_vma"])
+    over = entered(eqn, outer.ins(eqn)) if not outer.shards else None
+    if over is None:
+        return None
+    child = walk.start(Inside(eqn.params["jaxpr"], tuple(range(len(eqn.invars)))), eqn, number, outer)
+    spread = Spread(over, np.ones(count(over), bool), leaf)
 
     def lift(program: Traced) -> Traced:
-        return _mapped(eqn, program, tuple(eqn.params["in_specs"]), stacked, check)
+        return _mapped(over, program, tuple(eqn.params["in_specs"]), PartitionSpec(axes(over)))
 
-    leaf = compat.bind_varying if check else compat.bind
-    for run in compiled.fill(child, outer.ins(eqn), lift, lambda value: value[None], leaf=leaf):
-        run.shards = count(eqn)
+    for run in compiled.fill(child, outer.ins(eqn), lift, lambda value: value[None], leaf=child.leaf or leaf):
+        run.spread = spread
     return child
 
 
-def split(eqn: JaxprEqn, mask: Mask, output: int) -> Mask:
-    """A mask over a result of the `shard_map`, stacked over the shards that hold its parts."""
-    local = _mapped(eqn, lambda x: x[None], (eqn.params["out_specs"][output],), PartitionSpec(axes(eqn)), False)
-    return np.asarray(local(np.asarray(mask)))
+def traced(eqn: JaxprEqn, ins: Sequence[Array], how: Leaf) -> Sequence[Array]:
+    """The results of a `shard_map` whose equations are computed so."""
+    body = walk.traced(eqn.params["jaxpr"], how)
+    return _mapped(eqn, body, tuple(eqn.params["in_specs"]), list(eqn.params["out_specs"]))(*ins)
 
 
-def join(eqn: JaxprEqn, stacked: Mask, operand: int) -> Mask:
-    """A mask stacked over the shards, as one over the operand: an element is marked where any shard that holds it marks it."""
-    names, spec = axes(eqn), eqn.params["in_specs"][operand]
-    used = {name for part in spec for name in (part if isinstance(part, tuple) else (part,)) if name}
-    copies = tuple(name for name in names if name not in used)
+def computed(spread: walk.Spread, eqn: JaxprEqn, ins: Sequence[Array], how: Leaf) -> list[Array]:
+    """The results of an equation on stacked operands; only what mixes shards, and what holds a program, is compiled for it."""
+    if primitives.of(eqn).crosses or compat.sub_jaxprs(eqn):
+        return list(spread.mapped(lambda *own: list(how(eqn, own)), spread.lanes)(*ins))
+    each = [how(eqn, [x[shard] for x in ins]) for shard in range(spread.count)]
+    return [jnp.stack(parts) for parts in zip(*each, strict=True)]
 
-    def gather(x: jax.Array) -> jax.Array:
-        marks = x[0].astype(np.int32)
-        return (jax.lax.psum(marks, copies) if copies else marks) > 0
 
-    return np.asarray(_mapped(eqn, gather, (PartitionSpec(names),), spec, False)(np.asarray(stacked)))
+def leaf(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
+    """The results of an equation as it is traced in a shard; loops and branches whose jaxprs say what varies are traced anew."""
+    if not meshes.says_what_varies(eqn):
+        return compat.bind(eqn, ins)
+    if primitives.of(eqn).loops:
+        return loops.traced(loops.open_loop(eqn, ins, leaf))
+    if primitives.of(eqn).branches:
+        return walk.switched(eqn, ins, leaf)
+    return compat.bind(eqn, ins)
+
+
+def branches(run: Run, number: int) -> list[Run]:
+    """The branches of a `cond` within a `shard_map` that some shards took, as those ran them."""
+    eqn, spread = run.jaxpr.eqns[number], run.spread
+    assert spread is not None
+    ins = run.ins(eqn)
+    taken, entered = np.clip(np.asarray(ins[0]), 0, len(eqn.params["branches"]) - 1), []
+    for branch in map(int, np.unique(taken[spread.lanes])):
+        inside = Inside(eqn.params["branches"][branch], tuple(range(1, len(ins))), branch, ("cond", branch))
+        child = walk.start(inside, eqn, number, run)
+        spread.fill(child, ins[1:], spread.lanes & (taken == branch))
+        entered.append(child)
+    return entered
 
 
 def flows_of(run: Run, eqn: JaxprEqn, ins: Sequence[Array], output: int) -> list[Flow]:

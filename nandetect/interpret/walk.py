@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 
 from nandetect import compat, nonfinite, primitives
-from nandetect.annotations import Array, Tape
+from nandetect.annotations import Array, Pytree, Tape
 from nandetect.compat import AnyJaxpr, Atom, Jaxpr, JaxprEqn, Var
-from nandetect.interpret import ieee
+from nandetect.interpret import ieee, meshes
 from nandetect.interpret.movement import MOVES
 from nandetect.program.trace import Program
 from nandetect.registry import Registry
@@ -37,6 +39,45 @@ class Inside:
     entry: tuple[str, int] | None = None
 
 
+class Spread(Protocol):
+    """How the values of a `shard_map`'s body lie: stacked over the shards."""
+
+    @property
+    def lanes(self) -> np.ndarray:
+        """Which shards run it."""
+        ...
+
+    @property
+    def leaf(self) -> Leaf:
+        """How its equations are computed."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many shards there are."""
+        ...
+
+    def mapped(self, function: Callable[..., Pytree], lanes: np.ndarray) -> Callable[..., Pytree]:
+        """A function of what one shard holds, compiled as one of what all hold; shards that are not in `lanes` give zeros."""
+        ...
+
+    def split(self, mask: np.ndarray, output: int) -> np.ndarray:
+        """A mask over a result of the `shard_map`, stacked over the shards that hold its parts."""
+        ...
+
+    def join(self, stacked: np.ndarray, operand: int) -> np.ndarray:
+        """A stacked mask as one over an operand of the `shard_map`: an element is marked where any shard that holds it marks it."""
+        ...
+
+    def joined(self, stacked: Array, output: int) -> Array:
+        """A stacked result as the `shard_map` gives it."""
+        ...
+
+    def fill(self, child: Run, args: Sequence[Array], lanes: np.ndarray) -> None:
+        """Run a jaxpr, and those within it, on those shards."""
+        ...
+
+
 @dataclass
 class Run:
     """One jaxpr as it ran: the value of every variable, and the run of every equation that was entered.
@@ -44,7 +85,7 @@ class Run:
     `path` and `eqns` name where it stands (the numbers of the enclosing equations, and those themselves, outermost first), `entry` how it
     was entered (the iteration of a loop, the branch of a cond), `order` when. `operands` are the operands of the enclosing equation that
     its arguments are. `leaf` computes its equations, `evaluate` unless given. Where the program has callbacks, `tape` plays what they
-    returned, and `marks` holds where the tape stood before each loop. With `shards` every value is stacked over that many devices.
+    returned, and `marks` holds where the tape stood before each loop. With `spread` every value is stacked over shards.
     """
 
     jaxpr: Jaxpr
@@ -57,7 +98,7 @@ class Run:
     order: tuple[int, ...] = ()
     values: dict[Var, Array] = field(default_factory=dict)
     inner: dict[int, Run] = field(default_factory=dict)
-    shards: int = 0
+    spread: Spread | None = None
     tape: Tape | None = None
     leaf: Leaf | None = None
     marks: dict[int, list[int]] = field(default_factory=dict)
@@ -66,6 +107,11 @@ class Run:
     held: int = 0
     # The variables that somebody reads: `locating.decides` works them out.
     used: set[Var] | None = None
+
+    @property
+    def shards(self) -> int:
+        """How many shards the values are stacked over; 0 outside of a `shard_map`."""
+        return self.spread.count if self.spread is not None else 0
 
     def read(self, atom: Atom) -> Array:
         """The value of a variable or literal; inside a `shard_map`, stacked over the shards."""
@@ -202,6 +248,7 @@ def start(inside: Inside, eqn: JaxprEqn, number: int, outer: Run) -> Run:
         outer,
         inside.operands,
         (*outer.order, number),
+        spread=outer.spread,
         tape=outer.tape,
         leaf=outer.leaf,
     )
@@ -251,6 +298,9 @@ def evaluate(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
             out = None
         if out is not None:
             return out
+    if primitives.of(eqn).piecemeal:
+        # What JAX would run operation by operation, each compiled for all devices, is compiled as one.
+        return jax.jit(partial(compat.bind, meshes.with_mesh(eqn, ins) or eqn))(ins)
     return compat.bind(eqn, ins)
 
 
@@ -265,6 +315,11 @@ def traced(body: AnyJaxpr, how: Leaf) -> Callable[..., list[jax.Array]]:
         return [value if isinstance(value, jax.Array) else jnp.asarray(value) for value in values]
 
     return function
+
+
+def switched(eqn: JaxprEqn, ins: Sequence[Array], how: Leaf) -> list[jax.Array]:
+    """The results of a `cond` whose branches' equations are computed so."""
+    return lax.switch(jnp.int32(ins[0]), [traced(branch, how) for branch in eqn.params["branches"]], *ins[1:])
 
 
 def _in_memory(value: Array) -> bool:

@@ -62,7 +62,7 @@ class Back:
         loop, wanted = self.loop, self.pending.pop(step)
         iteration = loops.iteration(self.node.run, self.node.number, loop, step)
         child = iteration.run
-        if not _shows(child, wanted):
+        if not child.shards and not _shows(child, wanted):
             child = compiled.run(child, iteration.args)
             self.trail.compiled_only = True
         atoms: dict[int, Atom] = {result: child.jaxpr.outvars[result] for result in wanted}
@@ -90,15 +90,13 @@ class Back:
         else:
             slot = loop.first_carry + argument - consts
             for use, mask in elements.items():
-                whole = np.zeros((loop.length, *mask.shape), bool)
-                whole[row] = mask
-                self.led.append((slot, {use: whole}, asker))
+                self.led.append((slot, {use: loop.as_row(mask, row)}, asker))
 
 
 @RULES.rule("scan", "while")
 def through_iterations(trail: Trail, node: Node, asked: Asked, asker: Node | None) -> list[Led] | None:
-    """Follow the wanted results of a loop back to its operands, through the iterations that carried them; not inside a `shard_map`."""
-    if node.run.shards or not primitives.of(node.eqn).loops:
+    """Follow the wanted results of a loop back to its operands, through the iterations that carried them."""
+    if not primitives.of(node.eqn).loops:
         return None
     back = Back(trail, node)
     loop = back.loop
@@ -110,9 +108,9 @@ def through_iterations(trail: Trail, node: Node, asked: Asked, asker: Node | Non
     for result, elements in asked.items():
         if result >= loop.carry:
             for use, mask in elements.items():
-                rows = np.flatnonzero(mask.reshape(loop.length, -1).any(axis=1))
+                rows = np.flatnonzero(np.moveaxis(mask, loop.axis, 0).reshape(loop.length, -1).any(axis=1))
                 for step in sorted(loop.step(int(row)) for row in rows)[:AT_ONCE]:
-                    back.want(step, result, {use: mask[loop.row(step)]}, asker)
+                    back.want(step, result, {use: loop.of_row(mask, loop.row(step))}, asker)
     back.replay_all()
     # Results that are still pending are not passed over in silence: a trail without births has the loop as their birthplace.
     trail.unfollowed += [(node, result, elements) for wanted in back.pending.values() for result, elements in wanted.items()]

@@ -122,14 +122,14 @@ def _pass(element: Element, told: Told, lens: Lens) -> Passed:
     run, atom, equation = maker(element.run, element.atom)
     resolved = replace(element, run=run, atom=atom)
     if equation is None or isinstance(atom, compat.Literal):
-        outside = _before_the_loop(resolved, lens)
+        outside = _before_the_shards(resolved) or _before_the_loop(resolved, lens)
         if isinstance(outside, Element):
             return Passed(element=outside, told=told)
         return Passed((outside,) if outside else tuple(_given(resolved, told, lens)))
     node = Node(run, equation)
     output = node.output(atom)
     if primitives.of(node.eqn).loops:
-        return Passed(() if run.shards else (_from_a_loop(node, output, resolved, lens),))
+        return Passed((_from_a_loop(node, output, resolved, lens),))
     made = Made(node, output, resolved.index)
     if resolved.deadly is Deadly.INFINITE and not made.holding(np.isinf):
         born = events.make(node, output, _mark(node, output, resolved.index), lens)
@@ -147,7 +147,7 @@ def _explained(made: Made, deadly: Deadly, told: Told, lens: Lens) -> Passed:
     following = None if explained.slot is None else made.element(explained.slot, explained.deadly or deadly)
     draw = following and _draw(following)
     if draw:
-        return Passed((replace(_event(draw, 0, None, "drawn at random", lens), index=made.index),))
+        return Passed((replace(_event(draw, 0, None, "drawn at random", lens), index=made.index[bool(made.node.run.shards) :]),))
     if not explained.reason:
         return Passed((), following, told)
     # A mask that is summed counts what it selects.
@@ -220,6 +220,18 @@ def _given(element: Element, told: Told, lens: Lens) -> Iterator[Event]:
     )
 
 
+def _before_the_shards(element: Element) -> Element | None:
+    """For an argument of a sharded body, the same element of what was handed out to the shards."""
+    run, atom = element.run, element.atom
+    outside = None if isinstance(atom, compat.Literal) else run.operand(atom)
+    if outside is None or isinstance(atom, compat.Literal) or run.parent is None or run.parent.shards or run.spread is None:
+        return None
+    mask = np.zeros(np.shape(run.read(element.atom)), bool)
+    mask[element.index] = True
+    marked = run.spread.join(mask, run.operands[run.jaxpr.invars.index(atom)])
+    return replace(element, run=run.parent, atom=outside, index=nonfinite.first(marked))
+
+
 def _before_the_loop(element: Element, lens: Lens) -> Element | Event | None:
     """For an argument of a loop's iteration, the same element outside the loop; for one that earlier iterations made, the event of that."""
     run = element.run
@@ -233,21 +245,23 @@ def _before_the_loop(element: Element, lens: Lens) -> Element | Event | None:
         return replace(element, run=run.parent, atom=node.eqn.invars[loop.first_const + argument])
     carried = argument < consts + loop.carry
     if carried and run.order[-1] > 0:
-        made = events.make(node, argument - consts, None, lens, brief=True)
+        made = events.make(node, argument - consts, _mark(node, argument - consts, element.index), lens, brief=True)
         reason = f"{wording.short(element.value)} was carried into iteration {row}"
-        return replace(made, value="finite", reason=reason, context=(*made.context, run.entry), index=element.index)
-    index = element.index if carried else (row, *element.index)
+        return replace(made, value="finite", reason=reason, context=(*made.context, run.entry))
+    axis = int(bool(run.shards))
+    index = element.index if carried else (*element.index[:axis], row, *element.index[axis:])
     return replace(element, run=run.parent, atom=node.eqn.invars[loop.first_carry + argument - consts], index=index)
 
 
 def _from_a_loop(node: Node, output: int, element: Element, lens: Lens) -> Event:
     """A loop that came out with the element: where it is a row of stacked results, in that iteration."""
     loop = loops.open_loop(node.eqn, node.run.ins(node.eqn))
-    made = events.make(node, output, None, lens, brief=True)
+    made = events.make(node, output, _mark(node, output, element.index), lens, brief=True)
     when, context = "", made.context
     if output >= loop.carry:
-        when, context = f" of iteration {element.index[0]}", (*context, (loop.name, element.index[0]))
-    return replace(made, value="finite", reason=f"{wording.short(element.value)} is the result{when}", context=context, index=element.index)
+        row = element.index[bool(node.run.shards)]
+        when, context = f" of iteration {row}", (*context, (loop.name, row))
+    return replace(made, value="finite", reason=f"{wording.short(element.value)} is the result{when}", context=context)
 
 
 def _draw(element: Element) -> Node | None:

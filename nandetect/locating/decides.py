@@ -16,7 +16,7 @@ from jax import lax
 from nandetect import compat, nonfinite, primitives
 from nandetect.annotations import Array
 from nandetect.compat import AnyJaxpr, Atom, JaxprEqn, Var
-from nandetect.interpret import loops, mended, walk
+from nandetect.interpret import loops, mended, shards
 from nandetect.interpret.loops import Loop
 from nandetect.interpret.walk import Run, variables
 from nandetect.locating.trail import Birth, Node
@@ -112,8 +112,12 @@ def _differing(run: Run, eqn: JaxprEqn, changed: Changed) -> Changed:
     before = run.ins(eqn)
     after = [value if other is None else other.value for value, other in zip(before, others, strict=True)]
     chosen = any(other is not None and other.chosen for other in others) or _chooses(eqn)
-    made = zip(eqn.outvars, _COMPUTE(eqn, before), _COMPUTE(eqn, after), strict=True)
+    made = zip(eqn.outvars, _computed(run, eqn, before), _computed(run, eqn, after), strict=True)
     return {var: Other(new, chosen) for var, old, new in made if not _same(old, new)}
+
+
+def _computed(run: Run, eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
+    return _COMPUTE(eqn, ins) if run.spread is None else shards.computed(run.spread, eqn, ins, _COMPUTE)
 
 
 def _chooses(eqn: JaxprEqn) -> bool:
@@ -139,7 +143,8 @@ def _left(run: Run, changed: Changed, phases: Phases) -> Changed:
     assert run.parent is not None
     node, atoms = Node(run.parent, run.path[-2]), run.jaxpr.outvars
     if not primitives.of(node.eqn).loops:
-        return _results(atoms, node.eqn, changed)
+        outside = _results(atoms, node.eqn, changed)
+        return outside if run.spread is node.run.spread else {var: _outside(node, run, var, other) for var, other in outside.items()}
     others = [None if isinstance(atom, compat.Literal) else changed.get(atom) for atom in atoms]
     if not any(others):
         return {}
@@ -151,15 +156,31 @@ def _left(run: Run, changed: Changed, phases: Phases) -> Changed:
         (old_carry, old_rows), (carry, rows) = (before[: loop.carry], []), (after[: loop.carry], [])
     else:
         # Compiled once for both.
-        rest = jax.jit(lambda outs: _rest(loop, step, outs, loops.most_iterations(node.eqn, node.run.eqns)))
-        (old_carry, old_rows), (carry, rows) = rest(before), rest(after)
+        most = loops.most_iterations(node.eqn, node.run.eqns)
+
+        def rest(ins: list[Array], outs: list[Array]) -> tuple[list[Array], list[Array]]:
+            return _rest(loops.open_loop(node.eqn, ins, _COMPUTE), step, outs, most)
+
+        compiled = jax.jit(rest) if loop.spread is None else loop.spread.mapped(rest, loop.spread.lanes)
+        (old_carry, old_rows), (carry, rows) = compiled(list(loop.ins), before), compiled(list(loop.ins), after)
     chosen = any(other is not None and other.chosen for other in others) or _chooses(node.eqn)
     outside = {var: Other(new, chosen) for var, old, new in zip(node.eqn.outvars, old_carry, carry, strict=False) if not _same(old, new)}
     for number, var in enumerate(node.eqn.outvars[loop.carry :]):
         if others[loop.carry + number] is not None or (rows and not _same(old_rows[number], rows[number])):
-            stacked = jnp.asarray(node.run.read(var)).at[loop.row(step)].set(after[loop.carry + number])
-            outside[var] = Other(stacked.at[_later(loop, step)].set(rows[number]) if rows else stacked, chosen)
+            stacked = jnp.moveaxis(jnp.asarray(node.run.read(var)), loop.axis, 0).at[loop.row(step)].set(after[loop.carry + number])
+            if rows:
+                stacked = stacked.at[_later(loop, step)].set(jnp.moveaxis(rows[number], loop.axis, 0))
+            outside[var] = Other(jnp.moveaxis(stacked, 0, loop.axis), chosen)
     return outside
+
+
+def _outside(node: Node, run: Run, var: Var, other: Other) -> Other:
+    """A result of a sharded body as the `shard_map` gives it; of a branch in one, with what it is on the shards that took another."""
+    assert run.spread is not None
+    if node.run.spread is None:
+        return other._replace(value=run.spread.joined(other.value, node.output(var)))
+    lanes = run.spread.lanes.reshape(-1, *[1] * (np.ndim(other.value) - 1))
+    return other._replace(value=jnp.where(lanes, other.value, jnp.asarray(node.run.read(var))))
 
 
 def _later(loop: Loop, step: int) -> slice:
@@ -170,14 +191,13 @@ def _later(loop: Loop, step: int) -> slice:
 def _rest(loop: Loop, step: int, outs: Sequence[Array], most: int) -> tuple[list[Array], list[Array]]:
     """The carried values and the rows of a loop that goes on to its end from the results of an iteration."""
     condition, carry = loop.condition, list(outs[: loop.carry])
-    function = walk.traced(loop.body, _COMPUTE)
 
     def body(carry: Sequence[Array], row: Sequence[Array]) -> tuple[list[Array], list[Array]]:
-        made = function(*loop.consts, *carry, *row)
+        made = loop.function(*loop.consts, *carry, *row)
         return list(made[: loop.carry]), list(made[loop.carry :])
 
     if condition is not None:
-        return list(mended.bounded(condition, lambda c: loop.kept(c, body(c, ())[0]), carry, most)), []
+        return list(loops.bounded(condition, lambda c: loop.kept(c, body(c, ())[0]), carry, most)), []
     rows = [x[_later(loop, step)] for x in loop.rows]
     return lax.scan(body, carry, rows, loop.length - 1 - step, loop.reverse)
 

@@ -65,8 +65,6 @@ def _decisions(verdict: Verdict, first: Origin, node: Node) -> list[Decision]:
 
 def _is_there_without(program: Program, verdict: Verdict, node: Node, decided: Birth) -> bool:
     """Whether the equation of an origin breaks the symptoms also with the birth mended that seems to have decided that it ran."""
-    if decided.node.run.shards:
-        return False
     symptoms = [program.jaxpr.outvars[number] for number in verdict.symptoms]
     trail = others.with_mended(program, [decided.node], set(), symptoms)
     return any(birth.node.eqn is node.eqn for birth in trail.births)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nandetect import compat
+from nandetect import compat, primitives
 from nandetect.compat import Var
 from nandetect.interpret import shards
 from nandetect.interpret.walk import Run
@@ -13,14 +13,40 @@ from nandetect.locating.trail import ENTERED, RULES, Led, Node, Trail
 @RULES.rule("shard_map")
 def through_shards(trail: Trail, node: Node, asked: Asked, asker: Node | None) -> list[Led] | None:
     """Into the body of a `shard_map`, over elements stacked by shard; not where other processes hold some of the shards."""
-    eqn, key = node.eqn, (id(node.run), node.number)
-    if not shards.can_enter(eqn):
-        return None
+    key = (id(node.run), node.number)
     if key not in trail.shards:
-        trail.shards[key] = shards.opened(node.run, node.number)
-    stacked = {output: {use: shards.split(eqn, mask, output) for use, mask in elements.items()} for output, elements in asked.items()}
-    left = into(trail, trail.shards[key], stacked, asker)
-    return [(slot, {use: shards.join(eqn, mask, slot) for use, mask in elements.items()}, reader) for slot, elements, reader in left]
+        body = shards.opened(node.run, node.number)
+        trail.shards[key] = [body] if body is not None else []
+    for body in trail.shards[key]:
+        spread = body.spread
+        assert spread is not None
+        stacked = {output: {use: spread.split(mask, output) for use, mask in elements.items()} for output, elements in asked.items()}
+        left = into(trail, body, stacked, asker)
+        return [(slot, {use: spread.join(mask, slot) for use, mask in elements.items()}, reader) for slot, elements, reader in left]
+    return None
+
+
+@RULES.rule("cond")
+def through_branches(trail: Trail, node: Node, asked: Asked, asker: Node | None) -> list[Led] | None:
+    """Into the branch that ran; inside a `shard_map` into each, with the elements of the shards that took it."""
+    if not node.run.shards or not primitives.of(node.eqn).branches:
+        return through_call(trail, node, asked, asker)
+    key = (id(node.run), node.number)
+    if key not in trail.shards:
+        trail.shards[key] = shards.branches(node.run, node.number)
+    led: list[Led] = []
+    for child in trail.shards[key]:
+        own = {output: _on(child, elements) for output, elements in asked.items()}
+        wanted = {output: elements for output, elements in own.items() if elements}
+        led += into(trail, child, wanted, asker) if wanted else []
+    return led
+
+
+def _on(run: Run, elements: Wanted) -> Wanted:
+    """Those of some elements that lie on shards which run it."""
+    assert run.spread is not None
+    own = {use: (mask.T & run.spread.lanes).T for use, mask in elements.items()}
+    return {use: mask for use, mask in own.items() if mask.any()}
 
 
 @RULES.rule(ENTERED)

@@ -42,14 +42,13 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, brief: bool = F
     marked = mask if mask is not None and mask.any() else nonfinite.bad(value)
     index = nonfinite.first(marked) if marked.any() else None
     where = {} if brief else _elements(node, output, index)
-    context = _context(node, value, index)
+    shard = None
     if run.shards:
         # Values are stacked over the shards: the event is of the shard that holds the element.
         shard, index = (index[0], index[1:]) if index else (0, None)
-        context, value = (*context, ("shard", shard)), nonfinite.host(value)[shard]
+        value = nonfinite.host(value)[shard]
         where = {slot: element[1:] for slot, element in where.items()}
-    else:
-        shard = None
+    context = _context(node, value, index, shard)
     kind = nonfinite.kind_of(nonfinite.host(value)[index]) if index is not None else "finite"
     made_in = lens.phases.of(node.path)
     source = sources.source(eqn, run.eqns)
@@ -145,20 +144,20 @@ def _operands(node: Node, where: dict[int, tuple[int, ...]], shard: int | None, 
     return tuple(nonfinite.describe(value, where.get(slot), called[slot]) for slot, value in enumerate(ins))
 
 
-def _context(node: Node, value: Array, index: tuple[int, ...] | None) -> tuple[tuple[str, int], ...]:
+def _context(node: Node, value: Array, index: tuple[int, ...] | None, shard: int | None) -> tuple[tuple[str, int], ...]:
     """The `vmap`s, loops, branches and shards that the equation stands in, outermost first."""
     entries: list[tuple[str, int] | None] = []
     run: Run | None = node.run
     while run is not None and run.parent is not None:
-        entries.append(run.entry)
+        entries.append(("shard", shard) if shard is not None and not run.parent.shards and run.shards else run.entry)
         run = run.parent
     # The sizes of vmapped axes, which stand first in a value: JAX's name stack has the vmaps, not their sizes.
-    sizes = iter(() if node.run.shards else np.shape(value))
+    sizes = iter(np.shape(value))
     context: list[tuple[str, int]] = []
     for eqn, entry in zip([*node.run.eqns, node.eqn], [*reversed(entries), None], strict=True):
         context += [("vmap", int(size)) for size in itertools.islice(sizes, sources.vmaps(eqn))]
         context += [entry] if entry else []
-    return (*context, *(() if node.run.shards else _shard(value, index)))
+    return (*context, *(() if shard is not None else _shard(value, index)))
 
 
 def _loops(node: Node) -> tuple[Frame | None, ...]:

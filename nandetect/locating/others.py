@@ -25,14 +25,13 @@ def also_at_fault(program: Program, verdict: Verdict, origin: Node | None, sympt
     candidates = [
         birth
         for birth in [*trail.births, *trail.met]
-        # A replay of a shard's body is compiled whole, and mends nothing. What made NaN of the origin's own inf on the way to the symptom
-        # is a consequence, and asks for no replay.
-        if not birth.node.run.shards and not (birth.node in carried and _was_given_bad(birth.node))
+        # What made NaN of the origin's own inf on the way to the symptom is a consequence, and asks for no replay.
+        if not (birth.node in carried and _was_given_bad(birth.node))
     ]
     broken = [] if origin is None else [origin]
     arrived = {arrival.atom for arrival in trail.arrivals if is_broken(arrival)} if origin is None else set()
     found: list[Birth] = []
-    while len(found) < MOST and not any(node.run.shards for node in broken):
+    while len(found) < MOST:
         candidates = [birth for birth in candidates if not any(_is_same(birth.node, node) for node in broken)]
         if not candidates:
             break

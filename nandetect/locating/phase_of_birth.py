@@ -49,9 +49,9 @@ def _is_for_gradients(trail: Trail, birth: Birth, phases: Phases) -> bool:
 
 
 def _how(birth: Birth, phases: Phases) -> decides.How | None:
-    """How a result of the step depends on a birth; None too where that cannot be measured: values were let go of, or live on shards."""
+    """How a result of the step depends on a birth; None too where that cannot be measured, as values were let go of."""
     try:
-        return None if birth.node.run.shards else decides.how(birth, phases)
+        return decides.how(birth, phases)
     except Exception:
         return None
 

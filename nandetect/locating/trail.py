@@ -99,9 +99,9 @@ class Trail:
     literals: list[Arrival] = field(default_factory=list)
     links: dict[Node, Node | None] = field(default_factory=dict)
     asked: dict[Node, dict[int, Mask]] = field(default_factory=dict)
-    # Loops and sharded bodies that were opened on the way, by the run and the number of their equation.
+    # Loops and sharded bodies that were opened on the way, by the run and the number of their equation; of a branch in such a body, each.
     loops: dict[tuple[int, int], Loop] = field(default_factory=dict)
-    shards: dict[tuple[int, int], Run] = field(default_factory=dict)
+    shards: dict[tuple[int, int], list[Run]] = field(default_factory=dict)
     unfollowed: list[tuple[Node, int, Wanted]] = field(default_factory=list)
     compiled_only: bool = False
 

@@ -131,8 +131,13 @@ class Primitive:
     prints: bool = False
     # Each of its results may depend on every operand, also where its jaxpr does not show it: through a loop's condition, another shard.
     spreads: bool = False
+    # JAX runs it operation by operation where it is not compiled.
+    piecemeal: bool = False
     # It mixes the shards of a `shard_map`.
     crosses: bool = False
+    # It only says over which axes of a mesh a value varies; or it is a function of `jax.lax`, by name, that says so of its result.
+    varies: bool = False
+    unchecked: str = ""
 
     # numpy's function that gives XLA's result bit for bit, by name, since renderers read records without numpy; and on which types it does.
     # It goes over axes, where `axes` are given.

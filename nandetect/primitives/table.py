@@ -50,7 +50,8 @@ _EACH = Depends.ELEMENTWISE
 
 # Moves: `interpret.movement` runs them.
 _enter("copy", aliases="copy_p", copies=True, reshapes=True, same=True, **_MOVE)
-_enter("stop_gradient optimization_barrier pvary mesh_cast reshard pcast name", **_MOVE)
+_enter("stop_gradient optimization_barrier mesh_cast reshard name", **_MOVE)
+_enter("pvary pcast", varies=True, **_MOVE)
 _enter("sharding_constraint", same=True, **_MOVE)
 _enter("reshape", moved=_FIRST, reshapes=True, same=True, **_MOVE)
 _enter("squeeze", same=True, **_MOVE)
@@ -64,7 +65,6 @@ _NUMBERED: dict[str, Any] = {"use": Use.MOVED, "depends": Depends.NUMBERED, "han
 _enter("gather", moved=_FIRST, whole="index out of bounds, filled with nan", **_NUMBERED)
 _enter("scatter", moved=(0, 2), whole=_WRITTEN, **_NUMBERED)
 _enter("device_put", use=Use.MOVED, hands_on=True, copies=True)
-_enter("psum_invariant", use=Use.MOVED, hands_on=True, crosses=True)
 _enter("sort top_k", use=Use.MOVED, depends=Depends.PERMUTED, bounds=True)
 
 # Arithmetic of two numbers.
@@ -206,7 +206,7 @@ _enter("triangular_solve", whole="singular matrix", **_MATRIX)
 # What carries a program.
 _enter("scan", loops=True, carries=_names("jaxpr length reverse"))
 _enter("while", loops=True, spreads=True, carries=_names("cond_jaxpr body_jaxpr"))
-_enter("shard_map", spreads=True, carries=_names("jaxpr mesh"))
+_enter("shard_map", spreads=True, piecemeal=True, carries=_names("jaxpr mesh"))
 _enter("cond", carries=_names("branches"), branches=True)
 _enter("pmap xla_pmap run_state custom_root call_hi_primitive")
 _enter("reduce reduce_window", reduces=True)
@@ -222,8 +222,11 @@ _enter("ffi_call pallas_call tpu_custom_call triton_kernel_call mosaic_gpu", opa
 _enter("debug_callback debug_print", prints=True)
 
 # Across the shards of a `shard_map`.
+_OVER_SHARDS = "overflow in a sum over shards"
 _enter("all_gather ppermute pmax pmin", use=Use.MOVED, crosses=True)
-_enter("psum all_to_all reduce_scatter pgather psum_scatter all_gather_invariant all_gather_reduced", crosses=True)
+_enter("psum_invariant", crosses=True, unchecked="psum", whole=_OVER_SHARDS)
+_enter("psum", crosses=True, whole=_OVER_SHARDS)
+_enter("all_to_all reduce_scatter pgather psum_scatter all_gather_invariant all_gather_reduced", crosses=True)
 
 _enter("random_bits threefry2x32", draws=True)
 

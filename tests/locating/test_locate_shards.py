@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 PROGRAM = """
@@ -42,8 +43,47 @@ def overflowing(w, x):
     return jax.lax.psum(jnp.exp(88.5 * jnp.max(x)), "d")  # <-- psum
 
 
-def mapped(function):
-    return jax.shard_map(function, mesh=mesh, in_specs=(P(), P("d")), out_specs=P())
+def mine(shard):
+    return jax.lax.axis_index("d") == shard
+
+
+def looping(w, x):
+    # Shard 5 alone takes the first branch, in iteration 2, with what all shards carried there.
+    def body(carry, i):
+        total = jax.lax.psum(carry, "d")
+        gap = jax.lax.cond(mine(5) & (i == 2), lambda c: jnp.log(c - total).sum(), lambda c: 0.0 * c.sum(), carry)  # <-- cond
+        return carry + 1.0, gap
+
+    return jax.lax.psum(jax.lax.scan(body, (x @ w)[:1], jnp.arange(4))[1].sum(), "d")
+
+
+def uneven(w, x):
+    # Each shard goes on for another while; shard 3 for four iterations, of which the last breaks.
+    def body(state):
+        count, value = state
+        return count + 1, jnp.sqrt(value + 2.0 - 10.0 * (count == 3))  # <-- while
+
+    number = jax.lax.axis_index("d")
+    value = jax.lax.while_loop(lambda state: state[0] <= jnp.minimum(number, 3), body, (number * 0, (x @ w)[:1]))[1]
+    return jax.lax.psum(jnp.where(mine(3), value, 0.0).sum(), "d")
+
+
+def rooting(w, x):
+    def body(carry, i):
+        return carry + jnp.sqrt((w[0] * carry) ** 2 * (1.0 - mine(6) * (i == 1))), None  # <-- scan of roots
+
+    return jax.lax.psum(jax.lax.scan(body, jnp.ones(2) * x[0, 0] + 1.0, jnp.arange(3))[0].sum(), "d")
+
+
+def twice(w, x):
+    def body(carry, i):
+        return carry, jnp.log(carry - 9.0 * mine(2) * (i == 1)) + 1.0 / (carry * (1.0 - mine(4)))
+
+    return jax.lax.psum(jax.lax.scan(body, x[0] @ w + 1.0, jnp.arange(3))[1].sum(), "d")
+
+
+def mapped(function, **options):
+    return jax.shard_map(function, mesh=mesh, in_specs=(P(), P("d")), out_specs=P(), **options)
 
 
 def mapped_by_pmap(w, x):
@@ -55,15 +95,31 @@ def told(step, *args):
     return [origin.primitive, origin.phase, origin.source.code.split("<-- ")[-1], origin.context, origin.index, origin.operands[-1].value]
 
 
+def at_fault(step, *args):
+    report = nd.locate(step, *args)
+    return [report.origin.primitive, report.origin.context[0], [event.primitive for event in report.others]]
+
+
 def cause(step, *args):
     return [[event.primitive, event.reason] for event in nd.locate(step, *args).cause][:1]
 
 
+def under_a_set_mesh():
+    with getattr(jax, "set_mesh", lambda mesh: mesh)(mesh):
+        return told(jax.jit(jax.shard_map(local, in_specs=(P(), P("d")), out_specs=P(), **given)), jnp.ones(3), rows)
+
+
+given = {} if hasattr(jax, "set_mesh") else {"mesh": mesh}
 spread = jax.device_put(jnp.asarray(rows), NamedSharding(mesh, P("d", None)))
 print(json.dumps({
     "forward": told(jax.jit(mapped(local)), jnp.ones(3), rows),
     "with gradients": told(jax.jit(jax.value_and_grad(mapped(local))), jnp.ones(3), rows),
     "across a psum": told(jax.jit(jax.grad(mapped(rooted))), jnp.zeros(3), rows),
+    "a branch in a loop": told(jax.jit(jax.value_and_grad(mapped(looping, check_vma=False))), jnp.ones(3), rows),
+    "uneven loops": told(jax.jit(mapped(uneven)), jnp.ones(3), rows),
+    "backward in a loop": told(jax.jit(jax.grad(mapped(rooting))), jnp.ones(3), rows),
+    "at fault beside": at_fault(jax.jit(mapped(twice)), jnp.ones(3), rows),
+    "a mesh that is set": under_a_set_mesh(),
     "an overflow in a psum": cause(jax.jit(mapped(overflowing)), jnp.ones(3), np.ones((16, 3), np.float32)),
     "a number of Python's": told(jax.jit(mapped(with_a_count)), jnp.ones(3), rows),
     "a number of Python's under pmap": nd.locate(mapped_by_pmap, jnp.ones(3), rows).origin.value,
@@ -84,7 +140,7 @@ def reports(tmp_path_factory):
 
 
 # Row 10 of 16 over 8 devices is the first of the two rows of device 5.
-@pytest.mark.parametrize("step", ["forward", "with gradients"])
+@pytest.mark.parametrize("step", ["forward", "with gradients", "a mesh that is set"])
 def test_shard_of_a_shard_map_is_named(reports, step):
     assert reports[step] == ["log", "forward", "log", [["shard", 5]], [0], 0.0]
 
@@ -93,6 +149,29 @@ def test_backward_of_a_shard_map_with_a_psum_is_on_its_line(reports):
     primitive, phase, line, context, _, _ = reports["across a psum"]
     assert (primitive, phase, line) == ("div", "backward", "sqrt")
     assert [name for name, _ in context] == ["shard"]
+
+
+def test_a_branch_that_one_shard_takes_in_an_iteration_of_a_loop_is_entered(reports):
+    # Each shard carries the sum of its first row, which is 3 but 0 on shard 5, and one more after each iteration.
+    gap = 2.0 - (7 * 3.0 + 8 * 2.0)
+    assert reports["a branch in a loop"] == ["log", "forward", "cond", [["shard", 5], ["scan", 2], ["cond", 1]], [0], gap]
+
+
+def test_a_loop_that_goes_on_longer_on_some_shards_is_told_at_the_iteration_of_its_shard(reports):
+    value = np.float64(3.0)
+    for _ in range(3):
+        value = np.sqrt(value + 2.0)
+    primitive, phase, line, context, index, operand = reports["uneven loops"]
+    assert (primitive, phase, line, context, index) == ("sqrt", "forward", "while", [["shard", 3], ["while", 3]], [0])
+    assert operand == pytest.approx(value - 8.0, rel=1e-6)
+
+
+def test_the_derivative_of_an_iteration_on_a_shard_is_told_there(reports):
+    assert reports["backward in a loop"] == ["div", "backward", "scan of roots", [["shard", 6], ["scan", 1]], [0], 0.0]
+
+
+def test_another_shard_and_iteration_that_break_the_result_too_are_also_at_fault(reports):
+    assert reports["at fault beside"] == ["log", ["shard", 2], ["div"]]
 
 
 def test_an_overflow_in_a_psum_has_what_was_summed_for_its_cause(reports):
