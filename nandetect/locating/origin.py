@@ -13,7 +13,7 @@ from nandetect.interpret.walk import Run
 from nandetect.locating import births, events, written
 from nandetect.locating.births import Birthplace
 from nandetect.locating.events import Lens
-from nandetect.locating.phase_of_birth import birth_event
+from nandetect.locating.phase_of_birth import birth_event, in_its_phase
 from nandetect.locating.trail import Arrival, Birth, Node, Trail
 from nandetect.primitives import Use
 from nandetect.program.trace import Program
@@ -76,7 +76,9 @@ def origin(program: Program, lens: Lens, verdict: Verdict) -> Origin:
         twin = _chosen_over(trail, node)
         if twin is not None:
             return Origin(events.make(twin.node, twin.output, twin.mask, lens), twin.node, twin)
-        return Origin(*written.event(trail, literal, node, lens))
+        event, node = written.event(trail, literal, node, lens)
+        output, mask = next(iter(trail.asked.get(node, {}).items()), (0, None))
+        return Origin(event if mask is None else in_its_phase(event, trail, Birth(node, output, mask), lens), node)
     return _unexplained(program, verdict, lens)
 
 

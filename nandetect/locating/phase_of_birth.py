@@ -20,8 +20,13 @@ from nandetect.records import Event
 
 
 def birth_event(trail: Trail, birth: Birth, lens: Lens) -> Event:
-    """The event of a birth, in the phase that its value has: `backward` for one of the forward pass that only the gradient suffers from."""
-    event, phases = events.make(birth.node, birth.output, birth.mask, lens), lens.phases
+    """The event of a birth, in the phase that its value has."""
+    return in_its_phase(events.make(birth.node, birth.output, birth.mask, lens), trail, birth, lens)
+
+
+def in_its_phase(event: Event, trail: Trail, birth: Birth, lens: Lens) -> Event:
+    """An event in the phase that its value has: `backward` for one of the forward pass that only the gradient suffers from."""
+    phases = lens.phases
     if event.phase == "forward" and _is_for_gradients(trail, birth, phases):
         how = _how(birth, phases)
         return event if how == "chosen" else replace(event, phase="backward", role="absorbed" if how else "computed")

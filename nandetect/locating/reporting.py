@@ -105,12 +105,9 @@ def _wider(program: Program, verdict: Verdict, broken: list[int]) -> Verdict:
 
 
 def _cause(first: Origin, lens: Lens) -> tuple[Event, ...]:
-    """What made the operands of an origin deadly; nothing for a value that arrived non-finite."""
-    if first.node is None or first.arrived:
-        return ()
+    """What made the operands of an origin deadly; nothing for a value that arrived non-finite, or was written so."""
     birth = first.birth
-    output, index = (birth.output, nonfinite.first(birth.mask)) if birth else (0, first.event.index)
-    return cause.trace(first.node, output, index, lens)
+    return cause.trace(birth.node, birth.output, nonfinite.first(birth.mask), lens) if birth is not None else ()
 
 
 def _chain(trail: Trail, first: Origin, lens: Lens) -> tuple[Event, ...]:

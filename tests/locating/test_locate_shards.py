@@ -82,6 +82,12 @@ def twice(w, x):
     return jax.lax.psum(jax.lax.scan(body, x[0] @ w + 1.0, jnp.arange(3))[1].sum(), "d")
 
 
+def written(w, x):
+    # The loss reads the first row alone, the gradient multiplies all of them by 0.
+    rows = (jnp.zeros((2, 3)) * jnp.nan).at[0].set(x[0])  # <-- written
+    return jax.lax.psum(jnp.sum((rows * w)[0]), "d")
+
+
 def mapped(function, **options):
     return jax.shard_map(function, mesh=mesh, in_specs=(P(), P("d")), out_specs=P(), **options)
 
@@ -118,6 +124,7 @@ print(json.dumps({
     "a branch in a loop": told(jax.jit(jax.value_and_grad(mapped(looping, check_vma=False))), jnp.ones(3), rows),
     "uneven loops": told(jax.jit(mapped(uneven)), jnp.ones(3), rows),
     "backward in a loop": told(jax.jit(jax.grad(mapped(rooting))), jnp.ones(3), rows),
+    "a placeholder": told(jax.jit(jax.value_and_grad(mapped(written))), jnp.ones(3), rows)[:4],
     "at fault beside": at_fault(jax.jit(mapped(twice)), jnp.ones(3), rows),
     "a mesh that is set": under_a_set_mesh(),
     "an overflow in a psum": cause(jax.jit(mapped(overflowing)), jnp.ones(3), np.ones((16, 3), np.float32)),
@@ -168,6 +175,10 @@ def test_a_loop_that_goes_on_longer_on_some_shards_is_told_at_the_iteration_of_i
 
 def test_the_derivative_of_an_iteration_on_a_shard_is_told_there(reports):
     assert reports["backward in a loop"] == ["div", "backward", "scan of roots", [["shard", 6], ["scan", 1]], [0], 0.0]
+
+
+def test_a_literal_that_only_a_gradient_meets_on_the_shards_is_told_as_that(reports):
+    assert reports["a placeholder"] == ["mul", "backward", "written", [["shard", 0]]]
 
 
 def test_another_shard_and_iteration_that_break_the_result_too_are_also_at_fault(reports):

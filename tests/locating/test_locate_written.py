@@ -82,3 +82,16 @@ def test_a_literal_that_a_call_returns_is_no_missing_definition(xs, make):
 
 def test_a_literal_that_is_computed_with_is_written_there(xs):
     assert told(lambda x: x * jnp.nan, xs)[:2] == ("mul", "written there as a literal")
+
+
+def test_a_placeholder_that_only_the_gradient_meets_is_told_as_that(xs):
+    # The loss reads the first row alone; the gradient of the weights multiplies all of them by their cotangents, which are 0.
+    def loss(w, x):
+        rows = (jnp.zeros((2, 3)) * jnp.nan).at[0].set(x)
+        return jnp.sum((rows * w)[0])
+
+    report = report_of(jax.jit(jax.value_and_grad(loss)), jnp.float32(2), xs)
+    assert (report.origin.phase, report.origin.role, report.cause) == ("backward", "computed", ())
+    assert report.origin.reason == "written there as a literal"
+    dropped = report_of(jax.jit(lambda w, x: loss(w, x) + w * jnp.nan), jnp.float32(2), xs).origin
+    assert (dropped.phase, dropped.role) == ("forward", None)
