@@ -63,9 +63,13 @@ class Source(Frame):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operand:
-    """What went into an equation: `value` is the one at the bad element, `min` and `max` are over the finite ones."""
+    """What went into an equation: `value` is the one at the bad element, `min` and `max` are over the finite ones.
+
+    One without a `name` may be told by what it is, `made_by`: "the result of `sqrt` at line 12".
+    """
 
     name: str = ""
+    made_by: str = ""
     shape: tuple[int, ...] = ()
     dtype: str = ""
     min: float | None = None
@@ -82,7 +86,8 @@ class Operand:
 class Event:
     """One equation of the traced program that made, carried or explains a non-finite value.
 
-    `primitive` is the jaxpr name, or `"<input>"` for a value that arrived so, with the argument's pytree path in `argument`.
+    `primitive` is the jaxpr name, or `"<input>"` for a value that arrived so, with the argument's pytree path in `argument`, or
+    `"<literal>"` for one that stands in the program and is returned as it is.
     `context` is outermost first: `("scan", iteration)`, `("while", iteration)`, `("cond", branch)`, `("vmap", size)`, `("shard", index)`.
     `index` is the first bad element, `count` the number of bad ones of `size`.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import jax
@@ -16,7 +16,7 @@ from nandetect.annotations import Array
 from nandetect.interpret.shards import flows_of
 from nandetect.interpret.walk import Run
 from nandetect.locating import integers, reasons
-from nandetect.locating.operand_names import Names
+from nandetect.locating.operand_names import Names, made_by
 from nandetect.locating.trail import Node
 from nandetect.nonfinite import Mask
 from nandetect.program import foreign, sources
@@ -55,7 +55,7 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, brief: bool = F
     derivative = None
     if not brief:
         source, derivative = lens.derivatives.explain(node.path, source)
-    operands = () if brief else _operands(node, where, shard, lens.names, source)
+    operands = () if brief else _operands(node, where, shard, lens.names, source, made_in == "backward")
     known = [operand.value for operand in operands]
     given_inf = any(operand.inf for operand in operands) and not any(operand.nan for operand in operands)
     return Event(
@@ -132,7 +132,9 @@ def _elements(node: Node, output: int, index: tuple[int, ...] | None) -> dict[in
     return where
 
 
-def _operands(node: Node, where: dict[int, tuple[int, ...]], shard: int | None, names: Names, own: Source | None) -> tuple[Operand, ...]:
+def _operands(
+    node: Node, where: dict[int, tuple[int, ...]], shard: int | None, names: Names, own: Source | None, in_derivative: bool
+) -> tuple[Operand, ...]:
     run, eqn = node.run, node.eqn
     if not run.knows_ins(eqn):
         return ()
@@ -141,7 +143,12 @@ def _operands(node: Node, where: dict[int, tuple[int, ...]], shard: int | None, 
     # A name that is the equation's own expression is dropped: inside a library's function every value would have it.
     called = ["" if name == expression else name for name in called]
     ins = [value if shard is None else nonfinite.host(value)[shard] for value in run.ins(eqn)]
-    return tuple(nonfinite.describe(value, where.get(slot), called[slot]) for slot, value in enumerate(ins))
+    told = [nonfinite.describe(value, where.get(slot), called[slot]) for slot, value in enumerate(ins)]
+    if not in_derivative:
+        return tuple(told)
+    # What a derivative rule takes the user has mostly no name for.
+    made = [made_by(run, atom, own) if not name else "" for name, atom in zip(called, eqn.invars, strict=True)]
+    return tuple(replace(operand, made_by=of) for operand, of in zip(told, made, strict=True))
 
 
 def _context(node: Node, value: Array, index: tuple[int, ...] | None, shard: int | None) -> tuple[tuple[str, int], ...]:

@@ -59,20 +59,67 @@ class Names:
         return _expression(source)
 
 
+def made_by(run: Run, atom: Atom, near: Source | None) -> str:
+    """What a value without a name is: "the result of `sqrt` at line 12"; empty for an argument and a literal."""
+    found = _maker(run, atom)
+    if found is None:
+        return ""
+    eqn, around = found
+    source = sources.source(eqn, around)
+    elsewhere = source is not None and near is not None and (source.file, source.line) != (near.file, near.line)
+    return f"the result of `{eqn.primitive.name}`" + (f" at line {source.line}" if source is not None and elsewhere else "")
+
+
+def _maker(run: Run, atom: Atom) -> tuple[JaxprEqn, tuple[JaxprEqn, ...]] | None:
+    """The equation that computed a value, out of the loops, calls and shards that handed it on, with those that it stands in."""
+    while not isinstance(atom, compat.Literal):
+        number = run.maker(atom)
+        if number is None:
+            outside = run.operand(atom) or _given_to_loop(run, atom, rows=True)
+            if run.parent is None or outside is None:
+                return None
+            run, atom = run.parent, outside
+            continue
+        eqn = run.jaxpr.eqns[number]
+        if primitives.of(eqn).hands_on or primitives.of(eqn).reshapes:
+            atom = eqn.invars[1 if primitives.of(eqn).selects else 0]
+            continue
+        return _inside(eqn, eqn.outvars.index(atom), run.eqns)
+    return None
+
+
+def _inside(eqn: JaxprEqn, output: int, around: tuple[JaxprEqn, ...]) -> tuple[JaxprEqn, tuple[JaxprEqn, ...]] | None:
+    """The equation that makes a result of an equation that carries a program; that one itself where it carries none."""
+    inner = [compat.open_jaxpr(sub)[0] for _, sub in compat.sub_jaxprs(eqn)]
+    body = next((jaxpr for jaxpr in reversed(inner) if len(jaxpr.outvars) == len(eqn.outvars)), None)
+    if body is None:
+        return eqn, around
+    atom = body.outvars[output]
+    while not isinstance(atom, compat.Literal):
+        made = next((made for made in body.eqns if atom in made.outvars), None)
+        if made is None:
+            return None
+        if not (primitives.of(made).hands_on or primitives.of(made).reshapes):
+            return _inside(made, made.outvars.index(atom), (*around, eqn))
+        atom = made.invars[1 if primitives.of(made).selects else 0]
+    return None
+
+
 def _expression(source: Source) -> str:
     """An expression as it is written, where it is short."""
     text = sources.excerpt(source)
     return text if len(text) <= LONGEST and source.column is not None else ""
 
 
-def _given_to_loop(run: Run, atom: Var) -> Atom | None:
-    """The operand of a loop that an argument of its iterations is in all of them; None for what is carried, and for rows."""
+def _given_to_loop(run: Run, atom: Var, rows: bool = False) -> Atom | None:
+    """The operand of a loop that an argument of its iterations is in all of them; None for what is carried, and for rows unless asked."""
     if run.entry is None or not primitives.named(run.entry[0]).loops or atom not in run.jaxpr.invars:
         return None
     eqn, position = run.eqns[-1], run.jaxpr.invars.index(atom)
     scans = run.entry[0] == "scan"
     first, count = (0, compat.scan_parts(eqn)[0]) if scans else (eqn.params["cond_nconsts"], eqn.params["body_nconsts"])
-    return eqn.invars[first + position] if position < count else None
+    carried = compat.scan_parts(eqn)[1] if scans else len(eqn.outvars)
+    return eqn.invars[first + position] if position < count or (rows and position >= count + carried) else None
 
 
 def _parameter(run: Run, atom: Var) -> str:

@@ -68,9 +68,10 @@ def origin(program: Program, lens: Lens, verdict: Verdict) -> Origin:
     if born:
         birth = born[0]
         return Origin(birth_event(trail, birth, lens), birth.node, birth)
-    literals = [arrival for arrival in trail.literals if arrival.node is not None]
-    if literals:
-        literal = min(literals, key=lambda arrival: arrival.run.order)
+    literal = min(trail.literals, key=lambda arrival: (arrival.node is None, arrival.run.order), default=None)
+    if literal is not None and literal.node is None:
+        return Origin(written.returned(program, literal))
+    if literal is not None:
         node = literal.node
         assert node is not None
         twin = _chosen_over(trail, node)

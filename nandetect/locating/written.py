@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nandetect import compat, nonfinite, primitives, wording
+from nandetect import compat, nonfinite, ownership, primitives, wording
 from nandetect.compat import Atom, JaxprEqn
 from nandetect.interpret.movement import MOVES
 from nandetect.interpret.walk import Run
@@ -15,7 +15,9 @@ from nandetect.locating.cause_rules import maker
 from nandetect.locating.events import Lens
 from nandetect.locating.trail import Arrival, Node, Trail
 from nandetect.nonfinite import Mask
-from nandetect.records import Event
+from nandetect.program import sources
+from nandetect.program.trace import Program
+from nandetect.records import Event, Frame
 
 Index = tuple[int, ...]
 
@@ -32,6 +34,18 @@ def event(trail: Trail, literal: Arrival, node: Node, lens: Lens) -> tuple[Event
     context = (*made.context, literal.run.entry) if literal.run is not node.run and literal.run.entry else made.context
     reason = "written there as a literal" + (f": {condition}" if condition else "")
     return replace(made, reason=reason, context=context), node
+
+
+def returned(program: Program, literal: Arrival) -> Event:
+    """The event of a literal that the program returns as it is written, at the line of its function."""
+    info = getattr(program.jaxpr, "debug_info", None)
+    file, line = getattr(info, "func_filename", None), getattr(info, "func_lineno", None)
+    source = None
+    if file and line and ownership.is_users(file):
+        frame = Frame(file=file, line=line, function=info.func_name, code=sources.code_at(file, line))
+        source = sources.source_of([frame])
+    given = events.arrival("", literal.value, literal.mask)
+    return replace(given, primitive="<literal>", reason="written there as a literal", source=source, operands=(), argument=None)
 
 
 def selected(node: Node, index: Index, lens: Lens) -> str:

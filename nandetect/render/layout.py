@@ -53,6 +53,8 @@ def headline(report: Report) -> str:
     if origin.primitive == "<input>":
         name = f"the input `{origin.argument}`" if origin.argument else "an input"
         return f"{origin.value} was already in {name}{step}"
+    if origin.primitive == "<literal>":
+        return f"{origin.value} is written as a literal into a result{step}"
     if origin.primitive == "<unknown>":
         return f"a result{step} was {origin.value}, and what made it was not found"
     verb = "made" if report.reproduced else "probably made"

@@ -156,7 +156,8 @@ def by_value(event: Event) -> str:
 def operand(operand: Operand, position: int, where: Sequence[int] = (), before: Operand | None = None) -> str:
     """`probs f32[40,10] is 0.0 there (min 0, max 1, 31 zeros)`; the type is said once for operands alike."""
     alike = before is not None and (before.shape, before.dtype) == (operand.shape, operand.dtype)
-    words = [called(operand.name) if operand.name else f"operand {position}", "" if alike else array_type(operand.shape, operand.dtype)]
+    name = called(operand.name) if operand.name else joined(operand.made_by) or f"operand {position}"
+    words = [name, "" if alike else array_type(operand.shape, operand.dtype)]
     if operand.value is not None:
         elsewhere = operand.shape and operand.index is not None and tuple(operand.index) != tuple(where)
         which = f"at {index(operand.index or ())}" if elsewhere else "there" if operand.shape else ""

@@ -31,7 +31,7 @@ def located(log: OperationLog, bad: list[Held]) -> Report | None:
     operations = log.origins(tokens)
     with effects.replay_settings(), effects.muted_effects():
         report = diagnose(program(operations, tokens, log.kept(), values))
-    return None if report is None or report.origin.primitive == "<input>" else report
+    return None if report is None or report.origin.primitive in ("<input>", "<literal>") else report
 
 
 def located_inf(log: OperationLog, held: Held) -> Report | None:

@@ -287,3 +287,20 @@ def test_what_a_checkpoint_computes_again_is_no_cotangent(find, xs):
     origin = find(jax.jit(jax.grad(f)), xs, xs).origin
     assert (origin.primitive, origin.phase) == ("div", "backward")
     assert [operand.name for operand in origin.operands] == ["cotangent", "(x * w) ** 2"]
+
+
+def test_what_a_derivative_takes_is_said_where_the_user_has_no_name_for_it(xs):
+    def loss(x):
+        return jax.lax.scan(lambda carry, row: (carry + jnp.sqrt(row), None), 0.0, x)[0]
+
+    def named(x):
+        root = jnp.sqrt(x)
+        return (root**2).sum()
+
+    def taken(function):
+        report = nd.locate(jax.jit(jax.grad(function)), xs)
+        assert report is not None
+        return [(operand.name, operand.made_by) for operand in report.origin.operands]
+
+    assert taken(loss) == [("", ""), ("", "the result of `sqrt`")]
+    assert taken(named) == [("", ""), ("root", "")]

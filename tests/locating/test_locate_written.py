@@ -95,3 +95,14 @@ def test_a_placeholder_that_only_the_gradient_meets_is_told_as_that(xs):
     assert report.origin.reason == "written there as a literal"
     dropped = report_of(jax.jit(lambda w, x: loss(w, x) + w * jnp.nan), jnp.float32(2), xs).origin
     assert (dropped.phase, dropped.role) == ("forward", None)
+
+
+def test_a_literal_that_a_step_returns_as_it_is_is_told_as_one_at_the_line_of_its_function(xs):
+    def step(x):
+        return x, jnp.nan
+
+    report = report_of(jax.jit(step), xs)
+    assert (report.origin.primitive, report.origin.value, report.origin.reason) == ("<literal>", "nan", "written there as a literal")
+    assert report.origin.source is not None
+    assert (report.origin.source.line, report.symptoms) == (step.__code__.co_firstlineno, ("[1]",))
+    assert str(report).splitlines()[0].startswith("error: nan is written as a literal into a result")
