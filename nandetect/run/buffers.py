@@ -6,7 +6,7 @@ import ctypes
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import jax
 
@@ -17,6 +17,23 @@ from nandetect.annotations import Busy
 # that gives a buffer is the first of them.
 _BUFFERS = 160
 _GET = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p, ctypes.c_int)
+
+
+# What is called with a capsule that goes: this one leaves a TypeError, and does nothing else.
+_capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(("PyCapsule_New", ctypes.pythonapi))
+_RAISES = ctypes.cast(ctypes.pythonapi.PyErr_BadArgument, ctypes.c_void_p)
+
+
+class _Failed(int):
+    """The answer of a function that has failed, which must leave an exception behind.
+
+    What a callback raises, ctypes prints and forgets; so it is left by what goes when the answer has been read.
+    """
+
+    def __new__(cls) -> Self:
+        self = super().__new__(cls, -1)
+        self.left = _capsule(id(cls), None, _RAISES)
+        return self
 
 
 @contextmanager
@@ -61,9 +78,9 @@ def _by_slot(kind: type, taken: Callable[[jax.Array], None], working: Busy) -> C
             if not working.now:
                 taken(array)
             return result
-        # An array that has no buffer (bfloat16, spread over devices): numpy then asks for `__array__`.
+        # An array that has no buffer (bfloat16, spread over devices): numpy then asks for `__array__`, others raise.
         except BaseException:
-            return -1
+            return _Failed()
 
     replaced = _GET(get)
     slot.value = ctypes.cast(replaced, ctypes.c_void_p).value
