@@ -11,13 +11,10 @@ from nandetect.compat import Var
 from nandetect.interpret import callbacks, walk
 from nandetect.interpret.walk import Run
 from nandetect.locating import reporting, steering
-from nandetect.locating.origin import Origin
-from nandetect.locating.phase_of_birth import birth_event
 from nandetect.locating.steering import Sweep
 from nandetect.locating.tracked import Wanted
-from nandetect.locating.trail import Birth, Node, Trail
+from nandetect.locating.trail import Node, Trail
 from nandetect.primitives import Use
-from nandetect.program.phase import Phases
 from nandetect.program.trace import Program
 from nandetect.records import Report
 
@@ -36,7 +33,7 @@ def seen_by_a_check(program: Program) -> Report | None:
         for decision in sorted(sweep.decisions, key=lambda decision: not decision.is_nan):
             born = steering.births(trail, decision)
             if born:
-                return _of_birth(program, trail, born[0])
+                return reporting.of_birth(program, trail, born[0])
     return None
 
 
@@ -57,14 +54,8 @@ def given_to_what_raised(program: Program) -> Report | None:
         if not isinstance(atom, compat.Literal) and nonfinite.is_inexact(atom.aval) and not nonfinite.is_clean(run.read(atom)):
             wanted[atom] = {Use.COMPUTED: nonfinite.bad(run.read(atom))}
     trail.upward(run, wanted, None)
-    return _of_birth(program, trail, min(trail.births, key=lambda birth: birth.node.order, default=None))
-
-
-def _of_birth(program: Program, trail: Trail, birth: Birth | None) -> Report | None:
-    if birth is None:
-        return None
-    lens = reporting.lens(program, Phases(program.jaxpr, program.retrace))
-    return reporting.of_origin(program, lens, trail, Origin(birth_event(trail, birth, lens), birth.node, birth))
+    first = min(trail.births, key=lambda birth: birth.node.order, default=None)
+    return reporting.of_birth(program, trail, first) if first is not None else None
 
 
 def _checks(run: Run) -> Iterator[Node]:

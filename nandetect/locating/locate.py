@@ -16,7 +16,7 @@ from nandetect.locating.trail import Arrival, Birth, Trail
 from nandetect.primitives import Use
 from nandetect.program.phase import Phases
 from nandetect.program.trace import Program, trace
-from nandetect.records import Phase, Report
+from nandetect.records import Event, Phase, Report
 
 # The order in which symptoms are judged, by the phase that made them.
 RANK: dict[Phase, int] = {"forward": 0, "backward": 1, "update": 2}
@@ -51,8 +51,16 @@ def takes_gradients(function: Callable[..., Pytree], args: tuple[Pytree, ...], k
     return Phases(trace(function, args, kwargs).jaxpr).differentiates
 
 
-def diagnose(program: Program, strict: bool = False, beside: Collection[int] = (), has_placeholders: bool = False) -> Report | None:
+def diagnose(
+    program: Program,
+    strict: bool = False,
+    beside: Collection[int] = (),
+    has_placeholders: bool = False,
+    wanted: Callable[[Event], bool] = lambda origin: True,
+) -> Report | None:
     """`locate` for a step that is traced already. The results `beside` are left out, whatever they hold.
+
+    Where the origin is none that is `wanted`, there is no report.
 
     With `has_placeholders`, a NaN that is written in the program and that nothing chose is state: it stands where no result is yet.
     """
@@ -66,7 +74,7 @@ def diagnose(program: Program, strict: bool = False, beside: Collection[int] = (
         broken = [number for number in broken if number not in verdict.symptoms]
         verdict = _follow(program, phases, broken)
     if verdict is not None:
-        return reporting.report(program, reporting.lens(program, phases), verdict, broken)
+        return reporting.report(program, reporting.lens(program, phases), verdict, broken, wanted)
     return _strictly(program, phases) if strict else None
 
 

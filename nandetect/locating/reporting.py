@@ -16,7 +16,7 @@ from nandetect.locating.operand_names import Names
 from nandetect.locating.origin import Origin, Verdict, origin
 from nandetect.locating.others import also_at_fault
 from nandetect.locating.phase_of_birth import birth_event
-from nandetect.locating.trail import Node, Trail
+from nandetect.locating.trail import Birth, Node, Trail
 from nandetect.program.derivative import Derivatives
 from nandetect.program.phase import Phases
 from nandetect.program.trace import Program
@@ -31,10 +31,15 @@ def lens(program: Program, phases: Phases) -> Lens:
     return Lens(phases, Names(program.jaxpr, program.arguments, phases, derivatives), derivatives)
 
 
-def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int]) -> Report:
-    """The report of a verdict; `broken` are all the results that are non-finite, its symptoms among them."""
+def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int], wanted: Callable[[Event], bool]) -> Report | None:
+    """The report of a verdict; `broken` are all the results that are non-finite, its symptoms among them.
+
+    None where its origin is none that is `wanted`.
+    """
     trail = verdict.trail
     first, notes = decisive(program, verdict, origin(program, lens, verdict), lens)
+    if not wanted(first.event):
+        return None
     chain = _aid(lambda: _chain(trail, first, lens), (first.event,))
     causes = _cause(first, lens)
     others, benign = _aid(lambda: _beside(program, verdict, first, causes, broken, lens), ((), ()))
@@ -150,6 +155,12 @@ def of_origin(program: Program, lens: Lens, trail: Trail, first: Origin) -> Repo
         unseen=_unseen(program.jaxpr),
         label=program.name,
     )
+
+
+def of_birth(program: Program, trail: Trail, birth: Birth) -> Report:
+    """The report of one birth that no result of the program shows."""
+    own = lens(program, Phases(program.jaxpr, program.retrace))
+    return of_origin(program, own, trail, Origin(birth_event(trail, birth, own), birth.node, birth))
 
 
 def of_births(program: Program, lens: Lens, places: list[births.Birthplace]) -> Report:

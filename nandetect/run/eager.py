@@ -8,12 +8,9 @@ and an operation on finite numbers made it: a mask is one in passing, and a best
 
 from __future__ import annotations
 
-import inspect
 import math
-import sys
 import threading
 import time
-import types
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
@@ -27,7 +24,7 @@ from nandetect.guarding import finite
 from nandetect.guarding.recorder import flatten
 from nandetect.guarding.working import working
 from nandetect.primitives.table import BY_NAME
-from nandetect.records import Report
+from nandetect.records import Finding, Report
 from nandetect.run import eager_origin
 from nandetect.run.eager_origin import Held
 from nandetect.run.operation_log import OperationLog
@@ -43,8 +40,6 @@ _ARRAY = compat.array_type()
 MOVES = frozenset({"__getitem__", *(name for name, record in BY_NAME.items() if record.copies)})
 # What hands its operands to the host: they leave the program as numbers.
 LEAVES = frozenset(name for name, record in BY_NAME.items() if record.prints or record.calls_back)
-# Where JAX calls back from a computation to the host.
-_CALLBACKS = frozenset(inspect.getfile(inspect.unwrap(function)) for function in (jax.pure_callback, jax.debug.callback))
 # What is only worth a word where nothing was found: a NaN whose computation goes on, and may have a use for it.
 HANDED = "nan", "in what a computation handed to a callback"
 # Nobody can tell a fault in it from log-probabilities of what cannot be.
@@ -67,6 +62,8 @@ class EagerWatch:
         self.log = OperationLog(self._full)
         self.reads = Reads()
         self.seconds = 0.0
+        # What was found at the last look that is no fault.
+        self.findings: list[Finding] = []
         # What is called in place of JAX's own functions, by the id of each.
         self.wrappers: dict[int, object] = {}
         self._tell, self._made_elsewhere = tell, made_elsewhere
@@ -140,7 +137,9 @@ class EagerWatch:
             with working:
                 self._finds_again = {}
                 self._judge_gone()
-                self._find(self.log.untaken(self._held_nans()))
+                nans = self._held_nans()
+                self._find(self.log.untaken(nans))
+                self.findings = eager_origin.notes(self.log, self.log.beside(nans))
         except Exception as error:
             self.unseen.failed(error)
 
@@ -271,7 +270,7 @@ class EagerWatch:
 
     def _is_handed_over(self) -> bool:
         """Whether a computation has handed the NaN to a callback. To wait there for another computation may be to wait for ever."""
-        handed = _in_callback()
+        handed = eager_origin.is_in_callback()
         if handed:
             self.unseen.add(*HANDED)
         return handed
@@ -337,13 +336,3 @@ class EagerWatch:
         """What the program holds of the values that these came from, as far as it is NaN; the latest first."""
         made = {id(token) for operation in self.log.origins([token for token, _ in bad]) for token in operation.results}
         return [(token, value) for token, value in self._held_nans() if id(token) in made]
-
-
-def _in_callback() -> bool:
-    """Whether a computation has called what runs now."""
-    frame: types.FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_code.co_filename in _CALLBACKS:
-            return True
-        frame = frame.f_back
-    return False

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import cmath
+import inspect
 import math
+import sys
+import types
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
-from nandetect import effects, nonfinite
+from nandetect import compat, effects, nonfinite, ownership
 from nandetect.annotations import Array
 from nandetect.errors import said
+from nandetect.findings import finding
 from nandetect.guarding import finite
-from nandetect.records import Event, Report
+from nandetect.records import Event, Finding, Report
 from nandetect.run.operation_log import OperationLog
 from nandetect.run.operations import Token, program
+
+# Where JAX calls back from a computation to the host.
+_CALLBACKS = frozenset(inspect.getfile(inspect.unwrap(function)) for function in (jax.pure_callback, jax.debug.callback))
 
 # A result that the program holds, with what stands for it.
 Held = tuple[Token, Array]
 
 
-def located(log: OperationLog, bad: list[Held]) -> Report | None:
-    """Where these were made; None if they arrived from outside, or there are none."""
+def located(log: OperationLog, bad: list[Held], may_be: Callable[[Event], bool] = lambda origin: True) -> Report | None:
+    """Where these were made; None if they arrived from outside, if the origin is none that `may_be` one, or if there are none."""
     if not bad:
         return None
     # Only now: whoever finds nothing does not wait for all that locating needs to be imported.
@@ -30,8 +38,11 @@ def located(log: OperationLog, bad: list[Held]) -> Report | None:
     tokens, values = [token for token, _ in bad], [value for _, value in bad]
     operations = log.origins(tokens)
     with effects.replay_settings(), effects.muted_effects():
-        report = diagnose(program(operations, tokens, log.kept(), values))
-    return None if report is None or report.origin.primitive in ("<input>", "<literal>") else report
+        # A report takes many times as long as its origin, and most of what is looked into arrived.
+        return diagnose(
+            program(operations, tokens, log.kept(), values),
+            wanted=lambda origin: origin.primitive not in ("<input>", "<literal>") and may_be(origin),
+        )
 
 
 def located_inf(log: OperationLog, held: Held) -> Report | None:
@@ -39,10 +50,8 @@ def located_inf(log: OperationLog, held: Held) -> Report | None:
 
     Log-probabilities sum to -inf by way of exp(-inf) = 0, so that not only the origin must be free of what was written, but its cause too.
     """
-    report = located(log, [held])
-    if report is None or not all(map(_is_finite, (report.origin, *report.cause[-1:]))):
-        return None
-    return report
+    report = located(log, [held], _is_finite)
+    return report if report is not None and all(map(_is_finite, report.cause[-1:])) else None
 
 
 def _is_finite(told: Event) -> bool:
@@ -83,6 +92,35 @@ def _unlocated(value: Array, error: Exception) -> Report:
     origin = Event(primitive="<unknown>", value="nan", reason="not located", count=count, size=size)
     note = f"the operations before it could not be run again ({said(error)}); jit the function that it is in"
     return Report(origin=origin, chain=(origin,), symptoms=("result",), reproduced=False, notes=(note,), label="code that is not jitted")
+
+
+def notes(log: OperationLog, bad: list[Held]) -> list[Finding]:
+    """The finding, which is no fault, that these results of operations with several stood beside what was used."""
+    if not bad:
+        return []
+    operation = log.origins([bad[0][0]])[-1]
+    frames = [frame for frame in compat.user_frames(operation.site) if ownership.is_users(frame.file)]
+    where = f" at {frames[0].file.rsplit('/', 1)[-1]}:{frames[0].line}" if frames else ""
+    name = getattr(operation.what, "name", None) or getattr(operation.what, "__name__", "an operation")
+    return [
+        finding(
+            "non-finite",
+            "note",
+            f"a result of `{name}`{where} held nan; nothing that was read or computed with did",
+            cause="a result that stands beside what was used was not finite",
+            help="no fault where such a result is thrown away, as a sampler does with a proposal that it rejects",
+        )
+    ]
+
+
+def is_in_callback() -> bool:
+    """Whether a computation has called what runs now."""
+    frame: types.FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename in _CALLBACKS:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def state_read(numbers: object) -> int:

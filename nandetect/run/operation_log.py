@@ -201,9 +201,30 @@ class OperationLog:
         return origins[::-1]
 
     def untaken(self, made: Sequence[tuple[Token, Array]]) -> list[tuple[Token, Array]]:
-        """Those results that no operation has taken."""
-        used = {id(operand) for record in self._records() for operand in record[record[SPLIT] :]} if made else set()
-        return [(token, value) for token, value in made if id(token) not in used]
+        """Those results that no operation has taken, and that are not `beside` one that was."""
+        beside = {id(token) for token, _ in self.beside(made)}
+        used = self._used() if made else set()
+        return [(token, value) for token, value in made if id(token) not in used and id(token) not in beside]
+
+    def beside(self, made: Sequence[tuple[Token, Array]]) -> list[tuple[Token, Array]]:
+        """Those results, no single numbers, that no operation has taken, while one has another result of the same operation.
+
+        A sampler's scan gives what became of its trajectories beside its states.
+        """
+        several = [(token, value) for token, value in made if value.size > 1]
+        if not several:
+            return []
+        beside = self.beside_used(*self.latest())
+        return [(token, value) for token, value in several if id(token) in beside]
+
+    def beside_used(self, *operations: Operation) -> set[int]:
+        """Of the results of operations, by the ids of their tokens, those that none has taken, while one has another of the same."""
+        used = self._used()
+        alike = [set(map(id, operation.results)) for operation in operations]
+        return {number for results in alike if not results.isdisjoint(used) for number in results - used}
+
+    def _used(self) -> set[int]:
+        return {id(operand) for record in self._records() for operand in record[record[SPLIT] :]}
 
     def kept(self, last_only: bool = False) -> dict[int, Array]:
         """What the operations need that none of them made, by the ids of the tokens; perhaps those of the last segment only."""

@@ -191,6 +191,8 @@ def _account(ran: Ran, watched: Everywhere, told: Sequence[Report]) -> None:
     ran.functions, ran.operations = watched.functions.called, watched.eager.log.seen
     ran.cost = _with_share(watched.functions.cost(), ran.seconds, watched.eager.seconds)
     ran.findings = [finding for finding in watched.functions.findings() if finding.report not in told]
+    if not told:
+        ran.findings += watched.eager.findings
     if not told and ran.code >= 0:
         ran.findings += watched.slow(ran.seconds)
 

@@ -393,3 +393,53 @@ def test_a_function_of_jax_s_in_a_class_or_a_copy_is_what_it_was():
         model: Any = Model()
         assert watched.activation(jnp.ones(3)).tolist() == model.activation(jnp.ones(3)).tolist() == [1.0, 1.0, 1.0]
         assert watched.copied(-1.0) == 0.0
+
+
+def sampled():
+    """A scan that gives the end of each trajectory beside the state, as a sampler does: it has diverged where the state was kept."""
+
+    def step(state, _):
+        end = jnp.log(state - 2.0)
+        state = jnp.where(jnp.isfinite(end), end, state)
+        return state, (state, end)
+
+    return jax.lax.scan(step, jnp.ones(3), length=4)
+
+
+def test_what_a_scan_returns_beside_what_is_used_is_a_note():
+    told = []
+    with watching(told.append) as everywhere:
+        kept = sampled()
+        jnp.mean(kept[1][0])
+        everywhere.flush()
+        notes = everywhere.eager.findings
+    line = sampled.__code__.co_firstlineno + 8
+    assert told == []
+    assert [(note.severity, note.message) for note in notes] == [
+        ("note", f"a result of `scan` at test_eager.py:{line} held nan; nothing that was read or computed with did")
+    ]
+
+
+@pytest.mark.parametrize("read", [lambda state, ends: print(ends), lambda state, ends: None, lambda state, ends: ends + state])
+def test_what_a_scan_returns_is_a_fault_where_it_is_used_or_nothing_of_it_is(read):
+    told = []
+    with watching(told.append) as everywhere:
+        _, (state, ends) = kept = sampled()
+        kept = kept, read(state, ends)
+        everywhere.flush()
+    assert {report.origin.primitive for report in told} == {"log"}
+    del kept
+
+
+def test_of_what_arrived_no_report_is_made(monkeypatch):
+    def fails(*args):
+        raise AssertionError
+
+    monkeypatch.setattr("nandetect.locating.reporting._beside", fails)
+    monkeypatch.setattr("nandetect.locating.reporting._cause", fails)
+    told = []
+    with watching(told.append) as everywhere:
+        data = jnp.asarray(np.array([np.nan, 1.0, np.inf], np.float32))
+        print(data * 2.0, jnp.exp(data)[2])
+        everywhere.flush()
+    assert (told, everywhere.unseen.phrases()) == ([], [])
