@@ -71,3 +71,20 @@ def non_finite(report: Report) -> Finding:
         step=report.step,
         report=report,
     )
+
+
+def steered(report: Report) -> Finding:
+    """A NaN that decided what finite results depend on, as a finding."""
+    origin, where = report.origin, ""
+    if origin.source is not None:
+        where = f" at {origin.source.file.rsplit('/', 1)[-1]}:{origin.source.line}"
+    step = f" in step {report.step}" if report.step is not None else ""
+    return finding(
+        "non-finite",
+        "warning",
+        f"`{origin.primitive}`{where} made nan{step}, and {report.notes[-1]}: the results are finite, and not what was meant",
+        cause=f"{origin.reason}; a comparison with nan is false, whatever it is compared with",
+        step=report.step,
+        help="keep what is computed where it is defined, or ask `jnp.isfinite` first, so that what a nan decides is meant",
+        report=report,
+    )

@@ -40,7 +40,8 @@ def summary(ran: Ran) -> None:
     """Print the findings that are no report, and the line at the end."""
     flush()
     for finding in ran.findings:
-        if finding.rule != "non-finite":
+        # The faults have been shown, and a note is for those who ask.
+        if finding.rule != "non-finite" or finding.severity == "warning":
             script.say(f"{finding.severity}: {finding.message}\n  help: {finding.help}")
     script.say(f"nandetect: {_last_line(ran)}")
 

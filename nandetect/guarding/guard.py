@@ -134,7 +134,7 @@ def watched(
             setattr(guarded, name, getattr(step, name))
     functools.update_wrapper(guarded, step, updated=())
     added: Any = guarded
-    added.flush, added.cost = shared.flush, functools.partial(cost, shared)
+    added.flush, added.cost = functools.partial(_flush, shared), functools.partial(cost, shared)
     added.findings = lambda: [*shared.findings, *recompilations(shared.compilations, cost(shared).calls, last_call(shared))]
     return added, shared
 
@@ -166,6 +166,12 @@ def _compiled(called: Mapping[str, Any], seconds: float) -> None:
             shared.compilations.enter(shared.step, shared.number, called["args"], called["kwargs"], seconds)
 
 
+def _flush(shared: GuardedStep) -> None:
+    """Look at every call not yet looked at, of this thread and of those that have ended. Raises `NonFiniteError` as the step would."""
+    shared.flush()
+    shared.ask_steered()
+
+
 def _at_exit(shared: GuardedStep) -> None:
     """Look once more when the program ends; nobody is left to catch what that raises, so it is printed."""
     held = weakref.ref(shared)
@@ -174,7 +180,7 @@ def _at_exit(shared: GuardedStep) -> None:
         kept = held()
         if kept is not None:
             try:
-                kept.flush()
+                _flush(kept)
             except NonFiniteError as error:
                 sys.stderr.write(f"{error.report}\n")
 

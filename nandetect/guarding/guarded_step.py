@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from nandetect.guarding.shared import Shared
+from nandetect.guarding.steered import LEAST, SHARE
 from nandetect.guarding.tally import Tally
 from nandetect.guarding.watch import Watch
 
@@ -45,3 +47,16 @@ class GuardedStep(Shared):
             watches = [watch for watch in self.watches if watch.thread is thread or not watch.thread.is_alive()]
         for watch in watches:
             watch.look()
+
+    def ask_steered(self) -> None:
+        """Warn of calls that a NaN steered though they returned nothing that is not finite, if that takes a small part of the time."""
+        for watch in self.watches:
+            if watch.steered and not self.findings:
+                try:
+                    most = max(SHARE * (time.perf_counter() - watch.tally.began), LEAST)
+                    finding = watch.steered.finding(self.step, self.compilations, most)
+                except Exception as error:
+                    self.failed(error)
+                    continue
+                if finding is not None:
+                    self.warn(finding)

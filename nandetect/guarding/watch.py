@@ -24,6 +24,7 @@ from nandetect.guarding.recorder import Arguments, Call, Recorder, Window
 from nandetect.guarding.schedule import Schedule
 from nandetect.guarding.screen import top
 from nandetect.guarding.shared import Shared
+from nandetect.guarding.steered import Steered
 from nandetect.guarding.tally import Tally
 from nandetect.guarding.working import working
 from nandetect.program import sources
@@ -45,6 +46,7 @@ class Watch:
         self._shared = shared
         self._schedule = Schedule(shared.check_every, now)
         self._faults = Faults(shared)
+        self.steered = Steered()
         # The last call that was looked at, and what the last call of all returned.
         self._latest: Call | None = None
         self._out: object = None
@@ -264,6 +266,8 @@ class Watch:
                 told: list[Telling] = []
                 if is_bad or has_skips:
                     told = self._faults.judge(self.recorder, self.tally, self._called_at, count_skips=has_skips)
+                else:
+                    self.steered.see(window, self.recorder.habits, self._out)
                 self._latest = window.calls[-1]
                 return told
         except Exception as failure:

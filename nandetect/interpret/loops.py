@@ -67,6 +67,9 @@ class Loop:
     length: int
     reverse: bool
     condition: Callable[..., jax.Array] | None = None
+    # The condition as it is written, and its constants.
+    test: AnyJaxpr | None = None
+    test_consts: Sequence[Array] = ()
     rewind: Callable[[], None] | None = None
     spread: Spread | None = None
     replayed: dict[int, Iteration] = field(default_factory=dict)
@@ -225,6 +228,8 @@ def open_loop(eqn: JaxprEqn, ins: Sequence[Array], how: Leaf | None = None) -> L
         length=np.iinfo(np.int32).max,
         reverse=False,
         condition=lambda *carry: jnp.asarray(test(*ins[:outer], *carry)[0]),
+        test=eqn.params["cond_jaxpr"],
+        test_consts=ins[:outer],
     )
 
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from nandetect import compat, nonfinite, primitives
+from nandetect import nonfinite, primitives
 from nandetect.annotations import Array
 from nandetect.compat import JaxprEqn
-from nandetect.interpret import loops, walk
-from nandetect.interpret.loops import Loop
+from nandetect.interpret import loops, marks
+from nandetect.interpret.marks import Mark, any_of
 from nandetect.interpret.walk import Run
 from nandetect.locating.trail import Node
 
 # An equation, and the number of the output that was born there.
 Birthplace = tuple[Node, int]
-# What a loop carries while it is watched: the iteration, the first one with a birth (-1 before it), the loop's own carried values.
-State = tuple[jax.Array, jax.Array, list[Array]]
 
 
 def births(run: Run, in_loops: bool = False) -> list[Birthplace]:
@@ -57,70 +54,15 @@ def _born_at(node: Node) -> list[Birthplace]:
 def _in_loop(node: Node) -> list[Birthplace]:
     """The births in the first iteration of a loop that has one."""
     loop = loops.opened(node.run, node.number)
-    step = int(_first(loop))
+    step = marks.first(loop, Mark(_is_born))
     return [] if step < 0 else births(loops.iteration(node.run, node.number, loop, step).run, True)
 
 
-def _first(loop: Loop) -> jax.Array:
-    """The first iteration of a loop with a birth in it, or -1."""
-
-    def watched(consts: list[Array], init: list[Array], rows: list[Array]) -> jax.Array:
-        if loop.rewind is not None:
-            loop.rewind()
-        return _watch(loop, consts, init, rows)[1]
-
-    return jax.jit(watched)(list(loop.consts), list(loop.init), list(loop.rows))
-
-
-def _watch(loop: Loop, consts: Sequence[Array], init: Sequence[Array], rows: Sequence[Array]) -> tuple[list[Array], jax.Array]:
-    """The results of a loop, and its first iteration with a birth (-1 for none), as it is traced."""
-
-    def body(carry: Sequence[Array], row: Sequence[Array]) -> tuple[list[Array], jax.Array]:
-        seen: list[jax.Array] = []
-        jaxpr, own = compat.open_jaxpr(loop.body)
-        run = Run(jaxpr, own)
-        walk.run(run, [*consts, *carry, *row], leaf=lambda eqn, ins: _leaf(eqn, ins, seen))
-        return [run.read(atom) for atom in jaxpr.outvars], jnp.any(jnp.array([False, *seen]))
-
-    condition = loop.condition
-    if condition is None:
-
-        def scanned(state: State, row: list[Array]) -> tuple[State, list[Array]]:
-            step, first, carry = state
-            outs, bad = body(carry, row)
-            first = jnp.where((first < 0) & bad, step, first)
-            return (step + 1, first, outs[: loop.carry]), outs[loop.carry :]
-
-        start = (jnp.int32(0), jnp.int32(-1), list(init))
-        (_, first, carry), stacked = lax.scan(scanned, start, list(rows), loop.length, loop.reverse)
-        return [*carry, *stacked], first
-
-    def iterate(state: State) -> State:
-        step, first, carry = state
-        outs, bad = body(carry, ())
-        return step + 1, jnp.where((first < 0) & bad, step, first), loop.kept(carry, outs)
-
-    start = (jnp.int32(0), jnp.int32(-1), list(init))
-    _, first, carry = lax.while_loop(lambda state: jnp.any(condition(*state[2])), iterate, start)
-    return list(carry), first
-
-
-def _leaf(eqn: JaxprEqn, ins: Sequence[Array], seen: list[jax.Array]) -> Sequence[Array]:
-    """The results of an equation while it is traced; `seen` is told whether one of them was born there."""
-    if primitives.of(eqn).loops:
-        loop = loops.open_loop(eqn, ins)
-        outs, first = _watch(loop, loop.consts, loop.init, loop.rows)
-        seen.append(first >= 0)
-        return outs
-    outs = compat.bind(eqn, ins)
+def _is_born(eqn: JaxprEqn, ins: Sequence[Array], outs: Sequence[Array]) -> jax.Array | None:
+    """Whether something is born at an equation that is traced."""
+    inexact = [out for out in outs if nonfinite.is_inexact(out)]
+    if not inexact:
+        return None
     floating = [x for x in ins if nonfinite.is_inexact(x)]
-    has_nan = _any(jnp.isnan(x) for x in floating)
-    has_inf = _any(jnp.isinf(x) for x in floating)
-    for out in outs:
-        if nonfinite.is_inexact(out):
-            seen.append(nonfinite.born(_any([~jnp.isfinite(out)]), _any([jnp.isnan(out)]), has_nan, has_inf))
-    return outs
-
-
-def _any(masks: Iterable[jax.Array]) -> jax.Array:
-    return jnp.any(jnp.array([False, *map(jnp.any, masks)]))
+    has_nan, has_inf = any_of(jnp.isnan(x) for x in floating), any_of(jnp.isinf(x) for x in floating)
+    return any_of(nonfinite.born(any_of([~jnp.isfinite(out)]), any_of([jnp.isnan(out)]), has_nan, has_inf) for out in inexact)

@@ -37,16 +37,20 @@ def _decisive(program: Program, verdict: Verdict, first: Origin, node: Node, len
         if not born or (decision.kind != "selection" and first.birth is not None and _is_there_without(program, verdict, node, born[0])):
             continue
         trail.met += born
-        value = "nan" if decision.is_nan else "inf"
-        at = decision.node if decision.kind == "selection" else decision.decided
-        place = sources.source(at.eqn, at.run.eqns)
-        where = f" at line {place.line}" if place else ""
-        notes.append(f"{value} decided {_DECIDED[decision.kind]}{where}")
+        notes.append(said(decision))
         if first.birth is None or decision.kind != "selection":
             trail.links.setdefault(decision.node, decision.decided)
             trail.links.setdefault(decision.decided, node)
             return _of(verdict, born[0], lens), (notes[-1],)
     return first, tuple(dict.fromkeys(notes))
+
+
+def said(decision: Decision) -> str:
+    """What was decided and where, as a sentence."""
+    at = decision.node if decision.kind == "selection" else decision.decided
+    place = sources.source(at.eqn, at.run.eqns)
+    where = f" at line {place.line}" if place else ""
+    return f"{'nan' if decision.is_nan else 'inf'} decided {_DECIDED[decision.kind]}{where}"
 
 
 def _decisions(verdict: Verdict, first: Origin, node: Node) -> list[Decision]:

@@ -6,16 +6,21 @@ meets a comparison of NaN, that NaN's own birth is followed as any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nandetect import compat, nonfinite, primitives
-from nandetect.compat import Atom, Var
-from nandetect.interpret import loops, walk
+from nandetect.annotations import Array
+from nandetect.compat import Atom, JaxprEqn, Var
+from nandetect.interpret import loops, marks, walk
 from nandetect.interpret.dependence import flows
+from nandetect.interpret.loops import Loop
+from nandetect.interpret.marks import Mark, any_of
 from nandetect.interpret.walk import Inside, Run
 from nandetect.locating.carried import out_of_the_loop
 from nandetect.locating.cause_rules import maker
@@ -47,11 +52,32 @@ class Decision:
         return bool((nonfinite.nans(self.node.run.read(self.atom)) & self.mask).any())
 
 
+@dataclass(frozen=True)
+class Sought:
+    """Comparisons of NaN, those of equations aside that are `known`, by their ids."""
+
+    known: frozenset[int] = frozenset()
+
+    @property
+    def mark(self) -> Mark:
+        """Where one is made, also in a loop's condition."""
+        return Mark(self._at, in_conditions=True)
+
+    def _at(self, eqn: JaxprEqn, ins: Sequence[Array], outs: Sequence[Array]) -> jax.Array | None:
+        if id(eqn) in self.known or compat.sub_jaxprs(eqn) or not compares(eqn):
+            return None
+        return any_of(jnp.isnan(x) for x in ins if nonfinite.is_inexact(x))
+
+
 @dataclass
 class Sweep:
-    """The way back from some elements. With `asked_for`, tests whether something is non-finite decide too."""
+    """The way back from some elements. With `asked_for`, tests whether something is non-finite decide too.
+
+    Of a loop's iterations the last one is looked into; with `sought`, the first one in which a NaN was compared that is.
+    """
 
     asked_for: bool = False
+    sought: Sought | None = None
     decisions: list[Decision] = field(default_factory=list)
     left: int = MOST_EQUATIONS
 
@@ -133,22 +159,35 @@ class Sweep:
             # it counts in the loop.
             if slot >= loop.first_const:
                 _want(wanted, atom, ~nonfinite.bad(node.run.read(atom)) if nonfinite.is_inexact(atom.aval) else _all(node.run, atom))
-        carried = {output: mask for output, mask in asked.items() if output < loop.carry}
+        carried = {output: mask for output, mask in asked.items() if output < loop.carry or self.sought}
         if loop.condition is not None:
             carried |= self._end(node)
         # With decisions enough no iteration is run again to find more.
-        last = loop.ran() - 1 if carried and not self.decisions else -1
-        if last < 0:
+        if self.decisions or not carried:
             return
-        run = loops.iteration(node.run, node.number, loop, last).run
-        inside: Wants = {}
-        for output, mask in carried.items():
+        step = self._first(node, loop, self.sought) if self.sought else loop.ran() - 1
+        if step < 0:
+            return
+        run = loops.iteration(node.run, node.number, loop, step).run
+        # What comes of a first iteration is decided by the later ones, which go by all that it handed on.
+        inside: Wants = _whole(run, run.jaxpr.outvars) if self.sought else {}
+        for output, mask in () if self.sought else carried.items():
             _want(inside, run.jaxpr.outvars[output], mask)
         self._through(run, inside, "selection", node)
 
+    def _first(self, node: Node, loop: Loop, sought: Sought) -> int:
+        """The first iteration of a loop that compares a NaN, or -1; what its condition goes by before it is looked at."""
+        step = marks.first(loop, sought.mark)
+        if step < 0 or loop.test is None:
+            return step
+        end = _condition(node, loop.at(step)[0], step)
+        self._through(end, _whole(end, end.jaxpr.outvars), "end", node)
+        goes_on = bool(np.any(end.read(end.jaxpr.outvars[0])))
+        return step if goes_on and not self.decisions else -1
+
     def _end(self, node: Node) -> dict[int, Mask]:
         """The elements of a `while`'s results that its condition went by when it ended, which are also what it went by before."""
-        end = _condition(node)
+        end = _condition(node, [node.run.read(var) for var in node.eqn.outvars])
         left = self._through(end, _whole(end, end.jaxpr.outvars), "end", node)
         consts = node.eqn.params["cond_nconsts"]
         places = ((end.jaxpr.invars.index(var) - consts, mask) for var, mask in left.items() if var in end.jaxpr.invars)
@@ -167,7 +206,8 @@ class Sweep:
                 continue
             # An inf is compared as what it is: it misleads nobody who does not ask for it.
             nan = elements & (nonfinite.bad if self.asked_for else nonfinite.nans)(run.read(atom))
-            if not is_number and nan.any() and (self.asked_for or not _is_test(node)):
+            sought = self.sought is None or id(eqn) not in self.sought.known
+            if sought and not is_number and nan.any() and (self.asked_for or not _is_test(eqn)):
                 self.decisions.append(Decision(node, atom, nan, kind, decided))
             yield slot, elements & ~nonfinite.bad(run.read(atom))
 
@@ -201,26 +241,39 @@ def _outside(trail: Trail, run: Run, var: Var, mask: Mask, asker: Node) -> list[
     if not primitives.of(eqn).loops:
         atom = run.operand(var)
         return [] if atom is None else [(atom, mask)]
+    is_condition, consts = run.path[-1] == _slot_of_condition(eqn), eqn.params.get("cond_nconsts", 0)
+    if is_condition and argument < consts:
+        return [(eqn.invars[argument], mask)]
     if run.entry is not None:
-        return [(eqn.invars[slot], given) for slot, given in out_of_the_loop(trail, run, argument, mask, asker)]
-    # The condition of a `while`, on what the loop ended with.
-    consts = eqn.params["cond_nconsts"]
-    return [(eqn.invars[argument] if argument < consts else eqn.outvars[argument - consts], mask)]
+        place = argument - consts + eqn.params["body_nconsts"] if is_condition else argument
+        return [(eqn.invars[slot], given) for slot, given in out_of_the_loop(trail, run, place, mask, asker)]
+    # What the loop ended with.
+    return [(eqn.outvars[argument - consts], mask)]
 
 
-def _condition(node: Node) -> Run:
-    """The condition of a `while` as it was when the loop ended."""
+def _condition(node: Node, carry: Sequence[Array], step: int | None = None) -> Run:
+    """The condition of a `while` on what the loop ended with, or on what it carried before an iteration."""
     eqn = node.eqn
-    slot = [key for key, _ in compat.sub_jaxprs(eqn)].index("cond_jaxpr")
-    end = walk.start(Inside(eqn.params["cond_jaxpr"], (), slot), eqn, node.number, node.run)
+    entry = None if step is None else (eqn.primitive.name, step)
+    end = walk.start(Inside(eqn.params["cond_jaxpr"], (), _slot_of_condition(eqn), entry), eqn, node.number, node.run)
+    end.order = end.order if step is None else (*end.order, step)
     consts = [node.run.read(atom) for atom in eqn.invars[: eqn.params["cond_nconsts"]]]
-    walk.run(end, [*consts, *(node.run.read(var) for var in eqn.outvars)])
+    walk.run(end, [*consts, *carry])
     return end
 
 
-def _is_test(node: Node) -> bool:
+def _slot_of_condition(eqn: JaxprEqn) -> int:
+    return next((slot for slot, (key, _) in enumerate(compat.sub_jaxprs(eqn)) if key == "cond_jaxpr"), -1)
+
+
+def compares(eqn: JaxprEqn) -> bool:
+    """Whether an equation makes of numbers what is none, a truth value or an index, and does not ask whether they are finite."""
+    inexact = any(nonfinite.is_inexact(atom.aval) for atom in eqn.invars)
+    return inexact and not any(nonfinite.is_inexact(var.aval) for var in eqn.outvars) and bool(eqn.outvars) and not _is_test(eqn)
+
+
+def _is_test(eqn: JaxprEqn) -> bool:
     """Whether an equation asks whether something is non-finite: it is not misled by what it is given."""
-    eqn = node.eqn
     infinite = any(isinstance(atom, compat.Literal) and not nonfinite.is_clean(walk.literal(atom)) for atom in eqn.invars)
     return primitives.of(eqn).tests or infinite or (len(eqn.invars) == 2 and eqn.invars[0] is eqn.invars[1])
 
@@ -247,7 +300,7 @@ def _asks(run: Run, atom: Atom, depth: int = 8) -> bool:
         return False
     node = Node(run, number)
     joined = primitives.of(node.eqn).joins is not None
-    return all(_asks(run, operand, depth - 1) for operand in node.eqn.invars) if joined else _is_test(node)
+    return all(_asks(run, operand, depth - 1) for operand in node.eqn.invars) if joined else _is_test(node.eqn)
 
 
 def _pulled(node: Node, output: int, mask: Mask) -> Iterable[tuple[int, Mask]]:

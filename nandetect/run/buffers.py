@@ -25,10 +25,12 @@ _RAISES = ctypes.cast(ctypes.pythonapi.PyErr_BadArgument, ctypes.c_void_p)
 
 
 class _Failed(int):
-    """The answer of a function that has failed, which must leave an exception behind.
+    """The answer of a function that has failed, which must leave an exception behind: `left` does.
 
     What a callback raises, ctypes prints and forgets; so it is left by what goes when the answer has been read.
     """
+
+    left: object
 
     def __new__(cls) -> Self:
         self = super().__new__(cls, -1)

@@ -21,7 +21,7 @@ from nandetect.guarding.schedule import SHARE
 from nandetect.guarding.working import working
 from nandetect.program.trace import is_compiled
 from nandetect.records import Finding, Report
-from nandetect.run import children, pricing, wrappers
+from nandetect.run import children, pricing, steered, wrappers
 from nandetect.run.eager import HANDED, EagerWatch
 from nandetect.run.functions import Functions
 from nandetect.run.unseen import Unseen
@@ -155,6 +155,10 @@ class Everywhere:
         # What could be faster is no part of what was asked.
         except Exception:
             return []
+
+    def steered(self, seconds: float) -> list[Finding]:
+        """What a NaN steered though nothing that was seen is non-finite, asked at the end of a program that took so many seconds."""
+        return steered.steered(self.functions, self.eager.log, seconds)
 
     def left_out(self) -> list[str]:
         """What was not looked at, in phrases; asked when all else is over."""

@@ -17,6 +17,7 @@ from nandetect.guarding import costs, guard
 from nandetect.guarding.guard import Guarded
 from nandetect.guarding.guarded_step import GuardedStep
 from nandetect.guarding.roles import Uses
+from nandetect.guarding.steered import Steered
 from nandetect.guarding.watch import Watch
 from nandetect.guarding.working import working
 from nandetect.records import Cost, Finding, Report
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # The most bytes of a call that are kept when its function is gone.
 _KEPT = 2**26
+# The most functions that are gone and that are kept to be asked of.
+_ASKED = 8
 
 Returned = TypeVar("Returned")
 
@@ -55,6 +58,7 @@ class Functions:
         # Of functions that are gone: their cost, how many were called, what was found in them, and the one that was called most.
         self._gone = Cost()
         self._gone_called = 0
+        self._gone_to_be_asked: list[tuple[GuardedStep, Steered]] = []
         self._gone_findings: list[Finding] = []
         self._busiest_gone: tuple[GuardedStep, Watch] | None = None
 
@@ -177,10 +181,17 @@ class Functions:
         most = _calls(self._busiest_gone[1]) if self._busiest_gone else 0
         if watch is not None and _calls(watch) > most and watch.next_call_bytes < _KEPT:
             self._busiest_gone = shared, watch
+        self._gone_to_be_asked += [(shared, other.steered) for other in shared.watches if other.steered]
+        del self._gone_to_be_asked[:-_ASKED]
         self._gone_called += bool(shared.watches)
         self._gone_findings += shared.findings
         # It may live on for a while, in a cycle with its watches, and is not to be counted twice.
         shared.watches, shared.findings = [], []
+
+    def to_be_asked(self) -> list[tuple[GuardedStep, Steered]]:
+        """The functions with calls of which it is still to be asked whether a NaN steered them."""
+        alive = [(shared, watch.steered) for shared in self.alive() for watch in shared.watches if watch.steered]
+        return [*alive, *self._gone_to_be_asked]
 
     def findings(self) -> list[Finding]:
         """All that was found, also what is no fault by itself."""

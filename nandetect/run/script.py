@@ -194,7 +194,7 @@ def _account(ran: Ran, watched: Everywhere, told: Sequence[Report]) -> None:
     if not told:
         ran.findings += watched.eager.findings
     if not told and ran.code >= 0:
-        ran.findings += watched.slow(ran.seconds)
+        ran.findings += [*watched.steered(ran.seconds), *watched.slow(ran.seconds)]
 
 
 def say(line: str) -> None:

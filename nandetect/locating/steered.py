@@ -1,0 +1,146 @@
+"""A run whose results are all finite, and that a NaN steered: it was compared, and what came of that decided when a loop ended, which
+branch ran or what was selected."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nandetect import compat, nonfinite, primitives
+from nandetect.annotations import Array
+from nandetect.compat import Atom, Jaxpr, JaxprEqn
+from nandetect.interpret import marks, walk
+from nandetect.interpret.walk import Run
+from nandetect.locating import decisive, reporting, steering
+from nandetect.locating.steering import Sought, Sweep
+from nandetect.locating.trail import Node, Trail
+from nandetect.program import sources
+from nandetect.program.trace import Program
+from nandetect.records import Report
+
+# How often it is looked for once more, without the comparisons that were found to be meant.
+_ROUNDS = 4
+# A program in which a NaN is compared is worth more time than others.
+_LONGER = 5
+
+
+def may_be_steered(jaxpr: Jaxpr) -> bool:
+    """Whether numbers that are compared may decide when a loop of a program ends, or which branch of it runs."""
+    return _compares(jaxpr) and _decides(jaxpr, True)
+
+
+def steered(program: Program, beside: Collection[int] = (), most: float = math.inf) -> Report | None:
+    """Where the NaN was born that steered a run, with what it decided; None where none did. The program has no callbacks.
+
+    Of a loop, the first iteration that compares a NaN is looked into. A NaN that arrived or was written is state. What it steers is seen by
+    deciding otherwise: the results differ then, those `beside` left out. Nothing new is begun after so many times the `most` seconds as
+    `_LONGER` says.
+    """
+    sought, top, until = Sought(), walk.begin(program), time.perf_counter() + most * _LONGER
+    for _ in range(_ROUNDS):
+        if time.perf_counter() > until or not marks.happens(program, sought.mark):
+            return None
+        if not top.done:
+            walk.run(top, program.args)
+        sweep, trail = Sweep(sought=sought), Trail()
+        sweep.back(top, _finite(top, beside), "selection", Node(top, top.done - 1))
+        if not sweep.decisions:
+            return None
+        made = {}
+        for decision in sorted(sweep.decisions, key=lambda decision: decision.kind):
+            births = [birth for birth in steering.births(trail, decision) if not _is_of_one_call(birth.node, decision.node)]
+            if births:
+                made.setdefault(id(decision.node.eqn), (decision, births[0]))
+        for number in _steering(program, list(made), beside):
+            decision, birth = made[number]
+            report = reporting.of_birth(program, trail, birth)
+            return replace(report, notes=(*report.notes, decisive.said(decision)))
+        sought = Sought(sought.known | {id(decision.node.eqn) for decision in sweep.decisions})
+    return None
+
+
+def _is_of_one_call(birth: Node, compared: Node) -> bool:
+    """Whether a NaN was both made and compared within one call of the user's to a library, whose own business it is then.
+
+    A line search interpolates, and goes on otherwise where that gives NaN.
+    """
+    made, met = sources.source(birth.eqn, birth.run.eqns), sources.source(compared.eqn, compared.run.eqns)
+    return made is not None and met is not None and sources.place(made) == sources.place(met)
+
+
+def _steering(program: Program, compared: Sequence[int], beside: Collection[int]) -> Iterator[int]:
+    """Those comparisons, by the ids of their equations, that steer: the results are others with an infinity in place of the NaN."""
+    if not compared:
+        return
+
+    def run(infinities: jax.Array, *args: Array) -> list[Array]:
+        def otherwise(eqn: JaxprEqn, ins: Sequence[Array], outs: Sequence[Array]) -> Sequence[Array]:
+            if id(eqn) not in compared:
+                return outs
+            infinity = infinities[compared.index(id(eqn))]
+            given = [jnp.where(jnp.isnan(x), infinity.astype(x.dtype), x) if nonfinite.is_inexact(x) else x for x in ins]
+            return compat.bind(eqn, given)
+
+        outs = marks.results(program.jaxpr, program.consts, args, otherwise)
+        return [out for number, out in enumerate(outs) if number not in beside]
+
+    again = jax.jit(run)
+    before = again(np.full(len(compared), np.nan, np.float32), *program.args)
+    for place, number in enumerate(compared):
+        for infinity in (np.inf, -np.inf):
+            infinities = np.full(len(compared), np.nan, np.float32)
+            infinities[place] = infinity
+            if not all(map(_are_alike, before, again(infinities, *program.args))):
+                yield number
+
+
+def _are_alike(before: Array, after: Array) -> bool:
+    if jnp.issubdtype(before.dtype, jax.dtypes.extended):
+        return True
+    one, other = nonfinite.host(before), nonfinite.host(after)
+    return np.array_equal(one, other, equal_nan=nonfinite.is_inexact(one))
+
+
+def _finite(top: Run, beside: Collection[int]) -> dict[compat.Var, np.ndarray]:
+    """The elements of a run's results that are not NaN."""
+    results = walk.variables([atom for number, atom in enumerate(top.jaxpr.outvars) if number not in beside])
+    return {var: ~nonfinite.nans(value) if nonfinite.is_inexact(value := top.read(var)) else _every(value) for var in results}
+
+
+def _every(value: Array) -> np.ndarray:
+    return np.ones(np.shape(value), bool)
+
+
+def _compares(jaxpr: Jaxpr) -> bool:
+    inner = (compat.open_jaxpr(sub)[0] for eqn in jaxpr.eqns for _, sub in compat.sub_jaxprs(eqn))
+    return any(map(steering.compares, jaxpr.eqns)) or any(map(_compares, inner))
+
+
+def _decides(jaxpr: Jaxpr, is_top: bool) -> bool:
+    for eqn in jaxpr.eqns:
+        subs = [compat.open_jaxpr(sub)[0] for _, sub in compat.sub_jaxprs(eqn)]
+        if primitives.of(eqn).branches and _comes_of_numbers(jaxpr, eqn.invars[0], is_top):
+            return True
+        if primitives.of(eqn).loops and "cond_jaxpr" in eqn.params and any(map(_compares, subs)):
+            return True
+        if any(_decides(sub, False) for sub in subs):
+            return True
+    return False
+
+
+def _comes_of_numbers(jaxpr: Jaxpr, atom: Atom, is_top: bool) -> bool:
+    """Whether an index comes of numbers that were compared; of what a jaxpr within another is given, nobody knows."""
+    wanted = {atom}
+    for eqn in reversed(jaxpr.eqns):
+        if wanted.isdisjoint(eqn.outvars):
+            continue
+        if steering.compares(eqn) or any(_compares(compat.open_jaxpr(sub)[0]) for _, sub in compat.sub_jaxprs(eqn)):
+            return True
+        wanted.update(walk.variables(eqn.invars))
+    return not is_top and not wanted.isdisjoint(jaxpr.invars)
