@@ -16,6 +16,7 @@ from nandetect.locating.trail import Arrival, Birth, Trail
 from nandetect.primitives import Use
 from nandetect.program.phase import Phases
 from nandetect.program.trace import Program, trace
+from nandetect.program.user_names import named
 from nandetect.records import Event, Phase, Report
 
 # The order in which symptoms are judged, by the phase that made them.
@@ -74,6 +75,7 @@ def diagnose(
         broken = [number for number in broken if number not in verdict.symptoms]
         verdict = _follow(program, phases, broken)
     if verdict is not None:
+        program = named(program)
         return reporting.report(program, reporting.lens(program, phases), verdict, broken, wanted)
     return _strictly(program, phases) if strict else None
 

@@ -42,7 +42,7 @@ def returned(program: Program, literal: Arrival) -> Event:
     file, line = getattr(info, "func_filename", None), getattr(info, "func_lineno", None)
     source = None
     if file and line and ownership.is_users(file):
-        frame = Frame(file=file, line=line, function=info.func_name, code=sources.code_at(file, line))
+        frame = Frame(file=file, line=line, function=getattr(info, "func_name", ""), code=sources.code_at(file, line))
         source = sources.source_of([frame])
     given = events.arrival("", literal.value, literal.mask)
     return replace(given, primitive="<literal>", reason="written there as a literal", source=source, operands=(), argument=None)

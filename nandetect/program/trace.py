@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from jax.typing import DTypeLike
 
 
+# Calls a step with its arguments.
+Calling: TypeAlias = Callable[[Callable[..., Pytree], Sequence[Pytree], dict[str, Pytree]], Pytree]
 # The keys from the root of a pytree to a leaf, each of its container's kind.
 KeyPath: TypeAlias = tuple[Hashable, ...]
 
@@ -30,8 +32,9 @@ class Program:
     """A traced step. `call` runs the user's own function on these arguments and returns its flat results; `retrace` traces it once more,
     and is None for what JAX differentiated as it ran: traced later, that shows nothing of how it was made.
 
-    `tape` holds what the callbacks of the one true run returned. With `is_compiled`, what an operation gives by itself may not be what it
-    gives in the program.
+    Where it is given a function, that one calls the step. `tape` holds what the callbacks of the one true run returned. With `is_compiled`,
+    what an operation gives by itself may not be what it gives in the program; with `is_wrapped` a library jitted it, around a function of
+    the user's.
     """
 
     name: str
@@ -41,9 +44,10 @@ class Program:
     arguments: tuple[str, ...]
     results: tuple[str, ...]
     call: Callable[[], list[Array]]
-    retrace: Callable[[], compat.AnyJaxpr] | None
+    retrace: Callable[..., compat.AnyJaxpr] | None
     tape: Tape | None = None
     is_compiled: bool = True
+    is_wrapped: bool = False
 
 
 def is_jitted(function: object) -> bool:
@@ -91,9 +95,11 @@ def _jitted(function: Pytree, args: Sequence[Pytree], kwargs: Mapping[str, Pytre
         again, named = given.with_leaves(fresh) if any(donated) else (args, kwargs)
         return jax.tree.leaves(function(*again, **named))
 
-    def retrace() -> compat.AnyJaxpr:
+    def retrace(calling: Calling = lambda step, a, k: step(*a, **k)) -> compat.AnyJaxpr:
         # A lambda around the function is traced anew: of the function itself JAX would return the trace that it keeps.
-        again = jax.jit(lambda *a, **k: function.__wrapped__(*a, **k), static_argnums=tuple(given.positions), static_argnames=tuple(names))
+        again = jax.jit(
+            lambda *a, **k: calling(function.__wrapped__, a, k), static_argnums=tuple(given.positions), static_argnames=tuple(names)
+        )
         return refs.without(again.trace(*args, **kwargs).jaxpr)
 
     return Program(
@@ -105,6 +111,7 @@ def _jitted(function: Pytree, args: Sequence[Pytree], kwargs: Mapping[str, Pytre
         results=_paths(traced.out_info),
         call=call,
         retrace=retrace,
+        is_wrapped=jitted.is_librarys(function),
     )
 
 

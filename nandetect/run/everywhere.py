@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.experimental.pjit
 
-from nandetect import tracebacks, wording
+from nandetect import ownership, tracebacks, wording
 from nandetect.guarding.schedule import SHARE
 from nandetect.guarding.working import working
 from nandetect.program.trace import is_compiled
@@ -191,10 +191,11 @@ def _guarding(jit: Callable[..., Any], functions: Functions) -> Callable[..., ob
     def guarding(*function: Callable[..., object], **options: object) -> object:
         try:
             made = jit(*function, **options)
+            is_users = ownership.is_users(sys._getframe(1).f_code.co_filename)
             if not function:
                 # `@jax.jit(static_argnames=...)`, which gives a decorator.
-                return lambda decorated: functions.guarded(made(decorated))
-            return functions.guarded(made)
+                return lambda decorated: functions.guarded(made(decorated), is_users)
+            return functions.guarded(made, is_users)
         except BaseException as error:
             tracebacks.hide(error)
             raise

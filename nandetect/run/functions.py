@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from nandetect import jitted
 from nandetect.errors import NonFiniteError, said
 from nandetect.guarding import costs, guard
 from nandetect.guarding.guard import Guarded
@@ -62,9 +63,11 @@ class Functions:
         self._gone_findings: list[Finding] = []
         self._busiest_gone: tuple[GuardedStep, Watch] | None = None
 
-    def guarded(self, function: Callable[..., Returned]) -> Guarded[..., Returned]:
-        """A compiled function, guarded; itself where that fails."""
+    def guarded(self, function: Callable[..., Returned], is_users: bool = True) -> Guarded[..., Returned]:
+        """A compiled function, guarded; itself where that fails. One that is not the user's was jitted by a library, for its own use."""
         try:
+            if not is_users:
+                jitted.by_a_library(function)
             return self._guarded(function)
         except Exception as error:
             self._unseen.failed(error, "compiled function")
