@@ -14,7 +14,8 @@ from nandetect.compat import JaxprEqn
 from nandetect.interpret import loops, marks
 from nandetect.interpret.marks import Mark, any_of
 from nandetect.interpret.walk import Run
-from nandetect.locating.trail import Node
+from nandetect.locating import log_space
+from nandetect.locating.trail import Node, is_neutral
 
 # An equation, and the number of the output that was born there.
 Birthplace = tuple[Node, int]
@@ -47,8 +48,13 @@ def _born_at(node: Node) -> list[Birthplace]:
     return [
         (node, output)
         for output, value in bad
-        if nonfinite.born(np.asarray(True), np.asarray(nonfinite.nans(value).any()), has_nan, has_inf)
+        if nonfinite.born(np.asarray(True), np.asarray(nonfinite.nans(value).any()), has_nan, has_inf) and not _was_meant(node, value)
     ]
+
+
+def _was_meant(node: Node, value: Array) -> bool:
+    mask = nonfinite.bad(value)
+    return is_neutral(node.eqn, value, mask) or bool(log_space.meant(node.run, node.number, mask)[0][mask].all())
 
 
 def _in_loop(node: Node) -> list[Birthplace]:

@@ -17,6 +17,7 @@ from nandetect.compat import Atom, JaxprEqn, Var
 from nandetect.interpret.loops import Loop
 from nandetect.interpret.shards import flows_of
 from nandetect.interpret.walk import Run
+from nandetect.locating import log_space
 from nandetect.locating.tracked import Asked, Wanted, merge
 from nandetect.nonfinite import Mask
 from nandetect.primitives import Use
@@ -104,6 +105,8 @@ class Trail:
     shards: dict[tuple[int, int], list[Run]] = field(default_factory=dict)
     unfollowed: list[tuple[Node, int, Wanted]] = field(default_factory=list)
     compiled_only: bool = False
+    # Whether what is followed is -inf, which a log-probability may be.
+    may_be_meant: bool = False
 
     def beside(self) -> Trail:
         """An empty trail that shares the loops and the shards that this one has opened."""
@@ -115,9 +118,12 @@ class Trail:
         if isinstance(atom, compat.Literal):
             self.written(top, atom, {Use.MOVED: mask}, None)
             return
-        given = self.follow(top, {atom: {Use.MOVED: mask}}, {atom: None})
-        for var, (wanted, asker) in given.items():
-            self.arrived(top, var, wanted, asker)
+        # Of a loss that is inf nobody meant the -inf that it is made of.
+        is_low = np.isneginf(np.real(nonfinite.host(top.read(atom))))
+        for part, self.may_be_meant in ((mask & ~is_low, False), (mask & is_low, True)):
+            given = self.follow(top, {atom: {Use.MOVED: part}}, {atom: None}) if part.any() else {}
+            for var, (wanted, asker) in given.items():
+                self.arrived(top, var, wanted, asker)
         if not self.births and not self.arrivals:
             self.births += [Birth(node, output, mask) for node, output, wanted in self.unfollowed for mask in wanted.values()]
 
@@ -148,9 +154,11 @@ class Trail:
             node = Node(run, number)
             asker = next(askers[eqn.outvars[output]] for output in asked)
             self.links.setdefault(node, asker)
-            self.asked[node] = {output: np.logical_or.reduce(_masks(elements)) for output, elements in asked.items()}
+            before = self.asked.setdefault(node, {})
+            for output, elements in asked.items():
+                before[output] = np.logical_or.reduce([*_masks(elements), *([before[output]] if output in before else [])])
             for slot, elements, reader in self._back(node, asked, asker):
-                atom = eqn.invars[slot]
+                atom = eqn.invars[slot] if isinstance(slot, int) else slot
                 if isinstance(atom, compat.Literal):
                     self.written(run, atom, elements, reader)
                     continue
@@ -166,8 +174,8 @@ class Trail:
         if run.parent is not None and run.operands:
             self.upward(run.parent, outside, asker)
 
-    def _back(self, node: Node, asked: Asked, asker: Node | None) -> Sequence[Led]:
-        """The elements of an equation's operands that its asked-for elements came from."""
+    def _back(self, node: Node, asked: Asked, asker: Node | None) -> Sequence[tuple[int | Var, Wanted, Node | None]]:
+        """The elements of an equation's operands, or of a variable before them, that its asked-for elements came from."""
         led = RULES.get(node.eqn.primitive.name, RULES[ENTERED])(self, node, asked, asker)
         if led is not None:
             return led
@@ -186,7 +194,7 @@ class Trail:
         """Enter elements of a literal."""
         self.literals += [Arrival(atom, mask, use, asker, run) for use, mask in elements.items() if use is not Use.MET]
 
-    def _through(self, node: Node, output: int, use: Use, mask: Mask) -> list[tuple[int, Wanted]]:
+    def _through(self, node: Node, output: int, use: Use, mask: Mask) -> list[tuple[int | Var, Wanted]]:
         """Through an equation that ran whole, from bad elements of one result to those of its operands that they came from.
 
         A NaN came from NaN or else from inf, an inf from inf. What came from neither is born here, and entered as such. All else that is
@@ -201,10 +209,8 @@ class Trail:
             return []
         ins = run.ins(eqn)
         broken = {slot: nonfinite.nans(x) for slot, x in enumerate(ins) if nonfinite.is_inexact(x) and not nonfinite.is_clean(x)}
-        entered = self.met if use is Use.MET else self.births
         if not broken:
-            entered.append(Birth(node, output, mask))
-            return []
+            return self._made(node, output, use, mask)
         paths = [flow for flow in flows_of(run, eqn, ins, output) if flow.slot in broken]
         infinite = {slot: nonfinite.bad(ins[slot]) & ~nan for slot, nan in broken.items()}
         none = np.zeros(mask.shape, bool)
@@ -212,13 +218,11 @@ class Trail:
         has_nan = mask & np.logical_or.reduce([none, *(flow.push(broken[flow.slot]) for flow in paths)])
         has_inf = mask & np.logical_or.reduce([none, *(flow.push(infinite[flow.slot]) for flow in paths)])
         born = nonfinite.born(mask, is_nan, has_nan, has_inf)
-        if born.any():
-            entered.append(Birth(node, output, born))
+        led = self._made(node, output, use, born) if born.any() else []
         from_nan = has_nan & (is_nan | ~has_inf)
         from_inf = has_inf & ~from_nan
         primitive = primitives.of(eqn)
         onward = max(use, use_of(eqn))
-        led: list[tuple[int, Wanted]] = []
         for flow in paths:
             # Operands of a product are followed to their infs beside their NaNs: with the NaN mended, an inf could still meet a zero.
             carried = nonfinite.bad(ins[flow.slot]) if primitive.multiplies else broken[flow.slot]
@@ -234,6 +238,23 @@ class Trail:
             if met.any():
                 led.append((flow.slot, {Use.MET: met}))
         return led
+
+    def _made(self, node: Node, output: int, use: Use, mask: Mask) -> list[tuple[int | Var, Wanted]]:
+        """Enter elements that an equation made. Those that it gives back as they were meant lead on to what they were made of.
+
+        Computed with, or in a symptom that is not -inf, they are a fault, which is told where the logarithm was taken.
+        """
+        run, eqn = node.run, node.eqn
+        if is_neutral(eqn, run.read(eqn.outvars[output]), mask):
+            # An inf that nothing was compared with is as good as written.
+            self.literals += [Arrival(eqn.outvars[output], mask, use, node, run)] if use is not Use.MET else []
+            return []
+        passes = self.may_be_meant and use < Use.COMPUTED
+        meant, exponents = log_space.meant(run, node.number, mask) if passes else (np.zeros(mask.shape, bool), {})
+        born = mask & ~meant
+        if born.any():
+            (self.met if use is Use.MET else self.births).append(Birth(node, output, born))
+        return [(var, {max(use, Use.SHIFTED): elements}) for var, elements in exponents.items()]
 
     def chain(self, node: Node) -> list[Node]:
         """The equations that carried what was born at `node` to the symptom, in that order."""
@@ -252,6 +273,11 @@ Rule = Callable[[Trail, Node, Asked, Node | None], list[Led] | None]
 # Rules by the primitive's name; under `ENTERED` the one for all other primitives, which a walk may have entered.
 RULES: Registry[str, Rule] = Registry()
 ENTERED = "<entered>"
+
+
+def is_neutral(eqn: JaxprEqn, value: Array, mask: Mask) -> bool:
+    """Whether elements are what a maximum or a minimum gives where there is nothing to compare: it makes no inf of numbers."""
+    return primitives.of(eqn).bounds and bool(np.isinf(nonfinite.host(value)[mask]).all())
 
 
 def _masks(elements: Wanted) -> list[Mask]:

@@ -32,7 +32,9 @@ def event(trail: Trail, literal: Arrival, node: Node, lens: Lens) -> tuple[Event
     made = events.make(node, output, mask, lens)
     condition = selected(node, made.index, lens) if selects else _branch(literal.run, lens)
     context = (*made.context, literal.run.entry) if literal.run is not node.run and literal.run.entry else made.context
-    reason = "written there as a literal" + (f": {condition}" if condition else "")
+    # A maximum of nothing is as good as written.
+    reason = "nothing is compared there" if primitives.of(node.eqn).bounds else "written there as a literal"
+    reason += f": {condition}" if condition else ""
     return replace(made, reason=reason, context=context), node
 
 

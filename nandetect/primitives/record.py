@@ -107,6 +107,8 @@ class Primitive:
     underflows: bool = False
     # The compiler may keep its result in float32 where the program says float16 or bfloat16.
     fuses_wider: bool = False
+    # It is the inverse of these, but for a factor: of the 0 that they give of -inf it gives -inf back.
+    undoes: frozenset[str] = frozenset()
     # It takes a whole matrix apart.
     factors: bool = False
     # It draws random bits.

@@ -116,8 +116,9 @@ _enter("integer_pow", exact=exact.power, depends=_EACH, fuses_wider=True, edge=e
 _enter("square", exact=exact.square, depends=_EACH, fuses_wider=True, **_VANISHES)
 _enter("exp", depends=_EACH, fuses_wider=True, underflows=True)
 _enter("exp2 logistic erfc", depends=_EACH, underflows=True)
-_enter("log", depends=_EACH, edge=edges.log, positive_only=True)
-_enter("log2", depends=_EACH, edge=edges.log, positive_only=True)
+_EXPONENTIALS = _names("exp exp2")
+_enter("log", depends=_EACH, edge=edges.log, positive_only=True, undoes=_EXPONENTIALS)
+_enter("log2", depends=_EACH, edge=edges.log, positive_only=True, undoes=_EXPONENTIALS)
 _enter("log1p", depends=_EACH, edge=edges.log1p, positive_only=True, zero_at_zero=True)
 _enter(
     "sqrt",
@@ -177,7 +178,7 @@ _enter("argmax argmin", **_ALONG)
 _enter("cumsum", exact=exact.total, depends=Depends.RUNNING, sums=True, whole="overflow in a running sum")
 _enter("cumprod", exact=exact.product, depends=Depends.RUNNING, whole="overflow in a running product", **_VANISHES)
 _enter("cummax cummin", use=Use.MOVED, depends=Depends.RUNNING, bounds=True)
-_enter("cumlogsumexp", depends=Depends.RUNNING)
+_enter("cumlogsumexp", use=Use.SHIFTED, depends=Depends.RUNNING)
 _enter("fft", depends=Depends.ALONG, axes=_transformed, keeps_axes=True)
 _enter("reduce_window_sum", depends=Depends.WINDOWED, sums_windows=True)
 # The maximum over an inf, as of a pool over cells that were not tried, only selects it.
