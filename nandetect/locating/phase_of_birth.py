@@ -71,11 +71,17 @@ def _around(run: Run) -> Iterator[Run]:
 
 def drops_a_bad_loss(run: Run, phases: Phases) -> bool:
     """Whether a plain `grad`, which drops the loss, drops a non-finite one: then the forward pass failed, though nobody saw it."""
+    if run.parent is None and not phases.is_whole:
+        # Of what ran one by one, the operations that nobody needs are left out: a loss, but not what was computed beside it.
+        return False
     read = decides.used(run)
-    return any(
-        phases.of((*run.path, number)) == "forward" and decides.drops(eqn, read, _made_bad(run, number, eqn))
+    dropping = (
+        (*run.path, number)
         for number, eqn in enumerate(run.jaxpr.eqns)
+        if phases.of((*run.path, number)) == "forward" and decides.drops(eqn, read, _made_bad(run, number, eqn))
     )
+    # The coefficient of a derivative that `stop_gradient` ends is dropped too, and is nobody's loss.
+    return any(not phases.is_surely_derivative(path) for path in dropping)
 
 
 def _made_bad(run: Run, number: int, eqn: JaxprEqn) -> list[Var]:

@@ -43,6 +43,7 @@ class Phases:
     def __init__(self, program: compat.AnyJaxpr, retrace: Callable[[], compat.AnyJaxpr] | None = None):
         jaxpr, _ = compat.open_jaxpr(program)
         self._jaxpr, self._retrace = jaxpr, retrace
+        self.is_whole = retrace is not None
         self._phases: dict[Path, Phase] = {}
         self._forward_mode: frozenset[Path] = frozenset()
         level, tags = 0, _tags(jaxpr, (), "", 0)
@@ -76,6 +77,10 @@ class Phases:
     def is_derivative(self, path: Sequence[int]) -> bool:
         """Whether the equation at `path` computes nothing but a derivative, as far as is known. Traces the program once more."""
         return not self._marks.get(tuple(path))
+
+    def is_surely_derivative(self, path: Sequence[int]) -> bool:
+        """Whether the equation at `path` is known to compute nothing but a derivative. Traces the program once more."""
+        return self._marks.get(tuple(path)) == 0
 
     def of(self, path: Sequence[int]) -> Phase:
         """The phase of the equation at `path`."""

@@ -149,3 +149,14 @@ def test_the_loss_of_a_loop_that_nobody_returns_is_forward(origin):
     assert report is not None
     assert report.origin.phase == "forward"
     assert report.origin.context == (("scan", 5),)
+
+
+def test_the_coefficient_of_a_derivative_that_stops_is_no_loss_that_a_plain_grad_drops():
+    def loss(x):
+        guess = jax.lax.stop_gradient(jnp.sqrt(x - 5000.0))
+        masked = jnp.where(x < 8.0, jnp.exp(x), 0.0)
+        return jnp.sum(masked + jnp.where(jnp.isfinite(guess), guess, x))
+
+    report = nd.locate(jax.grad(loss), jnp.full(3, 1000.0))
+    assert report is not None
+    assert (report.origin.primitive, report.origin.phase) == ("exp", "backward")
