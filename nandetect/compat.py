@@ -1,20 +1,17 @@
-"""Everything that differs between JAX releases or is private to JAX. With `effects`, the only files that say `jax._src`."""
+"""Everything that differs between JAX releases or is private to JAX. Beside `effects` and `program/rule_lines`, nothing says `jax._src`."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import jax
 from jax._src import array, config, core, source_info_util, traceback_util
 from jax._src.interpreters import ad
-from jax._src.lib import xla_client  # pyright: ignore[reportPrivateImportUsage]
 
-from nandetect import ownership, primitives, tracebacks
+from nandetect import primitives, tracebacks
 from nandetect.annotations import Array, Busy, Pytree, Traceback
 from nandetect.records import Frame
 
@@ -188,41 +185,6 @@ def _bind(eqn: JaxprEqn, ins: Sequence[Array]) -> list[Array]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
-@contextlib.contextmanager
-def lines_of_rules() -> Iterator[None]:
-    """While open, what a derivative rule of the user's own computes keeps its own line, instead of that of the call whose derivative it is.
-
-    JAX files all that it makes of an equation under that equation's line, also what it calls a rule of `custom_jvp` or `custom_vjp` for.
-    """
-    context = source_info_util.UserContextManager
-    enter, leave, current = context.__enter__, context.__exit__, source_info_util.current
-    entered: list[FrameType] = []
-
-    def entering(self: source_info_util.UserContextManager) -> None:
-        enter(self)
-        entered.append(sys._getframe(1))
-
-    def leaving(self: source_info_util.UserContextManager, exc_type: Pytree, exc_value: Pytree, traceback: Pytree) -> None:
-        entered.pop()
-        leave(self, exc_type, exc_value, traceback)
-
-    def current_line() -> source_info_util.SourceInfo:
-        # Code of the user's that was called since JAX went to the equation's line.
-        frame: FrameType | None = sys._getframe(1) if entered else None
-        while frame is not None and frame is not entered[-1]:
-            if ownership.is_users(frame.f_code.co_filename):
-                return current().replace(traceback=xla_client.Traceback.get_traceback())
-            frame = frame.f_back
-        return current()
-
-    context.__enter__, context.__exit__, source_info_util.current = entering, leaving, current_line
-    try:
-        with traced_anew(0x6E64):
-            yield
-    finally:
-        context.__enter__, context.__exit__, source_info_util.current = enter, leave, current
-
-
 def differentiating_traces() -> list[type[Pytree]]:
     """The classes of the traces that differentiate; each hands what it computes to its `parent_trace`."""
     return [getattr(ad, name) for name in ("JVPTrace", "LinearizeTrace") if hasattr(ad, name)]
@@ -267,8 +229,8 @@ class CallSite(NamedTuple):
 
 def here() -> tuple[Traceback | None, source_info_util.NameStack]:
     """What a `CallSite` is made of, for an operation that is being called now."""
-    context = source_info_util._source_info_context.context
-    return context.traceback or xla_client.Traceback.get_traceback(), context.name_stack
+    place = source_info_util.current()
+    return place.traceback, place.name_stack
 
 
 def at(site: CallSite) -> contextlib.AbstractContextManager[object]:
@@ -294,34 +256,9 @@ def eager_operations(seen: Seen, working: Busy) -> Iterator[None]:
 
     core.EvalTrace.process_primitive = process_primitive
     try:
-        with _own_lines_of_rules():
-            yield
-    finally:
-        core.EvalTrace.process_primitive = original
-
-
-@contextlib.contextmanager
-def _own_lines_of_rules() -> Iterator[None]:
-    """While open, what a `custom_vjp` rule of the user's own computes outside of any trace has its own line, not that of the call."""
-    rules = next(table for table in (getattr(ad, "fancy_transposes", {}), ad.primitive_transposes) if ad.custom_lin_p in table)
-    original = rules[ad.custom_lin_p]
-
-    def transposed(cotangents: Pytree, *operands: Pytree, bwd: Pytree, **params: Pytree) -> Pytree:
-        is_traced = any(isinstance(one, core.Tracer) for one in (*operands, *cotangents))
-        if is_traced or not ownership.is_users(bwd.debug_info.func_filename or __file__):
-            return original(cotangents, *operands, bwd=bwd, **params)
-        place = source_info_util._source_info_context
-        filed, place.context = place.context, source_info_util.SourceInfo(None, place.context.name_stack)
-        try:
-            return original(cotangents, *operands, bwd=bwd, **params)
-        finally:
-            place.context = filed
-
-    rules[ad.custom_lin_p] = transposed
-    try:
         yield
     finally:
-        rules[ad.custom_lin_p] = original
+        core.EvalTrace.process_primitive = original
 
 
 def outside_of_traces() -> contextlib.AbstractContextManager[object]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 
 from nandetect import compat, ownership, primitives
-from nandetect.program import sources
+from nandetect.program import rule_lines, sources
 from nandetect.program.phase import Path, Phases
 from nandetect.program.sources import Expression
 from nandetect.records import Frame, Source
@@ -128,7 +128,7 @@ class Derivatives:
         if self._retrace is None:
             return None
         try:
-            with compat.lines_of_rules():
+            with rule_lines.of_second_trace():
                 return compat.open_jaxpr(self._retrace())[0]
         except Exception:
             return None

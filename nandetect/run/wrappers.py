@@ -18,6 +18,7 @@ from jax.core import Tracer
 from nandetect import compat, tracebacks
 from nandetect.guarding.recorder import flatten
 from nandetect.guarding.working import working
+from nandetect.program import rule_lines
 from nandetect.program.trace import is_jitted
 from nandetect.run import ahead, buffers
 from nandetect.run.eager import MOVES, EagerWatch
@@ -42,6 +43,7 @@ def logged(eager: EagerWatch) -> Iterator[None]:
     """While open, operations outside of any trace are logged, those of JAX's own compiled functions (`jnp.linalg.norm`) as one each."""
     with ExitStack() as undone:
         undone.enter_context(compat.eager_operations(eager.primitive, working))
+        undone.enter_context(rule_lines.of_what_is_not_jitted())
         replace = functools.partial(_replace, undone)
         for module in [module for name, module in sys.modules.items() if name == "jax" or name.startswith("jax.")]:
             _replace_in(module, eager, replace)

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from nandetect import compat
-from nandetect.program import sources
+from nandetect.program import rule_lines, sources
 from nandetect.records import Frame, Source
 
 
@@ -141,9 +141,9 @@ def test_second_trace_shows_the_line_of_a_rule_and_leaves_jax_as_it_was():
         return source_of("exp", lambda x: jax.grad(twice)(x), 1.0).line
 
     rule = backward.__code__.co_firstlineno + 1
-    with compat.lines_of_rules():
+    with rule_lines.of_second_trace():
         assert line() == rule
     assert line() != rule
-    with pytest.raises(ZeroDivisionError), compat.lines_of_rules():
+    with pytest.raises(ZeroDivisionError), rule_lines.of_second_trace():
         raise ZeroDivisionError
     assert line() != rule

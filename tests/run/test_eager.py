@@ -308,6 +308,42 @@ def test_what_a_derivative_rule_of_the_users_own_computes_is_on_the_line_of_the_
     assert (origin.source.file, origin.source.line) == (__file__, ruled_backward.__code__.co_firstlineno + 1)
 
 
+def test_the_coefficient_of_a_derivative_that_stops_makes_no_forward_value_of_what_only_the_gradient_meets():
+    def loss(x):
+        guess = jax.lax.stop_gradient(jnp.sqrt(x - 5000.0))
+        masked = jnp.where(x < 8.0, jnp.exp(x), 0.0)
+        return jnp.sum(masked + jnp.where(jnp.isfinite(guess), guess, x))
+
+    told = []
+    with watching(told.append) as everywhere:
+        slope = jax.grad(loss)(jnp.full(3, 1000.0))
+        everywhere.flush()
+        del slope
+    assert (told[0].origin.primitive, told[0].origin.phase) == ("exp", "backward")
+
+
+def test_a_rule_that_a_loop_calls_in_code_that_is_not_jitted_keeps_its_line():
+    @jax.custom_vjp
+    def own(x):
+        return 2 * x
+
+    def forward(x):
+        return jnp.log(x), None
+
+    own.defvjp(forward, lambda _, out: (out,))
+
+    def loss(x):
+        return jax.lax.scan(lambda carry, _: (own(carry), None), x, None, length=2)[0]
+
+    told = []
+    with watching(told.append) as everywhere:
+        slope = jax.value_and_grad(loss)(-1.0)
+        everywhere.flush()
+        del slope
+    origin = told[0].origin
+    assert (origin.primitive, origin.phase, origin.source.line) == ("log", "forward", forward.__code__.co_firstlineno + 1)
+
+
 def test_what_waits_for_the_device_is_waited_for_before_where_it_came_from_is_forgotten(monkeypatch):
     monkeypatch.setattr(operation_log, "_OPERATIONS", 100)
     told = []
