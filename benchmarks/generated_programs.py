@@ -9,6 +9,7 @@ import argparse
 import collections
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ sys.path.insert(0, str(TESTS))
 
 # Compiled operations pile up in a process: each checks this many programs and ends.
 CHUNK = 250
+# Each process of so many compiles its programs with the effort that everybody's are compiled with.
+OPTIMIZED = 8
 RIGHT = "right"
 
 
@@ -45,7 +48,7 @@ def main() -> None:
 def checked(first: int, count: int, workers: int, out: Path, x64: bool) -> list[dict]:
     """The record of each seed. A process that died or hung leaves a record for the seed that it was at, and another goes on after it."""
     out.mkdir(parents=True, exist_ok=True)
-    todo = [(at, min(CHUNK, first + count - at), x64 and number % 4 == 3) for number, at in enumerate(range(first, first + count, CHUNK))]
+    todo = [(at, min(CHUNK, first + count - at), x64 and at // CHUNK % 4 == 3) for at in range(first, first + count, CHUNK)]
     running: list[tuple[subprocess.Popen, int, int, bool]] = []
     records: list[dict] = []
     while todo or running:
@@ -56,6 +59,7 @@ def checked(first: int, count: int, workers: int, out: Path, x64: bool) -> list[
         for worker in [worker for worker in running if worker[0].poll() is not None]:
             running.remove(worker)
             process, at, size, double = worker
+            shutil.rmtree(_folder(out, at) / "compiled", ignore_errors=True)
             made = _records(_folder(out, at))
             records += made
             if len(made) < size:
@@ -90,8 +94,16 @@ def _start(first: int, count: int, x64: bool, out: Path) -> subprocess.Popen:
     folder = _folder(out, first)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "records.jsonl").unlink(missing_ok=True)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")]),
+        # What locate compiles, guard and run compile again.
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
     command = [sys.executable, str(TESTS / "generated" / "work.py"), str(first), str(count), str(folder), *["--x64"] * x64]
+    command += ["--optimized"] * (first // CHUNK % OPTIMIZED == 0)
     with (folder / "err").open("w") as err:
         return subprocess.Popen(command, stdout=err, stderr=err, env=environment)
 

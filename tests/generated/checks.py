@@ -30,8 +30,9 @@ from nandetect.run.everywhere import watching
 
 # Of the work of this process, for one check.
 SECONDS = 60
-# One program in so many is run with all that the command does around it.
-AS_COMMAND = 20
+# One program in so many is run with all that the command does around it; and one in so many is looked at operation by operation, as is
+# each that fails.
+AS_COMMAND, SECOND_OPINION = 20, 5
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def check(source: str, path: Path, seed: int, whole: bool = False, only: str = "
         if only in ("", "run"):
             for bad in (True, False) if whole else (faulty,):
                 checks.attempt("run", lambda bad=bad: checks.run(at_in_run if bad else None, seed % AS_COMMAND == 0))
+        if only in ("", "mark") and (seed % SECOND_OPINION == 0 or checks.failures):
+            checks.attempt("mark", checks.doubt)
     return checks
 
 
@@ -103,6 +106,7 @@ class Checks:
         self.seconds: dict[str, float] = {}
         self.module: Any = None
         self.broken = False
+        self.known: dict[int, bool] = {}
         self.now = ""
 
     def attempt(self, name: str, check) -> None:
@@ -123,15 +127,27 @@ class Checks:
         self.failures.append(Failure(self.now, kind, said))
 
     def understand(self) -> None:
-        """Load the program and see by itself, and by the second opinion, whether it is at fault and where."""
+        """Load the program and see by itself whether it is at fault."""
         self.module = module = load(self.path)
         if _broken(module.step(module.initial(), module.trigger(False))):
             self.fail("unsound program", "the sound twin is not finite")
-        self.broken = _broken(module.step(module.initial(), module.trigger(True)))
-        if self.broken:
-            places = births(module.step, str(self.path), module.initial(), module.trigger(True))
-            if places and not any(self._is_true(place) for place in places):
-                self.fail("untrue mark", f"operation by operation: {sorted(places)}")
+        self.broken = self._breaks(0)
+
+    def _breaks(self, bad: int) -> bool:
+        """Whether call number `bad` of a loop, at fault, gives what is not finite: a state that has become small may pass the fault by."""
+        if bad not in self.known:
+            state, step, trigger = self.module.initial(), self.module.step, self.module.trigger
+            for _ in range(bad):
+                state, _ = step(state, trigger(False))
+            self.known[bad] = _broken(step(state, trigger(True)))
+        return self.known[bad]
+
+    def doubt(self) -> None:
+        """See by the second opinion whether the program is at fault where its mark says so."""
+        module = self.module
+        places = births(module.step, str(self.path), module.initial(), module.trigger(True)) if self.broken else None
+        if places and not any(self._is_true(place) for place in places):
+            self.fail("untrue mark", f"operation by operation: {sorted(places)}")
 
     def _is_true(self, place: Place) -> bool:
         # JAX files what a rule of custom_jvp computes inside of a loop under the line that calls the function.
@@ -160,9 +176,7 @@ class Checks:
                 float(metric)
             except nd.NonFiniteError as error:
                 report = error.report
-            if at is not None and not self.broken and report is None:
-                continue
-            self.judge(report, at is not None and self.broken)
+            self.judge(report, at is not None and self._breaks(at))
             if report and at is not None and report.step != at:
                 self.fail("wrong step", f"step {report.step}, not {at}\n{report}")
 
@@ -170,8 +184,7 @@ class Checks:
         """The program watched from start to end, with all that the command does around that or without."""
         argv = [str(self.path), str(-1 if bad is None else bad)]
         told = run_program(self.path, argv) if as_command else watch_program(self.path, argv)
-        if bad is None or self.broken:
-            self.judge(told[0] if told else None, bad is not None)
+        self.judge(told[0] if told else None, bad is not None and self._breaks(bad))
 
     def judge(self, report: Report | None, broken: bool) -> None:
         """Compare what was said with the mark."""

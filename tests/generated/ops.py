@@ -131,7 +131,7 @@ LURES = tuple(
             "{out} = jnp.nan_to_num(lax.stop_gradient({a} / jnp.zeros_like({a})), posinf=0.5, neginf=-0.5)",
             "{out} = 0.5 * jnp.tanh(lax.stop_gradient(jnp.exp(2000.0 + {a})))",
             "{out} = 0.25 * jax.scipy.special.logsumexp(jnp.where(MASK, {a}, -jnp.inf)) + 0.5 * {b}",
-            "masked{n} = jnp.where(MASK, {a}, -jnp.inf)\n{out} = {b}[jnp.argmax(masked{n})] + 0.5 * jnp.exp(masked{n})",
+            "masked{n} = jnp.where(MASK, jnp.tanh({a}), -jnp.inf)\n{out} = {b}[jnp.argmax(masked{n})] + 0.5 * jnp.exp(masked{n})",
             "scores{n} = jnp.where(MASK[:, None] & MASK, jnp.outer({a}, {b}), -jnp.inf)\n"
             "{out} = 0.5 * jnp.where(MASK[:, None], jax.nn.softmax(jnp.where(MASK[:, None], scores{n}, 0.0), axis=1), 0.0).sum(axis=0)",
             "{out} = 0.5 * jnp.where({a} > 3.0, {a} / jnp.where({a} > 3.0, {a} - 3.0, 1.0), {b})",

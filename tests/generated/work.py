@@ -1,28 +1,48 @@
-"""A process that checks a range of seeds: a line of JSON for each, in `records.jsonl`. `python work.py FIRST COUNT FOLDER [--x64]`."""
+"""A process that checks a range of seeds: a line of JSON for each, in `records.jsonl`.
+
+`python work.py FIRST COUNT FOLDER [--x64] [--optimized]`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import faulthandler
+import importlib.metadata
 import json
 import os
 import sys
 import time
 from pathlib import Path
 
+# Compiling is most of the work, and a program runs but a few times: a fifth of the time, for machine code that nobody has polished.
+QUICK_TO_COMPILE = (
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
+# Unknown to JAX 0.11 and later, which dies of it.
+WITHOUT_FUSION_EMITTERS = "--xla_cpu_use_fusion_emitters=false"
 
-def prepare(x64: bool) -> None:
-    """Two virtual devices, and double precision where it is asked for. To be called before anything is computed."""
+
+def prepare(x64: bool, optimized: bool = False) -> None:
+    """Two virtual devices, and double precision where it is asked for. To be called before JAX is imported.
+
+    Programs are compiled as quickly as XLA can, or, if `optimized`, as everybody's are.
+    """
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    if not optimized:
+        release = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
+        flags = [*QUICK_TO_COMPILE, *[WITHOUT_FUSION_EMITTERS] * (release < (0, 11))]
+        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
     import jax
 
     jax.config.update("jax_num_cpu_devices", 2)
     jax.config.update("jax_enable_x64", x64)
 
 
-def main(first: int, count: int, folder: Path, x64: bool) -> None:
+def main(first: int, count: int, folder: Path, x64: bool, optimized: bool) -> None:
     """Check the seeds from `first` on."""
-    prepare(x64)
+    prepare(x64, optimized)
     from generated.checks import failures_of
     from generated.steps import generate
 
@@ -35,6 +55,7 @@ def main(first: int, count: int, folder: Path, x64: bool) -> None:
         record = {
             "seed": seed,
             "x64": x64,
+            "optimized": optimized,
             "fault": program.fault,
             "kind": program.kind,
             "dtype": program.dtype,
@@ -77,4 +98,4 @@ def shrink(seed: int, folder: Path, x64: bool) -> str:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), "--x64" in sys.argv)
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), "--x64" in sys.argv, "--optimized" in sys.argv)
