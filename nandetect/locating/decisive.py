@@ -6,6 +6,7 @@ from nandetect.interpret import loops
 from nandetect.locating import others, steering
 from nandetect.locating.events import Lens
 from nandetect.locating.origin import Origin, Verdict
+from nandetect.locating.otherwise import changing
 from nandetect.locating.phase_of_birth import birth_event
 from nandetect.locating.steering import Decision, Sweep
 from nandetect.locating.trail import Birth, Node
@@ -19,7 +20,8 @@ def decisive(program: Program, verdict: Verdict, first: Origin, lens: Lens) -> t
     """The origin, and sentences on what was decided by a NaN before it.
 
     A NaN that ended a loop or took a branch which the origin descends from is the origin itself, unless the origin is there without it
-    too: what ran after it ran as nobody meant. So is one that chose a literal. One that only made a selection is named.
+    too: what ran after it ran as nobody meant. So is one that chose a literal. One that only made a selection is named where the symptoms
+    would be others without it.
     """
     if first.node is None or first.arrived or verdict.compiled_only or not _may_be_decided(verdict):
         return first, ()
@@ -36,6 +38,8 @@ def _decisive(program: Program, verdict: Verdict, first: Origin, node: Node, len
         born = [birth for birth in steering.births(trail, decision) if birth.node != node]
         if not born or (decision.kind != "selection" and first.birth is not None and _is_there_without(program, verdict, node, born[0])):
             continue
+        if decision.kind == "selection" and first.birth is not None and not _changes(program, verdict, decision):
+            continue
         trail.met += born
         notes.append(said(decision))
         if first.birth is None or decision.kind != "selection":
@@ -43,6 +47,11 @@ def _decisive(program: Program, verdict: Verdict, first: Origin, node: Node, len
             trail.links.setdefault(decision.decided, node)
             return _of(verdict, born[0], lens), (notes[-1],)
     return first, tuple(dict.fromkeys(notes))
+
+
+def _changes(program: Program, verdict: Verdict, decision: Decision) -> bool:
+    """Whether the symptoms are others where the NaN is told the other thing."""
+    return next(changing(program, [id(decision.node.eqn)], verdict.symptoms), None) is not None
 
 
 def said(decision: Decision) -> str:

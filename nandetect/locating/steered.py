@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nandetect import compat, nonfinite, primitives
 from nandetect.annotations import Array
-from nandetect.compat import Atom, Jaxpr, JaxprEqn
+from nandetect.compat import Atom, Jaxpr
 from nandetect.interpret import marks, walk
 from nandetect.interpret.walk import Run
 from nandetect.locating import decisive, reporting, steering
+from nandetect.locating.otherwise import changing
 from nandetect.locating.steering import Sought, Sweep
 from nandetect.locating.trail import Node, Trail
 from nandetect.program import sources
@@ -57,7 +56,8 @@ def steered(program: Program, beside: Collection[int] = (), most: float = math.i
             births = [birth for birth in steering.births(trail, decision) if not _is_of_one_call(birth.node, decision.node)]
             if births:
                 made.setdefault(id(decision.node.eqn), (decision, births[0]))
-        for number in _steering(program, list(made), beside):
+        results = [number for number in range(len(program.results)) if number not in beside]
+        for number in changing(program, list(made), results):
             decision, birth = made[number]
             report = reporting.of_birth(program, trail, birth)
             return replace(report, notes=(*report.notes, decisive.said(decision)))
@@ -72,39 +72,6 @@ def _is_of_one_call(birth: Node, compared: Node) -> bool:
     """
     made, met = sources.source(birth.eqn, birth.run.eqns), sources.source(compared.eqn, compared.run.eqns)
     return made is not None and met is not None and sources.place(made) == sources.place(met)
-
-
-def _steering(program: Program, compared: Sequence[int], beside: Collection[int]) -> Iterator[int]:
-    """Those comparisons, by the ids of their equations, that steer: the results are others with an infinity in place of the NaN."""
-    if not compared:
-        return
-
-    def run(infinities: jax.Array, *args: Array) -> list[Array]:
-        def otherwise(eqn: JaxprEqn, ins: Sequence[Array], outs: Sequence[Array]) -> Sequence[Array]:
-            if id(eqn) not in compared:
-                return outs
-            infinity = infinities[compared.index(id(eqn))]
-            given = [jnp.where(jnp.isnan(x), infinity.astype(x.dtype), x) if nonfinite.is_inexact(x) else x for x in ins]
-            return compat.bind(eqn, given)
-
-        outs = marks.results(program.jaxpr, program.consts, args, otherwise)
-        return [out for number, out in enumerate(outs) if number not in beside]
-
-    again = jax.jit(run)
-    before = again(np.full(len(compared), np.nan, np.float32), *program.args)
-    for place, number in enumerate(compared):
-        for infinity in (np.inf, -np.inf):
-            infinities = np.full(len(compared), np.nan, np.float32)
-            infinities[place] = infinity
-            if not all(map(_are_alike, before, again(infinities, *program.args))):
-                yield number
-
-
-def _are_alike(before: Array, after: Array) -> bool:
-    if jnp.issubdtype(before.dtype, jax.dtypes.extended):
-        return True
-    one, other = nonfinite.host(before), nonfinite.host(after)
-    return np.array_equal(one, other, equal_nan=nonfinite.is_inexact(one))
 
 
 def _finite(top: Run, beside: Collection[int]) -> dict[compat.Var, np.ndarray]:

@@ -83,6 +83,18 @@ def test_a_selection_by_a_nan_is_named_beside_the_origin():
     assert report.notes == (f"nan decided what was selected at line {line}",)
 
 
+@pytest.mark.parametrize(
+    "select",
+    [
+        lambda x: jnp.where(jnp.sqrt(x) > 0.5, x - x, 0.0),
+        lambda x: jnp.where((jnp.sqrt(x) > 0.5) | (x > 7.0), x + 1.0, x - x) * jnp.where(jnp.log(x) > 0.0, 0.0, -0.0),
+    ],
+)
+def test_a_selection_by_a_nan_that_makes_no_difference_is_not_named(select):
+    report = found(lambda x: 1.0 / jnp.abs(select(x)), jnp.float32(-1.0))
+    assert (report.origin.primitive, report.notes) == ("div", ())
+
+
 def test_a_step_that_was_rejected_for_its_infinite_error_decides_nothing_that_was_not_meant():
     # An adaptive loop halves its step until the error is finite; the fault is the logarithm after it.
     def step(x):
