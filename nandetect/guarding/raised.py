@@ -56,11 +56,16 @@ def _behind_its_checks(program: Program) -> Report | None:
             raise
         return report
     report = diagnose(sound)
-    if report is None and has_raised:
-        # Nothing that it would have returned is bad, but something in it may have been, which the check saw.
-        report = seen_by_a_check(sound) or diagnose(sound, strict=True)
-        report = report if report is not None and report.origin.value == "nan" else None
+    if has_raised and not _is_nan(report):
+        # Of what it would have returned nothing is NaN, but something in it may have been, which the check saw.
+        seen = seen_by_a_check(sound)
+        seen = diagnose(sound, strict=True) if seen is None and report is None else seen
+        report = seen if _is_nan(seen) else report
     return report
+
+
+def _is_nan(report: Report | None) -> bool:
+    return report is not None and report.origin.value == "nan"
 
 
 def _unchecked(step: Callable[..., object], error: type[BaseException]) -> Callable[..., object]:

@@ -25,7 +25,7 @@ from nandetect.speed.compilations import Compilations
 # The most bytes of a call that is kept.
 _KEPT = 2**24
 # The share of a program's time that asking may take, and the seconds that it always may.
-SHARE, LEAST = 0.05, 3.0
+SHARE, LEAST = 0.02, 3.0
 
 
 class Steered:

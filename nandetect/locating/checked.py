@@ -11,30 +11,43 @@ from nandetect.compat import Var
 from nandetect.interpret import callbacks, walk
 from nandetect.interpret.walk import Run
 from nandetect.locating import reporting, steering
+from nandetect.locating.comparisons import Sought
 from nandetect.locating.steering import Sweep
 from nandetect.locating.tracked import Wanted
-from nandetect.locating.trail import Node, Trail
+from nandetect.locating.trail import Birth, Node, Trail
 from nandetect.primitives import Use
 from nandetect.program.trace import Program
 from nandetect.records import Report
+
+# How often the way back is gone, each time without what was found before.
+_ROUNDS = 4
 
 
 def seen_by_a_check(program: Program) -> Report | None:
     """Where the value was born that a check of the program refused; None where none of what it saw was non-finite.
 
-    A check sees it itself (`isfinite`), or sees what came of it: a solver that rejects every step for its NaN, until there were too many.
+    A check sees it itself (`isfinite`), or sees what came of it: a solver that rejects every step for its NaN, or one now and then, until
+    there were too many. What a library both makes and compares in one call is told where nothing else is.
     """
     top, trail = walk.begin(program), Trail()
     walk.run(top, program.args)
+    others: list[Birth] = []
     for node in _checks(top):
-        sweep, index = Sweep(asked_for=True), node.eqn.invars[0]
-        if not isinstance(index, compat.Literal):
-            sweep.back(node.run, {index: np.ones(np.shape(node.run.read(index)), bool)}, "branch", node)
-        for decision in sorted(sweep.decisions, key=lambda decision: not decision.is_nan):
-            born = steering.births(trail, decision)
-            if born:
-                return reporting.of_birth(program, trail, born[0])
-    return None
+        if isinstance(node.eqn.invars[0], compat.Literal):
+            continue
+        sought = None
+        for _ in range(_ROUNDS):
+            sweep = Sweep(asked_for=True, sought=sought)
+            sweep.back(node.run, {node.eqn.invars[0]: np.ones(np.shape(node.run.read(node.eqn.invars[0])), bool)}, "branch", node)
+            for decision in sorted(sweep.decisions, key=lambda decision: not decision.is_nan):
+                born = steering.births(trail, decision)
+                own = [birth for birth in born if not steering.is_of_one_call(birth, decision)]
+                if own:
+                    return reporting.of_birth(program, trail, own[0])
+                others += born
+            # Of loops the last iteration was looked into: then the first that tells of a NaN, by what was not looked at yet.
+            sought = (sought or Sought(tests=True)).without(decision.node.eqn for decision in sweep.decisions)
+    return reporting.of_birth(program, trail, others[0]) if others else None
 
 
 def given_to_what_raised(program: Program) -> Report | None:

@@ -15,18 +15,18 @@ from nandetect.annotations import Array
 from nandetect.compat import Atom, Jaxpr
 from nandetect.interpret import marks, walk
 from nandetect.interpret.walk import Run
-from nandetect.locating import decisive, reporting, steering
+from nandetect.locating import comparisons, decisive, reporting, steering
+from nandetect.locating.comparisons import Sought
 from nandetect.locating.otherwise import changing
-from nandetect.locating.steering import Sought, Sweep
+from nandetect.locating.steering import Sweep
 from nandetect.locating.trail import Node, Trail
-from nandetect.program import sources
 from nandetect.program.trace import Program
 from nandetect.records import Report
 
 # How often it is looked for once more, without the comparisons that were found to be meant.
 _ROUNDS = 4
 # A program in which a NaN is compared is worth more time than others.
-_LONGER = 5
+_LONGER = 3
 
 
 def may_be_steered(jaxpr: Jaxpr) -> bool:
@@ -41,9 +41,9 @@ def steered(program: Program, beside: Collection[int] = (), most: float = math.i
     deciding otherwise: the results differ then, those `beside` left out. Nothing new is begun after so many times the `most` seconds as
     `_LONGER` says.
     """
-    sought, top, until = Sought(), walk.begin(program), time.perf_counter() + most * _LONGER
+    sought, top = Sought(until=time.perf_counter() + most * _LONGER), walk.begin(program)
     for _ in range(_ROUNDS):
-        if time.perf_counter() > until or not marks.happens(program, sought.mark):
+        if sought.is_late or not marks.happens(program, sought.mark) or sought.is_late:
             return None
         if not top.done:
             walk.run(top, program.args)
@@ -53,7 +53,7 @@ def steered(program: Program, beside: Collection[int] = (), most: float = math.i
             return None
         made = {}
         for decision in sorted(sweep.decisions, key=lambda decision: decision.kind):
-            births = [birth for birth in steering.births(trail, decision) if not _is_of_one_call(birth.node, decision.node)]
+            births = [birth for birth in steering.births(trail, decision) if not steering.is_of_one_call(birth, decision)]
             if births:
                 made.setdefault(id(decision.node.eqn), (decision, births[0]))
         results = [number for number in range(len(program.results)) if number not in beside]
@@ -61,17 +61,8 @@ def steered(program: Program, beside: Collection[int] = (), most: float = math.i
             decision, birth = made[number]
             report = reporting.of_birth(program, trail, birth)
             return replace(report, notes=(*report.notes, decisive.said(decision)))
-        sought = Sought(sought.known | {id(decision.node.eqn) for decision in sweep.decisions})
+        sought = sought.without(decision.node.eqn for decision in sweep.decisions)
     return None
-
-
-def _is_of_one_call(birth: Node, compared: Node) -> bool:
-    """Whether a NaN was both made and compared within one call of the user's to a library, whose own business it is then.
-
-    A line search interpolates, and goes on otherwise where that gives NaN.
-    """
-    made, met = sources.source(birth.eqn, birth.run.eqns), sources.source(compared.eqn, compared.run.eqns)
-    return made is not None and met is not None and sources.place(made) == sources.place(met)
 
 
 def _finite(top: Run, beside: Collection[int]) -> dict[compat.Var, np.ndarray]:
@@ -86,7 +77,7 @@ def _every(value: Array) -> np.ndarray:
 
 def _compares(jaxpr: Jaxpr) -> bool:
     inner = (compat.open_jaxpr(sub)[0] for eqn in jaxpr.eqns for _, sub in compat.sub_jaxprs(eqn))
-    return any(map(steering.compares, jaxpr.eqns)) or any(map(_compares, inner))
+    return any(map(comparisons.compares, jaxpr.eqns)) or any(map(_compares, inner))
 
 
 def _decides(jaxpr: Jaxpr, is_top: bool) -> bool:
@@ -107,7 +98,7 @@ def _comes_of_numbers(jaxpr: Jaxpr, atom: Atom, is_top: bool) -> bool:
     for eqn in reversed(jaxpr.eqns):
         if wanted.isdisjoint(eqn.outvars):
             continue
-        if steering.compares(eqn) or any(_compares(compat.open_jaxpr(sub)[0]) for _, sub in compat.sub_jaxprs(eqn)):
+        if comparisons.compares(eqn) or any(_compares(compat.open_jaxpr(sub)[0]) for _, sub in compat.sub_jaxprs(eqn)):
             return True
         wanted.update(walk.variables(eqn.invars))
     return not is_top and not wanted.isdisjoint(jaxpr.invars)

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nandetect import compat, nonfinite, primitives
@@ -20,13 +18,14 @@ from nandetect.compat import Atom, JaxprEqn, Var
 from nandetect.interpret import loops, marks, walk
 from nandetect.interpret.dependence import flows
 from nandetect.interpret.loops import Loop
-from nandetect.interpret.marks import Mark, any_of
 from nandetect.interpret.walk import Inside, Run
 from nandetect.locating.carried import out_of_the_loop
 from nandetect.locating.cause_rules import maker
+from nandetect.locating.comparisons import Sought, is_test
 from nandetect.locating.trail import Birth, Node, Trail
 from nandetect.nonfinite import Mask
 from nandetect.primitives import Use
+from nandetect.program import sources
 
 # The most equations that the way back passes.
 MOST_EQUATIONS = 20_000
@@ -50,23 +49,6 @@ class Decision:
     def is_nan(self) -> bool:
         """Whether a NaN is among them."""
         return bool((nonfinite.nans(self.node.run.read(self.atom)) & self.mask).any())
-
-
-@dataclass(frozen=True)
-class Sought:
-    """Comparisons of NaN, those of equations aside that are `known`, by their ids."""
-
-    known: frozenset[int] = frozenset()
-
-    @property
-    def mark(self) -> Mark:
-        """Where one is made, also in a loop's condition."""
-        return Mark(self._at, in_conditions=True)
-
-    def _at(self, eqn: JaxprEqn, ins: Sequence[Array], outs: Sequence[Array]) -> jax.Array | None:
-        if id(eqn) in self.known or compat.sub_jaxprs(eqn) or not compares(eqn):
-            return None
-        return any_of(jnp.isnan(x) for x in ins if nonfinite.is_inexact(x))
 
 
 @dataclass
@@ -177,7 +159,7 @@ class Sweep:
 
     def _first(self, node: Node, loop: Loop, sought: Sought) -> int:
         """The first iteration of a loop that compares a NaN, or -1; what its condition goes by before it is looked at."""
-        step = marks.first(loop, sought.mark)
+        step = -1 if sought.is_late else marks.first(loop, sought.mark)
         if step < 0 or loop.test is None:
             return step
         end = _condition(node, loop.at(step)[0], step)
@@ -207,7 +189,7 @@ class Sweep:
             # An inf is compared as what it is: it misleads nobody who does not ask for it.
             nan = elements & (nonfinite.bad if self.asked_for else nonfinite.nans)(run.read(atom))
             sought = self.sought is None or id(eqn) not in self.sought.known
-            if sought and not is_number and nan.any() and (self.asked_for or not _is_test(eqn)):
+            if sought and not is_number and nan.any() and (self.asked_for or not is_test(eqn)):
                 self.decisions.append(Decision(node, atom, nan, kind, decided))
             yield slot, elements & ~nonfinite.bad(run.read(atom))
 
@@ -219,6 +201,15 @@ def births(trail: Trail, decision: Decision) -> list[Birth]:
         _follow(own, decision.node.run, {decision.atom: decision.mask}, decision.node)
     trail.ways(own)
     return sorted(own.births, key=lambda birth: birth.node.order)
+
+
+def is_of_one_call(birth: Birth, decision: Decision) -> bool:
+    """Whether a value was both made and compared within one call of the user's to a library, whose own business it is then.
+
+    A line search interpolates, and goes on otherwise where that gives NaN.
+    """
+    made, met = (sources.source(node.eqn, node.run.eqns) for node in (birth.node, decision.node))
+    return made is not None and met is not None and sources.place(made) == sources.place(met)
 
 
 def _follow(trail: Trail, run: Run, wanted: Wants, asker: Node) -> None:
@@ -266,18 +257,6 @@ def _slot_of_condition(eqn: JaxprEqn) -> int:
     return next((slot for slot, (key, _) in enumerate(compat.sub_jaxprs(eqn)) if key == "cond_jaxpr"), -1)
 
 
-def compares(eqn: JaxprEqn) -> bool:
-    """Whether an equation makes of numbers what is none, a truth value or an index, and does not ask whether they are finite."""
-    inexact = any(nonfinite.is_inexact(atom.aval) for atom in eqn.invars)
-    return inexact and not any(nonfinite.is_inexact(var.aval) for var in eqn.outvars) and bool(eqn.outvars) and not _is_test(eqn)
-
-
-def _is_test(eqn: JaxprEqn) -> bool:
-    """Whether an equation asks whether something is non-finite: it is not misled by what it is given."""
-    infinite = any(isinstance(atom, compat.Literal) and not nonfinite.is_clean(walk.literal(atom)) for atom in eqn.invars)
-    return primitives.of(eqn).tests or infinite or (len(eqn.invars) == 2 and eqn.invars[0] is eqn.invars[1])
-
-
 def _may_decide(node: Node, output: int, slot: int) -> Mask:
     """The elements of an operand that may have decided what joins it to another: all, but where the other alone or a test did.
 
@@ -300,7 +279,7 @@ def _asks(run: Run, atom: Atom, depth: int = 8) -> bool:
         return False
     node = Node(run, number)
     joined = primitives.of(node.eqn).joins is not None
-    return all(_asks(run, operand, depth - 1) for operand in node.eqn.invars) if joined else _is_test(node.eqn)
+    return all(_asks(run, operand, depth - 1) for operand in node.eqn.invars) if joined else is_test(node.eqn)
 
 
 def _pulled(node: Node, output: int, mask: Mask) -> Iterable[tuple[int, Mask]]:
