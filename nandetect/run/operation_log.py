@@ -218,10 +218,17 @@ class OperationLog:
         return [(token, value) for token, value in several if id(token) in beside]
 
     def beside_used(self, *operations: Operation) -> set[int]:
-        """Of the results of operations, by the ids of their tokens, those that none has taken, while one has another of the same."""
+        """Of the results of operations, by the ids of their tokens, those that none has taken, while one has another of the same.
+
+        What a loop carries is its state, handed from iteration to iteration.
+        """
         used = self._used()
-        alike = [set(map(id, operation.results)) for operation in operations]
-        return {number for results in alike if not results.isdisjoint(used) for number in results - used}
+        return {
+            number
+            for operation in operations
+            if not used.isdisjoint(map(id, operation.results))
+            for number in set(map(id, operation.results[operation.carried :])) - used
+        }
 
     def _used(self) -> set[int]:
         return {id(operand) for record in self._records() for operand in record[record[SPLIT] :]}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import numpy as np
 
-from nandetect import compat
+from nandetect import compat, primitives
 from nandetect.annotations import Array
 from nandetect.program.trace import Program
 
@@ -54,6 +55,15 @@ class Operation(Record):
     def operands(self) -> Sequence[object]:
         """What it was given."""
         return self[self[SPLIT] :]
+
+    @property
+    def carried(self) -> int:
+        """How many of the results are what a loop carries; 0 where it is none."""
+        name = getattr(self.what, "name", "")
+        if not isinstance(self.how, dict) or not primitives.named(name).loops:
+            return 0
+        as_equation: Any = SimpleNamespace(primitive=self.what, params=self.how)
+        return compat.scan_parts(as_equation)[1] if name == "scan" else len(self.results)
 
     def run(self, operands: Sequence[object]) -> Sequence[Array]:
         """Do it again, on these."""

@@ -467,6 +467,16 @@ def test_what_a_scan_returns_is_a_fault_where_it_is_used_or_nothing_of_it_is(rea
     del kept
 
 
+def test_what_a_scan_carries_is_its_state_whatever_else_of_it_is_used():
+    told = []
+    with watching(told.append) as everywhere:
+        state, before = jax.lax.scan(lambda state, _: (jnp.log(state - 2.0), state), jnp.ones(3), length=1)
+        jnp.mean(before)
+        everywhere.flush()
+    assert [report.origin.primitive for report in told] == ["log"]
+    del state
+
+
 def test_of_what_arrived_no_report_is_made(monkeypatch):
     def fails(*args):
         raise AssertionError
