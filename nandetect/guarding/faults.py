@@ -144,7 +144,9 @@ class Faults:
         began = time.perf_counter()
         with working, compat.outside_of_traces():
             shared, running = self._shared, self._skips.running
-            again = Replay(shared.step, window, self._accepted, habits, shared.uses, running, count_skips, self._idle, error, is_last)
+            again = Replay(
+                shared.step, window, self._accepted, habits, shared.uses, shared.state, running, count_skips, self._idle, error, is_last
+            )
             replayed = again.run()
         self._idle = again.idle
         tally.replays += 1

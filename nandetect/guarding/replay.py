@@ -15,7 +15,7 @@ from nandetect.guarding import finite, raised, unlocated
 from nandetect.guarding.aside import Aside, aside, numbered, ordinals, recorded
 from nandetect.guarding.motion import changed_nothing, stands_still
 from nandetect.guarding.recorder import Arguments, Call, Habits, Window, flatten, leaves_made
-from nandetect.guarding.roles import Uses, auxiliary
+from nandetect.guarding.roles import Values, auxiliary
 from nandetect.guarding.screen import BadLeaves, bad_leaves, bad_metrics, top
 from nandetect.guarding.skips import have_grown, is_skip, signs
 from nandetect.locating.locate import relocate, takes_gradients
@@ -54,7 +54,8 @@ class Replay:
     window: Window
     accepted: BadLeaves
     habits: Habits
-    uses: Uses
+    uses: Values
+    state: Values
     running: Callable[[int], int]
     count_skips: bool = False
     # The first of the steps right before a call that were skipped without a trace of it in the state.
@@ -154,12 +155,20 @@ class Replay:
         if not left:
             self._see_motion(given, made)
             return None
-        report = relocate(self.step, *arguments, beside=ordinals(out, beside))
+        report = relocate(self.step, *arguments, beside=ordinals(out, beside), is_state=self.state.__contains__)
         if report is None:
             self.accepted |= left
+            self._enter_state(call, left)
         elif report.arrived:
             self.replayed.arrived = self._arrived(arguments, given, report)
         return report and numbered(report, call)
+
+    def _enter_state(self, call: Call, leaves: BadLeaves) -> None:
+        """What these leaves of a call's results are is state, also where another function is given it."""
+        if call is self.window.calls[-1]:
+            made = flatten(self.window.made)[0]
+            for index, _ in leaves:
+                self.state.enter(made[index])
 
     def _arrived(self, arguments: Arguments, given: Sequence[object], report: Report) -> list[object]:
         """What came into a call and was not finite, that which the report names first."""

@@ -16,14 +16,14 @@ from nandetect.guarding.links import Links
 Kind = tuple[tuple[int, ...], Any]
 
 
-class Uses:
-    """The values that were not finite and that the program is known to have used: it read them, or handed them on."""
+class Values:
+    """Some of the program's values, known again as long as it holds them."""
 
     def __init__(self) -> None:
         self._used: dict[int, weakref.ref[Any]] = {}
 
     def enter(self, value: object) -> None:
-        """The program has used this value."""
+        """This is one of them."""
         if len(self._used) > 1000:
             self._used = {number: used for number, used in self._used.items() if used() is not None}
         self._used[id(value)] = weakref.ref(value)

@@ -13,7 +13,7 @@ from typing import Literal
 from nandetect import findings
 from nandetect.errors import NonFiniteError, NonFiniteWarning, said, text
 from nandetect.guarding import budget
-from nandetect.guarding.roles import Uses
+from nandetect.guarding.roles import Values
 from nandetect.records import Finding, Report
 from nandetect.speed.compilations import Compilations
 from nandetect.tracebacks import is_ours
@@ -50,7 +50,9 @@ class Shared:
     # Where a whole program is watched, told of an error that a call raised, and how to find out why: asked if the program ends of it.
     dies: Callable[[Exception, Callable[[], Report | None]], None] | None = None
     # What the program is known to have done with what is not finite; where a whole program is watched, one for all of its functions.
-    uses: Uses = field(default_factory=Uses)
+    uses: Values = field(default_factory=Values)
+    # What calls returned that is NaN and no fault: it is written where no result is yet.
+    state: Values = field(default_factory=Values)
     # Told of a bad value that came into a call from elsewhere.
     hand: Callable[[object], None] = lambda value: None
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from nandetect import compat, effects, nonfinite, primitives
 from nandetect.annotations import Pytree
-from nandetect.compat import Jaxpr, Var
+from nandetect.compat import Atom, Jaxpr, Var
 from nandetect.interpret import callbacks, compiled, walk
 from nandetect.interpret.walk import Run, variables
 from nandetect.locating import births, excess_precision, reporting
@@ -41,10 +41,17 @@ def relocate(
     kwargs: dict[str, Pytree],
     strict: bool = False,
     beside: Collection[int] = (),
+    is_state: Callable[[object], bool] = lambda value: False,
 ) -> Report | None:
-    """`locate` for a call that has happened already: its effects on the host are not repeated. The results `beside` are left out."""
+    """`locate` for a call that has happened already: its effects on the host are not repeated. The results `beside` are left out.
+
+    A NaN that is written in the program and that nothing chose is state: it stands where no result is yet. So is one in an argument that
+    `is_state`.
+    """
     with effects.replay_settings(), effects.muted_effects():
-        return diagnose(callbacks.recorded(trace(function, args, kwargs), repeat=False), strict, beside, has_placeholders=True)
+        program = callbacks.recorded(trace(function, args, kwargs), repeat=False)
+        pairs = zip(program.jaxpr.invars, program.args, strict=True)
+        return diagnose(program, strict, beside, frozenset(var for var, value in pairs if is_state(value)))
 
 
 def takes_gradients(function: Callable[..., Pytree], args: tuple[Pytree, ...], kwargs: dict[str, Pytree]) -> bool:
@@ -56,14 +63,14 @@ def diagnose(
     program: Program,
     strict: bool = False,
     beside: Collection[int] = (),
-    has_placeholders: bool = False,
+    placeholders: Collection[Atom] | None = None,
     wanted: Callable[[Event], bool] = lambda origin: True,
 ) -> Report | None:
     """`locate` for a step that is traced already. The results `beside` are left out, whatever they hold.
 
     Where the origin is none that is `wanted`, there is no report.
 
-    With `has_placeholders`, a NaN that is written in the program and that nothing chose is state: it stands where no result is yet.
+    With `placeholders`, the arguments whose NaN is state, so is one that is written in the program and that nothing chose.
     """
     inexact = [(number, value) for number, value in enumerate(program.call()) if number not in beside and nonfinite.is_inexact(value)]
     broken = [number for number, value in inexact if not nonfinite.is_clean(value)]
@@ -71,7 +78,7 @@ def diagnose(
         return None
     phases = Phases(program.jaxpr, program.retrace)
     verdict = _follow(program, phases, broken)
-    while has_placeholders and verdict is not None and _is_placeholder(verdict.trail):
+    while placeholders is not None and verdict is not None and _is_placeholder(verdict.trail, placeholders):
         broken = [number for number in broken if number not in verdict.symptoms]
         verdict = _follow(program, phases, broken)
     if verdict is not None:
@@ -121,11 +128,14 @@ def _is_fault(trail: Trail) -> bool:
     )
 
 
-def _is_placeholder(trail: Trail) -> bool:
-    """Whether a trail reached nothing but literals that were only moved, and that no selection or branch chose."""
-    if trail.births or trail.arrivals or not trail.literals:
+def _is_placeholder(trail: Trail, placeholders: Collection[Atom]) -> bool:
+    """Whether a trail reached nothing but what was only moved: arguments that are state, and literals that no selection or branch chose."""
+    reached = [*trail.arrivals, *trail.literals]
+    if trail.births or not reached or any(arrival.use is not Use.MOVED for arrival in reached):
         return False
-    return all(arrival.use is Use.MOVED and not _is_chosen(trail, arrival) for arrival in trail.literals)
+    return all(arrival.atom in placeholders for arrival in trail.arrivals) and not any(
+        _is_chosen(trail, literal) for literal in trail.literals
+    )
 
 
 def _is_chosen(trail: Trail, arrival: Arrival) -> bool:

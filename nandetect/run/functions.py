@@ -17,7 +17,7 @@ from nandetect.errors import NonFiniteError, said
 from nandetect.guarding import costs, guard
 from nandetect.guarding.guard import Guarded
 from nandetect.guarding.guarded_step import GuardedStep
-from nandetect.guarding.roles import Uses
+from nandetect.guarding.roles import Values
 from nandetect.guarding.steered import Steered
 from nandetect.guarding.watch import Watch
 from nandetect.guarding.working import working
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # The most bytes of a call that are kept when its function is gone.
 _KEPT = 2**26
+# Nobody can tell whether it was meant to be seen.
+PLACEHOLDER = "array", "that left the program with NaN written where no result is yet"
 # The most functions that are gone and that are kept to be asked of.
 _ASKED = 8
 
@@ -49,7 +51,8 @@ class Functions:
         # The calls of all functions are numbered in the order in which they come.
         self._order = itertools.count()
         # What the program did with values that are not finite; and those that came into a call, until it is known where they are from.
-        self._uses = Uses()
+        self._uses = Values()
+        self._state = Values()
         self.handed: list[object] = []
         self._guards: weakref.WeakSet[Callable[..., object]] = weakref.WeakSet()
         self._shared: weakref.WeakValueDictionary[int, GuardedStep] = weakref.WeakValueDictionary()
@@ -79,7 +82,7 @@ class Functions:
         step, shared = guard.watched(function, self._check_every, None, "raise", self._order, compilations)
         # A weak reference: the function that it belongs to is what keeps it.
         shared.on_find = functools.partial(self._found, weakref.ref(shared))
-        shared.uses, shared.hand, shared.warns = self._uses, self._hand, False
+        shared.uses, shared.state, shared.hand, shared.warns = self._uses, self._state, self._hand, False
         shared.dies, shared.unseen = self._note_raised, self._unseen.failed
         self._shared[id(shared)] = shared
         self._guards.add(step)
@@ -110,6 +113,8 @@ class Functions:
     def use(self, value: object) -> bool:
         """The program uses this value, which is not finite, so it matters. Whether it was taken for one that does not, and is told now."""
         self._uses.enter(value)
+        if value in self._state:
+            self._unseen.add(*PLACEHOLDER)
         return self._tell_first(lambda watch: watch.beside(value))
 
     def use_any(self, like: object = None) -> bool:

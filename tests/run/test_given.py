@@ -131,3 +131,50 @@ def test_what_a_call_raised_about_is_told_where_code_that_is_not_jitted_made_it(
                 guarded(of_an_overflow(jnp.float32(number == 3))).block_until_ready()
         everywhere.died(raised.value)
     assert place(told[0]) == ("exp", "inf", True)
+
+
+@jax.jit
+def begun():
+    return {"mean": jnp.ones(2), "best": jnp.full(2, jnp.nan), "value": jnp.inf}
+
+
+@jax.jit
+def asked(state):
+    return state["mean"] * 2.0, state
+
+
+@jax.jit
+def replaced(state, found):
+    better = jnp.sum(found) < state["value"]
+    return {"mean": 0.5 * found, "best": jnp.where(better, found, state["best"]), "value": jnp.where(better, jnp.sum(found), jnp.inf)}
+
+
+def test_a_nan_that_stands_where_no_result_is_yet_is_state_also_to_another_function():
+    told = []
+    with watching(told.append) as everywhere:
+        jits = [everywhere.functions.guarded(function) for function in (begun, asked, replaced)]
+        state = jits[0]()
+        for _ in range(2):
+            found, state = jits[1](state)
+            state = jits[2](state, found)
+        assert np.isfinite(np.asarray(state["best"])).all()
+        everywhere.flush()
+    assert told == []
+
+
+def test_a_nan_that_stood_where_no_result_is_yet_is_a_fault_where_it_is_computed_with():
+    told = []
+    with watching(told.append) as everywhere:
+        state = everywhere.functions.guarded(begun)()
+        result = everywhere.functions.guarded(jax.jit(lambda state: state["best"] * 2.0))(state)
+        everywhere.flush()
+    assert {report.origin.argument for report in told} == {"state['best']"}
+    del result
+
+
+def test_a_nan_that_stands_where_no_result_is_yet_is_said_where_it_leaves_the_program():
+    told = []
+    with watching(told.append) as everywhere:
+        print(everywhere.functions.guarded(begun)()["best"])
+        everywhere.flush()
+    assert (told, everywhere.unseen.phrases()) == ([], ["1 array that left the program with NaN written where no result is yet"])
