@@ -252,7 +252,7 @@ class EagerWatch:
         try:
             with working:
                 state = eager_origin.state_read(numbers)
-                if state != finite.FINITE:
+                if state != finite.FINITE and not eager_origin.is_for_a_name():
                     self._symptom(numbers, state)
         except Exception as error:
             self.unseen.failed(error)

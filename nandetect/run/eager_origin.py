@@ -23,6 +23,8 @@ from nandetect.run.operations import Token, program
 
 # Where JAX calls back from a computation to the host.
 _CALLBACKS = frozenset(inspect.getfile(inspect.unwrap(function)) for function in (jax.pure_callback, jax.debug.callback))
+# Where it finds out what a function is called that it transforms.
+_NAMING = inspect.getfile(inspect.unwrap(jax.api_util.debug_info))
 
 # A result that the program holds, with what stands for it.
 Held = tuple[Token, Array]
@@ -118,6 +120,16 @@ def is_in_callback() -> bool:
     frame: types.FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_filename in _CALLBACKS:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def is_for_a_name() -> bool:
+    """Whether JAX itself takes the text of what is read: of a function that it transforms, which holds arrays and has no name."""
+    frame: types.FrameType | None = sys._getframe()
+    while frame is not None and not ownership.is_users(frame.f_code.co_filename):
+        if frame.f_code.co_filename == _NAMING:
             return True
         frame = frame.f_back
     return False

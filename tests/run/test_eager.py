@@ -322,6 +322,18 @@ def test_the_coefficient_of_a_derivative_that_stops_makes_no_forward_value_of_wh
     assert (told[0].origin.primitive, told[0].origin.phase) == ("exp", "backward")
 
 
+def test_the_text_that_jax_takes_of_a_function_that_holds_an_inf_is_not_read_by_the_program():
+    def scaled(x):
+        return jax.lax.scan(lambda carry, row: (carry, row / jax.lax.stop_gradient(jnp.exp(1000.0 * row))), 0.0, x)[1]
+
+    told = []
+    with watching(told.append) as everywhere:
+        slopes = jax.jacrev(scaled)(jnp.ones(3))
+        everywhere.flush()
+    assert not slopes.any()
+    assert not told
+
+
 def test_a_rule_that_a_loop_calls_in_code_that_is_not_jitted_keeps_its_line():
     @jax.custom_vjp
     def own(x):
