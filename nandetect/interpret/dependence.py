@@ -120,7 +120,7 @@ def _permuted(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]
         order = np.asarray(eqn.primitive.bind(*ins, places, **{**eqn.params, "is_stable": True})[-1])
     size = int(np.prod(ins[output].shape, dtype=np.int64))
     origin = np.take_along_axis(np.arange(size).reshape(ins[output].shape), order, axis)
-    return [_from_numbers(origin, 0, tuple(ins[slot].shape), slot) for slot in slots if slot == output]
+    return [from_numbers(origin, 0, tuple(ins[slot].shape), slot) for slot in slots if slot == output]
 
 
 @RULES.rule(Depends.RUNNING)
@@ -141,7 +141,7 @@ def _moved(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]) -
     """Run the move on the numbers of the elements: where each came from is then read off."""
     numbers, start = _numbers(eqn, ins, np.int64)
     origin = MOVES[eqn.primitive.name](eqn.params, *map(np.asarray, numbers))[output]
-    return [_from_numbers(origin, start[slot], np.shape(ins[slot]), slot) for slot in slots if slot in start]
+    return [from_numbers(origin, start[slot], np.shape(ins[slot]), slot) for slot in slots if slot in start]
 
 
 def _numbers(eqn: JaxprEqn, ins: Sequence[Array], dtype: DTypeLike) -> tuple[list[Array], dict[int, int]]:
@@ -160,7 +160,7 @@ def _numbers(eqn: JaxprEqn, ins: Sequence[Array], dtype: DTypeLike) -> tuple[lis
     return numbers, start
 
 
-def _from_numbers(origin: np.ndarray, start: int, shape: tuple[int, ...], slot: int) -> Flow:
+def from_numbers(origin: np.ndarray, start: int, shape: tuple[int, ...], slot: int) -> Flow:
     """The flow of an operand whose elements are numbered from `start` on; `origin` holds the number of each element of the output."""
     size = math.prod(shape)
     local = origin - start
@@ -187,7 +187,7 @@ def _numbered(eqn: JaxprEqn, ins: Sequence[Array], output: int, slots: list[int]
     origin = np.asarray(eqn.primitive.bind(*numbers, **params))
     if origin.shape != _shape(eqn, output):
         raise ValueError(f"{eqn.primitive.name} gives {origin.shape} of numbers")
-    return [_from_numbers(origin, start[slot], np.shape(ins[slot]), slot) for slot in slots if slot in start]
+    return [from_numbers(origin, start[slot], np.shape(ins[slot]), slot) for slot in slots if slot in start]
 
 
 @RULES.rule(Depends.CONTRACTED)

@@ -6,6 +6,8 @@ runs so, of a branch the shards that took it. JAX is not asked to check over whi
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,7 +23,7 @@ from nandetect.annotations import Array, Pytree
 from nandetect.compat import JaxprEqn
 from nandetect.interpret import compiled, loops, meshes, walk
 from nandetect.interpret.compiled import Traced
-from nandetect.interpret.dependence import Flow, flows
+from nandetect.interpret.dependence import Flow, flows, from_numbers
 from nandetect.interpret.walk import Inside, Leaf, Run
 from nandetect.nonfinite import Mask
 
@@ -181,10 +183,20 @@ def flows_of(run: Run, eqn: JaxprEqn, ins: Sequence[Array], output: int) -> list
     """The flows of an equation in a run; inside a `shard_map` they take stacked masks, and stay in each shard but in a collective."""
     if not run.shards:
         return flows(eqn, ins, output)
+    if primitives.of(eqn).crosses and primitives.of(eqn).hands_on and run.spread is not None and len(ins) == 1:
+        with contextlib.suppress(Exception):
+            return [_moved(run.spread, eqn, ins[0], output)]
     if primitives.of(eqn).crosses:
         return [_across(slot, tuple(np.shape(x)), _shape(eqn, output, run.shards)) for slot, x in enumerate(ins)]
     each = [flows(eqn, [np.asarray(x)[shard] for x in ins], output) for shard in range(run.shards)]
     return [_each(number, each) for number in range(len(each[0]))]
+
+
+def _moved(spread: walk.Spread, eqn: JaxprEqn, x: Array, output: int) -> Flow:
+    """The flow of a collective that only moves elements: it is run on their numbers, of which 0 is none's."""
+    numbers = np.arange(1, 1 + math.prod(np.shape(x)), dtype=np.int32).reshape(np.shape(x))
+    moved = spread.mapped(lambda own: compat.bind(eqn, [own]), spread.lanes)(numbers)[output]
+    return from_numbers(np.asarray(moved) - 1, 0, tuple(np.shape(x)), 0)
 
 
 def _shape(eqn: JaxprEqn, output: int, shards: int) -> tuple[int, ...]:

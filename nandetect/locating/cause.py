@@ -46,9 +46,7 @@ def _deadly_operand(made: Made) -> Element | None:
     values = made.values
     if made.name == "triangular_solve":
         return _pivot(made)
-    # A sum over shards hands on what it was given where they agree, and makes something new where it overflows.
-    only_moves = made.primitive.hands_on and not made.primitive.crosses
-    if not values or only_moves or made.primitive.factors:
+    if not values or made.primitive.hands_on or made.primitive.factors:
         return None
     infinite = made.holding(np.isinf)
     if infinite:

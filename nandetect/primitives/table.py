@@ -224,10 +224,11 @@ _enter("debug_callback debug_print", prints=True)
 
 # Across the shards of a `shard_map`.
 _OVER_SHARDS = "overflow in a sum over shards"
-_enter("all_gather ppermute pmax pmin", use=Use.MOVED, crosses=True)
+_enter("all_gather all_gather_invariant ppermute all_to_all pgather", use=Use.MOVED, hands_on=True, crosses=True)
+_enter("pmax pmin", use=Use.MOVED, crosses=True)
 _enter("psum_invariant", crosses=True, unchecked="psum", whole=_OVER_SHARDS)
 _enter("psum", crosses=True, whole=_OVER_SHARDS)
-_enter("all_to_all reduce_scatter pgather psum_scatter all_gather_invariant all_gather_reduced", crosses=True)
+_enter("reduce_scatter psum_scatter all_gather_reduced", crosses=True)
 
 _enter("random_bits threefry2x32", draws=True)
 

@@ -82,6 +82,11 @@ def twice(w, x):
     return jax.lax.psum(jax.lax.scan(body, x[0] @ w + 1.0, jnp.arange(3))[1].sum(), "d")
 
 
+def gathered(w, x):
+    ring = [(shard, (shard + 1) % 8) for shard in range(8)]
+    return jax.lax.psum(jnp.log(jax.lax.all_gather(jax.lax.ppermute(x @ w, "d", ring), "d")).sum(), "d")
+
+
 def written(w, x):
     # The loss reads the first row alone, the gradient multiplies all of them by 0.
     rows = (jnp.zeros((2, 3)) * jnp.nan).at[0].set(x[0])  # <-- written
@@ -127,6 +132,7 @@ print(json.dumps({
     "a placeholder": told(jax.jit(jax.value_and_grad(mapped(written))), jnp.ones(3), rows)[:4],
     "at fault beside": at_fault(jax.jit(mapped(twice)), jnp.ones(3), rows),
     "a mesh that is set": under_a_set_mesh(),
+    "a zero of another shard": cause(jax.jit(mapped(gathered)), jnp.ones(3), rows),
     "an overflow in a psum": cause(jax.jit(mapped(overflowing)), jnp.ones(3), np.ones((16, 3), np.float32)),
     "a number of Python's": told(jax.jit(mapped(with_a_count)), jnp.ones(3), rows),
     "a number of Python's under pmap": nd.locate(mapped_by_pmap, jnp.ones(3), rows).origin.value,
@@ -183,6 +189,10 @@ def test_a_literal_that_only_a_gradient_meets_on_the_shards_is_told_as_that(repo
 
 def test_another_shard_and_iteration_that_break_the_result_too_are_also_at_fault(reports):
     assert reports["at fault beside"] == ["log", ["shard", 2], ["div"]]
+
+
+def test_a_zero_that_collectives_moved_is_followed_to_the_shard_that_held_it_and_out_to_the_input(reports):
+    assert reports["a zero of another shard"] == [["<input>", "0 in the input"]]
 
 
 def test_an_overflow_in_a_psum_has_what_was_summed_for_its_cause(reports):
