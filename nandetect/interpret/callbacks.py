@@ -7,7 +7,7 @@ prints (`jax.debug`) is left out of replays altogether: see `compat.bind`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -16,8 +16,11 @@ import numpy as np
 
 from nandetect import compat, primitives
 from nandetect.annotations import Array, Pytree
-from nandetect.compat import Jaxpr, JaxprEqn
+from nandetect.compat import AnyJaxpr, Jaxpr, JaxprEqn
 from nandetect.program.trace import Program
+
+# By the number of each branch of a choice, the branch that stands for it; None for a choice that is as it was.
+Chosen = Sequence[int] | None
 
 
 class Aval(Protocol):
@@ -119,27 +122,56 @@ def without_checks(program: Program) -> tuple[Program, bool]:
     """
     takes = program.tape.takes if isinstance(program.tape, Tape) else []
     raised: set[int] = set()
-    outcome = program.call()
+    passes: list[list[Chosen]] = []
+    retrace, outcome = program.retrace, program.call()
     while new := {id(take) for take in takes if take.raised} - raised:
         raised |= new
         for take in takes:
             take.raised = False
-        jaxpr = compat.rewritten(program.jaxpr, functools.partial(_spared, raised=frozenset(raised)))
+        passes.append([])
+        jaxpr = compat.rewritten(program.jaxpr, functools.partial(_spared, raised=frozenset(raised), spared=passes[-1]))
         program = replace(program, jaxpr=jaxpr, call=_call(jaxpr, program))
         outcome = program.call()
-    return replace(program, call=lambda: outcome), bool(raised)
+    # Who traces it once more is to find the same program.
+    again = None if retrace is None else lambda *how: _spared_alike(retrace(*how), passes)
+    return replace(program, call=lambda: outcome, retrace=again), bool(raised)
 
 
-def _spared(eqn: JaxprEqn, raised: Collection[int]) -> JaxprEqn:
-    """A choice between branches whose branches that raise are replaced by one that does not."""
+def _spared(eqn: JaxprEqn, raised: Collection[int], spared: list[Chosen]) -> JaxprEqn:
+    """A choice between branches whose branches that raise are replaced by one that does not.
+
+    Enters in `spared` which branch stands for each, or None where none is replaced.
+    """
     branches = eqn.params.get("branches")
     if branches is None:
         return eqn
     raising = [_calls(compat.open_jaxpr(branch)[0], raised) for branch in branches]
     if all(raising) or not any(raising):
+        spared.append(None)
         return eqn
-    sound = branches[raising.index(False)]
-    return eqn.replace(params={**eqn.params, "branches": tuple(sound if bad else own for own, bad in zip(branches, raising, strict=True))})
+    sound = raising.index(False)
+    numbers = [sound if bad else number for number, bad in enumerate(raising)]
+    spared.append(numbers)
+    return _with_branches(eqn, numbers)
+
+
+def _spared_alike(jaxpr: AnyJaxpr, passes: Sequence[Sequence[Chosen]]) -> Jaxpr:
+    """The same done to another trace of a program, choice by choice."""
+    again, _ = compat.open_jaxpr(jaxpr)
+    for spared in passes:
+        numbers = iter(spared)
+
+        def alike(eqn: JaxprEqn, numbers: Iterator[Chosen] = numbers) -> JaxprEqn:
+            chosen = next(numbers, None) if "branches" in eqn.params else None
+            return eqn if chosen is None else _with_branches(eqn, chosen)
+
+        again = compat.rewritten(again, alike)
+    return again
+
+
+def _with_branches(eqn: JaxprEqn, numbers: Sequence[int]) -> JaxprEqn:
+    branches = eqn.params["branches"]
+    return eqn.replace(params={**eqn.params, "branches": tuple(branches[number] for number in numbers)})
 
 
 def is_spared(eqn: JaxprEqn) -> bool:

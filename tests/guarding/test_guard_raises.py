@@ -235,6 +235,22 @@ def test_what_a_check_saw_is_the_step_that_was_rejected_though_the_last_one_was_
     assert (caught.value.report.origin.primitive, caught.value.report.origin.context) == ("log", (("while", 1),))
 
 
+def test_a_derivative_in_forward_mode_is_one_behind_a_check_that_raised_too():
+    def refuse(x):
+        raise ValueError("not finite")
+
+    def step(x):
+        slope = jax.jvp(lambda x: jnp.sqrt(x * x), (x,), (jnp.float32(1.0),))[1]
+        shape = jax.ShapeDtypeStruct((), jnp.float32)
+        return jax.lax.cond(jnp.isfinite(slope), lambda: slope, lambda: jax.pure_callback(refuse, shape, slope))
+
+    guarded = nd.guard(jax.jit(step))
+    with pytest.raises(nd.NonFiniteError) as caught:
+        guarded(jnp.float32(0.0))
+    origin = caught.value.report.origin
+    assert (origin.primitive, origin.phase, origin.role) == ("div", "backward", "forward mode")
+
+
 def test_a_check_inside_a_primitive_of_another_library_is_asked_what_it_was_given():
     def refuse(x):
         if not np.isfinite(x).all():
