@@ -207,28 +207,24 @@ class OperationLog:
         return [(token, value) for token, value in made if id(token) not in used and id(token) not in beside]
 
     def beside(self, made: Sequence[tuple[Token, Array]]) -> list[tuple[Token, Array]]:
-        """Those results, no single numbers, that no operation has taken, while one has another result of the same operation.
+        """Those bad results, no single numbers, that no operation has taken and that stand beside one that was: a record of what was tried.
 
-        A sampler's scan gives what became of its trajectories beside its states.
+        A sampler's scan gives what became of its trajectories beside its states: one of them has the shape of what is carried. Where none
+        has, they are metrics.
         """
-        several = [(token, value) for token, value in made if value.size > 1]
-        if not several:
-            return []
-        beside = self.beside_used(*self.latest())
-        return [(token, value) for token, value in several if id(token) in beside]
+        bad = {id(token) for token, value in made if value.size > 1}
+        beside: set[int] = set()
+        for operation in self.latest() if bad else ():
+            tried = bad & self.beside_used(operation)
+            if not tried.isdisjoint(map(id, operation.like_state)):
+                beside |= tried
+        return [(token, value) for token, value in made if id(token) in beside]
 
-    def beside_used(self, *operations: Operation) -> set[int]:
-        """Of the results of operations, by the ids of their tokens, those that none has taken, while one has another of the same.
-
-        What a loop carries is its state, handed from iteration to iteration.
-        """
-        used = self._used()
-        return {
-            number
-            for operation in operations
-            if not used.isdisjoint(map(id, operation.results))
-            for number in set(map(id, operation.results[operation.carried :])) - used
-        }
+    def beside_used(self, operation: Operation) -> set[int]:
+        """Of what a scan returns row by row, by the ids of the tokens, what no operation has taken, where one has another result of it."""
+        made = set(map(id, operation.results))
+        used = self._used() if operation.rows else set()
+        return set(map(id, operation.rows)) - used if not used.isdisjoint(made) else set()
 
     def _used(self) -> set[int]:
         return {id(operand) for record in self._records() for operand in record[record[SPLIT] :]}

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nandetect import compat, primitives
+from nandetect import compat
 from nandetect.annotations import Array
 from nandetect.program.trace import Program
 
@@ -57,13 +57,25 @@ class Operation(Record):
         return self[self[SPLIT] :]
 
     @property
-    def carried(self) -> int:
-        """How many of the results are what a loop carries; 0 where it is none."""
-        name = getattr(self.what, "name", "")
-        if not isinstance(self.how, dict) or not primitives.named(name).loops:
-            return 0
+    def rows(self) -> Sequence[Token]:
+        """The results that a scan returns row by row; none of what is no scan. What it carries is its state."""
+        return self.results[self._carried :]
+
+    @property
+    def like_state(self) -> Sequence[Token]:
+        """Those of the rows whose elements have the shape and the type of an array that is carried."""
+        kinds = (
+            [(aval.shape, aval.dtype) for aval in map(compat.aval, compat.open_jaxpr(self.how["jaxpr"])[0].outvars)] if self.rows else []
+        )
+        state = {kind for kind in kinds[: self._carried] if kind[0]}
+        return [token for token, kind in zip(self.rows, kinds[self._carried :], strict=True) if kind in state]
+
+    @property
+    def _carried(self) -> int:
+        if getattr(self.what, "name", "") != "scan" or not isinstance(self.how, dict):
+            return len(self.results)
         as_equation: Any = SimpleNamespace(primitive=self.what, params=self.how)
-        return compat.scan_parts(as_equation)[1] if name == "scan" else len(self.results)
+        return compat.scan_parts(as_equation)[1]
 
     def run(self, operands: Sequence[object]) -> Sequence[Array]:
         """Do it again, on these."""

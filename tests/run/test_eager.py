@@ -489,6 +489,16 @@ def test_what_a_scan_carries_is_its_state_whatever_else_of_it_is_used():
     del state
 
 
+def test_a_metric_that_a_scan_returns_is_no_record_of_what_was_tried():
+    told = []
+    with watching(told.append) as everywhere:
+        _, (state, losses) = jax.lax.scan(lambda w, _: (w, (w, jnp.log(w - 2.0).sum())), jnp.ones(3), length=4)
+        jnp.mean(state)
+        everywhere.flush()
+    assert [report.origin.primitive for report in told] == ["log"]
+    del losses
+
+
 def test_of_what_arrived_no_report_is_made(monkeypatch):
     def fails(*args):
         raise AssertionError
