@@ -239,7 +239,6 @@ GRADIENT = tuple(
             "{out} = own{n}({a}, t)",
             "div",
             scalar=True,
-            derivative="integer_pow mul",
             forward=False,
             outer="@jax.custom_vjp\ndef own{n}(y, t):\n    return 0.5 * jnp.tanh(y)\n\n\n"
             "def own{n}_fwd(y, t):\n    return own{n}(y, t), (y, t)\n\n\n"

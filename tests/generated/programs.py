@@ -145,7 +145,8 @@ def _plant(writer: Writer, scope: Scope, around: Surroundings, path: tuple[str, 
     assert writer.fault is not None
     fault = writer.fault
     hot = "t" if fault.scalar or writer.rng.random() < 0.5 else "t * HOT"
-    mark = f"  {MARK}: {' '.join(fault.primitives)} | PHASES | {fault.derivative}".rstrip()
+    second = "SECOND" if fault.gradient and around.inner else ""
+    mark = f"  {MARK}: {' '.join(fault.primitives)} | PHASES | {fault.derivative}{second}".rstrip()
     lines = fault.lines
     if "BIG" in lines and (around.reverse or around.forward):
         # The derivative of what overflows would overflow by itself, in lines that are sound.

@@ -129,6 +129,8 @@ def step(y, t):
 FORWARD_PHASE = ("forward",)
 # Nobody sees a value that jax.grad alone throws away: both are right.
 UNSEEN_VALUE = ("forward", "backward")
+# And nobody sees a gradient that is differentiated in turn, whose own derivative breaks by itself: of `1 / x` that is `integer_pow`.
+OF_UNSEEN_GRADIENT = "integer_pow pow mul rsqrt"
 KINDS = {
     "simulation": (SIMULATION, Surroundings(), FORWARD_PHASE, 5),
     "training": (TRAINING, Surroundings(reverse=True), FORWARD_PHASE, 6),
@@ -162,6 +164,7 @@ def generate(seed: int, x64: bool = False) -> Program:
     step = template.format(f=name, jit=jit).replace("\n\n\n\n", "\n\n\n")
     source = head + (MESH if writer.shards else "") + f"\n\n{body}\n\n{step}{footer}"
     source = source.replace("PHASES", " ".join(_phases(writer, kind, phases)))
+    source = source.replace("SECOND", OF_UNSEEN_GRADIENT if phases == UNSEEN_VALUE else "")
     return Program(seed, source, fault.name, kind, dtype, writer.path, donated and bool(jit))
 
 
