@@ -8,12 +8,15 @@ import numpy as np
 
 from nandetect import compat, nonfinite, primitives
 from nandetect.compat import Atom, JaxprEqn
-from nandetect.interpret import dependence
+from nandetect.interpret import dependence, loops
+from nandetect.interpret.loops import Loop
 from nandetect.interpret.walk import Run
 from nandetect.locating.cause_rules import maker
 from nandetect.locating.trail import Node
 
 Index = tuple[int, ...]
+# An element of a variable or literal in a run.
+Place = tuple[Run, Atom, Index]
 # The most equations that are looked at for one integer, the most operand elements that are multiplied out, and the most written out.
 MOST_STEPS, LARGEST, WRITTEN_OUT = 60, 1 << 16, 3
 
@@ -29,16 +32,25 @@ class Wrapped:
 
 def wrapped(run: Run, atom: Atom, index: Index) -> Wrapped | None:
     """The operation that wrapped, of those that an integer element was made by; the nearest one."""
-    open_ends = [(run, atom, index)]
+    open_ends: list[Place] = [(run, atom, index)]
+    opened: dict[Node, Loop] = {}
     for _ in range(MOST_STEPS):
         if not open_ends:
             return None
         run, atom, index = open_ends.pop(0)
         run, atom, number = maker(run, atom)
-        if number is None or isinstance(atom, compat.Literal) or run.shards:
+        if isinstance(atom, compat.Literal) or run.shards:
+            continue
+        if number is None:
+            open_ends += _before_the_iteration(run, atom, index, opened)
             continue
         node = Node(run, number)
-        if primitives.of(node.eqn).loops or len(node.eqn.outvars) != 1 or not run.knows_ins(node.eqn):
+        if not run.knows_ins(node.eqn):
+            continue
+        if primitives.of(node.eqn).loops:
+            open_ends.append(_in_the_loop(node, node.output(atom), index, opened))
+            continue
+        if len(node.eqn.outvars) != 1:
             continue
         places = _elements(node, index)
         found = _judged(node, index, places)
@@ -51,6 +63,50 @@ def wrapped(run: Run, atom: Atom, index: Index) -> Wrapped | None:
                 worst = min(elements, key=lambda place: (int(values[place]) >= 0, -abs(int(values[place]))))
                 open_ends.append((run, node.eqn.invars[slot], worst))
     return None
+
+
+def _loop(node: Node, opened: dict[Node, Loop]) -> Loop:
+    if node not in opened:
+        opened[node] = loops.opened(node.run, node.number)
+    return opened[node]
+
+
+def _in_the_loop(node: Node, result: int, index: Index, opened: dict[Node, Loop]) -> Place:
+    """From an element of a loop's result to what made it in an iteration: its own, that which made it negative, or the last."""
+    loop = _loop(node, opened)
+    if result >= loop.carry:
+        step, index = loop.step(index[0]), index[1:]
+    elif not loop.ran():
+        return node.run, node.eqn.invars[loop.first_carry + result], index
+    else:
+        first, step = 0, loop.ran() - 1
+        if _carried(loop, result, index, 0) >= 0 > _carried(loop, result, index, step + 1):
+            while step > first:
+                middle = (first + step) // 2
+                first, step = (first, middle) if _carried(loop, result, index, middle + 1) < 0 else (middle + 1, step)
+    made = loops.iteration(node.run, node.number, loop, step).run
+    return made, made.jaxpr.outvars[result], index
+
+
+def _carried(loop: Loop, position: int, index: Index, stop: int) -> int:
+    return int(nonfinite.host(loop.at(stop)[0][position])[index])
+
+
+def _before_the_iteration(run: Run, atom: Atom, index: Index, opened: dict[Node, Loop]) -> list[Place]:
+    """From an argument of a loop's iteration to the loop's operand, or to what the iteration before made; nowhere where it is none."""
+    if run.parent is None or run.entry is None or not primitives.named(run.entry[0]).loops or atom not in run.jaxpr.invars:
+        return []
+    node, step = Node(run.parent, run.path[-2]), run.order[-1]
+    loop, argument = _loop(node, opened), run.jaxpr.invars.index(atom)
+    position = argument - len(loop.consts)
+    if position < 0:
+        return [(run.parent, node.eqn.invars[loop.first_const + argument], index)]
+    if position >= loop.carry:
+        index = (loop.row(step), *index)
+    elif step:
+        before = loops.iteration(node.run, node.number, loop, step - 1).run
+        return [(before, before.jaxpr.outvars[position], index)]
+    return [(run.parent, node.eqn.invars[loop.first_carry + position], index)]
 
 
 def _elements(node: Node, index: Index) -> dict[int, list[Index]]:

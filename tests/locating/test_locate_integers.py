@@ -68,6 +68,22 @@ def test_a_product_that_wraps_to_0_is_the_cause_of_a_division_by_zero():
     assert causes(lambda n: 1 / (n * 65536), jnp.array([65536])) == [("mul", told)]
 
 
+IN_LOOPS = {
+    "while": (lambda n: jax.lax.while_loop(lambda c: c[0] < 4, lambda c: (c[0] + 1, c[1] * 100), (0, n))[1], "mul", "70000000 * 100"),
+    "long before the end": (lambda n: jax.lax.fori_loop(0, 30_000, lambda i, c: c + 100_000, n), "add", "2147400070 + 100000"),
+    "rows": (lambda n: jax.lax.scan(lambda c, _: (c * 3, c * 3000), n, None, length=10)[1], "mul", "1377810 * 3000"),
+}
+
+
+@pytest.mark.parametrize("name", IN_LOOPS)
+def test_an_integer_that_wrapped_in_a_loop_is_the_cause_behind_the_loop(name):
+    function, primitive, product = IN_LOOPS[name]
+    (cause,) = report_of(jax.jit(lambda n: jnp.log(function(n).astype(jnp.float32))), jnp.int32(70)).cause
+    assert cause.primitive == primitive
+    assert cause.reason.startswith(f"{product} is ")
+    assert "which int32 does not hold: it wraps to" in cause.reason
+
+
 def test_an_integer_that_is_negative_as_it_should_be_has_not_wrapped():
     assert not any("wraps" in reason for _, reason in causes(lambda n: jnp.sqrt((n - 7) * 2.0), jnp.array([5])))
 
