@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from nandetect import optax_health
     from nandetect.audit import audit_init
     from nandetect.errors import NonFiniteError, NonFiniteWarning, UsageError
+    from nandetect.fixing.locate import locate
     from nandetect.guarding.guard import guard
     from nandetect.health import Health, probe
-    from nandetect.locating.locate import locate
     from nandetect.monitor.monitor import Monitor
     from nandetect.records import Event, Finding, Fix, Frame, Operand, Report, Source
     from nandetect.speed.audit import audit_speed
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "audit_init": "audit",
-    "locate": "locating.locate",
+    "locate": "fixing.locate",
     "guard": "guarding.guard",
     "audit_speed": "speed.audit",
     "probe": "health",

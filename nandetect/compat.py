@@ -197,7 +197,7 @@ def inside(trace: Pytree) -> contextlib.AbstractContextManager[object]:
 
 def traced_anew(seed: int) -> contextlib.AbstractContextManager[object]:
     """A context in which no trace of an inner jit or loop is reused but those made in such a one: JAX keeps them by its settings."""
-    return config.random_seed_offset(seed)
+    return config.hlo_source_file_canonicalization_regex(f"(?!){seed}")
 
 
 def without_refs(jaxpr: AnyJaxpr) -> AnyJaxpr:
@@ -225,6 +225,9 @@ class CallSite(NamedTuple):
 
     traceback: Traceback | None
     name_stack: source_info_util.NameStack
+
+
+Site: TypeAlias = source_info_util.SourceInfo | CallSite
 
 
 def here() -> tuple[Traceback | None, source_info_util.NameStack]:

@@ -20,7 +20,7 @@ import numpy as np
 from nandetect import __version__
 from nandetect.annotations import Json
 from nandetect.errors import UsageError
-from nandetect.locating.locate import locate
+from nandetect.fixing.locate import locate
 from nandetect.records import Event, Finding, plain
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax", "equinox", "dm-haiku")

@@ -119,13 +119,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fix:
-    """A stable way to write it; `proof` says what it gave on the user's own operands, where it could be run."""
+    """A stable way to write it, `after` in place of `before`; the two are the user's own expressions where their names are known.
+
+    `proven`: it was put into the user's own step, which was then finite, and it is the same function where the old form is sound.
+    `proof` is one sentence of what was measured. What is not proven is advice.
+    """
 
     code: str
     name: str
     why: str
     before: str = ""
     after: str = ""
+    proven: bool = False
     proof: str | None = None
 
 

@@ -22,6 +22,7 @@ program/
 interpret/
 hazards/
 locating/
+fixing/
 speed/
 guarding/
 health

@@ -15,9 +15,10 @@ from nandetect.compare.oracle import eps
 from nandetect.compare.pair import Loss
 from nandetect.compare.results import Parting, What
 from nandetect.compat import Atom, Literal, Var
+from nandetect.fixing import locate
 from nandetect.interpret import walk
 from nandetect.interpret.walk import Run
-from nandetect.locating import events, locate, reporting
+from nandetect.locating import events, reporting
 from nandetect.locating.trail import Node
 from nandetect.program import trace
 from nandetect.program.phase import Phases

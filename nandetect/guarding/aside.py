@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from nandetect.findings import finding
+from nandetect.fixing.locate import relocate
 from nandetect.guarding import unlocated
 from nandetect.guarding.recorder import Arguments, Call, flatten
 from nandetect.guarding.screen import top
-from nandetect.locating.locate import relocate
 from nandetect.program.trace import keystr
 from nandetect.records import Finding, Report, Value
 

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nandetect import effects
+from nandetect.fixing.locate import prescribed
 from nandetect.guarding.recorder import Arguments
 from nandetect.interpret import callbacks
 from nandetect.locating.checked import given_to_what_raised, seen_by_a_check
-from nandetect.locating.locate import diagnose
+from nandetect.locating.diagnose import diagnose
 from nandetect.program.trace import Program, is_compiled, trace
 from nandetect.records import Report
 
@@ -43,6 +44,7 @@ def located(step: Callable[..., object], arguments: Arguments, error: type[BaseE
         report = _behind_its_checks(program)
     if report is None:
         return None
+    report = prescribed(program, report)
     return replace(report, notes=(*report.notes, f"the call raised {error.__name__}"))
 
 

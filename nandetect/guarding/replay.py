@@ -11,6 +11,7 @@ import numpy as np
 from nandetect import effects, nonfinite
 from nandetect.errors import Unrepeatable, UsageError
 from nandetect.findings import SKIPS_RUNNING
+from nandetect.fixing.locate import relocate
 from nandetect.guarding import finite, raised, unlocated
 from nandetect.guarding.aside import Aside, aside, numbered, ordinals, recorded
 from nandetect.guarding.motion import changed_nothing, stands_still
@@ -18,7 +19,7 @@ from nandetect.guarding.recorder import Arguments, Call, Habits, Window, flatten
 from nandetect.guarding.roles import Values, auxiliary
 from nandetect.guarding.screen import BadLeaves, bad_leaves, bad_metrics, top
 from nandetect.guarding.skips import have_grown, is_skip, signs
-from nandetect.locating.locate import relocate, takes_gradients
+from nandetect.locating.diagnose import takes_gradients
 from nandetect.program.trace import trace
 from nandetect.records import Report
 

@@ -2,48 +2,7 @@
 
 from __future__ import annotations
 
-from nandetect.hazards.hazard import Facts, Hazard, Inputs, own_value
-
-SOFTMAX = r"softmax\(|/ *\w*\.?sum\(|/ *\w+\.sum\(|/ *\(\w+\.sum\("
-OWN_SIGMOID = r"1\.?0? */ *\(1\.?0? *\+ *\w*\.?exp\("
-
-
-def _log_of_zero(facts: Facts) -> bool:
-    return (
-        facts.made("log", saying="zero")
-        or facts.because("log", saying="zero")
-        or (facts.derives("log") and facts.made("div", "integer_pow", saying="zero"))
-    )
-
-
-def _one_minus(facts: Facts) -> bool:
-    return (_log_of_zero(facts) and facts.because("sub", saying="cancels")) or facts.made("log1p", saying="-1")
-
-
-def _two_logits(facts: Facts) -> Inputs | None:
-    below = facts.at_cause("exp")
-    return None if below is None else {"x": (0.0, below)}
-
-
-def _labels_and_logits(facts: Facts) -> Inputs | None:
-    below = facts.at_cause("exp")
-    return None if below is None else {"t": (1.0, 0.0), "x": (0.0, below)}
-
-
-def _overflowing_logit(facts: Facts) -> Inputs | None:
-    above = facts.at_origin() if facts.origin.primitive == "exp" else None
-    return {"x": (above, 0.0)} if above else None
-
-
-def _sigmoid_input(facts: Facts) -> Inputs | None:
-    value = facts.at_cause("logistic")
-    return None if value is None else {"x": value}
-
-
-def _tanh_input(facts: Facts) -> Inputs | None:
-    value = facts.at_cause("tanh")
-    return None if value is None else {"x": value}
-
+from nandetect.hazards.hazard import Hazard
 
 HAZARDS = (
     Hazard(
@@ -54,8 +13,6 @@ HAZARDS = (
         after="jax.nn.log_softmax(x)",
         breaks_on={"x": (0.0, 200.0)},
         ordinary={"x": (0.5, -1.0, 2.0)},
-        matches=lambda facts: _log_of_zero(facts) and facts.because("exp", "div", saying="underflows") and facts.written(SOFTMAX),
-        values=_two_logits,
     ),
     Hazard(
         code="ND202",
@@ -66,8 +23,6 @@ HAZARDS = (
         breaks_on={"t": (0.0, 1.0), "x": (0.0, 200.0)},
         ordinary={"t": (0.25, 0.75), "x": (0.5, -1.0)},
         fails="gradient",
-        matches=lambda facts: facts.derives("xlogy") and facts.because("exp", "div", saying="underflows") and facts.written(SOFTMAX),
-        values=_labels_and_logits,
     ),
     Hazard(
         code="ND203",
@@ -77,10 +32,6 @@ HAZARDS = (
         after="jax.nn.log_sigmoid(-x)",
         breaks_on={"x": 40.0},
         ordinary={"x": (-3.0, 0.5, 2.0)},
-        matches=lambda facts: (
-            _one_minus(facts) and (facts.because("logistic", saying="rounds") or (facts.because("add") and facts.written(OWN_SIGMOID)))
-        ),
-        values=_sigmoid_input,
     ),
     Hazard(
         code="ND204",
@@ -90,8 +41,6 @@ HAZARDS = (
         after="jax.nn.log_sigmoid(x)",
         breaks_on={"x": -200.0},
         ordinary={"x": (-3.0, 0.5, 2.0)},
-        matches=lambda facts: _log_of_zero(facts) and facts.because("logistic", saying="underflows") and not facts.written(r"\w - \w+\)"),
-        values=_sigmoid_input,
     ),
     Hazard(
         code="ND205",
@@ -101,12 +50,6 @@ HAZARDS = (
         after="jax.nn.log_sigmoid(x) + jax.nn.log_sigmoid(-y) + jnp.log(-jnp.expm1(y - x))",
         breaks_on={"x": -119.0, "y": -120.0},
         ordinary={"x": (0.5, 2.0), "y": (-0.5, 1.0)},
-        matches=lambda facts: (
-            _log_of_zero(facts)
-            and facts.written(r"log\(\w+ - \w+\)", facts.expression)
-            and facts.written(r"sigmoid\(.*sigmoid\(")
-            and facts.because("logistic", "sub")
-        ),
     ),
     Hazard(
         code="ND206",
@@ -116,8 +59,6 @@ HAZARDS = (
         after="2 * (jnp.log(2.0) - x - jax.nn.softplus(-2 * x))",
         breaks_on={"x": (-20.0, 20.0)},
         ordinary={"x": (-2.0, 0.5, 1.0)},
-        matches=lambda facts: _one_minus(facts) and facts.because("tanh", saying="rounds"),
-        values=_tanh_input,
     ),
     Hazard(
         code="ND207",
@@ -127,11 +68,6 @@ HAZARDS = (
         after="jax.nn.logsumexp(x)",
         breaks_on={"x": (1000.0, 0.0)},
         ordinary={"x": (0.5, -1.0, 2.0)},
-        matches=lambda facts: (
-            facts.written(r"log\(.*sum\(.*exp\(|log\(.*exp\(.*\.sum\(", facts.line)
-            and (facts.made("exp", saying="overflow") or (facts.made("log", saying="zero") and facts.because("exp", saying="underflows")))
-        ),
-        values=_overflowing_logit,
     ),
     Hazard(
         code="ND208",
@@ -141,7 +77,6 @@ HAZARDS = (
         after="jax.scipy.stats.norm.logcdf(x)",
         breaks_on={"x": -20.0},
         ordinary={"x": (-2.0, 0.5, 1.0)},
-        matches=lambda facts: _log_of_zero(facts) and facts.written(r"norm\.cdf\(|ndtr\(|erfc?\(") and facts.because("erfc", "erf"),
     ),
     Hazard(
         code="ND209",
@@ -151,8 +86,6 @@ HAZARDS = (
         after="jnp.where(x > 0, x * jnp.log(jnp.where(x > 0, x, 1.0)), 0.0)",
         breaks_on={"x": (0.0, 1.0)},
         ordinary={"x": (0.25, 0.75)},
-        matches=lambda facts: _log_of_zero(facts) and facts.written(r"\b(\w+) \* *\(?(jnp\.|jax\.numpy\.|np\.)?log\(\1\b", facts.line),
-        values=lambda facts: {"x": 0.0},
     ),
     Hazard(
         code="ND210",
@@ -162,11 +95,6 @@ HAZARDS = (
         after="jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny))",
         breaks_on={"x": 0.0},
         ordinary={"x": (0.25, 0.75)},
-        matches=lambda facts: (
-            facts.made("log", saying="zero")
-            and (facts.because("random_bits", "threefry2x32") or facts.written(r"log\(-(jnp\.)?log\(", facts.line))
-        ),
-        values=own_value,
     ),
     Hazard(
         code="ND211",
@@ -176,7 +104,6 @@ HAZARDS = (
         after="jnp.sum(jnp.log(x))",
         breaks_on={"x": (1e-20, 1e-20, 1e-20)},
         ordinary={"x": (0.25, 0.75, 2.0)},
-        matches=lambda facts: _log_of_zero(facts) and facts.because("reduce_prod", "cumprod", "mul", saying="underflows"),
     ),
     Hazard(
         code="ND212",
@@ -186,7 +113,6 @@ HAZARDS = (
         after="jax.scipy.special.logit(jnp.clip(x, 1e-6, 1 - 1e-6))",
         breaks_on={"x": (0.0, 1.0)},
         ordinary={"x": (0.25, 0.75)},
-        matches=lambda facts: facts.written(r"\blogit\(", facts.expression),
     ),
     Hazard(
         code="ND213",
@@ -196,12 +122,60 @@ HAZARDS = (
         after="jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny))",
         breaks_on={"x": 0.0},
         ordinary={"x": (0.25, 0.75)},
-        matches=lambda facts: (
-            facts.made("log", phase="forward", saying="zero")
-            and facts.written(r"\blog\(", facts.expression)
-            and not facts.because("lu", "exp", "logistic", "sub")
-        ),
-        values=own_value,
-        general=True,
+    ),
+    Hazard(
+        code="ND214",
+        name="log-in-a-masked-branch",
+        why="`where` drops the value of the masked branch, but not its derivative: 0 * inf is nan; give the logarithm a harmless operand",
+        before="jnp.where(x > 0, jnp.log(x), 0.0)",
+        after="jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1.0)), 0.0)",
+        breaks_on={"x": (0.0, 4.0)},
+        ordinary={"x": (0.25, 4.0)},
+        fails="gradient",
+    ),
+    Hazard(
+        code="ND215",
+        name="log-of-one-minus-tanh",
+        why="tanh rounds to 1 from about 9 (float32) on, and log(1 - 1) is -inf; this is the same number from the pre-activation",
+        before="jnp.log(1 - jnp.tanh(x))",
+        after="jnp.log(2.0) - jax.nn.softplus(2 * x)",
+        breaks_on={"x": 20.0},
+        ordinary={"x": (-2.0, 0.5, 1.0)},
+    ),
+    Hazard(
+        code="ND216",
+        name="log-of-one-minus-exp",
+        why="exp(x) rounds to 1 for small x, and log(1 - 1) is -inf; expm1 keeps the digits",
+        before="jnp.log(1 - jnp.exp(x))",
+        after="jnp.log(-jnp.expm1(x))",
+        breaks_on={"x": -1e-9},
+        ordinary={"x": (-2.0, -0.5)},
+    ),
+    Hazard(
+        code="ND217",
+        name="log-of-exp",
+        why="exp overflows or underflows before the logarithm can bring it back; the two cancel",
+        before="jnp.log(2 * jnp.exp(x))",
+        after="x + jnp.log(2.0)",
+        breaks_on={"x": (200.0, -200.0)},
+        ordinary={"x": (-2.0, 0.5)},
+    ),
+    Hazard(
+        code="ND218",
+        name="log-of-a-power",
+        why="a power leaves the range long before its logarithm does; multiply the logarithm instead",
+        before="jnp.log(x**2)",
+        after="2 * jnp.log(jnp.abs(x))",
+        breaks_on={"x": (1e-30, -1e30)},
+        ordinary={"x": (0.5, -2.0)},
+    ),
+    Hazard(
+        code="ND219",
+        name="log-of-a-quotient",
+        why="a quotient leaves the range long before its logarithm does; subtract the logarithms instead",
+        before="jnp.log(x / y)",
+        after="jnp.log(x) - jnp.log(y)",
+        breaks_on={"x": (1e-30, 1e30), "y": (1e30, 1e-30)},
+        ordinary={"x": (0.5, 2.0), "y": (3.0, 0.25)},
     ),
 )

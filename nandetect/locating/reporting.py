@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from nandetect import compat, hazards, nonfinite, primitives
+from nandetect import compat, nonfinite, primitives
 from nandetect.compat import Jaxpr
 from nandetect.interpret import walk
 from nandetect.interpret.walk import Run
@@ -48,7 +48,6 @@ def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int], wa
         chain=chain,
         cause=causes,
         others=others,
-        fixes=hazards.fixes(first.event, chain, causes),
         symptoms=tuple(program.results[number] for number in dict.fromkeys([*verdict.symptoms, *broken])),
         benign=benign,
         reproduced=bool(trail.births or trail.arrivals or trail.literals),
@@ -151,7 +150,6 @@ def of_origin(program: Program, lens: Lens, trail: Trail, first: Origin) -> Repo
         origin=first.event,
         chain=chain,
         cause=causes,
-        fixes=hazards.fixes(first.event, chain, causes),
         unseen=_unseen(program.jaxpr),
         label=program.name,
     )
@@ -171,7 +169,6 @@ def of_births(program: Program, lens: Lens, places: list[births.Birthplace]) -> 
         origin=born[0],
         chain=(born[0],),
         cause=causes,
-        fixes=hazards.fixes(born[0], (), causes),
         benign=tuple(born[1:]),
         unseen=_unseen(program.jaxpr),
         label=program.name,

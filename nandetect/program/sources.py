@@ -29,7 +29,12 @@ def joined_frames(path: Iterable[compat.JaxprEqn]) -> list[Frame]:
 
 
 def _frames(eqn: compat.JaxprEqn) -> list[Frame]:
-    frames = [frame for frame in compat.user_frames(eqn.source_info) if not ownership.is_machinery(frame.file)]
+    return frames_at(eqn.source_info)
+
+
+def frames_at(site: compat.Site) -> list[Frame]:
+    """The frames in which something was traced, innermost first, without nandetect's own."""
+    frames = [frame for frame in compat.user_frames(site) if not ownership.is_machinery(frame.file)]
     return [replace(frame, code=code_at(frame.file, frame.line)) for frame in frames]
 
 

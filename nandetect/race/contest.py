@@ -13,7 +13,7 @@ import numpy as np
 from nandetect import data, findings
 from nandetect.data import Data, Part
 from nandetect.data.dataset import stratified
-from nandetect.locating.locate import locate
+from nandetect.fixing.locate import locate
 from nandetect.race.duels import champion, duels
 from nandetect.race.lane import Lane
 from nandetect.race.result import RaceResult

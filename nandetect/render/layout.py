@@ -36,7 +36,8 @@ def page(report: Report, width: int = 100) -> list[Line]:
     for fix in report.fixes[:1]:
         lines += _help(fix, gutter, width)
     for fix in report.fixes[1:_FIXES]:
-        lines += hang((Span("help: ", "help"),), f"or `{fix.after or fix.name}`: {fix.why} [{fix.code}]", width)
+        also = "and" if fix.proven else "or"
+        lines += hang((Span("help: ", "help"),), f"{also} `{fix.after or fix.name}`: {fix.why} [{fix.code}]", width)
     return lines
 
 
@@ -232,5 +233,5 @@ def _help(fix: Fix, gutter: int, width: int) -> list[Line]:
     lines += [(pad, Span(f"- {printable(row)}", "before")) for row in fix.before.splitlines()]
     lines += [(pad, Span(f"+ {printable(row)}", "after")) for row in fix.after.splitlines()]
     if fix.proof:
-        lines += hang((Span(" " * gutter + " = ", "gutter"),), f"on your values: {fix.proof}", width)
+        lines += hang((Span(" " * gutter + " = ", "gutter"),), f"{'proven' if fix.proven else 'not proven'}: {fix.proof}", width)
     return lines

@@ -35,16 +35,19 @@ def located(log: OperationLog, bad: list[Held], may_be: Callable[[Event], bool] 
     if not bad:
         return None
     # Only now: whoever finds nothing does not wait for all that locating needs to be imported.
-    from nandetect.locating.locate import diagnose
+    from nandetect.fixing.locate import prescribed
+    from nandetect.locating.diagnose import diagnose
 
     tokens, values = [token for token, _ in bad], [value for _, value in bad]
     operations = log.origins(tokens)
     with effects.replay_settings(), effects.muted_effects():
         # A report takes many times as long as its origin, and most of what is looked into arrived.
-        return diagnose(
-            program(operations, tokens, log.kept(), values),
+        traced = program(operations, tokens, log.kept(), values)
+        report = diagnose(
+            traced,
             wanted=lambda origin: origin.primitive not in ("<input>", "<literal>") and may_be(origin),
         )
+    return report and prescribed(traced, report)
 
 
 def located_inf(log: OperationLog, held: Held) -> Report | None:

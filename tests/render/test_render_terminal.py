@@ -108,6 +108,7 @@ def xlogy_report(home: Path) -> Report:
                 why="softmax underflows to 0 once logits differ by about 104 (float32); take the logarithm before it does",
                 before="xlogy(labels, softmax(logits))",
                 after="labels * jax.nn.log_softmax(logits)",
+                proven=True,
                 proof="the gradient is finite, at most 1.0",
             ),
         ),
@@ -136,7 +137,7 @@ help: softmax underflows to 0 once logits differ by about 104 (float32); take th
       it does [ND012]
   - xlogy(labels, softmax(logits))
   + labels * jax.nn.log_softmax(logits)
-  = on your values: the gradient is finite, at most 1.0"""
+  = proven: the gradient is finite, at most 1.0"""
     )
 
 
@@ -481,8 +482,8 @@ help: softmax underflows to 0 once logits
       the logarithm before it does [ND012]
   - xlogy(labels, softmax(logits))
   + labels * jax.nn.log_softmax(logits)
-  = on your values: the gradient is finite,
-    at most 1.0"""
+  = proven: the gradient is finite, at most
+    1.0"""
     )
 
 

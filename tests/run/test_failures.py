@@ -16,7 +16,7 @@ from nandetect.cli import run_view
 from nandetect.errors import NonFiniteError
 from nandetect.guarding import finite, guard
 from nandetect.guarding.guarded_step import GuardedStep
-from nandetect.locating import locate
+from nandetect.locating import diagnose as diagnosing
 from nandetect.records import Event, Report
 from nandetect.run import eager_origin, functions, operation_log, pricing, script, wrappers
 from nandetect.run.eager import EagerWatch
@@ -59,7 +59,7 @@ INNER = {
     "a reading": (Reads, "enter"),
     "finding": (EagerWatch, "_find"),
     "locating": (eager_origin, "located"),
-    "the locating room": (locate, "diagnose"),
+    "the locating room": (diagnosing, "diagnose"),
     "whether it arrived": (eager_origin, "arrived"),
     "the symptom": (EagerWatch, "_symptom"),
     "a function is guarded": (guard, "watched"),
@@ -89,7 +89,7 @@ def test_what_fails_in_a_look_is_noted_and_the_program_goes_on(monkeypatch, door
 
 
 def test_a_fault_that_cannot_be_located_is_told_with_what_is_known(monkeypatch):
-    monkeypatch.setattr(locate, "diagnose", fails)
+    monkeypatch.setattr(diagnosing, "diagnose", fails)
     told = []
     with watching(told.append) as watched:
         bad = jnp.log(jnp.arange(4.0) - 2.0)
@@ -101,7 +101,7 @@ def test_a_fault_that_cannot_be_located_is_told_with_what_is_known(monkeypatch):
 
 
 def test_an_inf_that_cannot_be_located_is_said_to_be_no_more_than_not_looked_into(monkeypatch):
-    monkeypatch.setattr(locate, "diagnose", fails)
+    monkeypatch.setattr(diagnosing, "diagnose", fails)
     told = []
     with watching(told.append) as watched:
         float(jnp.exp(jnp.float32(1000.0)))

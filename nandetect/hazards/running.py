@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from types import CodeType
 from typing import TYPE_CHECKING
 
-from nandetect import wording
 from nandetect.hazards.hazard import Hazard, Inputs
 
 if TYPE_CHECKING:
@@ -40,25 +38,3 @@ def run(hazard: Hazard, expressions: Sequence[str], inputs: Inputs) -> list[list
     with effects.replay_settings():
         results = jax.jit(lambda named: [given(code, named) for code in codes])(floating)
         return [[np.asarray(array) for array in arrays] for arrays in results]
-
-
-def proof(hazard: Hazard, inputs: Inputs | None) -> str | None:
-    """What each way of writing gives on the user's own values; None where that shows nothing."""
-    if inputs is None:
-        return None
-    # Errors leave the advice without a proof: one that a backend cannot run must not cost the report.
-    try:
-        before, after = (_worst(hazard, arrays) for arrays in run(hazard, (hazard.before, hazard.after), inputs))
-    except Exception:
-        return None
-    if math.isfinite(before) or not math.isfinite(after):
-        return None
-    what = "a gradient of " if hazard.fails == "gradient" else ""
-    return f"before gives {what}{wording.short(before)}, after gives {what}{wording.short(after)}"
-
-
-def _worst(hazard: Hazard, arrays: list[np.ndarray]) -> float:
-    """A non-finite element where there is one, else the largest: of the gradient, where that is what fails."""
-    shown = arrays[1:] if hazard.fails == "gradient" else arrays
-    elements = [float(element) for array in shown for element in array.astype("float64").reshape(-1)]
-    return next((element for element in elements if not math.isfinite(element)), max(elements, key=abs))

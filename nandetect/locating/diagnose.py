@@ -1,14 +1,14 @@
-"""`locate`: run the step once as it is; where it returned something non-finite, run it again, equation by equation, and follow it back."""
+"""`diagnose`: run the step as it is; where it returned what is not finite, run it again, equation by equation, and follow that back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from nandetect import compat, effects, nonfinite, primitives
+from nandetect import compat, nonfinite, primitives
 from nandetect.annotations import Pytree
 from nandetect.compat import Atom, Jaxpr, Var
-from nandetect.interpret import callbacks, compiled, walk
+from nandetect.interpret import compiled, walk
 from nandetect.interpret.walk import Run, variables
 from nandetect.locating import births, excess_precision, reporting
 from nandetect.locating.origin import Verdict, is_broken
@@ -21,37 +21,6 @@ from nandetect.records import Event, Phase, Report
 
 # The order in which symptoms are judged, by the phase that made them.
 RANK: dict[Phase, int] = {"forward": 0, "backward": 1, "update": 2}
-
-
-def locate(function: Callable[..., Pytree], /, *args: Pytree, strict: bool = False, **kwargs: Pytree) -> Report | None:
-    """Find the operation that first made a non-finite value which `function(*args, **kwargs)` returns.
-
-    The step is run once as it is, compiled if it is jitted; donated arguments stay alive. Returns `None` where its result is sound,
-    and where inf only passed through it (a best loss that starts at inf). With `strict`, a benign birth is a fault too: one that was
-    masked, or swallowed by a cast. Callbacks run once. Raises `UsageError` where `function` is not callable or cannot be traced with
-    these arguments.
-    """
-    with effects.replay_settings():
-        return diagnose(callbacks.recorded(trace(function, args, kwargs)), strict)
-
-
-def relocate(
-    function: Callable[..., Pytree],
-    args: tuple[Pytree, ...],
-    kwargs: dict[str, Pytree],
-    strict: bool = False,
-    beside: Collection[int] = (),
-    is_state: Callable[[object], bool] = lambda value: False,
-) -> Report | None:
-    """`locate` for a call that has happened already: its effects on the host are not repeated. The results `beside` are left out.
-
-    A NaN that is written in the program and that nothing chose is state: it stands where no result is yet. So is one in an argument that
-    `is_state`.
-    """
-    with effects.replay_settings(), effects.muted_effects():
-        program = callbacks.recorded(trace(function, args, kwargs), repeat=False)
-        pairs = zip(program.jaxpr.invars, program.args, strict=True)
-        return diagnose(program, strict, beside, frozenset(var for var, value in pairs if is_state(value)))
 
 
 def takes_gradients(function: Callable[..., Pytree], args: tuple[Pytree, ...], kwargs: dict[str, Pytree]) -> bool:

@@ -1,0 +1,27 @@
+"""Advice on what no other form can stand in for by itself: matrices, loops, types. Told from the fault and its causes, and not proven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nandetect.records import Report
+
+
+def advice(report: Report) -> list[str]:
+    """The codes of the hazards that a report shows by itself, the most telling first."""
+    return [code for code, shows in _SHOWS if shows(report)]
+
+
+def _because(report: Report, *primitives: str) -> bool:
+    return any(event.primitive in primitives for event in report.cause)
+
+
+def _carried(report: Report) -> bool:
+    loops = [event for event in report.cause if event.primitive in ("scan", "while")]
+    return bool(loops) and report.origin.value in ("inf", "-inf") and bool(report.origin.context)
+
+
+_SHOWS: tuple[tuple[str, Callable[[Report], bool]], ...] = (
+    ("ND272", lambda report: report.origin.primitive in ("triangular_solve", "div") and _because(report, "lu")),
+    ("ND252", _carried),
+)

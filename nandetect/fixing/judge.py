@@ -1,0 +1,213 @@
+"""Whether a form is the function that it stands in for: both run on numbers of many sizes, in their own width and in double."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from nandetect import effects, widths
+from nandetect.fixing.graph import Graph
+from nandetect.fixing.look import OTHERS, WIDER, Found
+from nandetect.fixing.rebind import doubled, rebind
+
+# The sizes of the numbers that are tried. The largest exponents still have an exponential in double precision.
+SCALES = (0.3, 1.0, 4.0, 30.0, 100.0)
+# How far two forms may be apart, in parts of the largest: of one function in double precision, and in single against double.
+SAME_IN_DOUBLE, SLOPE_IN_DOUBLE, SAME_IN_SINGLE = 1e-6, 1e-4, 2e-3
+# How far double precision may be from itself past the edge, where the old form loses its digits in it too: wrong forms are at 0.2 and more.
+LOST = 0.1
+# The largest scale at which single precision judges by itself.
+AT_EASE = 1.0
+# What is smaller is no size to compare with.
+SMALLEST, SMALLEST_SLOPE = 1e-10, 1e-5
+# Elements of all leaves together beyond which nothing is tried.
+MOST = 1 << 22
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What trying showed: on so many numbers the old form was sound, and the two were apart by `apart` at most, in parts of the largest.
+
+    With `of_positive`, they are the same function of positive numbers alone.
+    """
+
+    is_same: bool
+    numbers: int = 0
+    apart: float = 0.0
+    with_slopes: bool = False
+    of_positive: bool = False
+
+
+def judge(graph: Graph, found: Found) -> Judged | None:
+    """Compare a form with what it stands in for; None where that cannot be run by itself."""
+    nodes, others = graph.cone(found.root, list(found.leaves.values()))
+    leaves = {**found.leaves, **{f"other {number}": x for number, x in enumerate(others)}}
+    if sum(np.size(x) for x in leaves.values()) > MOST:
+        return None
+    try:
+        with effects.replay_settings():
+            return _compared(found, nodes, leaves)
+    except Exception:
+        return None
+
+
+def _compared(found: Found, nodes: Sequence[Any], leaves: Mapping[str, Array]) -> Judged | None:
+    names = list(leaves)
+    inner = [leaves[name] for name in names]
+
+    def old(values: Sequence[Array], wide: bool) -> Array:
+        return rebind(nodes, inner, values, doubled if wide else None)[0]
+
+    def new(values: Sequence[Array], wide: bool) -> Array:
+        env: dict[str, Any] = dict(zip(names, values, strict=True))
+        if wide:
+            env[WIDER] = doubled
+        env[OTHERS] = [(x, v) for name, x, v in zip(names, inner, values, strict=True) if name not in found.leaves]
+        return cast(Array, found.form.value(env))
+
+    floating = [jnp.issubdtype(x.dtype, jnp.floating) for x in inner]
+    with_slopes = any(floating) and jnp.issubdtype(found.root.ins[0].dtype, jnp.floating)
+
+    def measured(form: Callable[..., Array], wide: bool) -> Callable[..., Any]:
+        def run(values: Sequence[Array]) -> Any:
+            fixed = list(values)
+            moving = [v for v, is_float in zip(values, floating, strict=True) if is_float]
+
+            def value(moving: Sequence[Array]) -> Array:
+                rest = iter(moving)
+                out = form([next(rest) if is_float else v for v, is_float in zip(fixed, floating, strict=True)], wide)
+                return out
+
+            if not with_slopes:
+                return value(moving), []
+            out, pull = jax.vjp(value, moving)
+            return out, pull(jnp.asarray(_weights(out.shape), out.dtype))[0]
+
+        return jax.jit(run)
+
+    old32, new32 = measured(old, False), measured(new, False)
+    rows = []
+    for number, scale in enumerate(SCALES):
+        for positive in (False, True):
+            rows.append(_sample(inner, scale, positive, number))
+    narrow_old = [_host(old32(_like(row, inner))) for row in rows]
+    narrow_new = [_host(new32(_like(row, inner))) for row in rows]
+    scales = [scale for scale in SCALES for _ in range(2)]
+    try:
+        with widths.double():
+            old64, new64 = measured(old, True), measured(new, True)
+            wide_rows = [[_wide(v) for v in _like(row, inner)] for row in rows]
+            wide_old = [_host(old64(row)) for row in wide_rows]
+            wide_new = [_host(new64(row)) for row in wide_rows]
+        double = SAME_IN_DOUBLE
+    # A function of JAX's own with a derivative rule may be there in one width alone: then the two are compared where both are at ease.
+    except Exception:
+        wide_old, wide_new, double = narrow_old, narrow_new, SAME_IN_SINGLE
+        scales = [scale for scale in scales if scale <= AT_EASE]
+    rows_of = zip(scales, narrow_old, narrow_new, wide_old, wide_new, strict=False)
+    compared = [_row(found.kind != "same", scale, double, *results) for scale, *results in rows_of]
+    everywhere, positive = _are_same(compared), _are_same(compared[1::2])
+    if everywhere is None:
+        return None
+    if not everywhere and positive:
+        compared = [row if number % 2 else _Row(0) for number, row in enumerate(compared)]
+    seen = [row for row in compared if row.numbers]
+    return Judged(
+        bool(everywhere or positive),
+        sum(row.numbers for row in seen),
+        max((row.apart for scale, row in zip(scales, compared, strict=False) if row.is_trusted and scale <= AT_EASE), default=0.0),
+        with_slopes,
+        of_positive=bool(positive and not everywhere),
+    )
+
+
+def _are_same(rows: Sequence[_Row]) -> bool | None:
+    """Whether two forms are one function by these samples; None where the old one is sound in none of them."""
+    seen = [row for row in rows if row.numbers]
+    return all(row.is_same for row in seen) and any(row.is_trusted for row in seen) if seen else None
+
+
+@dataclass(frozen=True)
+class _Row:
+    numbers: int
+    is_same: bool = True
+    is_trusted: bool = False
+    apart: float = 0.0
+
+
+def _row(only_sound: bool, scale: float, same: float, *results: Sequence[np.ndarray]) -> _Row:
+    """One sample: the old and the new form in their own width, then in double, which is trusted in nothing where it has lost its digits."""
+    value, *slopes = zip(*results, strict=True)
+    if not only_sound and scale <= AT_EASE and (np.isnan(value[2]) & ~np.isnan(value[3])).any():
+        # Where the old form has no value, and not for want of digits, the new one makes one up.
+        return _Row(1, is_same=False)
+    numbers, double, single, own = _errors(only_sound, SMALLEST, *value)
+    if not numbers:
+        return _Row(0)
+    if not (double <= (same if scale <= 1 else max(same, LOST)) and single <= max(LOST if double > same else SAME_IN_SINGLE, 4 * own)):
+        return _Row(numbers, is_same=False)
+    if double > same or numbers < value[2].size:
+        # The slope of a whole in which one element is not sound may be no slope.
+        return _Row(numbers, is_trusted=double <= same, apart=single)
+    for slope in slopes:
+        count, double, slope_single, own = _errors(only_sound, SMALLEST_SLOPE, *slope)
+        if count and not (double <= max(SLOPE_IN_DOUBLE, same) and slope_single <= max(SAME_IN_SINGLE, 4 * own)):
+            return _Row(numbers, is_same=False)
+        single = max(single, slope_single)
+    return _Row(numbers, True, True, single)
+
+
+def _errors(
+    only_sound: bool, least: float, old: np.ndarray, new: np.ndarray, old64: np.ndarray, new64: np.ndarray
+) -> tuple[int, float, float, float]:
+    """How many elements are sound, and how far the new form in double, in its own width, and the old one in its own are from the truth."""
+    sound = np.isfinite(old64) & (np.isfinite(old) if only_sound else True)
+    if not sound.any():
+        return 0, 0.0, 0.0, 0.0
+    size = max(float(np.abs(old64[sound]).max()), least)
+
+    def off(values: np.ndarray) -> float:
+        return float(np.where(np.isfinite(values), np.abs(values - old64), np.inf)[sound].max()) / size
+
+    with np.errstate(invalid="ignore"):
+        own = np.abs(old - old64)[sound & np.isfinite(old)].max(initial=0.0) / size
+        return int(sound.sum()), off(new64), off(new), float(own)
+
+
+def _host(result: Any) -> list[np.ndarray]:
+    out, slopes = result
+    return [np.asarray(x).astype("complex128" if np.iscomplexobj(x) else "float64") for x in (out, *slopes)]
+
+
+def _sample(leaves: Sequence[Array], scale: float, positive: bool, seed: int) -> list[np.ndarray]:
+    """Numbers for the leaves: normal ones of this size, or their magnitudes; truth values mostly true; integers from 0 to 5."""
+    rng = np.random.default_rng(seed)
+    row = []
+    for leaf in leaves:
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            drawn = rng.normal(size=leaf.shape) * scale
+            row.append(np.abs(drawn) if positive else drawn)
+        elif leaf.dtype == bool:
+            row.append(rng.random(leaf.shape) < 0.7)
+        else:
+            row.append(rng.integers(0, 6, leaf.shape))
+    return row
+
+
+def _weights(shape: tuple[int, ...]) -> np.ndarray:
+    """A cotangent that is no constant, along which a sum of probabilities would have no slope."""
+    return np.random.default_rng(0).normal(size=shape)
+
+
+def _like(row: Sequence[np.ndarray], leaves: Sequence[Array]) -> list[Array]:
+    return [jnp.asarray(v, leaf.dtype) for v, leaf in zip(row, leaves, strict=True)]
+
+
+def _wide(value: Array) -> Array:
+    return jnp.asarray(np.asarray(value).astype(doubled(value.dtype)))

@@ -1,0 +1,123 @@
+"""From a report without fixes to one with them: what was proven on the user's own program first, and advice where nothing was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+import jax
+
+from nandetect import effects, hazards
+from nandetect.annotations import Pytree
+from nandetect.fixing import naming, prove
+from nandetect.fixing.advice import advice
+from nandetect.fixing.look import Found
+from nandetect.interpret import callbacks
+from nandetect.locating.diagnose import diagnose
+from nandetect.program.trace import Program, trace
+from nandetect.records import Fix, Report
+
+# Whether fixes are tried at all. Where nobody reads them, the time that they take is better spent.
+PROVES = True
+# Proving may take so many times as long as locating did, and this many seconds in any case.
+TIMES, SECONDS = 1.0, 4.0
+
+
+def locate(function: Callable[..., Pytree], /, *args: Pytree, strict: bool = False, prove: bool = True, **kwargs: Pytree) -> Report | None:
+    """Find the operation that first made a non-finite value which `function(*args, **kwargs)` returns, and how to write it.
+
+    The step is run once as it is, compiled if it is jitted; donated arguments stay alive. Returns `None` where its result is sound,
+    and where inf only passed through it (a best loss that starts at inf). With `strict`, a benign birth is a fault too: one that was
+    masked, or swallowed by a cast. Callbacks run once. A fix is put into the step itself and run, once more with its own derivative, which
+    traces the Python of the step again and may take as long as locating did; not with `prove=False`, where fixes are advice. Raises
+    `UsageError` where `function` is not callable or cannot be traced with these arguments.
+    """
+    began = time.monotonic()
+    with effects.replay_settings():
+        program = callbacks.recorded(trace(function, args, kwargs))
+        report = diagnose(program, strict)
+    return report and prescribed(program, report, prove, time.monotonic() - began)
+
+
+def relocate(
+    function: Callable[..., Pytree],
+    args: tuple[Pytree, ...],
+    kwargs: dict[str, Pytree],
+    strict: bool = False,
+    beside: Collection[int] = (),
+    is_state: Callable[[object], bool] = lambda value: False,
+) -> Report | None:
+    """`locate` for a call that has happened already: its effects on the host are not repeated. The results `beside` are left out.
+
+    A NaN that is written in the program and that nothing chose is state: it stands where no result is yet. So is one in an argument that
+    `is_state`.
+    """
+    began = time.monotonic()
+    with effects.replay_settings(), effects.muted_effects():
+        program = callbacks.recorded(trace(function, args, kwargs), repeat=False)
+        pairs = zip(program.jaxpr.invars, program.args, strict=True)
+        report = diagnose(program, strict, beside, frozenset(var for var, value in pairs if is_state(value)))
+    if report is None:
+        return None
+    # A step that is watched meets the same fault again and again: its fixes are proven once.
+    key = report.label, report.origin.primitive, report.origin.phase, report.origin.source
+    if key not in _PROVEN:
+        _PROVEN[key] = prescribed(program, report, True, time.monotonic() - began).fixes
+        while len(_PROVEN) > MOST_KEPT:
+            del _PROVEN[next(iter(_PROVEN))]
+    return replace(report, fixes=_PROVEN[key])
+
+
+_PROVEN: dict[tuple[object, ...], tuple[Fix, ...]] = {}
+MOST_KEPT = 32
+
+
+def prescribed(program: Program, report: Report, is_to_prove: bool = True, took: float = 0.0) -> Report:
+    """A report with the fixes of its fault; as it is where none is known, or where finding them fails."""
+    if not PROVES or report.origin.primitive == "<input>" or report.origin.source is None:
+        return report
+    try:
+        with effects.replay_settings(), effects.muted_effects([]):
+            fixes = _fixes(
+                program, report, is_to_prove and jax.process_count() == 1 and not report.compiled_only, max(SECONDS, TIMES * took)
+            )
+    # A fix is an addition to a report that stands without it.
+    except Exception:
+        fixes = ()
+    return replace(report, fixes=fixes or tuple(_advice(code) for code in advice(report)[:1]))
+
+
+def _fixes(program: Program, report: Report, is_to_prove: bool, seconds: float) -> tuple[Fix, ...]:
+    if not is_to_prove:
+        return tuple(_fix(found) for found in prove.candidates(program, report)[:1])
+    unproven: list[Fix] = []
+    together: tuple[Fix, ...] = ()
+    for tried in prove.trials(program, report, seconds):
+        fixes = tuple(_fix(found, tried) for found in tried.found)
+        if tried.is_proven and len(fixes) == 1:
+            return fixes
+        # One that does it alone may come yet.
+        together = together or (fixes if tried.is_proven else ())
+        unproven.append(fixes[0])
+    return together or tuple(unproven[:1])
+
+
+def _fix(found: Found, tried: prove.Tried | None = None) -> Fix:
+    hazard = hazards.BY_CODE[found.code]
+    before, after = naming.before(found), naming.after(found)
+    own = bool(before and after)
+    return Fix(
+        code=hazard.code,
+        name=hazard.name,
+        why=hazard.why,
+        before=before if own else hazard.before,
+        after=after if own else hazard.after,
+        proven=tried is not None and tried.is_proven,
+        proof=tried.proof() if tried is not None else None,
+    )
+
+
+def _advice(code: str) -> Fix:
+    hazard = hazards.BY_CODE[code]
+    return Fix(code=code, name=hazard.name, why=hazard.why, before=hazard.before, after=hazard.after)

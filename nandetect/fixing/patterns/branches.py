@@ -1,0 +1,152 @@
+"""Operations whose result is not taken at the element where they break: by a `where`, or by a factor that is 0 there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from nandetect.fixing.graph import Node
+from nandetect.fixing.look import Env, Form, Found, Look
+
+# For each operation that can break: the operand that breaks it, a number that does not, and the hazard.
+HARMLESS: dict[str, tuple[int, float, str]] = {
+    "div": (1, 1.0, "ND231"),
+    "rem": (1, 1.0, "ND231"),
+    "integer_pow": (0, 1.0, "ND231"),
+    "rsqrt": (0, 1.0, "ND231"),
+    "sqrt": (0, 1.0, "ND221"),
+    "cbrt": (0, 1.0, "ND226"),
+    "pow": (0, 1.0, "ND226"),
+    "log": (0, 1.0, "ND214"),
+    "log1p": (0, 0.0, "ND214"),
+    "exp": (0, 0.0, "ND241"),
+    "exp2": (0, 0.0, "ND241"),
+    "expm1": (0, 0.0, "ND241"),
+    "cosh": (0, 0.0, "ND241"),
+    "sinh": (0, 0.0, "ND241"),
+    "square": (0, 0.0, "ND241"),
+    "acos": (0, 0.0, "ND236"),
+    "asin": (0, 0.0, "ND236"),
+    "atanh": (0, 0.0, "ND238"),
+    "acosh": (0, 2.0, "ND236"),
+    "atan2": (1, 1.0, "ND235"),
+    "lgamma": (0, 1.0, "ND266"),
+    "digamma": (0, 1.0, "ND266"),
+    "erf_inv": (0, 0.0, "ND266"),
+    "tan": (0, 0.0, "ND266"),
+    "sinc": (0, 0.0, "ND266"),
+}
+
+
+# What these break by a factor of 0 has forms of its own.
+FINITE_AT_ZERO = ("log", "sqrt", "pow", "log1p")
+
+
+def masked_branch(look: Look) -> Iterator[Found]:
+    """A `where` that does not take what broke: what broke is given a harmless operand there."""
+    node = look.node
+    for slot, case in enumerate(node.ins[1:]):
+        made = look.graph.upstream(case, (), most=60)
+        for anchor in look.anchors:
+            if anchor not in made:
+                continue
+            for operand, harmless, code in _deadly(anchor):
+                yield from _guarded(look, slot, anchor, operand, harmless, code)
+
+
+def _deadly(anchor: Node) -> list[tuple[int, float, str]]:
+    """The operands of an operation that may break it, each with a harmless number and the hazard."""
+    if anchor.name == "mul":
+        return [(slot, 0.0, "ND267") for slot in (1, 0)]
+    return [HARMLESS[anchor.name]] if anchor.name in HARMLESS else []
+
+
+def _guarded(look: Look, slot: int, anchor: Node, operand: int, harmless: float, code: str) -> Iterator[Found]:
+    node = look.node
+    x, which = anchor.ins[operand], node.ins[0]
+    if look.constant(x) is not None or not _fits(which, x):
+        return
+    look.begin()
+    name, chosen = look.leaf(x, anchor), look.leaf(which, node)
+
+    def value(env: Env) -> Array:
+        safe = jnp.where(_taken(env[chosen], slot, x), env[name], jnp.asarray(harmless, env[name].dtype))
+        return look.guarded(env, {name: x, chosen: which}, anchor, operand, safe)
+
+    pred = f"{{{chosen}}}"
+    if np.dtype(which.dtype) != bool:
+        pred = f"{pred} == {slot}"
+    number = f"{harmless:.1f}"
+    guarded = f"jnp.where({pred}, {{{name}}}, {number})" if slot else f"jnp.where({pred}, {number}, {{{name}}})"
+    yield look.found(Form(value, guarded), "guard", code, at_anchor=anchor, edits={name: guarded})
+
+
+def _fits(which: Array, x: Array) -> bool:
+    """Whether where a case is taken can be told for each element of an operand of what makes it."""
+    lead = which.ndim - x.ndim
+    if lead <= 0:
+        return which.shape == x.shape[-lead:] if lead and which.ndim else which.ndim == 0 or which.shape == x.shape
+    return x.size == 1 or which.shape[lead:] == x.shape or which.shape[: x.ndim] == x.shape
+
+
+def _taken(which: Array, slot: int, x: Array) -> Array:
+    """Where a case is taken, in the shape of an operand of what makes it: an element that is taken once is needed."""
+    keep = which == slot if np.dtype(which.dtype) != bool else which if slot else ~which
+    lead = keep.ndim - x.ndim
+    if lead <= 0:
+        return keep
+    if x.size == 1:
+        return jnp.any(keep).reshape(x.shape)
+    over = tuple(range(lead)) if keep.shape[lead:] == x.shape else tuple(range(x.ndim, keep.ndim))
+    return jnp.any(keep, over)
+
+
+def masked_factor(look: Look) -> Iterator[Found]:
+    """A factor that is 0 where the other breaks: 0 * inf is nan, so what breaks is given a harmless operand there."""
+    node = look.node
+    for slot in (0, 1):
+        factor, broken = node.ins[slot], node.ins[1 - slot]
+        if look.constant(factor) is not None or look.constant(broken) is not None or factor.shape != broken.shape:
+            continue
+        made = look.graph.upstream(broken, (), most=40)
+        for anchor in look.anchors:
+            if anchor in made and anchor.name in HARMLESS and anchor.name not in FINITE_AT_ZERO and _is_mask(look, factor):
+                yield from _by_factor(look, factor, anchor)
+
+
+def _by_factor(look: Look, factor: Array, anchor: Node) -> Iterator[Found]:
+    operand, harmless, code = HARMLESS[anchor.name]
+    x = anchor.ins[operand]
+    if x.shape != factor.shape or look.constant(x) is not None:
+        return
+    look.begin()
+    name, mask = look.leaf(x, anchor), look.leaf(factor, look.node)
+
+    def value(env: Env) -> Array:
+        safe = jnp.where(env[mask] != 0, env[name], jnp.asarray(harmless, env[name].dtype))
+        return look.guarded(env, {name: x, mask: factor}, anchor, operand, safe)
+
+    text = f"jnp.where({{{mask}}} != 0, {{{name}}}, {harmless:.1f})"
+    yield look.found(Form(value, text), "guard", code, at_anchor=anchor, edits={name: text})
+
+
+def _is_mask(look: Look, value: Array) -> bool:
+    """Whether a value is made of truth values."""
+    value = look.graph.moved(value)
+    for _ in range(4):
+        node = look.graph.maker(value)
+        if node is None:
+            return not jnp.issubdtype(value.dtype, jnp.floating)
+        if node.name == "convert_element_type":
+            return not jnp.issubdtype(node.ins[0].dtype, jnp.floating)
+        less = look.one_minus(value)
+        if less is None:
+            return False
+        value = look.graph.moved(less)
+    return False
+
+
+PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = {"select_n": (masked_branch,), "mul": (masked_factor,)}

@@ -1,0 +1,93 @@
+"""Functions at the ends of where they are defined: angles, arcs, logarithms of 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import jax.numpy as jnp
+from jax import Array
+
+from nandetect import primitives
+from nandetect.fixing.look import Env, Form, Found, Look, with_slope
+
+
+def angle(look: Look) -> Iterator[Found]:
+    """The slope of atan2 at the origin of the plane."""
+    node = look.node
+    look.begin()
+    y, x = look.leaf(node.ins[0], node), look.leaf(node.ins[1], node)
+
+    def value(env: Env) -> Array:
+        centre = (env[x] == 0) & (env[y] == 0)
+        return jnp.arctan2(env[y], jnp.where(centre, 1, env[x]))
+
+    def sloped(env: Env) -> Array:
+        alive = (env[x] != 0) | (env[y] != 0)
+        return with_slope(with_slope(value(env), env[y], alive), env[x], alive)
+
+    text = f"jnp.arctan2({{{y}}}, jnp.where(({{{x}}} == 0) & ({{{y}}} == 0), 1.0, {{{x}}}))"
+    yield look.found(Form(value, text, other=sloped), "guard", "ND235")
+
+
+def at_an_end(look: Look) -> Iterator[Found]:
+    """acos, asin, atanh at or beyond the ends of where they are defined."""
+    node = look.node
+    look.begin()
+    x = look.leaf(node.ins[0], node)
+    backward = look.origin.phase != "forward" or look.origin.derivative_of is not None
+    code = "ND238" if node.name == "atanh" else "ND236" if backward else "ND237"
+    given = look.origin.operands[0].value if look.origin.operands and not backward else None
+    if isinstance(given, float) and abs(given) > 1 + 1e-4 and node.name != "acosh":
+        return
+    name = {"acos": "arccos", "asin": "arcsin", "atanh": "arctanh", "acosh": "arccosh"}[node.name]
+    edge = float(4 * jnp.finfo(node.ins[0].dtype).eps)
+    low, high = (1 + edge, None) if node.name == "acosh" else (-1 + edge, 1 - edge)
+    bounds = "1 + 1e-6, None" if node.name == "acosh" else "-1 + 1e-6, 1 - 1e-6"
+
+    def clipped(env: Env) -> Array:
+        return look.rebound(env, [node.ins[0]], [jnp.clip(env[x], low, high)])
+
+    def sloped(env: Env) -> Array:
+        return with_slope(clipped(env), env[x], jnp.clip(env[x], low, high) == env[x])
+
+    yield look.found(Form(clipped, f"jnp.{name}(jnp.clip({{{x}}}, {bounds}))", other=sloped), "bound", code)
+
+
+def log_of_zero(look: Look) -> Iterator[Found]:
+    """A logarithm of a 0 of which no more is known."""
+    node = look.node
+    given = look.origin.operands[0].value if look.origin.operands else None
+    if node not in look.anchors or (isinstance(given, int | float) and given < 0):
+        return
+    look.begin()
+    x = look.leaf(node.ins[0], node)
+    code = "ND213"
+    if any(event.primitive in ("random_bits", "threefry2x32") for event in look.cause) or _is_drawn(look, node.ins[0]):
+        code = "ND210"
+    elif (less := look.one_minus(node.ins[0])) is not None and _also_log_of(look, less):
+        code = "ND212"
+
+    def bounded(env: Env, times: float = 1.0) -> Array:
+        return jnp.log(jnp.maximum(env[x], times * jnp.finfo(env[x].dtype).tiny))
+
+    text = f"jnp.log(jnp.maximum({{{x}}}, jnp.finfo({{{x}}}.dtype).tiny))"
+    yield look.found(Form(bounded, text, other=lambda env: bounded(env, 1e6)), "bound", code)
+
+
+def _is_drawn(look: Look, value: Array) -> bool:
+    made = look.graph.upstream(value, (), most=150)
+    return any(primitives.named(node.name).draws for node in made)
+
+
+def _also_log_of(look: Look, value: Array) -> bool:
+    return any(reader.name == "log" for reader in look.graph.readers(look.graph.moved(value)))
+
+
+PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = {
+    "atan2": (angle,),
+    "acos": (at_an_end,),
+    "asin": (at_an_end,),
+    "atanh": (at_an_end,),
+    "acosh": (at_an_end,),
+    "log": (log_of_zero,),
+}

@@ -1,0 +1,71 @@
+"""Matrices without the factor that is asked for, or with equal eigenvalues: moved a little, they have it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import jax.numpy as jnp
+from jax import Array
+
+from nandetect.fixing.look import Env, Form, Found, Look
+
+# A part of the mean of the diagonal; and what parts equal eigenvalues.
+JITTER, PARTED = 1e-5, 1e-3
+
+
+def indefinite(look: Look) -> Iterator[Found]:
+    """A Cholesky factor of a matrix that rounding left an eigenvalue at or below 0."""
+    node = look.node
+    look.begin()
+    x = look.leaf(node.ins[0], node)
+
+    def value(env: Env) -> Array:
+        matrix = env[x]
+        size = matrix.shape[-1]
+        mean = jnp.trace(matrix, axis1=-2, axis2=-1)[..., None, None] / size
+        return look.rebound(env, [node.ins[0]], [matrix + JITTER * mean * jnp.eye(size, dtype=matrix.dtype)])
+
+    n = f"{{{x}}}.shape[-1]"
+    text = f"jnp.linalg.cholesky({{{x}}} + {JITTER:g} * jnp.trace({{{x}}}) / {n} * jnp.eye({n}))"
+    yield look.found(Form(value, text), "shift", "ND271")
+
+
+def equal_values(look: Look) -> Iterator[Found]:
+    """The slope of eigenvalues or singular values of which two are equal."""
+    node = look.node
+    look.begin()
+    x = look.leaf(node.ins[0], node)
+
+    def value(env: Env) -> list[Array]:
+        matrix = env[x]
+        m, n = matrix.shape[-2:]
+        parted = PARTED * jnp.arange(min(m, n), dtype=jnp.finfo(matrix.dtype).dtype)
+        moved = matrix + jnp.zeros((m, n), matrix.dtype).at[jnp.arange(min(m, n)), jnp.arange(min(m, n))].set(parted)
+        return look.rebound_all(env, [node.ins[0]], [moved])
+
+    text = f"{{{x}}} + jnp.diag({PARTED:g} * jnp.arange({{{x}}}.shape[-1]))"
+    yield look.found(Form(value, text), "shift", edits={x: text}, at_anchor=node, code="ND274" if node.name == "svd" else "ND273")
+
+
+def log_of_determinant(look: Look) -> Iterator[Found]:
+    """log(det(x)): the determinant leaves the range long before its logarithm does."""
+    made = look.graph.maker(look.graph.moved(look.node.ins[0]))
+    if made is None or made.called not in ("det", "_det"):
+        return
+    look.begin()
+    x = look.leaf(made.ins[0])
+
+    def value(env: Env) -> Array:
+        sign, logarithm = jnp.linalg.slogdet(env[x])
+        # Of a negative determinant there is no logarithm, and there is to be none.
+        return jnp.where(sign >= 0, logarithm, jnp.nan)
+
+    yield look.found(Form(value, f"jnp.linalg.slogdet({{{x}}})[1]"), "same", "ND275")
+
+
+PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = {
+    "cholesky": (indefinite,),
+    "eigh": (equal_values,),
+    "svd": (equal_values,),
+    "log": (log_of_determinant,),
+}

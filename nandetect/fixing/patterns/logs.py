@@ -1,0 +1,392 @@
+"""The logarithm of a value, told from how the value was made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from nandetect.fixing.graph import Node
+from nandetect.fixing.look import Form, Found, Look, again, axes_text, axis_of
+
+PICKS = (
+    "gather",
+    "slice",
+    "dynamic_slice",
+    "squeeze",
+    "reshape",
+    "transpose",
+    "broadcast_in_dim",
+    "rev",
+    "concatenate",
+    "expand_dims",
+    "copy",
+)
+
+
+def of_log(look: Look) -> Iterator[Found]:
+    """A stable logarithm in place of `log(value)`."""
+    value = look.node.ins[0]
+    look.begin()
+    if (form := log_of(look, value)) is not None:
+        yield look.found(form)
+    look.begin()
+    if (form := _of_product(look, value)) is not None:
+        yield look.found(form)
+
+
+def of_log1p(look: Look) -> Iterator[Found]:
+    """A stable logarithm in place of `log1p(value)`."""
+    value = look.node.ins[0]
+    look.begin()
+    x = look.exponent(value)
+    if x is not None:
+        yield look.found(_softplus(look, x))
+    less = look.negated(value)
+    if less is None:
+        for a, b in look.two(value, "mul"):
+            negative = look.negated(a)
+            if negative is not None and look.is_same(negative, b) and (t := look.op(b, "tanh")) is not None:
+                yield look.found(_one_less_tanh_squared(look, t.ins[0]))
+                return
+    if less is not None and (form := _one_less(look, less)) is not None:
+        yield look.found(form)
+
+
+def log_of(look: Look, value: Array, depth: int = 0) -> Form | None:
+    """How to compute the logarithm of a value without the value; None where no better way is known than to take it."""
+    if depth > 8:
+        return None
+    value = look.without_zeros(value)
+    for rule in (_softmax, _sigmoid, _from_one, _exponential, _sums_of_exps, _cosh, _normal, _product_of_many, _whole, _picked, _scaled):
+        if (form := rule(look, value, depth)) is not None:
+            return form
+    return None
+
+
+def plain(look: Look, value: Array) -> Form:
+    """The logarithm as it is."""
+    x = look.leaf(value)
+    return Form(lambda env: jnp.log(env[x]), f"jnp.log({{{x}}})")
+
+
+def _softmax(look: Look, value: Array, depth: int) -> Form | None:
+    found = look.softmax(value)
+    if found is None:
+        return None
+    x, axes = look.leaf(found[0]), found[1]
+    axis = axis_of(axes)
+    return Form(
+        lambda env: jax.nn.log_softmax(env[x], axis),
+        f"jax.nn.log_softmax({{{x}}}{axes_text(axes, found[0].ndim)})",
+        "ND201",
+    )
+
+
+def _sigmoid(look: Look, value: Array, depth: int) -> Form | None:
+    found = look.sigmoid(value)
+    if found is None:
+        return None
+    x, sign = look.leaf(found[0]), found[1]
+    return Form(lambda env: jax.nn.log_sigmoid(sign * env[x]), f"jax.nn.log_sigmoid({'-' if sign < 0 else ''}{{{x}}})", "ND204")
+
+
+def _from_one(look: Look, value: Array, depth: int) -> Form | None:
+    """1 - y, and s - t of two sigmoids."""
+    less = look.one_minus(value)
+    if less is not None:
+        return _one_less(look, less)
+    node = look.op(value, "sub")
+    if node is not None:
+        one, other = look.sigmoid(node.ins[0]), look.sigmoid(node.ins[1])
+        if one is not None and other is not None:
+            x, y, s, t = look.leaf(one[0]), look.leaf(other[0]), one[1], other[1]
+            sx, sy = "-" * (s < 0), "-" * (t < 0)
+            return Form(
+                lambda env: jax.nn.log_sigmoid(s * env[x]) + jax.nn.log_sigmoid(-t * env[y]) + jnp.log(-jnp.expm1(t * env[y] - s * env[x])),
+                f"jax.nn.log_sigmoid({sx}{{{x}}}) + jax.nn.log_sigmoid({'' if t < 0 else '-'}{{{y}}}) + "
+                f"jnp.log(-jnp.expm1({sy}{{{y}}} - {sx}{{{x}}}))",
+                "ND205",
+            )
+    return None
+
+
+def _one_less(look: Look, less: Array) -> Form | None:
+    """log(1 - less)."""
+    found = look.sigmoid(less)
+    if found is not None:
+        x, sign = look.leaf(found[0]), found[1]
+        return Form(lambda env: jax.nn.log_sigmoid(-sign * env[x]), f"jax.nn.log_sigmoid({'-' if sign > 0 else ''}{{{x}}})", "ND203")
+    square = look.squared(less)
+    if square is not None and (t := look.op(square, "tanh")) is not None:
+        return _one_less_tanh_squared(look, t.ins[0])
+    if (t := look.op(less, "tanh")) is not None:
+        x = look.leaf(t.ins[0])
+        return Form(lambda env: jnp.log(2.0) - jax.nn.softplus(2 * env[x]), f"jnp.log(2.0) - jax.nn.softplus(2 * {{{x}}})", "ND215")
+    exponent = look.exponent(less)
+    if exponent is not None:
+        x = look.leaf(exponent)
+        return Form(lambda env: jnp.log(-jnp.expm1(env[x])), f"jnp.log(-jnp.expm1({{{x}}}))", "ND216")
+    tail = look.op(less, "erf")
+    if tail is not None:
+        x = look.leaf(tail.ins[0])
+        return Form(lambda env: jnp.log(jax.scipy.special.erfc(env[x])), f"jnp.log(jax.scipy.special.erfc({{{x}}}))", "ND208")
+    return None
+
+
+def _one_less_tanh_squared(look: Look, value: Array) -> Form:
+    x = look.leaf(value)
+    return Form(
+        lambda env: 2 * (jnp.log(2.0) - env[x] - jax.nn.softplus(-2 * env[x])),
+        f"2 * (jnp.log(2.0) - {{{x}}} - jax.nn.softplus(-2 * {{{x}}}))",
+        "ND206",
+    )
+
+
+def _exponential(look: Look, value: Array, depth: int) -> Form | None:
+    exponent = look.exponent(value)
+    if exponent is None:
+        return None
+    x = look.leaf(exponent)
+    return Form(lambda env: env[x], f"{{{x}}}", "ND217")
+
+
+def _softplus(look: Look, value: Array) -> Form:
+    x = look.leaf(value)
+    return Form(lambda env: jax.nn.softplus(env[x]), f"jax.nn.softplus({{{x}}})", "ND243")
+
+
+def _sums_of_exps(look: Look, value: Array, depth: int) -> Form | None:
+    """1 + exp(x), exp(x) + exp(y), sum(exp(x)), sum(w * exp(x))."""
+    grown = look.plus(value, 1.0)
+    if grown is not None and (x := look.exponent(grown)) is not None:
+        return _softplus(look, x)
+    node = look.op(value, "add")
+    if node is not None:
+        return _of_two_exps(look, node.ins[0], node.ins[1])
+    summed = look.summed(value)
+    if summed is None:
+        return None
+    inner, axes = summed
+    axis = axis_of(axes)
+    exponent = look.exponent(inner)
+    if exponent is not None:
+        shift = look.op(exponent, "sub")
+        if shift is not None and look.is_maximum_of(shift.ins[1], shift.ins[0]):
+            return None
+        x = look.leaf(exponent)
+        return Form(lambda env: jax.nn.logsumexp(env[x], axis), f"jax.nn.logsumexp({{{x}}}{axes_text(axes, exponent.ndim)})", "ND207")
+    for weight, grown in look.two(inner, "mul"):
+        if (of := log_of(look, grown, depth + 1)) is not None and not look.has_leaf(weight):
+            return _weighed(look, weight, of, axes)
+    if (of := log_of(look, inner, depth + 1)) is not None:
+        return Form(lambda env: jax.nn.logsumexp(of.value(env), axis), f"jax.nn.logsumexp({of.text}{axes_text(axes, inner.ndim)})", of.code)
+    return None
+
+
+def _of_two_exps(look: Look, one: Array, other: Array) -> Form | None:
+    """log(exp(x) + exp(y))."""
+    x, y = look.exponent(one), look.exponent(other)
+    if x is None or y is None:
+        return None
+    if (negative := look.negated(y)) is not None and look.is_same(negative, x):
+        return _log_two_cosh(look, x, 0.0)
+    a, b = look.leaf(x), look.leaf(y)
+    return Form(lambda env: jnp.logaddexp(env[a], env[b]), f"jnp.logaddexp({{{a}}}, {{{b}}})", "ND207")
+
+
+def _weighed(look: Look, weight: Array, of: Form, axes: tuple[int, ...]) -> Form:
+    """The logarithm of a weighed sum of what has a stable logarithm."""
+    w, axis = look.leaf(weight), axis_of(axes)
+    text = f"jax.nn.logsumexp({of.text}{axes_text(axes, weight.ndim)}, b={{{w}}})"
+    return Form(lambda env: jax.nn.logsumexp(of.value(env), axis, b=env[w]), text, of.code if of.code != "ND217" else "ND207")
+
+
+def _log_two_cosh(look: Look, value: Array, constant: float) -> Form:
+    """log(exp(x) + exp(-x)) + constant."""
+    x = look.leaf(value)
+    cosh = abs(constant + math.log(2.0)) < 1e-12
+    less = " - jnp.log(2.0)" if cosh else ""
+    return Form(
+        lambda env: jnp.abs(env[x]) + jax.nn.softplus(-2 * jnp.abs(env[x])) - (math.log(2.0) if cosh else 0.0),
+        f"jnp.abs({{{x}}}) + jax.nn.softplus(-2 * jnp.abs({{{x}}})){less}",
+        "ND245",
+    )
+
+
+def _cosh(look: Look, value: Array, depth: int) -> Form | None:
+    node = look.op(value, "cosh")
+    if node is not None:
+        return _log_two_cosh(look, node.ins[0], -math.log(2.0))
+    inner, factor = look.scaled(value)
+    if factor == 0.5:
+        for a, b in look.two(inner, "add")[:1]:
+            x, y = look.exponent(a), look.exponent(b)
+            if x is not None and y is not None and (other := look.negated(y)) is not None and look.is_same(other, x):
+                return _log_two_cosh(look, x, -math.log(2.0))
+    scaled = next((b for a, b in look.two(value, "mul") if look.exponent(a) is not None and look.op(b, "bessel_i0e")), None)
+    node = look.op(scaled, "bessel_i0e") if scaled is not None else None
+    if node is not None:
+        x = look.leaf(node.ins[0])
+        return Form(
+            lambda env: jnp.log(jax.scipy.special.i0e(env[x])) + jnp.abs(env[x]),
+            f"jnp.log(jax.scipy.special.i0e({{{x}}})) + jnp.abs({{{x}}})",
+            "ND246",
+        )
+    return None
+
+
+def _normal(look: Look, value: Array, depth: int) -> Form | None:
+    """The normal distribution function by erfc: half of erfc(-x / sqrt(2))."""
+    inner, factor = look.scaled(value)
+    node = look.op(inner, "erfc")
+    if node is None:
+        # JAX's own ndtr chooses between forms by the size of its operand.
+        node = look.op(inner, "select_n")
+        if node is None or factor not in (0.5, 1.0) or not all(_by_erf(look, case) for case in node.ins[1:]):
+            return None
+        x = _standard(look, node.ins[-1])
+        if x is None:
+            return None
+        name = look.leaf(x)
+        return Form(lambda env: jax.scipy.stats.norm.logcdf(env[name]), f"jax.scipy.stats.norm.logcdf({{{name}}})", "ND208")
+    argument, scale = look.scaled(node.ins[0])
+    x = look.leaf(argument)
+    times, rest = -scale * math.sqrt(2.0), math.log(2 * abs(factor))
+    if abs(times - 1) < 1e-6:
+        times, shown = 1.0, f"{{{x}}}"
+    elif abs(times + 1) < 1e-6:
+        times, shown = -1.0, f"-{{{x}}}"
+    else:
+        shown = f"{times:.7g} * {{{x}}}"
+    more = f" + {rest:.7g}" if abs(rest) > 1e-12 else ""
+    return Form(lambda env: jax.scipy.stats.norm.logcdf(times * env[x]) + rest, f"jax.scipy.stats.norm.logcdf({shown}){more}", "ND208")
+
+
+def _by_erf(look: Look, value: Array) -> bool:
+    return any(node.name in ("erf", "erfc") for node in look.graph.upstream(value, (), most=12))
+
+
+def _standard(look: Look, value: Array) -> Array | None:
+    """The operand of JAX's ndtr."""
+    for node in reversed(look.graph.upstream(value, (), most=40)):
+        if node.name == "mul" and abs((look.constant(node.ins[1]) or look.constant(node.ins[0]) or 0) - math.sqrt(0.5)) < 1e-6:
+            return node.ins[0] if look.constant(node.ins[0]) is None else node.ins[1]
+    return None
+
+
+def _product_of_many(look: Look, value: Array, depth: int) -> Form | None:
+    node = look.op(value, "reduce_prod", "cumprod")
+    if node is None:
+        return None
+    of = log_of(look, node.ins[0], depth + 1) or plain(look, node.ins[0])
+    if node.name == "cumprod":
+        axis, reverse = node.params["axis"], node.params["reverse"]
+        text = f"jnp.cumsum({of.text}, axis={axis})" if not reverse else f"jax.lax.cumsum({of.text}, axis={axis}, reverse=True)"
+        return Form(lambda env: jax.lax.cumsum(of.value(env), axis=axis, reverse=reverse), text, of.code or "ND211")
+    axes = tuple(node.params["axes"])
+    return Form(lambda env: jnp.sum(of.value(env), axes), f"jnp.sum({of.text}{axes_text(axes, node.ins[0].ndim)})", of.code or "ND211")
+
+
+def _whole(look: Look, value: Array, depth: int) -> Form | None:
+    """Powers and roots: n log(x)."""
+    node = look.op(value, "integer_pow", "square", "sqrt", "rsqrt", "pow", "cbrt")
+    base, power = None, 1.0
+    if node is not None:
+        base = node.ins[0]
+        by_name = {"square": 2.0, "sqrt": 0.5, "rsqrt": -0.5, "cbrt": 1 / 3}
+        exponent = by_name.get(node.name)
+        if node.name == "integer_pow":
+            exponent = float(node.params["y"])
+        if node.name == "pow":
+            exponent = look.constant(node.ins[1])
+        if exponent is None:
+            return None
+        power = exponent
+    elif (base := look.squared(value)) is not None:
+        power = 2.0
+    else:
+        return None
+    even = power % 2 == 0
+    of = log_of(look, base, depth + 1)
+    if of is None:
+        x = look.leaf(base)
+        of = Form(
+            lambda env: jnp.log(jnp.abs(env[x]) if even else env[x]), f"jnp.log({f'jnp.abs({{{x}}})' if even else f'{{{x}}}'})", "ND218"
+        )
+    shown = f"{power:.6g}"
+    return Form(lambda env: power * of.value(env), f"{shown} * {_in_brackets(of.text)}", of.code)
+
+
+def _picked(look: Look, value: Array, depth: int) -> Form | None:
+    """An element of what has a stable logarithm: the logarithm is taken before the element."""
+    picks: list[Node] = []
+    node = look.graph.maker(value)
+    while node is not None and node.name in PICKS and len(node.outs) == 1 and len(picks) < 12 and _is_floating(node.ins[0]):
+        picks.append(node)
+        node = look.graph.maker(node.ins[0])
+    if not picks or node is None:
+        return None
+    of = log_of(look, picks[-1].ins[0], depth + 1)
+    if of is None:
+        return None
+    moving = [pick for pick in picks if pick.name not in ("reshape", "squeeze", "broadcast_in_dim", "copy")]
+    text = _with_picks(look, of.text, moving)
+    return Form(lambda env: again(env, picks[::-1], [picks[-1].ins[0]], [of.value(env)])[0], text, of.code)
+
+
+def _with_picks(look: Look, text: str, picks: Sequence[Node]) -> str:
+    return f"{text}[...]" if picks else text
+
+
+def _scaled(look: Look, value: Array, depth: int) -> Form | None:
+    """A constant factor, and what is added to the logarithm of either side of a product or quotient."""
+    inner, factor = look.scaled(value)
+    if factor > 0 and not look.is_same(inner, value):
+        of = log_of(look, inner, depth + 1)
+        if of is None:
+            return None
+        number, sign = math.log(factor), "+" if factor > 1 else "-"
+        near = f"jnp.log({factor:.7g})" if factor > 1 else f"jnp.log({1 / factor:.7g})"
+        return Form(lambda env: of.value(env) + number, f"{of.text} {sign} {near}", of.code)
+    node = look.op(value, "mul", "div")
+    if node is None:
+        return None
+    one, other = (log_of(look, x, depth + 1) for x in node.ins)
+    if one is None and other is None:
+        return None
+    a, b = one or plain(look, node.ins[0]), other or plain(look, node.ins[1])
+    sign = 1.0 if node.name == "mul" else -1.0
+    return Form(
+        lambda env: a.value(env) + sign * b.value(env),
+        f"{a.text} {'+' if sign > 0 else '-'} {_in_brackets(b.text)}",
+        a.code or b.code,
+    )
+
+
+def _of_product(look: Look, value: Array) -> Form | None:
+    """log(x * y) and log(x / y), where the product or the quotient leaves the range and its parts do not."""
+    node = look.op(value, "mul", "div")
+    if node is None or any(look.constant(x) is not None for x in node.ins):
+        return None
+    a, b = plain(look, node.ins[0]), plain(look, node.ins[1])
+    sign = 1.0 if node.name == "mul" else -1.0
+    return Form(
+        lambda env: a.value(env) + sign * b.value(env),
+        f"{a.text} {'+' if sign > 0 else '-'} {b.text}",
+        "ND211" if sign > 0 else "ND219",
+    )
+
+
+def _in_brackets(text: str) -> str:
+    return f"({text})" if " " in text.replace(", ", ",") else text
+
+
+def _is_floating(value: Array) -> bool:
+    return jnp.issubdtype(value.dtype, jnp.inexact)
+
+
+PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = {"log": (of_log,), "log1p": (of_log1p,)}

@@ -1,0 +1,148 @@
+"""Roots and powers at zero, below zero by rounding, and variances by subtraction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import jax.numpy as jnp
+from jax import Array
+
+from nandetect.fixing.look import Env, Form, Found, Look, axes_text, with_slope
+from nandetect.fixing.patterns.quotients import variance_of
+
+# How far below 0 rounding can put a difference, in parts of what was subtracted.
+ROUNDING = 1e-4
+
+
+def at_zero(look: Look) -> Iterator[Found]:
+    """The slope of a root or power at 0."""
+    node, origin = look.node, look.origin
+    if origin.phase != "backward" and origin.derivative_of is None:
+        return
+    x = node.ins[0]
+    look.begin()
+    name = look.leaf(x, node)
+
+    def value(env: Env) -> Array:
+        alive = env[name] > 0 if node.name != "cbrt" else env[name] != 0
+        return jnp.where(alive, look.rebound(env, [x], [jnp.where(alive, env[name], 1)]), 0)
+
+    def sloped(env: Env) -> Array:
+        return with_slope(value(env), env[name], env[name] > 0)
+
+    if node.name == "sqrt":
+        squares, variance = look.sum_of_squares(x), variance_of(look, x)
+        code = "ND223" if variance else "ND222" if squares and not _is_difference(look, x) else "ND221"
+        if origin.phase == "update":
+            code = "ND284"
+        text = f"jnp.where({{{name}}} > 0, jnp.sqrt(jnp.where({{{name}}} > 0, {{{name}}}, 1.0)), 0.0)"
+    else:
+        code = "ND226"
+        power = look.constant(node.ins[-1]) if node.name == "pow" else None
+        raised = f"{power:.6g}" if power is not None else f"{{{look.leaf(node.ins[-1], node)}}}"
+        shown = "jnp.cbrt({0})" if node.name == "cbrt" else "{0} ** " + raised
+        text = f"jnp.where({{{name}}} > 0, " + shown.replace("{0}", f"jnp.where({{{name}}} > 0, {{{name}}}, 1.0)") + ", 0.0)"
+    yield look.found(Form(value, text, other=sloped), "guard", code)
+
+
+def _is_difference(look: Look, value: Array) -> bool:
+    return look.op(value, "sub") is not None
+
+
+def below_zero(look: Look) -> Iterator[Found]:
+    """The root of a difference that rounding put below 0."""
+    node, origin = look.node, look.origin
+    less = look.op(node.ins[0], "sub", "add")
+    if less is None:
+        return
+    given = origin.operands[0].value if origin.operands and origin.derivative_of is None else None
+    if isinstance(given, int | float):
+        sizes = [abs(float(op.value)) for event in look.cause[:1] for op in event.operands if isinstance(op.value, int | float)]
+        if given < -ROUNDING * max([1.0, *sizes]) or given > 0:
+            return
+    look.begin()
+    x = look.leaf(node.ins[0], node)
+
+    def value(env: Env) -> Array:
+        alive = env[x] > 0
+        return jnp.where(alive, look.rebound(env, [node.ins[0]], [jnp.where(alive, env[x], 1)]), 0)
+
+    if origin.phase != "backward":
+
+        def clipped(env: Env) -> Array:
+            return look.rebound(env, [node.ins[0]], [jnp.maximum(env[x], 0)])
+
+        bounded = Form(clipped, f"jnp.sqrt(jnp.maximum({{{x}}}, 0.0))")
+        yield look.found(bounded, "bound", "ND225")
+    # At a bound the slope of the root is infinite.
+    text = f"jnp.where({{{x}}} > 0, jnp.sqrt(jnp.where({{{x}}} > 0, {{{x}}}, 1.0)), 0.0)"
+    yield look.found(Form(value, text, other=lambda env: with_slope(value(env), env[x], env[x] > 0)), "bound", "ND225")
+
+
+def variance_by_difference(look: Look) -> Iterator[Found]:
+    """E[x * x] - E[x] * E[x]."""
+    squares, mean = look.node.ins
+    look.begin()
+    upper = _mean_of_squares(look, squares)
+    square = look.squared(mean)
+    if upper is None or square is None:
+        return
+    x, axes, factor = upper
+    inner, scale = look.scaled(square)
+    summed = look.summed(inner)
+    if summed is None or not look.is_same(summed[0], x) or not math.isclose(scale, factor, rel_tol=1e-5):
+        return
+    name = look.leaf(x)
+
+    def value(env: Env) -> Array:
+        z = env[name]
+        centre = jnp.sum(z, axes, keepdims=True) * factor
+        return jnp.sum(jnp.square(z - centre), axes) * factor
+
+    yield look.found(Form(value, f"jnp.var({{{name}}}{axes_text(axes, x.ndim)})"), "same", "ND224")
+
+
+def _mean_of_squares(look: Look, value: Array) -> tuple[Array, tuple[int, ...], float] | None:
+    inner, factor = look.scaled(value)
+    found = look.sum_of_squares(inner)
+    return (found[0], found[1], factor) if found else None
+
+
+def schedule_at_zero(look: Look) -> Iterator[Found]:
+    """A negative power of a count that begins at 0."""
+    node = look.node
+    power = -0.5 if node.name == "rsqrt" else look.constant(node.ins[1]) if node.name == "pow" else None
+    if power is None or power >= 0:
+        return
+    cast = look.graph.maker(node.ins[0])
+    while cast is not None and cast.name in ("broadcast_in_dim", "reshape"):
+        cast = look.graph.maker(cast.ins[0])
+    counts = cast is not None and cast.name == "convert_element_type" and jnp.issubdtype(cast.ins[0].dtype, jnp.integer)
+    look.begin()
+    x = look.leaf(node.ins[0], node)
+    if counts and cast is not None:
+        look.begin()
+        count = cast.ins[0]
+        x = look.leaf(count, cast)
+        text = f"jnp.maximum({{{x}}}, 1) ** {power:.6g}" if node.name == "pow" else f"jax.lax.rsqrt(jnp.maximum({{{x}}}, 1))"
+        yield look.found(Form(lambda env: look.rebound(env, [count], [jnp.maximum(env[x], 1)]), text), "bound", "ND283")
+        return
+    code = "ND282" if look.origin.phase == "update" else "ND233" if look.sum_of_squares(node.ins[0]) else "ND239"
+
+    def value(env: Env) -> Array:
+        alive = env[x] > 0
+        return jnp.where(alive, look.rebound(env, [node.ins[0]], [jnp.where(alive, env[x], 1)]), 0)
+
+    shown = "jax.lax.rsqrt({0})" if node.name == "rsqrt" else f"{{0}} ** {power:.6g}"
+    text = f"jnp.where({{{x}}} > 0, {shown.replace('{0}', f'jnp.where({{{x}}} > 0, {{{x}}}, 1.0)')}, 0.0)"
+    yield look.found(Form(value, text), "bound", code)
+
+
+PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = {
+    "sub": (variance_by_difference,),
+    "sqrt": (below_zero, at_zero),
+    "pow": (schedule_at_zero, at_zero),
+    "rsqrt": (schedule_at_zero,),
+    "cbrt": (at_zero,),
+}

@@ -1,0 +1,229 @@
+"""Try the forms on the user's own program: what it gives with them, and what is said of that."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import ShapedArray
+
+from nandetect import compat, effects, nonfinite, wording
+from nandetect.fixing.find import at, find, is_there
+from nandetect.fixing.graph import Graph, Node
+from nandetect.fixing.judge import Judged, judge
+from nandetect.fixing.look import Found
+from nandetect.fixing.retrace import retrace
+from nandetect.locating.diagnose import diagnose
+from nandetect.program.trace import Program
+from nandetect.records import Event, Report
+
+# The most forms that are tried for one fault, and the most faults that are mended together where one hides the next.
+TRIED, TOGETHER = 5, 3
+# How far results may move when the number that a form chooses is another, in parts of the largest, before the number is said to show.
+SHOWS = 1e-4
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Forms that were put into the user's program together, the last of them for what the others uncovered.
+
+    Of `results` results so many were `finite`. `uncovered` is the fault that is left. `depends` where a number that a form chose shows in
+    the results.
+    """
+
+    found: tuple[Found, ...]
+    judged: Judged | None
+    finite: int
+    results: int
+    uncovered: Report | None = None
+    depends: bool = False
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the step is finite, and not by a number that somebody chose."""
+        return self.finite == self.results and not self.depends and all(one.kind != "shift" for one in self.found)
+
+    def proof(self) -> str:
+        """What was measured, in one sentence."""
+        count = f"all {self.results} results of this step are finite" if self.results > 1 else "the result of this step is finite"
+        so = "with both changes" if len(self.found) == 2 else f"with all {len(self.found)} changes" if len(self.found) > 2 else "with it"
+        if self.uncovered is not None:
+            said = f"{so} this fault is gone, and the next one is {_named(self.uncovered.origin)}"
+        elif any(one.kind == "shift" for one in self.found):
+            said = f"{so} {count}; it changes the result a little everywhere"
+        elif self.depends:
+            said = f"{so} {count}, but what was chosen for the edge shows in the results: the choice is yours"
+        else:
+            said = f"{so} {count}"
+        if self.judged is None or self.uncovered is not None:
+            return said
+        what = "values and slopes agree" if self.judged.with_slopes else "values agree"
+        return f"{said}; where the old form is sound, {what} (to {wording.short(max(self.judged.apart, 6e-8))})"
+
+
+def _named(event: Event) -> str:
+    line = f" at line {event.source.line}" if event.source else ""
+    return f"`{event.primitive}`{line}" + (f" ({event.reason})" if event.reason else "")
+
+
+def trials(program: Program, report: Report, seconds: float = math.inf) -> Iterator[Tried]:
+    """The forms that were found for a fault, one after another, as long as there is time: the first is tried in any case."""
+    began = time.monotonic()
+    _, graph = retrace(lambda: traced(program))
+    count = 0
+    for found in find(graph, report):
+        if count and (count >= TRIED or time.monotonic() - began > seconds):
+            return
+        judged = judge(graph, found) if found.kind != "shift" else None
+        if judged is not None and not judged.is_same:
+            continue
+        tried = _together(program, report, found, judged)
+        count += 1
+        if tried is not None:
+            yield tried
+
+
+def candidates(program: Program, report: Report) -> list[Found]:
+    """The forms that were found for a fault, untried."""
+    _, graph = retrace(lambda: traced(program))
+    return find(graph, report)
+
+
+def traced(program: Program) -> compat.AnyJaxpr:
+    """The program, traced anew from the user's function; from its equations where that is not to be had."""
+    if program.retrace is not None:
+        return program.retrace()
+    return jax.make_jaxpr(compat.as_function(program.jaxpr, program.consts))(*program.args)
+
+
+def _together(program: Program, report: Report, first: Found, judged: Judged | None) -> Tried | None:
+    """The program with a form, and with one for each fault that it uncovers. None where the fault stays or the program does not run."""
+    found, reports = [first], [report]
+    positive = {id(first)} if judged is not None and judged.of_positive else set[int]()
+    while True:
+        again = _with(program, found, reports, positive)
+        if again is None:
+            return None
+        new, graph, outs = again
+        bad = [x for x in outs if not nonfinite.is_clean(x)]
+        if not bad:
+            break
+        left = diagnose(new)
+        if left is None or left.origin.primitive == "<input>" or any(_is_same_fault(left, one) for one in reports):
+            return None
+        more = next((one for one in find(graph, left) if _is_sound(graph, one)), None) if len(found) < TOGETHER else None
+        if more is None:
+            return Tried(tuple(found), judged, len(outs) - len(bad), len(outs), left)
+        found, reports = [*found, more], [*reports, left]
+    depends = any(one.form.other is not None for one in found) and _depends(program, found, reports, positive, outs)
+    return Tried(tuple(found), judged, len(outs), len(outs), None, depends)
+
+
+def _is_sound(graph: Graph, found: Found) -> bool:
+    judged = judge(graph, found)
+    return judged is None or (judged.is_same and not judged.of_positive)
+
+
+def _is_same_fault(one: Report, other: Report) -> bool:
+    here, there = one.origin, other.origin
+    if (here.primitive, here.phase, here.derivative_of) != (there.primitive, there.phase, there.derivative_of):
+        return False
+    return here.source is there.source or (here.source is not None and there.source is not None and is_there(here.source, there.source))
+
+
+def _with(
+    program: Program, found: Sequence[Found], reports: Sequence[Report], positive: set[int], other: bool = False
+) -> tuple[Program, Graph, list[Array]] | None:
+    """The program with the forms in it, its operations, and its inexact results; None where it does not run or has none of them."""
+    put = _Exchanged(found, reports, positive, other)
+    try:
+        jaxpr, graph = retrace(lambda: traced(program), put)
+        if not put.count:
+            return None
+        opened, consts = compat.open_jaxpr(jaxpr)
+        with effects.muted_effects([]):
+            outs = jax.block_until_ready(jax.jit(compat.as_function(jaxpr, consts))(*program.args))
+    except Exception:
+        return None
+    new = replace(program, jaxpr=opened, consts=consts, call=lambda: list(outs), retrace=lambda: jaxpr)
+    return new, graph, [x for x in outs if nonfinite.is_inexact(x)]
+
+
+def _depends(program: Program, found: Sequence[Found], reports: Sequence[Report], positive: set[int], outs: Sequence[Array]) -> bool:
+    """Whether the results are others with another number chosen."""
+    again = _with(program, found, reports, positive, other=True)
+    if again is None:
+        return True
+    for one, two in zip(outs, again[2], strict=True):
+        a, b = (nonfinite.host(x).astype("complex128" if jnp.iscomplexobj(x) else "float64") for x in (one, two))
+        if a.size and not float(np.abs(a - b).max()) <= SHOWS * max(float(np.abs(a).max()), 1e-30):
+            return True
+    return False
+
+
+@dataclass
+class _Exchanged:
+    """Puts forms in, wherever their hazards stand at their places; `count` says how often.
+
+    Those of `positive`, by identity, give NaN where a number that they are computed from is not positive: they would be another function.
+    """
+
+    found: Sequence[Found]
+    reports: Sequence[Report]
+    positive: set[int]
+    other: bool = False
+    count: int = 0
+
+    def __call__(self, graph: Graph, node: Node) -> Array | list[Array] | None:
+        for one, report in zip(self.found, self.reports, strict=True):
+            root = one.root
+            if node.name != root.name or node.source is None or root.source is None or not is_there(node.source, root.source):
+                continue
+            for again in at(graph, node, report, _anchors(graph, one, node)):
+                if again.code == one.code and again.form.text == one.form.text:
+                    value = again.form.other if self.other and again.form.other is not None else again.form.value
+                    new = value(again.leaves)
+                    if id(one) in self.positive and not isinstance(new, list):
+                        numbers = [x for x in again.leaves.values() if nonfinite.is_inexact(x)]
+                        new = jnp.where(jnp.stack([jnp.all(x >= 0) for x in numbers]).all(), new, jnp.nan)
+                    if not isinstance(new, list):
+                        new = _as(new, _result_of(node))
+                    self.count += 1
+                    return new
+        return None
+
+
+def _anchors(graph: Graph, found: Found, node: Node) -> list[Node]:
+    """The operations at the anchor's place, as they stand in this trace."""
+    anchor = found.at_anchor or found.root
+    near = [one for x in node.ins for one in graph.upstream(x, ())]
+    return [one for one in (*near, node) if one.name == anchor.name and _is_at(one, anchor)]
+
+
+def _is_at(one: Node, other: Node) -> bool:
+    return one.source is not None and other.source is not None and is_there(one.source, other.source)
+
+
+def _result_of(node: Node) -> ShapedArray | None:
+    """The shape and dtype of an operation's only result; None for one of several, or that JAX cannot tell before it is bound."""
+    try:
+        out, *_ = node.primitive.abstract_eval(*map(jax.typeof, node.ins), **node.params)
+    except Exception:
+        return None
+    return out if isinstance(out, ShapedArray) else None
+
+
+def _as(value: Array, aval: ShapedArray | None) -> Array:
+    """A value in the shape and type of what it stands in for."""
+    if aval is None:
+        return value
+    if value.shape != aval.shape:
+        same = math.prod(value.shape) == math.prod(aval.shape)
+        value = jnp.reshape(value, aval.shape) if same else jnp.broadcast_to(value, aval.shape)
+    return value.astype(aval.dtype)
