@@ -1,0 +1,84 @@
+"""The logarithms of functions that have a stable one of their own: cosh, the Bessel function, the normal distribution."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from nandetect.fixing.look import Form, Look
+
+
+def log_two_cosh(look: Look, value: Array, constant: float) -> Form:
+    """log(exp(x) + exp(-x)) + constant."""
+    x = look.leaf(value)
+    cosh = abs(constant + math.log(2.0)) < 1e-12
+    less = " - jnp.log(2.0)" if cosh else ""
+    return Form(
+        lambda env: jnp.abs(env[x]) + jax.nn.softplus(-2 * jnp.abs(env[x])) - (math.log(2.0) if cosh else 0.0),
+        f"jnp.abs({{{x}}}) + jax.nn.softplus(-2 * jnp.abs({{{x}}})){less}",
+        "ND245",
+    )
+
+
+def cosh(look: Look, value: Array, depth: int) -> Form | None:
+    node = look.op(value, "cosh")
+    if node is not None:
+        return log_two_cosh(look, node.ins[0], -math.log(2.0))
+    inner, factor = look.scaled(value)
+    if factor == 0.5:
+        for a, b in look.two(inner, "add")[:1]:
+            x, y = look.exponent(a), look.exponent(b)
+            if x is not None and y is not None and (other := look.negated(y)) is not None and look.is_same(other, x):
+                return log_two_cosh(look, x, -math.log(2.0))
+    scaled = next((b for a, b in look.two(value, "mul") if look.exponent(a) is not None and look.op(b, "bessel_i0e")), None)
+    node = look.op(scaled, "bessel_i0e") if scaled is not None else None
+    if node is not None:
+        x = look.leaf(node.ins[0])
+        return Form(
+            lambda env: jnp.log(jax.scipy.special.i0e(env[x])) + jnp.abs(env[x]),
+            f"jnp.log(jax.scipy.special.i0e({{{x}}})) + jnp.abs({{{x}}})",
+            "ND246",
+        )
+    return None
+
+
+def normal(look: Look, value: Array, depth: int) -> Form | None:
+    """The normal distribution function by erfc: half of erfc(-x / sqrt(2))."""
+    inner, factor = look.scaled(value)
+    node = look.op(inner, "erfc")
+    if node is None:
+        # JAX's own ndtr chooses between forms by the size of its operand.
+        node = look.op(inner, "select_n")
+        if node is None or factor not in (0.5, 1.0) or not all(_by_erf(look, case) for case in node.ins[1:]):
+            return None
+        x = _standard(look, node.ins[-1])
+        if x is None:
+            return None
+        name = look.leaf(x)
+        return Form(lambda env: jax.scipy.stats.norm.logcdf(env[name]), f"jax.scipy.stats.norm.logcdf({{{name}}})", "ND208")
+    argument, scale = look.scaled(node.ins[0])
+    x = look.leaf(argument)
+    times, rest = -scale * math.sqrt(2.0), math.log(2 * abs(factor))
+    if abs(times - 1) < 1e-6:
+        times, shown = 1.0, f"{{{x}}}"
+    elif abs(times + 1) < 1e-6:
+        times, shown = -1.0, f"-{{{x}}}"
+    else:
+        shown = f"{times:.7g} * {{{x}}}"
+    more = f" + {rest:.7g}" if abs(rest) > 1e-12 else ""
+    return Form(lambda env: jax.scipy.stats.norm.logcdf(times * env[x]) + rest, f"jax.scipy.stats.norm.logcdf({shown}){more}", "ND208")
+
+
+def _by_erf(look: Look, value: Array) -> bool:
+    return any(node.name in ("erf", "erfc") for node in look.graph.upstream(value, (), most=12))
+
+
+def _standard(look: Look, value: Array) -> Array | None:
+    """The operand of JAX's ndtr."""
+    for node in reversed(look.graph.upstream(value, (), most=40)):
+        if node.name == "mul" and abs((look.constant(node.ins[1]) or look.constant(node.ins[0]) or 0) - math.sqrt(0.5)) < 1e-6:
+            return node.ins[0] if look.constant(node.ins[0]) is None else node.ins[1]
+    return None
