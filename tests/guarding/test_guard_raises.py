@@ -146,9 +146,7 @@ def test_what_checkify_throws_from_a_function_that_is_not_compiled_is_located():
 
 
 @pytest.mark.parametrize("jit", ["equinox", "jax"])
-def test_error_if_of_equinox_is_located(jit):
-    equinox = pytest.importorskip("equinox")
-
+def test_error_if_of_equinox_is_located(equinox, jit):
     def step(x):
         y = jnp.log(x - 1)  # equinox
         return equinox.error_if(y, jnp.isnan(y).any(), "loss is not finite").sum()
