@@ -179,6 +179,19 @@ def branches(run: Run, number: int) -> list[Run]:
     return entered
 
 
+def of_one(run: Run, shard: int) -> Run:
+    """A run within a `shard_map` as one shard had it, and those that it stands in there."""
+    around = run.parent if run.parent is not None and run.parent.shards else None
+    return _of_one(run, shard, of_one(around, shard) if around is not None else None)
+
+
+def _of_one(run: Run, shard: int, parent: Run | None) -> Run:
+    own = Run(run.jaxpr, run.consts, run.path, run.eqns, run.entry, parent, run.operands, run.order, done=run.done)
+    own.values = {var: value[shard] for var, value in run.values.items()}
+    own.inner = {number: _of_one(child, shard, own) for number, child in run.inner.items()}
+    return own
+
+
 def flows_of(run: Run, eqn: JaxprEqn, ins: Sequence[Array], output: int) -> list[Flow]:
     """The flows of an equation in a run; inside a `shard_map` they take stacked masks, and stay in each shard but in a collective."""
     if not run.shards:

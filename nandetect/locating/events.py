@@ -13,7 +13,7 @@ import numpy as np
 
 from nandetect import nonfinite, primitives
 from nandetect.annotations import Array
-from nandetect.interpret.shards import flows_of
+from nandetect.interpret.shards import flows_of, of_one
 from nandetect.interpret.walk import Run
 from nandetect.locating import integers, reasons
 from nandetect.locating.operand_names import Names, made_by
@@ -61,7 +61,7 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, brief: bool = F
     return Event(
         primitive=eqn.primitive.name,
         value=kind,
-        reason="" if brief or kind == "finite" else _reason(node, index, known, kind, given_inf),
+        reason="" if brief or kind == "finite" else _reason(node, shard, index, known, kind, given_inf),
         phase=made_in,
         source=source,
         scope=sources.scope(path),
@@ -74,11 +74,12 @@ def make(node: Node, output: int, mask: Mask | None, lens: Lens, brief: bool = F
     )
 
 
-def _reason(node: Node, index: tuple[int, ...] | None, values: Sequence[object], kind: str, given_inf: bool) -> str:
+def _reason(node: Node, shard: int | None, index: tuple[int, ...] | None, values: Sequence[object], kind: str, given_inf: bool) -> str:
     called = foreign.named(node.eqn)
     if called:
         return f"{called} returned {kind}"
-    outside = integers.out_of_bounds(node, index) if index is not None else None
+    own = node if shard is None or not primitives.of(node.eqn).chooses else Node(of_one(node.run, shard), node.number)
+    outside = integers.out_of_bounds(own, index) if index is not None else None
     if outside is not None:
         return f"{outside.reason}, filled with {kind}"
     return reasons.reason(primitives.of(node.eqn), values, kind, given_inf)

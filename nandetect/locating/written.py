@@ -9,6 +9,7 @@ import numpy as np
 from nandetect import compat, nonfinite, ownership, primitives, wording
 from nandetect.compat import Atom, JaxprEqn
 from nandetect.interpret.movement import MOVES
+from nandetect.interpret.shards import of_one
 from nandetect.interpret.walk import Run
 from nandetect.locating import events
 from nandetect.locating.cause_rules import maker
@@ -30,7 +31,8 @@ def event(trail: Trail, literal: Arrival, node: Node, lens: Lens) -> tuple[Event
     if mask is not None and selects and before is not None:
         mask = _chosen(node, mask, before)
     made = events.make(node, output, mask, lens)
-    condition = selected(node, made.index, lens) if selects else _branch(literal.run, lens)
+    shard = [number for kind, number in made.context if kind == "shard"] if node.run.shards else []
+    condition = selected(node, (*shard, *made.index), lens) if selects else _branch(literal.run, lens)
     context = (*made.context, literal.run.entry) if literal.run is not node.run and literal.run.entry else made.context
     # A maximum of nothing is as good as written.
     reason = "nothing is compared there" if primitives.of(node.eqn).bounds else "written there as a literal"
@@ -53,8 +55,10 @@ def returned(program: Program, literal: Arrival) -> Event:
 def selected(node: Node, index: Index, lens: Lens) -> str:
     """By which condition a selection chose an element: `x > 0` is False: -1.0 > 0.0; empty where that is not known."""
     run, atom = node.run, node.eqn.invars[0]
-    if run.shards or not run.knows(atom) or not primitives.of(node.eqn).selects:
+    if not run.knows(atom) or not primitives.of(node.eqn).selects:
         return ""
+    if run.shards:
+        run, index = of_one(run, index[0]), index[1:]
     return _condition(run, atom, index if np.ndim(run.read(atom)) else (), lens)
 
 

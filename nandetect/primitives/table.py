@@ -51,7 +51,7 @@ _EACH = Depends.ELEMENTWISE
 # Moves: `interpret.movement` runs them.
 _enter("copy", aliases="copy_p", copies=True, reshapes=True, same=True, **_MOVE)
 _enter("stop_gradient optimization_barrier mesh_cast reshard name", **_MOVE)
-_enter("pvary pcast", varies=True, **_MOVE)
+_enter("pvary pcast", varies=True, same=True, **_MOVE)
 _enter("sharding_constraint", same=True, **_MOVE)
 _enter("reshape", moved=_FIRST, reshapes=True, same=True, **_MOVE)
 _enter("squeeze", same=True, **_MOVE)

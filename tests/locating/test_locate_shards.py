@@ -87,6 +87,14 @@ def gathered(w, x):
     return jax.lax.psum(jnp.log(jax.lax.all_gather(jax.lax.ppermute(x @ w, "d", ring), "d")).sum(), "d")
 
 
+def chosen(w, x):
+    return jax.lax.psum(jnp.where(x[:, 0] > 0.5, x[:, 0], jnp.nan).sum(), "d")
+
+
+def taken(w, x):
+    return jax.lax.psum(jnp.take(x[0], jnp.arange(2) + 7 * mine(6), mode="fill").sum(), "d")
+
+
 def written(w, x):
     # The loss reads the first row alone, the gradient multiplies all of them by 0.
     rows = (jnp.zeros((2, 3)) * jnp.nan).at[0].set(x[0])  # <-- written
@@ -132,6 +140,7 @@ print(json.dumps({
     "a placeholder": told(jax.jit(jax.value_and_grad(mapped(written))), jnp.ones(3), rows)[:4],
     "at fault beside": at_fault(jax.jit(mapped(twice)), jnp.ones(3), rows),
     "a mesh that is set": under_a_set_mesh(),
+    "reasons": [nd.locate(jax.jit(mapped(step)), jnp.ones(3), rows).origin.reason for step in (chosen, taken)],
     "a zero of another shard": cause(jax.jit(mapped(gathered)), jnp.ones(3), rows),
     "an overflow in a psum": cause(jax.jit(mapped(overflowing)), jnp.ones(3), np.ones((16, 3), np.float32)),
     "a number of Python's": told(jax.jit(mapped(with_a_count)), jnp.ones(3), rows),
@@ -189,6 +198,13 @@ def test_a_literal_that_only_a_gradient_meets_on_the_shards_is_told_as_that(repo
 
 def test_another_shard_and_iteration_that_break_the_result_too_are_also_at_fault(reports):
     assert reports["at fault beside"] == ["log", ["shard", 2], ["div"]]
+
+
+def test_why_a_literal_was_chosen_and_which_index_is_out_of_bounds_is_told_of_the_shard(reports):
+    assert reports["reasons"] == [
+        "written there as a literal: `x[:, 0] > 0.5` is False: 0.0 > 0.5",
+        "index 7 is out of bounds for axis 0 of size 3, filled with nan",
+    ]
 
 
 def test_a_zero_that_collectives_moved_is_followed_to_the_shard_that_held_it_and_out_to_the_input(reports):
