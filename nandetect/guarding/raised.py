@@ -61,8 +61,10 @@ def _behind_its_checks(program: Program) -> Report | None:
     if has_raised and not _is_nan(report):
         # Of what it would have returned nothing is NaN, but something in it may have been, which the check saw.
         seen = seen_by_a_check(sound)
-        seen = diagnose(sound, strict=True) if seen is None and report is None else seen
-        report = seen if _is_nan(seen) else report
+        if seen is None and report is None:
+            strict = diagnose(sound, strict=True)
+            seen = strict if _is_nan(strict) else None
+        report = seen or report
     return report
 
 

@@ -40,14 +40,24 @@ def seen_by_a_check(program: Program) -> Report | None:
             sweep = Sweep(asked_for=True, sought=sought)
             sweep.back(node.run, {node.eqn.invars[0]: np.ones(np.shape(node.run.read(node.eqn.invars[0])), bool)}, "branch", node)
             for decision in sorted(sweep.decisions, key=lambda decision: not decision.is_nan):
-                born = steering.births(trail, decision)
+                # What made NaN of finite numbers needed nothing before it.
+                born = sorted(steering.births(trail, decision), key=lambda birth: not (_is_nan(birth) and _was_given_finite(birth.node)))
                 own = [birth for birth in born if not steering.is_of_one_call(birth, decision)]
-                if own:
+                if own and (decision.is_nan or _is_nan(own[0])):
                     return reporting.of_birth(program, trail, own[0])
-                others += born
+                others += [birth for birth in born if decision.is_nan or _is_nan(birth)]
             # Of loops the last iteration was looked into: then the first that tells of a NaN, by what was not looked at yet.
             sought = (sought or Sought(tests=True)).without(decision.node.eqn for decision in sweep.decisions)
     return reporting.of_birth(program, trail, others[0]) if others else None
+
+
+def _is_nan(birth: Birth) -> bool:
+    made = birth.node.run.read(birth.node.eqn.outvars[birth.output])
+    return bool((nonfinite.nans(made) & birth.mask).any())
+
+
+def _was_given_finite(node: Node) -> bool:
+    return all(nonfinite.is_clean(x) for x in node.run.ins(node.eqn) if nonfinite.is_inexact(x))
 
 
 def given_to_what_raised(program: Program) -> Report | None:

@@ -270,3 +270,18 @@ def test_a_check_inside_a_primitive_of_another_library_is_asked_what_it_was_give
         guarded(jnp.array([1.0, -1.0]))
     report = caught.value.report
     assert (report.origin.primitive, report.origin.index, report.step) == ("log", (1,), 1)
+
+
+def test_what_a_check_saw_as_nan_may_have_begun_as_an_overflow():
+    def refuse(x):
+        raise ValueError("not finite")
+
+    def step(x):
+        big = jnp.exp(x)
+        shape = jax.ShapeDtypeStruct((), jnp.float32)
+        return jax.lax.cond(big - big == 0.0, lambda: x, lambda: jax.pure_callback(refuse, shape, x))
+
+    guarded = nd.guard(jax.jit(step))
+    with pytest.raises(nd.NonFiniteError) as caught:
+        guarded(jnp.float32(1000.0))
+    assert (caught.value.report.origin.primitive, caught.value.report.origin.value) == ("exp", "inf")
