@@ -14,15 +14,14 @@ import jax.numpy as jnp
 import pytest
 
 import nandetect as nd
-from nandetect import widths
-from nandetect.fixing import locate
+from nandetect import fixing, widths
 from nandetect.records import Report
 
 pytest_plugins = ["pytester"]
 
 MARK = "# <-- origin"
 # Trying a fix takes as long as locating its fault: the tests of `fixing` and the commands that tests start do, the others go without.
-locate.PROVES = False
+fixing.PRESCRIBES = False
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -6,6 +6,7 @@ from typing import Annotated, NoReturn, TypeAlias
 
 import typer
 
+NoProof: TypeAlias = Annotated[bool, typer.Option("--no-proof", help="Do not try the fix on the step itself.")]
 Json: TypeAlias = Annotated[str | None, typer.Option("--json", metavar="PATH", help="Write the result as JSON; `-` is standard output.")]
 
 

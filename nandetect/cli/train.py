@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from nandetect import fixing
 from nandetect.cli import options, output, values
 
 
@@ -30,6 +31,7 @@ def command(
     x64: Annotated[bool, typer.Option("--x64", help="Let JAX compute in float64.")] = False,
     dtype: Annotated[str | None, typer.Option(metavar="float32|bfloat16|float16|float64", help="Of parameters and inputs.")] = None,
     debug_nans: Annotated[bool, typer.Option("--debug-nans", help="Stop at a non-finite value and say where it came from.")] = False,
+    no_proof: options.NoProof = False,
     no_audit: Annotated[bool, typer.Option("--no-audit", help="Do not look at the initial weights first.")] = False,
     record: Annotated[str | None, typer.Option(metavar="DIR", help="Keep the run's record there, not among all others.")] = None,
     no_record: Annotated[bool, typer.Option("--no-record", help="Keep no record of the run.")] = False,
@@ -47,6 +49,7 @@ def command(
     from nandetect.train.settings import TrainSettings
 
     exports.check(tensorboard)
+    fixing.PROVES = not no_proof
     settings = TrainSettings(
         model=model,
         data=data,

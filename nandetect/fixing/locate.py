@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import jax
 
-from nandetect import effects, hazards
+from nandetect import effects, fixing, hazards
 from nandetect.annotations import Pytree
 from nandetect.fixing import naming, prove
 from nandetect.fixing.advice import advice
@@ -18,8 +18,6 @@ from nandetect.locating.diagnose import diagnose
 from nandetect.program.trace import Program, trace
 from nandetect.records import Fix, Report
 
-# Whether fixes are tried at all. Where nobody reads them, the time that they take is better spent.
-PROVES = True
 # Proving may take so many times as long as locating did, and this many seconds in any case.
 TIMES, SECONDS = 1.0, 4.0
 
@@ -75,17 +73,20 @@ MOST_KEPT = 32
 
 def prescribed(program: Program, report: Report, is_to_prove: bool = True, took: float = 0.0) -> Report:
     """A report with the fixes of its fault; as it is where none is known, or where finding them fails."""
-    if not PROVES or report.origin.primitive == "<input>" or report.origin.source is None:
+    if not fixing.PRESCRIBES or report.origin.primitive == "<input>" or report.origin.source is None:
         return report
     try:
         with effects.replay_settings(), effects.muted_effects([]):
-            fixes = _fixes(
-                program, report, is_to_prove and jax.process_count() == 1 and not report.compiled_only, max(SECONDS, TIMES * took)
-            )
+            fixes = _fixes(program, report, is_to_prove and may_prove(report), max(SECONDS, TIMES * took))
     # A fix is an addition to a report that stands without it.
     except Exception:
         fixes = ()
     return replace(report, fixes=fixes or tuple(_advice(code) for code in advice(report)[:1]))
+
+
+def may_prove(report: Report) -> bool:
+    """Whether a fix can be tried: not on one process of several, nor where the fault is the compiler's."""
+    return fixing.PROVES and jax.process_count() == 1 and not report.compiled_only
 
 
 def _fixes(program: Program, report: Report, is_to_prove: bool, seconds: float) -> tuple[Fix, ...]:

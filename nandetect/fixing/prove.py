@@ -19,6 +19,7 @@ from nandetect.fixing.graph import Graph, Node
 from nandetect.fixing.judge import Judged, judge
 from nandetect.fixing.look import Found
 from nandetect.fixing.retrace import retrace
+from nandetect.interpret import walk
 from nandetect.locating.diagnose import diagnose
 from nandetect.program.trace import Program
 from nandetect.records import Event, Report
@@ -147,12 +148,15 @@ def _with(
         if not put.count:
             return None
         opened, consts = compat.open_jaxpr(jaxpr)
+        new = replace(program, jaxpr=opened, consts=consts, retrace=lambda: jaxpr, tape=None)
+        # Equation by equation, as the fault was located: most of what is needed for that is compiled already, and a whole step is not.
         with effects.muted_effects([]):
-            outs = jax.block_until_ready(jax.jit(compat.as_function(jaxpr, consts))(*program.args))
+            top = walk.begin(new)
+            walk.run(top, new.args)
+        outs = list(map(top.read, opened.outvars))
     except Exception:
         return None
-    new = replace(program, jaxpr=opened, consts=consts, call=lambda: list(outs), retrace=lambda: jaxpr)
-    return new, graph, [x for x in outs if nonfinite.is_inexact(x)]
+    return replace(new, call=lambda: list(outs)), graph, [jnp.asarray(x) for x in outs if nonfinite.is_inexact(x)]
 
 
 def _depends(program: Program, found: Sequence[Found], reports: Sequence[Report], positive: set[int], outs: Sequence[Array]) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from nandetect import fixing
 from nandetect.fixing import locate
 
 
 @pytest.fixture(autouse=True)
 def proving(monkeypatch):
-    monkeypatch.setattr(locate, "PROVES", True)
+    monkeypatch.setattr(fixing, "PRESCRIBES", True)
     monkeypatch.setattr(locate, "_PROVEN", {})
