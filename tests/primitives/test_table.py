@@ -87,7 +87,8 @@ def names_in(node: ast.AST) -> list[str]:
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_no_other_module_keeps_a_list_of_primitives(file):
-    if file == PACKAGE / "primitives" / "table.py":
+    # A pattern of a hazard is a shape that primitives make: to name them is all it does.
+    if file == PACKAGE / "primitives" / "table.py" or file.parent == PACKAGE / "fixing" / "patterns":
         return
     # A complex number's parts are called like the primitives that take them.
     nodes = ast.walk(ast.parse(file.read_text()))
