@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from nandetect import primitives
 from nandetect.records import Report
 
 
@@ -17,11 +18,11 @@ def _because(report: Report, *primitives: str) -> bool:
 
 
 def _carried(report: Report) -> bool:
-    loops = [event for event in report.cause if event.primitive in ("scan", "while")]
+    loops = [event for event in report.cause if primitives.named(event.primitive).loops]
     return bool(loops) and report.origin.value in ("inf", "-inf") and bool(report.origin.context)
 
 
 _SHOWS: tuple[tuple[str, Callable[[Report], bool]], ...] = (
-    ("ND272", lambda report: report.origin.primitive in ("triangular_solve", "div") and _because(report, "lu")),
+    ("ND272", lambda report: _because(report, "lu")),
     ("ND252", _carried),
 )

@@ -241,7 +241,7 @@ class Look:
             node = self.graph.maker(self.graph.moved(value))
             if node is None:
                 return False
-            if node.name in ("reduce_max", "argmax"):
+            if node.name == "reduce_max":
                 return self.is_same(node.ins[0], of) or self.graph.maker(of) is self.graph.maker(node.ins[0]) is not None
             if node.name == "max":
                 value = node.ins[1] if self.constant(node.ins[0]) is not None else node.ins[0]
