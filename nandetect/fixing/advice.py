@@ -22,7 +22,13 @@ def _carried(report: Report) -> bool:
     return bool(loops) and report.origin.value in ("inf", "-inf") and bool(report.origin.context)
 
 
+def _solves(report: Report) -> bool:
+    """Whether a division by a pivot that is 0 broke."""
+    divides = report.origin.primitive == "triangular_solve" or report.origin.primitive == "div"
+    return divides and _because(report, "lu")
+
+
 _SHOWS: tuple[tuple[str, Callable[[Report], bool]], ...] = (
-    ("ND272", lambda report: _because(report, "lu")),
+    ("ND272", _solves),
     ("ND252", _carried),
 )
