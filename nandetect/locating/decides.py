@@ -19,6 +19,7 @@ from nandetect.compat import AnyJaxpr, Atom, JaxprEqn, Var
 from nandetect.interpret import loops, mended, shards
 from nandetect.interpret.loops import Loop
 from nandetect.interpret.walk import Run, variables
+from nandetect.locating.cause_rules import maker
 from nandetect.locating.trail import Birth, Node
 from nandetect.program.phase import Phases
 
@@ -26,13 +27,14 @@ from nandetect.program.phase import Phases
 INSTEAD = (1.0, 0.0, -1.0, None)
 # With other values a `while` may wait for ever: this ends it.
 _COMPUTE = mended.leaf(())
-# How a result depends on a value: what is computed with it (1 / inf is 0), or what was chosen for its sake (by `isfinite`, a comparison).
-How = Literal["computed", "chosen"]
+# How a result depends on a value: broken by it, computed with it (1 / inf is 0), or chosen for its sake (by `isfinite`, a comparison).
+How = Literal["broken", "computed", "chosen"]
 
 
 class Other(NamedTuple):
-    """A value that is another one than it was, and whether that was chosen by a predicate on the way."""
+    """A value, the one that it was, and whether it was chosen by a predicate on the way. What gradients alone broke is sound in both."""
 
+    before: Array
     value: Array
     chosen: bool = False
 
@@ -46,10 +48,12 @@ def how(birth: Birth, phases: Phases) -> How | None:
     value, found = node.run.read(var), None
     for number in INSTEAD:
         instead = jnp.asarray(-jnp.finfo(value.dtype).max / 2 if number is None else number, value.dtype)
-        other = Other(jnp.where(birth.mask, instead, jnp.asarray(value)))
+        other = Other(value, jnp.where(birth.mask, instead, jnp.asarray(value)))
         for end in _ends(node.run, {var: other}, node.number + 1, phases):
             if end.chosen:
                 return "chosen"
+            if nonfinite.is_inexact(end.before) and not nonfinite.is_clean(end.before):
+                return "broken"
             found = "computed"
     return found
 
@@ -83,7 +87,7 @@ def _through(run: Run, changed: Changed, start: int, phases: Phases) -> Iterator
             # A training loop: what changes in it changes by gradients too, and the two cannot be told apart from without.
             continue
         else:
-            after = _differing(run, eqn, changed)
+            after = _differing(run, eqn, changed, phases)
         changed |= after
         if drops(eqn, read, after) and phases.of((*run.path, number)) == "forward":
             yield from after.values()
@@ -106,14 +110,25 @@ def _results(inner: Sequence[Atom], eqn: JaxprEqn, changed: Changed) -> Changed:
     return {outer: changed[atom] for atom, outer in pairs if not isinstance(atom, compat.Literal) and atom in changed}
 
 
-def _differing(run: Run, eqn: JaxprEqn, changed: Changed) -> Changed:
+def _differing(run: Run, eqn: JaxprEqn, changed: Changed, phases: Phases) -> Changed:
     """The results of an equation that changed operands change. It is run on both: stored values may be those of a compiled program."""
     others = [None if isinstance(atom, compat.Literal) else changed.get(atom) for atom in eqn.invars]
-    before = run.ins(eqn)
+    pairs = zip(eqn.invars, others, strict=True)
+    before = [_without_gradients(run, atom, phases) if other is None else other.before for atom, other in pairs]
     after = [value if other is None else other.value for value, other in zip(before, others, strict=True)]
     chosen = any(other is not None and other.chosen for other in others) or _chooses(eqn)
     made = zip(eqn.outvars, _computed(run, eqn, before), _computed(run, eqn, after), strict=True)
-    return {var: Other(new, chosen) for var, old, new in made if not _same(old, new)}
+    return {var: Other(old, new, chosen) for var, old, new in made if not _same(old, new)}
+
+
+def _without_gradients(run: Run, atom: Atom, phases: Phases) -> Array:
+    """A value, sound where it is made of gradients and broken: beside a NaN of theirs, nothing shows what else is computed."""
+    value = run.read(atom)
+    if not nonfinite.is_inexact(value) or nonfinite.is_clean(value):
+        return value
+    made_in, _, number = maker(run, atom)
+    is_of_gradients = number is not None and phases.of((*made_in.path, number)) != "forward"
+    return mended.argument(value) if is_of_gradients else value
 
 
 def _computed(run: Run, eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
@@ -149,7 +164,7 @@ def _left(run: Run, changed: Changed, phases: Phases) -> Changed:
     if not any(others):
         return {}
     loop, step = loops.opened(node.run, node.number), run.order[-1]
-    before = [run.read(atom) for atom in atoms]
+    before = [run.read(atom) if other is None else other.before for atom, other in zip(atoms, others, strict=True)]
     after = [value if other is None else other.value for value, other in zip(before, others, strict=True)]
     if _differentiates(node.eqn, node.path, phases):
         # Of a training loop only the iteration itself can be told apart from its gradients.
@@ -164,13 +179,15 @@ def _left(run: Run, changed: Changed, phases: Phases) -> Changed:
         compiled = jax.jit(rest) if loop.spread is None else loop.spread.mapped(rest, loop.spread.lanes)
         (old_carry, old_rows), (carry, rows) = compiled(list(loop.ins), before), compiled(list(loop.ins), after)
     chosen = any(other is not None and other.chosen for other in others) or _chooses(node.eqn)
-    outside = {var: Other(new, chosen) for var, old, new in zip(node.eqn.outvars, old_carry, carry, strict=False) if not _same(old, new)}
+    carried = zip(node.eqn.outvars, old_carry, carry, strict=False)
+    outside = {var: Other(old, new, chosen) for var, old, new in carried if not _same(old, new)}
     for number, var in enumerate(node.eqn.outvars[loop.carry :]):
         if others[loop.carry + number] is not None or (rows and not _same(old_rows[number], rows[number])):
-            stacked = jnp.moveaxis(jnp.asarray(node.run.read(var)), loop.axis, 0).at[loop.row(step)].set(after[loop.carry + number])
+            whole = node.run.read(var)
+            stacked = jnp.moveaxis(jnp.asarray(whole), loop.axis, 0).at[loop.row(step)].set(after[loop.carry + number])
             if rows:
                 stacked = stacked.at[_later(loop, step)].set(jnp.moveaxis(rows[number], loop.axis, 0))
-            outside[var] = Other(jnp.moveaxis(stacked, 0, loop.axis), chosen)
+            outside[var] = Other(whole, jnp.moveaxis(stacked, 0, loop.axis), chosen)
     return outside
 
 
@@ -178,9 +195,11 @@ def _outside(node: Node, run: Run, var: Var, other: Other) -> Other:
     """A result of a sharded body as the `shard_map` gives it; of a branch in one, with what it is on the shards that took another."""
     assert run.spread is not None
     if node.run.spread is None:
-        return other._replace(value=run.spread.joined(other.value, node.output(var)))
+        output = node.output(var)
+        return other._replace(before=run.spread.joined(other.before, output), value=run.spread.joined(other.value, output))
     lanes = run.spread.lanes.reshape(-1, *[1] * (np.ndim(other.value) - 1))
-    return other._replace(value=jnp.where(lanes, other.value, jnp.asarray(node.run.read(var))))
+    elsewhere = jnp.asarray(node.run.read(var))
+    return other._replace(before=jnp.where(lanes, other.before, elsewhere), value=jnp.where(lanes, other.value, elsewhere))
 
 
 def _later(loop: Loop, step: int) -> slice:

@@ -29,7 +29,7 @@ def in_its_phase(event: Event, trail: Trail, birth: Birth, lens: Lens) -> Event:
     phases = lens.phases
     if event.phase == "forward" and _is_for_gradients(trail, birth, phases):
         how = _how(birth, phases)
-        return event if how == "chosen" else replace(event, phase="backward", role="absorbed" if how else "computed")
+        return event if how in ("broken", "chosen") else replace(event, phase="backward", role="absorbed" if how else "computed")
     if event.phase != "backward":
         return event
     if phases.is_forward_mode(birth.node.path):
@@ -41,7 +41,7 @@ def in_its_phase(event: Event, trail: Trail, birth: Birth, lens: Lens) -> Event:
     first = _computed_first(birth, phases) if "rematted_computation" in stack else None
     if first is None:
         return event
-    if isinstance(first, Birth) and _how(first, phases) == "chosen":
+    if isinstance(first, Birth) and _how(first, phases) in ("broken", "chosen"):
         return replace(event, phase="forward", derivative_of=None)
     return replace(event, role="recomputed", derivative_of=None)
 

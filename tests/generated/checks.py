@@ -70,8 +70,8 @@ def truth_of(source: str) -> Truth:
     ]
     innermost = max(statements, key=lambda node: node.lineno)
     pairs = {(primitive, phase) for primitive in primitives for phase in phases}
-    if "backward" in phases:
-        pairs |= {(primitive, phase) for primitive in derivative for phase in phases}
+    if {"backward", "derived"} & set(phases):
+        pairs |= {(primitive, phase) for primitive in derivative for phase in (*phases, "backward")}
     return Truth(range(innermost.lineno, (innermost.end_lineno or at) + 1), frozenset(pairs))
 
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 
 class Construct(NamedTuple):
-    """One way to call. `reverse` and `forward` say which differentiation it stands around it, `inner` which one it does itself.
+    """One way to call. `reverse` and `forward` say which differentiation it stands around it, `inner` which one it does itself, and
+    `value` whether it hands on the value beside the derivative.
 
     `mapped`: it may stand under vmap or shard_map; `shallow`: what it calls calls nothing more; `hides`: what it calls is not
     differentiated; `batched` and `sharded`: it is a vmap, a shard_map. Those that take long to compile are drawn with a smaller `weight`.
@@ -22,6 +23,7 @@ class Construct(NamedTuple):
     reverse: bool = True
     forward: bool = True
     inner: str = ""
+    value: bool = False
     mapped: bool = True
     shallow: bool = False
     hides: bool = False
@@ -117,24 +119,28 @@ CONSTRUCTS = (
         "value and grad",
         "value{n}, g{n} = jax.value_and_grad(lambda v: 0.25 * jnp.sum({f}(v, t)))({a})\n"
         "{out} = 0.5 * value{n} + 0.5 * g{n} / (1.0 + jnp.sum(jnp.abs(g{n})))",
+        value=True,
         inner="reverse",
     ),
     Construct(
         "jvp",
         "u{n}, du{n} = jax.jvp(lambda v: {f}(v, t), ({a},), (jnp.ones_like({a}),))\n"
         "{out} = 0.5 * u{n} + 0.5 * du{n} / (1.0 + jnp.abs(du{n}))",
+        value=True,
         inner="forward",
     ),
     Construct(
         "linearize",
         "u{n}, push{n} = jax.linearize(lambda v: {f}(v, t), {a})\ndu{n} = push{n}(jnp.ones_like({a}))\n"
         "{out} = 0.5 * u{n} + 0.5 * du{n} / (1.0 + jnp.abs(du{n}))",
+        value=True,
         inner="forward",
     ),
     Construct(
         "vjp",
         "u{n}, pull{n} = jax.vjp(lambda v: {f}(v, t), {a})\n(g{n},) = pull{n}(jnp.ones_like(u{n}))\n"
         "{out} = 0.5 * u{n} + 0.5 * g{n} / (1.0 + jnp.abs(g{n}))",
+        value=True,
         inner="reverse",
     ),
     Construct(

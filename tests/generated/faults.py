@@ -83,7 +83,7 @@ FORWARD = (
     _fault("arctanh beyond 1", "{out} = jnp.arctanh(0.5 * jnp.tanh({a}) + 2.0 * {t}) <<", "atanh"),
     _fault("arccosh below 1", "{out} = 0.5 * jnp.arccosh(2.0 + 0.5 * jnp.tanh({a}) - 3.0 * {t}) <<", "acosh", derivative="rsqrt sqrt div"),
     _fault("power of a negative", "{out} = (1.5 + 0.5 * jnp.tanh({a}) - 4.0 * {t}) ** 0.7 <<", "pow"),
-    _fault("power overflows", "{out} = jnp.power(1.5 + 0.4 * jnp.tanh({a}), 1.0 + 20000.0 * {t}) <<", "pow", derivative="mul log"),
+    _fault("power overflows", "{out} = jnp.power(1.5 + 0.4 * jnp.tanh({a}), 1.0 + 20000.0 * {t}) <<", "pow", derivative="pow mul log"),
     _fault("power of a negative, twice", "q{n} = -1.0 + 2.5 * (1.0 - {t}) + 0.2 * {b}\n{out} = 0.3 * jnp.power(q{n}, 1.5) <<", "pow"),
     _fault("cube overflows", "{out} = 0.1 * (1.0 + 0.1 * {a} + BIG * {t}) ** 3 <<", "integer_pow"),
     _fault("square overflows", "{out} = 0.5 * jnp.square(1.0 + 0.1 * {a} + BIG * {t}) <<", "square integer_pow mul"),

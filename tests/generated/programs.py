@@ -91,6 +91,9 @@ class Writer:
     path: tuple[str, ...] = ()
     place: Surroundings = Surroundings()
     differentiates: bool = False
+    # Whether something differentiates that the fault is not in; and whether that which it is in gives the value beside the derivative.
+    beside: bool = False
+    gives_value: bool = False
     shards: bool = False
 
     def number(self) -> int:
@@ -170,6 +173,8 @@ def _call(writer: Writer, scope: Scope, around: Surroundings, faulty: bool, path
         sharded=around.sharded or construct.sharded,
     )
     writer.differentiates |= bool(construct.inner)
+    writer.beside |= bool(construct.inner) and not faulty
+    writer.gives_value |= construct.value and faulty
     writer.shards |= construct.sharded
     called = function(writer, inside, faulty, (*path, construct.name))
     _add(writer, scope, construct.text, scope.names, faulty=faulty, f=called, t="t", outer=construct.outer)

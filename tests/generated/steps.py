@@ -172,11 +172,14 @@ def _phases(writer: Writer, kind: str, phases: tuple[str, ...]) -> list[str]:
     assert writer.fault is not None
     found = set(phases)
     if writer.fault.gradient:
-        # What a derivative taken inside the loss makes, the loss descends from.
-        found = {"backward", "forward"} if writer.place.inner else {"backward"}
+        # What a derivative taken inside the loss makes, the loss descends from; in a simulation nothing but a derivative is taken.
+        found = {"backward", "forward"} if writer.place.inner and kind != "simulation" else {"backward"}
         # A derivative inside the optimizer depends on gradients, too.
         if kind == "update":
             found.add("update")
+    elif writer.gives_value and not writer.beside:
+        # Loss and state are made of the value, and of its derivative that breaks by itself. An optimizer may evaluate a loss of its own.
+        found |= {"forward", "derived"} if kind == "update" else {"derived"}
     elif writer.differentiates:
         # A derivative taken somewhere in the function: a value before it may feed gradients only, one after it depends on them, and
         # one beside it feeds neither.

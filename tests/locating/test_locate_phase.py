@@ -160,3 +160,18 @@ def test_the_coefficient_of_a_derivative_that_stops_is_no_loss_that_a_plain_grad
     report = nd.locate(jax.grad(loss), jnp.full(3, 1000.0))
     assert report is not None
     assert (report.origin.primitive, report.origin.phase) == ("exp", "backward")
+
+
+def test_what_breaks_a_state_by_its_value_and_by_its_derivative_is_forward():
+    def mean(v, seen):
+        return v * (jnp.sum(v * seen) / jnp.sum(seen))  # <-- origin
+
+    @jax.jit
+    def simulate(y, seen):
+        value, pull = jax.vjp(lambda v: mean(v, seen), y)
+        (slope,) = pull(jnp.ones(3))
+        return 0.5 * slope / (1.0 + jnp.abs(slope)) + 0.5 * value
+
+    report = nd.locate(simulate, jnp.arange(3.0), jnp.zeros(3))
+    assert report is not None
+    assert (report.origin.primitive, report.origin.phase, report.origin.role) == ("div", "forward", None)
