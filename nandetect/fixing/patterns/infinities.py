@@ -200,12 +200,12 @@ def same_infinities(look: Look) -> Iterator[Found]:
     look.begin()
     x, y = look.leaf(node.ins[0], node), look.leaf(node.ins[1], node)
 
-    def value(env: Env) -> Array:
+    def value(env: Env, meant: float = 0.0) -> Array:
         both = jnp.isinf(env[x]) & (env[x] == env[y])
-        return jnp.where(both, 0, env[x]) - jnp.where(both, 0, env[y])
+        return jnp.where(both, meant, env[x]) - jnp.where(both, 0, env[y])
 
     text = f"jnp.where({{{x}}} == {{{y}}}, 0.0, {{{x}}} - jnp.where({{{x}}} == {{{y}}}, 0.0, {{{y}}}))"
-    yield look.found(Form(value, text), "bound", "ND268")
+    yield look.found(Form(value, text, other=lambda env: value(env, 1.0)), "bound", "ND268")
 
 
 PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = {
