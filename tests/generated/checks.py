@@ -24,6 +24,7 @@ from generated.op_by_op import Place, births, is_bad
 from generated.programs import Program
 
 import nandetect as nd
+from nandetect import fixing
 from nandetect.records import Report
 from nandetect.run import script
 from nandetect.run.everywhere import watching
@@ -32,6 +33,7 @@ from nandetect.run.everywhere import watching
 SECONDS = 60
 # One program in so many is run with all that the command does around it; and one in so many is looked at operation by operation, as is
 # each that fails.
+WITH_FIXES = 20
 AS_COMMAND, SECOND_OPINION = 20, 5
 
 
@@ -79,6 +81,8 @@ def check(source: str, path: Path, seed: int, whole: bool = False, only: str = "
     """Check one program. With `whole`, both runs of the program are checked; with `only`, nothing but this check is made."""
     path.write_text(source)
     checks, rng = Checks(source, path), random.Random(seed)
+    # To try fixes takes longer than all else.
+    fixing.PRESCRIBES = seed % WITH_FIXES == 0
     at, faulty, at_in_run = rng.randrange(5), rng.random() < 0.5, rng.randrange(5)
     with _calm():
         checks.attempt("program", checks.understand)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -40,17 +41,36 @@ def at_an_end(look: Look) -> Iterator[Found]:
     if isinstance(given, float) and abs(given) > 1 + 1e-4 and node.name != "acosh":
         return
     name = {"acos": "arccos", "asin": "arcsin", "atanh": "arctanh", "acosh": "arccosh"}[node.name]
-    edge = float(4 * jnp.finfo(node.ins[0].dtype).eps)
-    low, high = (1 + edge, None) if node.name == "acosh" else (-1 + edge, 1 - edge)
-    bounds = "1 + 1e-6, None" if node.name == "acosh" else "-1 + 1e-6, 1 - 1e-6"
+    if node.name == "atanh" or node.name == "acosh":
+        yield _clipped(look, x, name, code)
+        return
 
-    def clipped(env: Env) -> Array:
-        return look.rebound(env, [node.ins[0]], [jnp.clip(env[x], low, high)])
+    def value(env: Env) -> Array:
+        inside = jnp.abs(env[x]) < 1
+        ends = look.rebound(env, [node.ins[0]], [jax.lax.stop_gradient(jnp.clip(env[x], -1, 1))])
+        return jnp.where(inside, look.rebound(env, [node.ins[0]], [jnp.where(inside, env[x], 0)]), ends)
 
     def sloped(env: Env) -> Array:
-        return with_slope(clipped(env), env[x], jnp.clip(env[x], low, high) == env[x])
+        return with_slope(value(env), env[x], jnp.abs(env[x]) < 1)
 
-    yield look.found(Form(clipped, f"jnp.{name}(jnp.clip({{{x}}}, {bounds}))", other=sloped), "bound", code)
+    inner = f"jnp.{name}(jnp.where(jnp.abs({{{x}}}) < 1, {{{x}}}, 0.0))"
+    outer = f"jnp.{name}(jax.lax.stop_gradient(jnp.clip({{{x}}}, -1, 1)))"
+    yield look.found(Form(value, f"jnp.where(jnp.abs({{{x}}}) < 1, {inner}, {outer})", other=sloped), "guard", code)
+
+
+def _clipped(look: Look, x: str, name: str, code: str) -> Found:
+    """The function of an operand that is kept a little inside; how far shows, since the function is infinite at the end."""
+    operand = look.node.ins[0]
+
+    def value(env: Env, edge: float = 1e-6) -> Array:
+        low, high = (1 + edge, None) if name == "arccosh" else (-1 + edge, 1 - edge)
+        return look.rebound(env, [operand], [jnp.clip(env[x], low, high)])
+
+    def otherwise(env: Env) -> Array:
+        return with_slope(value(env, 2e-6), env[x], jnp.abs(env[x]) < 1 if name == "arctanh" else env[x] > 1)
+
+    bounds = "1 + 1e-6, None" if name == "arccosh" else "-1 + 1e-6, 1 - 1e-6"
+    return look.found(Form(value, f"jnp.{name}(jnp.clip({{{x}}}, {bounds}))", other=otherwise), "bound", code)
 
 
 def log_of_zero(look: Look) -> Iterator[Found]:

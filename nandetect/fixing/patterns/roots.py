@@ -73,11 +73,21 @@ def below_zero(look: Look) -> Iterator[Found]:
         def clipped(env: Env) -> Array:
             return look.rebound(env, [node.ins[0]], [jnp.maximum(env[x], 0)])
 
-        bounded = Form(clipped, f"jnp.sqrt(jnp.maximum({{{x}}}, 0.0))")
+        def mirrored(env: Env) -> Array:
+            return look.rebound(env, [node.ins[0]], [jnp.abs(env[x])])
+
+        # What rounding put below 0 may as well have been that much above it: where that shows, 0 is a choice.
+        bounded = Form(clipped, f"jnp.sqrt(jnp.maximum({{{x}}}, 0.0))", other=mirrored)
         yield look.found(bounded, "bound", "ND225")
     # At a bound the slope of the root is infinite.
     text = f"jnp.where({{{x}}} > 0, jnp.sqrt(jnp.where({{{x}}} > 0, {{{x}}}, 1.0)), 0.0)"
-    yield look.found(Form(value, text, other=lambda env: with_slope(value(env), env[x], env[x] > 0)), "bound", "ND225")
+
+    def mirrored_with_slope(env: Env) -> Array:
+        alive = env[x] != 0
+        root = jnp.where(alive, look.rebound(env, [node.ins[0]], [jnp.where(alive, jnp.abs(env[x]), 1)]), 0)
+        return with_slope(root, env[x], env[x] > 0)
+
+    yield look.found(Form(value, text, other=mirrored_with_slope), "bound", "ND225")
 
 
 def variance_by_difference(look: Look) -> Iterator[Found]:
