@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = ("train", "diff-loss", "race", "run", "audit-init", "inspect", "show", "doctor")
+COMMANDS = ("train", "diff-loss", "race", "run", "audit-init", "inspect", "explain", "show", "doctor")
 
 
 def _writing(command: Callable[..., None]) -> Callable[..., None]:

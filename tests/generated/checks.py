@@ -31,8 +31,8 @@ from nandetect.run.everywhere import watching
 
 # Of the work of this process, for one check.
 SECONDS = 60
-# One program in so many is run with all that the command does around it, one gets its fixes tried; and one in so many is looked at operation
-# by operation, as is each that fails.
+# One program in so many is run with all that the command does around it, one gets its fixes tried; and one in so many is looked at
+# operation by operation, as is each that fails.
 AS_COMMAND, WITH_FIXES, SECOND_OPINION = 20, 20, 5
 
 
