@@ -31,4 +31,5 @@ def _solves(report: Report) -> bool:
 _SHOWS: tuple[tuple[str, Callable[[Report], bool]], ...] = (
     ("ND272", _solves),
     ("ND252", _carried),
+    ("ND253", lambda report: report.origin.primitive == "exp" and report.origin.value == "inf" and report.origin.phase != "backward"),
 )

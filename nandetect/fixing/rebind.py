@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from nandetect import compat
+from nandetect import compat, primitives
 from nandetect.fixing.graph import Node
 
 # A type of numbers in place of another.
@@ -56,7 +56,11 @@ def rebind(
             args[instead.slot] = instead.value
         if wider is not None and any(isinstance(x, Tracer) and id(x) not in known for x in node.ins):
             raise NotAgain(node.name)
-        outs = compat.rebind(node.primitive, dict(params), _alike(args) if wider else args)
+        if wider is not None and primitives.named(node.name).casts and not any(isinstance(x, Tracer) for x in node.ins):
+            # A number that is written down is rounded to the type that it was written for.
+            outs = [jnp.asarray(np.asarray(args[0]).astype(node.params["new_dtype"]).astype(params["new_dtype"]))]
+        else:
+            outs = compat.rebind(node.primitive, dict(params), _alike(args) if wider else args)
         known.update((id(old), new) for old, new in zip(node.outs, outs, strict=False))
     return outs
 

@@ -114,7 +114,9 @@ class _Seer:
         is_derivative = self._is_derivative or "transpose(" in str(site.name_stack)
         node = Node(primitive, params, operands, (), site, next(self._numbers), is_derivative, called)
         new = self._exchanged(node) if self._exchange is not None and not is_derivative else None
-        out = _rule(original, primitive, args, params) if new is None else new
+        # What is exchanged is bound all the same where JAX learns from binding it what the function returns; nobody reads that result.
+        bound = _rule(original, primitive, args, params) if new is None or called else None
+        out = bound if new is None else new
         if new is not None and primitive.multiple_results and not isinstance(new, list):
             out = [new]
         node.outs = tuple(out) if isinstance(out, list | tuple) else (out,)

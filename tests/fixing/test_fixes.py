@@ -180,6 +180,8 @@ CASES = {
     "log of cosh": (lambda x: jnp.log((jnp.exp(x) + jnp.exp(-x)) / 2).mean(), (X,), "ND245", True),
     "out of a matrix product": (lambda h: jnp.log(1 + jnp.exp(h @ W)).mean(), (jnp.array([[1.0, 1.0]]),), "ND243", True),
     "half squares": (lambda x: jnp.mean(x**2 / 1000), (jnp.full(3, 300, jnp.float16),), "ND247", True),
+    "half mask": (lambda x: (x - 1e9).astype(jnp.float16), (X,), "ND249", False),
+    "half cast": (lambda x: (x * 1e6).astype(jnp.float16), (X,), "ND251", False),
     "half products": (half_scores, (jnp.full((2, 2), 300, jnp.float16),), "ND250", True),
     "masked row": (row, (X,), "ND261", True),
     "mask times inf": (lambda x: jax.nn.softmax(x + (1.0 - MASK) * -jnp.inf), (X,), "ND262", True),
@@ -190,6 +192,9 @@ CASES = {
     "second moment of 0": (rms_update, (X, 0 * X), "ND233", None),
     "gradient of norm 0": (jax.jit(clipped), (X,), "ND282", True),
     "schedule": (lambda n: 0.1 * n.astype(jnp.float32) ** -0.5, (jnp.array(0),), "ND283", True),
+    "logit of 1": (lambda p: jax.scipy.special.logit(p).sum(), (jnp.array([0.5, 1.0]),), "ND212", False),
+    "rate of a count": (lambda x: jnp.exp(x).sum(), (X,), "ND253", False),
+    "two layers of one function": (jax.grad(lambda x: elu(x) + elu(2 * x)), (X,), "ND241", True),
     "exploding recursion": (lambda x: lax.fori_loop(0, 60, lambda _, h: h * 10, x), (X,), "ND252", False),
 }
 

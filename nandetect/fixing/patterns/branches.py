@@ -50,11 +50,10 @@ def masked_branch(look: Look) -> Iterator[Found]:
     node = look.node
     for slot, case in enumerate(node.ins[1:]):
         made = look.graph.upstream(case, (), most=60)
-        for anchor in look.anchors:
-            if anchor not in made:
-                continue
-            for operand, harmless, code in _deadly(anchor):
-                yield from _guarded(look, slot, anchor, operand, harmless, code)
+        # The nearest: another at the same place is another call of the same function.
+        for near in sorted((one for one in look.anchors if one in made and _deadly(one)), key=lambda one: -one.number)[:1]:
+            for operand, harmless, code in _deadly(near):
+                yield from _guarded(look, slot, near, operand, harmless, code)
 
 
 def _deadly(anchor: Node) -> list[tuple[int, float, str]]:

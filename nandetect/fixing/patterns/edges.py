@@ -73,6 +73,21 @@ def _clipped(look: Look, x: str, name: str, code: str) -> Found:
     return look.found(Form(value, f"jnp.{name}(jnp.clip({{{x}}}, {bounds}))", other=otherwise), "bound", code)
 
 
+def logit(look: Look) -> Iterator[Found]:
+    """logit at 0 or 1."""
+    node = look.node
+    if node.called != "logit":
+        return
+    look.begin()
+    x = look.leaf(node.ins[0], node)
+
+    def value(env: Env, edge: float = 1e-6) -> Array:
+        return jax.scipy.special.logit(jnp.clip(env[x], edge, 1 - edge))
+
+    text = f"jax.scipy.special.logit(jnp.clip({{{x}}}, 1e-6, 1 - 1e-6))"
+    yield look.found(Form(value, text, other=lambda env: value(env, 2e-6)), "bound", "ND212")
+
+
 def log_of_zero(look: Look) -> Iterator[Found]:
     """A logarithm of a 0 of which no more is known."""
     node = look.node
@@ -104,6 +119,7 @@ def _also_log_of(look: Look, value: Array) -> bool:
 
 
 PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = {
+    "custom_jvp_call": (logit,),
     "atan2": (angle,),
     "acos": (at_an_end,),
     "asin": (at_an_end,),

@@ -28,6 +28,8 @@ CODES = {
 }
 
 
+# What is at least so negative is there to be nothing after a softmax.
+MASKS = 1e5
 # The most operations that are taken into float32 together.
 LONGEST = 12
 
@@ -56,9 +58,28 @@ def _widened(look: Look, anchor: Node) -> Iterator[Found]:
     yield look.found(Form(value, ", ".join(edits.values())), "same", CODES[anchor.name], at_anchor=anchor, edits=edits)
 
 
+def cast(look: Look) -> Iterator[Found]:
+    """A cast of what half precision does not reach to: it is kept at the ends of the narrower type."""
+    node = look.node
+    if node not in look.anchors or jnp.dtype(node.params["new_dtype"]) != jnp.float16:
+        return
+    given = look.origin.operands[0].value if look.origin.operands else None
+    code = "ND249" if isinstance(given, float) and given <= -MASKS else "ND251"
+    look.begin()
+    x = look.leaf(node.ins[0], node)
+
+    def value(env: Env, times: float = 1.0) -> Array:
+        ends = jnp.finfo(jnp.float16)
+        return look.rebound(env, [node.ins[0]], [jnp.clip(env[x], times * float(ends.min), times * float(ends.max))])
+
+    text = f"jnp.clip({{{x}}}, jnp.finfo(jnp.float16).min, jnp.finfo(jnp.float16).max).astype(jnp.float16)"
+    yield look.found(Form(value, text, other=lambda env: value(env, 0.5)), "bound", code)
+
+
 def _is_half(x: Array) -> bool:
     return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating) and jnp.dtype(x.dtype).itemsize == 2
 
 
 _ALL = ("div", "mul", "sub", "add", "sqrt", "rsqrt", "log", "reduce_sum", "dot_general", "convert_element_type", "tanh", "logistic")
 PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = dict.fromkeys(_ALL, (in_single,))
+PATTERNS["convert_element_type"] = (cast, in_single)
