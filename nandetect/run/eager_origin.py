@@ -131,7 +131,8 @@ def is_in_callback() -> bool:
 def is_for_a_name() -> bool:
     """Whether JAX itself takes the text of what is read: of a function that it transforms, which holds arrays and has no name."""
     frame: types.FrameType | None = sys._getframe()
-    while frame is not None and not ownership.is_users(frame.f_code.co_filename):
+    while frame is not None:
+        # Below it nothing is called but what has a text, the user's own `__repr__` among them.
         if frame.f_code.co_filename == _NAMING:
             return True
         frame = frame.f_back
