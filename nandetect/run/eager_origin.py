@@ -24,7 +24,7 @@ from nandetect.run.operations import Token, program
 # Where JAX calls back from a computation to the host.
 _CALLBACKS = frozenset(inspect.getfile(inspect.unwrap(function)) for function in (jax.pure_callback, jax.debug.callback))
 # Where it finds out what a function is called that it transforms.
-_NAMING = inspect.getfile(inspect.unwrap(jax.api_util.debug_info))
+_NAMING = inspect.unwrap(jax.api_util.debug_info).__code__
 
 # A result that the program holds, with what stands for it.
 Held = tuple[Token, Array]
@@ -133,7 +133,7 @@ def is_for_a_name() -> bool:
     frame: types.FrameType | None = sys._getframe()
     while frame is not None:
         # Below it nothing is called but what has a text, the user's own `__repr__` among them.
-        if frame.f_code.co_filename == _NAMING:
+        if frame.f_code is _NAMING:
             return True
         frame = frame.f_back
     return False

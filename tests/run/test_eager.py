@@ -334,6 +334,17 @@ def test_the_text_that_jax_takes_of_a_function_that_holds_an_inf_is_not_read_by_
     assert not told
 
 
+def test_what_a_function_reads_while_it_is_differentiated_is_read_by_the_program():
+    def loss(x):
+        return x * float(jnp.exp(jnp.float32(1000.0)))
+
+    told = []
+    with watching(told.append) as everywhere:
+        jax.grad(loss)(1.0)
+        everywhere.flush()
+    assert told[0].origin.primitive == "exp"
+
+
 def test_a_rule_that_a_loop_calls_in_code_that_is_not_jitted_keeps_its_line():
     @jax.custom_vjp
     def own(x):
