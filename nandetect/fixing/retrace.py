@@ -115,10 +115,8 @@ class _Seer:
         node = Node(primitive, params, operands, (), site, next(self._numbers), is_derivative, called)
         new = self._exchanged(node) if self._exchange is not None and not is_derivative else None
         # What is exchanged is bound all the same where JAX learns from binding it what the function returns; nobody reads that result.
-        bound = _rule(original, primitive, args, params) if new is None or called else None
-        out = bound if new is None else new
-        if new is not None and primitive.multiple_results and not isinstance(new, list):
-            out = [new]
+        bound: Any = _rule(original, primitive, args, params) if new is None or called else None
+        out: Any = bound if new is None else [new] if primitive.multiple_results and not isinstance(new, list) else new
         node.outs = tuple(out) if isinstance(out, list | tuple) else (out,)
         self.graph.enter(node)
         return out
