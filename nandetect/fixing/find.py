@@ -32,7 +32,7 @@ def find(graph: Graph, report: Report) -> list[Found]:
         for one in at(graph, node, report, anchors):
             if node in anchors or node in above or any(anchor in covered(graph, one) for anchor in anchors):
                 found.append(one)
-    return sorted(_once(found), key=lambda one: (ORDER[one.kind], one.form.other is not None, _is_general(one)))
+    return sorted(_once(found), key=lambda one: (ORDER[one.kind], one.form.other is not None, _is_general(one), -one.root.number))
 
 
 def at(graph: Graph, node: Node, report: Report, anchors: list[Node]) -> Iterator[Found]:

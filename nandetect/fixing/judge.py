@@ -111,7 +111,9 @@ def _compared(found: Found, nodes: Sequence[Any], leaves: Mapping[str, Array]) -
         wide_old, wide_new, double = narrow_old, narrow_new, SAME_IN_SINGLE
         scales = [scale for scale in scales if scale <= AT_EASE]
     rows_of = zip(scales, narrow_old, narrow_new, wide_old, wide_new, strict=False)
-    compared = [_row(found.kind != "same", scale, double, *results) for scale, *results in rows_of]
+    # What is beyond the type of the result is not sound in it, whatever double makes of it.
+    largest = float(jnp.finfo(found.root.outs[0].dtype).max) / 2
+    compared = [_row(found.kind != "same", scale, double, largest, *results) for scale, *results in rows_of]
     everywhere, positive = _are_same(compared), _are_same(compared[1::2])
     if everywhere is None:
         return None
@@ -141,13 +143,13 @@ class _Row:
     apart: float = 0.0
 
 
-def _row(only_sound: bool, scale: float, same: float, *results: Sequence[np.ndarray]) -> _Row:
+def _row(only_sound: bool, scale: float, same: float, largest: float, *results: Sequence[np.ndarray]) -> _Row:
     """One sample: the old and the new form in their own width, then in double, which is trusted in nothing where it has lost its digits."""
     value, *slopes = zip(*results, strict=True)
     if not only_sound and scale <= AT_EASE and (np.isnan(value[2]) & ~np.isnan(value[3])).any():
         # Where the old form has no value, and not for want of digits, the new one makes one up.
         return _Row(1, is_same=False)
-    numbers, double, single, own = _errors(only_sound, SMALLEST, *value)
+    numbers, double, single, own = _errors(only_sound, SMALLEST, largest, *value)
     if not numbers:
         return _Row(0)
     if not (double <= (same if scale <= 1 else max(same, LOST)) and single <= max(LOST if double > same else SAME_IN_SINGLE, 4 * own)):
@@ -156,7 +158,7 @@ def _row(only_sound: bool, scale: float, same: float, *results: Sequence[np.ndar
         # The slope of a whole in which one element is not sound may be no slope.
         return _Row(numbers, is_trusted=double <= same, apart=single)
     for slope in slopes:
-        count, double, slope_single, own = _errors(only_sound, SMALLEST_SLOPE, *slope)
+        count, double, slope_single, own = _errors(only_sound, SMALLEST_SLOPE, largest, *slope)
         if count and not (double <= max(SLOPE_IN_DOUBLE, same) and slope_single <= max(SAME_IN_SINGLE, 4 * own)):
             return _Row(numbers, is_same=False)
         single = max(single, slope_single)
@@ -164,10 +166,10 @@ def _row(only_sound: bool, scale: float, same: float, *results: Sequence[np.ndar
 
 
 def _errors(
-    only_sound: bool, least: float, old: np.ndarray, new: np.ndarray, old64: np.ndarray, new64: np.ndarray
+    only_sound: bool, least: float, largest: float, old: np.ndarray, new: np.ndarray, old64: np.ndarray, new64: np.ndarray
 ) -> tuple[int, float, float, float]:
     """How many elements are sound, and how far the new form in double, in its own width, and the old one in its own are from the truth."""
-    sound = np.isfinite(old64) & (np.isfinite(old) if only_sound else True)
+    sound = (np.abs(old64) < largest) & (np.isfinite(old) if only_sound else True)
     if not sound.any():
         return 0, 0.0, 0.0, 0.0
     size = max(float(np.abs(old64[sound]).max()), least)

@@ -24,8 +24,9 @@ from nandetect.locating.diagnose import diagnose
 from nandetect.program.trace import Program
 from nandetect.records import Event, Report
 
-# The most forms that are tried for one fault, and the most faults that are mended together where one hides the next.
-TRIED, TOGETHER = 5, 3
+# The most forms that are tried for one fault, the fewest whatever time they take, and the most faults that are mended together where one
+# hides the next.
+TRIED, AT_LEAST, TOGETHER = 5, 2, 3
 # How far results may move when the number that a form chooses is another, in parts of the largest, before the number is said to show.
 SHOWS = 1e-4
 
@@ -47,7 +48,9 @@ class Tried:
 
     @property
     def is_proven(self) -> bool:
-        """Whether the step is finite, and not by a number that somebody chose."""
+        """Whether the step is finite, and not by a number that somebody chose; what is said to be the same function was compared."""
+        if self.judged is None and self.found[0].kind == "same":
+            return False
         return self.finite == self.results and not self.depends and all(one.kind != "shift" for one in self.found)
 
     def proof(self) -> str:
@@ -62,6 +65,8 @@ class Tried:
             said = f"{so} {count}, but what was chosen for the edge shows in the results: the choice is yours"
         else:
             said = f"{so} {count}"
+        if self.judged is None and self.found[0].kind == "same" and self.uncovered is None:
+            return f"{said}; that it is the same function could not be measured"
         if self.judged is None or self.uncovered is not None:
             return said
         what = "values and slopes agree" if self.judged.with_slopes else "values agree"
@@ -74,12 +79,12 @@ def _named(event: Event) -> str:
 
 
 def trials(program: Program, report: Report, seconds: float = math.inf) -> Iterator[Tried]:
-    """The forms that were found for a fault, one after another, as long as there is time: the first is tried in any case."""
+    """The forms that were found for a fault, one after another, as long as there is time."""
     began = time.monotonic()
     _, graph = retrace(lambda: traced(program))
     count = 0
     for found in find(graph, report):
-        if count and (count >= TRIED or time.monotonic() - began > seconds):
+        if count >= TRIED or (count >= AT_LEAST and time.monotonic() - began > seconds):
             return
         judged = judge(graph, found) if found.kind != "shift" else None
         if judged is not None and not judged.is_same:
@@ -128,7 +133,7 @@ def _together(program: Program, report: Report, first: Found, judged: Judged | N
 
 def _is_sound(graph: Graph, found: Found) -> bool:
     judged = judge(graph, found)
-    return judged is None or (judged.is_same and not judged.of_positive)
+    return found.kind in ("guard", "bound") if judged is None else judged.is_same and not judged.of_positive
 
 
 def _is_same_fault(one: Report, other: Report) -> bool:

@@ -174,6 +174,7 @@ CASES = {
     "arc beyond": (lambda x: jnp.arcsin(x), (jnp.float32(1.0000001),), "ND237", True),
     "elu": (jax.grad(elu), (X,), "ND241", True),
     "own sigmoid": (jax.grad(lambda x: jnp.reciprocal(1.0 + jnp.exp(-x[1]))), (-X,), "ND242", True),
+    "own swish": (jax.grad(lambda x: (x / (1 + jnp.exp(-x))).sum()), (-X,), "ND242", True),
     "own softplus": (split_softplus, (X,), "ND243", True),
     "own softmax": (lambda x: jnp.exp(x) / jnp.sum(jnp.exp(x)), (X,), "ND244", True),
     "quotient of sums of exponentials": (shifted_quotient, (X,), "ND244", True),
@@ -182,6 +183,7 @@ CASES = {
     "half squares": (lambda x: jnp.mean(x**2 / 1000), (jnp.full(3, 300, jnp.float16),), "ND247", True),
     "half mask": (lambda x: (x - 1e9).astype(jnp.float16), (X,), "ND249", False),
     "half cast": (lambda x: (x * 1e6).astype(jnp.float16), (X,), "ND251", False),
+    "half products of many": (lambda q: q @ q.T / 8, (jnp.full((2, 64), 40, jnp.float16),), "ND250", True),
     "half products": (half_scores, (jnp.full((2, 2), 300, jnp.float16),), "ND250", True),
     "masked row": (row, (X,), "ND261", True),
     "mask times inf": (lambda x: jax.nn.softmax(x + (1.0 - MASK) * -jnp.inf), (X,), "ND262", True),
@@ -229,6 +231,7 @@ def stable_in_double(case):
         "log of a softmax": x - 200.0,
         "own softmax": np.exp(x - 200.0) / np.exp(x - 200.0).sum(),
         "log of cosh": np.mean(np.abs(x) + np.log1p(np.exp(-2 * np.abs(x))) - np.log(2)),
+        "own swish": (jax.grad(lambda x: (x / (1 + jnp.exp(-x))).sum()), (-X,), "ND242", True),
         "own softplus": np.logaddexp(0, x).sum(),
         "quotient of sums of exponentials": 1.0,
     }[case]

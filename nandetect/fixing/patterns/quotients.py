@@ -47,6 +47,9 @@ def overflowing(look: Look) -> Iterator[Found]:
         return
     look.begin()
     x, grown = look.exponent(above), look.plus(below, 1.0)
+    if x is None and grown is not None and (y := look.exponent(grown)) is not None:
+        yield _times_sigmoid(look, above, y)
+        return
     other = None if grown is None else look.exponent(grown)
     if x is not None and other is not None and look.is_same(x, other):
         name = look.leaf(x)
@@ -65,6 +68,14 @@ def overflowing(look: Look) -> Iterator[Found]:
             yield _masked_softmax(look, name, axes, logits.ndim)
         return
     yield from _shifted(look, above, below)
+
+
+def _times_sigmoid(look: Look, above: Array, exponent: Array) -> Found:
+    """a / (1 + exp(y))."""
+    negative = look.negated(exponent)
+    a, y, sign = look.leaf(above, look.node), look.leaf(exponent if negative is None else negative), -1 if negative is None else 1
+    text = f"{{{a}}} * jax.nn.sigmoid({'-' if sign < 0 else ''}{{{y}}})"
+    return look.found(Form(lambda env: env[a] * jax.nn.sigmoid(sign * env[y]), text), code="ND242")
 
 
 def _masked_softmax(look: Look, name: str, axes: tuple[int, ...], ndim: int) -> Found:
