@@ -55,6 +55,7 @@ class Tried:
 
     def proof(self) -> str:
         """What was measured, in one sentence."""
+        is_unmeasured = self.judged is None and self.found[0].kind == "same"
         count = f"all {self.results} results of this step are finite" if self.results > 1 else "the result of this step is finite"
         so = "with both changes" if len(self.found) == 2 else f"with all {len(self.found)} changes" if len(self.found) > 2 else "with it"
         if self.uncovered is not None:
@@ -65,7 +66,7 @@ class Tried:
             said = f"{so} {count}, but what was chosen for the edge shows in the results: the choice is yours"
         else:
             said = f"{so} {count}"
-        if self.judged is None and self.found[0].kind == "same" and self.uncovered is None:
+        if is_unmeasured and self.uncovered is None:
             return f"{said}; that it is the same function could not be measured"
         if self.judged is None or self.uncovered is not None:
             return said
