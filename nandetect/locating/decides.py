@@ -66,7 +66,8 @@ def _ends(run: Run, changed: Changed, start: int, phases: Phases) -> Iterator[Ot
         return
     outside, number = _left(run, changed, phases), run.path[-2]
     if drops(run.eqns[-1], used(run.parent), outside) and phases.of((*run.parent.path, number)) == "forward":
-        yield from outside.values()
+        # What is read goes on; only what is dropped ends here.
+        yield from (other for var, other in outside.items() if var not in used(run.parent))
     if outside:
         yield from _ends(run.parent, outside, number + 1, phases)
 
@@ -90,7 +91,7 @@ def _through(run: Run, changed: Changed, start: int, phases: Phases) -> Iterator
             after = _differing(run, eqn, changed, phases)
         changed |= after
         if drops(eqn, read, after) and phases.of((*run.path, number)) == "forward":
-            yield from after.values()
+            yield from (other for var, other in after.items() if var not in read)
 
 
 def _entered(run: Run, number: int, changed: Changed) -> bool:

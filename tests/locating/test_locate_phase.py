@@ -175,3 +175,21 @@ def test_what_breaks_a_state_by_its_value_and_by_its_derivative_is_forward():
     report = nd.locate(simulate, jnp.arange(3.0), jnp.zeros(3))
     assert report is not None
     assert (report.origin.primitive, report.origin.phase, report.origin.role) == ("div", "forward", None)
+
+
+def test_a_residual_that_a_loop_stacks_for_its_gradient_is_no_loss_that_it_drops():
+    def gate(x):
+        return 1.0 / (1.0 + jnp.exp(-x))  # <-- origin
+
+    def cell(p, carry, x):
+        h, c = carry
+        c = gate(p * h + x) * c + jnp.tanh(h)
+        return (jnp.tanh(c), c), None
+
+    def loss(p, xs):
+        (h, _), _ = jax.lax.scan(lambda carry, x: cell(p, carry, x), (1.0, 1.0), xs)
+        return h
+
+    report = nd.locate(jax.jit(jax.value_and_grad(loss)), jnp.float32(1), jnp.array([0.0, -200.0, 0.0]))
+    assert report is not None
+    assert (report.origin.primitive, report.origin.phase, report.origin.role) == ("exp", "backward", "absorbed")
