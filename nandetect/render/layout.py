@@ -232,6 +232,6 @@ def _help(fix: Fix, gutter: int, width: int) -> list[Line]:
     lines = hang((Span("help: ", "help"),), f"{fix.why} [{fix.code}]", width, after=(Span(" " * 6),))
     lines += [(pad, Span(f"- {printable(row)}", "before")) for row in fix.before.splitlines()]
     lines += [(pad, Span(f"+ {printable(row)}", "after")) for row in fix.after.splitlines()]
-    if fix.proof:
-        lines += hang((Span(" " * gutter + " = ", "gutter"),), f"{'proven' if fix.proven else 'not proven'}: {fix.proof}", width)
+    said = f"{'proven' if fix.proven else 'not proven'}: {fix.proof or 'it was not tried on this step'}"
+    lines += hang((Span(" " * gutter + " = ", "gutter"),), said, width)
     return lines
