@@ -1,6 +1,6 @@
 """How a step is run once more without being noticed: JAX's own checks off, and what it does to its host left out.
 
-Beside `compat`, the one module that says `jax._src`.
+Beside `compat` and `program/rule_lines`, the one module that says `jax._src`.
 """
 
 from __future__ import annotations

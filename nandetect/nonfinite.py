@@ -69,6 +69,12 @@ def born(bad: Bools, is_nan: Bools, has_nan: Bools, has_inf: Bools) -> Bools:
     return bad & ~has_nan & (~has_inf | is_nan)
 
 
+def in_double(value: Array) -> np.ndarray:
+    """A value on the host in double precision, so that two of whatever types can be compared."""
+    array = host(value)
+    return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
+
+
 def is_clean(value: ArrayLike) -> bool:
     """Whether every element is finite."""
     return bool(np.isfinite(host(value)).all())

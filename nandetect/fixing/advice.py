@@ -13,10 +13,6 @@ def advice(report: Report) -> list[str]:
     return [code for code, shows in _SHOWS if shows(report)]
 
 
-def _because(report: Report, *primitives: str) -> bool:
-    return any(event.primitive in primitives for event in report.cause)
-
-
 def _carried(report: Report) -> bool:
     loops = [event for event in report.cause if primitives.named(event.primitive).loops]
     return bool(loops) and report.origin.value in ("inf", "-inf") and bool(report.origin.context)
@@ -25,7 +21,7 @@ def _carried(report: Report) -> bool:
 def _solves(report: Report) -> bool:
     """Whether a division by a pivot that is 0 broke."""
     divides = report.origin.primitive == "triangular_solve" or report.origin.primitive == "div"
-    return divides and _because(report, "lu")
+    return divides and any(event.primitive == "lu" for event in report.cause)
 
 
 _SHOWS: tuple[tuple[str, Callable[[Report], bool]], ...] = (

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
+from nandetect.fixing.forms import Found
 from nandetect.fixing.graph import Graph, Node
-from nandetect.fixing.look import Found, Look
+from nandetect.fixing.look import Look, Pattern
 from nandetect.fixing.patterns import branches, edges, infinities, linalg, logs, quotients, roots, widths
 from nandetect.program import sources
 from nandetect.records import Event, Report, Source
 
-Pattern = Callable[[Look], Iterator[Found]]
 # What is the same function comes first, then what differs only where it breaks, then what needs a number.
 ORDER = {"same": 0, "guard": 1, "bound": 2, "shift": 3}
 PATTERNS: dict[str, list[Pattern]] = {}
@@ -30,7 +30,7 @@ def find(graph: Graph, report: Report) -> list[Found]:
         if node.is_derivative:
             continue
         for one in at(graph, node, report, anchors):
-            if node in anchors or node in above or any(anchor in covered(graph, one) for anchor in anchors):
+            if node in anchors or node in above or not covered(graph, one).isdisjoint(anchors):
                 found.append(one)
     return sorted(_once(found), key=lambda one: (ORDER[one.kind], one.form.other is not None, _is_general(one), -one.root.number))
 
@@ -50,20 +50,20 @@ def anchors_of(graph: Graph, origin: Event) -> list[Node]:
     """The operations of the user's that the fault was made in."""
     if origin.source is None:
         return []
-    here = [node for node in graph.nodes if not node.is_derivative and node.source is not None and is_there(node.source, origin.source)]
+    here = [node for node in graph.nodes if not node.is_derivative and is_there(node.source, origin.source)]
     # Of a derivative it is known what it is one of; its own primitive may stand there too, and be sound.
     named = [node for node in here if node.name == (origin.derivative_of or origin.primitive)]
     return named or here
 
 
-def is_there(source: Source, place: Source) -> bool:
+def is_there(source: Source | None, place: Source | None) -> bool:
     """Whether two sources are one expression."""
-    return sources.place(source) == sources.place(place)
+    return source is not None and place is not None and sources.place(source) == sources.place(place)
 
 
-def covered(graph: Graph, found: Found) -> list[Node]:
+def covered(graph: Graph, found: Found) -> set[Node]:
     """The operations that a form stands in for."""
-    return graph.cone(found.root, list(found.leaves.values()))[0]
+    return set(graph.cone(found.root, list(found.leaves.values()))[0])
 
 
 def _is_general(found: Found) -> bool:

@@ -52,26 +52,21 @@ class Graph:
     """All operations of one trace, by what they gave. Values are told apart by identity, and kept alive so that it stays theirs."""
 
     nodes: list[Node] = field(default_factory=list)
-    _made: dict[int, tuple[Node, int]] = field(default_factory=dict)
+    _made: dict[int, Node] = field(default_factory=dict)
     _readers: dict[int, list[Node]] = field(default_factory=dict)
 
     def enter(self, node: Node) -> None:
         """Add an operation."""
         self.nodes.append(node)
-        for index, out in enumerate(node.outs):
+        for out in node.outs:
             # A cast that does nothing gives its operand back: the first maker stays.
-            self._made.setdefault(id(out), (node, index))
+            self._made.setdefault(id(out), node)
         for x in node.ins:
             self._readers.setdefault(id(x), []).append(node)
 
     def maker(self, value: Array) -> Node | None:
         """The operation that gave a value; None for an argument, a constant, or what comes from another trace."""
-        found = self._made.get(id(value))
-        return found[0] if found else None
-
-    def output(self, value: Array) -> int:
-        """Which of its maker's results a value is."""
-        return self._made[id(value)][1]
+        return self._made.get(id(value))
 
     def readers(self, value: Array) -> Sequence[Node]:
         """The operations that read a value."""
@@ -96,12 +91,12 @@ class Graph:
     def _moves(self, node: Node) -> bool:
         record = primitives.named(node.name)
         if record.casts:
-            return _is_floating(node.ins[0]) and _is_floating(node.outs[0])
+            return is_floating(node.ins[0]) and is_floating(node.outs[0])
         return len(node.outs) == 1 and bool(node.ins) and (record.same or record.reshapes or node.name == "stop_gradient")
 
     def constant(self, value: Array) -> float | None:
         """The number that a value is everywhere, where the program has it written down."""
-        dtype = getattr(value, "dtype", None)
+        written = value
         while isinstance(value, Tracer):
             node = self.maker(value)
             if node is not None and node.name in _FOLDED:
@@ -111,9 +106,11 @@ class Graph:
             if node is None or not (self._moves(node) or primitives.named(node.name).casts) or not node.ins:
                 return None
             value = node.ins[0]
-        # In the type that it ends in: an epsilon may be 0 there.
-        array = np.asarray(value) if dtype is None or not _is_floating_type(dtype) else np.asarray(value).astype(dtype)
-        if array.size == 0 or (array.dtype.kind not in "fiub" and not _is_floating_type(array.dtype)):
+        array = np.asarray(value)
+        if is_floating(written):
+            # In the type that it ends in: an epsilon may be 0 there.
+            array = array.astype(written.dtype)
+        if array.size == 0 or (array.dtype.kind not in "fiub" and not is_floating(array)):
             return None
         first = array.reshape(-1)[0]
         return float(first) if bool((array == first).all()) or bool((array != array).all()) else None
@@ -171,9 +168,6 @@ def _is_one_of(value: Array, values: Sequence[Array]) -> bool:
     return any(value is one for one in values)
 
 
-def _is_floating_type(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, jnp.inexact)
-
-
-def _is_floating(value: Array) -> bool:
+def is_floating(value: Any) -> bool:
+    """Whether a value is an array of real or complex floating numbers; a number that is written in a program is no array."""
     return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.inexact)

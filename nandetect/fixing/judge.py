@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from nandetect import effects, widths
+from nandetect import effects, nonfinite, widths
+from nandetect.fixing.forms import OTHERS, WIDER, Found
 from nandetect.fixing.graph import Graph
-from nandetect.fixing.look import OTHERS, WIDER, Found
 from nandetect.fixing.rebind import doubled, rebind
 
 # The sizes of the numbers that are tried. The largest exponents still have an exponential in double precision.
@@ -76,13 +76,11 @@ def _compared(found: Found, nodes: Sequence[Any], leaves: Mapping[str, Array]) -
 
     def measured(form: Callable[..., Array], wide: bool) -> Callable[..., Any]:
         def run(values: Sequence[Array]) -> Any:
-            fixed = list(values)
             moving = [v for v, is_float in zip(values, floating, strict=True) if is_float]
 
             def value(moving: Sequence[Array]) -> Array:
                 rest = iter(moving)
-                out = form([next(rest) if is_float else v for v, is_float in zip(fixed, floating, strict=True)], wide)
-                return out
+                return form([next(rest) if is_float else v for v, is_float in zip(values, floating, strict=True)], wide)
 
             if not with_slopes:
                 return value(moving), []
@@ -92,19 +90,15 @@ def _compared(found: Found, nodes: Sequence[Any], leaves: Mapping[str, Array]) -
         return jax.jit(run)
 
     old32, new32 = measured(old, False), measured(new, False)
-    rows = []
-    for number, scale in enumerate(SCALES):
-        for positive in (False, True):
-            rows.append(_sample(inner, scale, positive, number))
-    narrow_old = [_host(old32(_like(row, inner))) for row in rows]
-    narrow_new = [_host(new32(_like(row, inner))) for row in rows]
+    # Every second sample is of positive numbers.
     scales = [scale for scale in SCALES for _ in range(2)]
+    rows = [_sample(inner, scale, number % 2 == 1, number // 2) for number, scale in enumerate(scales)]
+    narrow_old, narrow_new = [_host(old32(row)) for row in rows], [_host(new32(row)) for row in rows]
     try:
         with widths.double():
             old64, new64 = measured(old, True), measured(new, True)
-            wide_rows = [[_wide(v) for v in _like(row, inner)] for row in rows]
-            wide_old = [_host(old64(row)) for row in wide_rows]
-            wide_new = [_host(new64(row)) for row in wide_rows]
+            wide = [[_wide(value) for value in row] for row in rows]
+            wide_old, wide_new = [_host(old64(row)) for row in wide], [_host(new64(row)) for row in wide]
         double = SAME_IN_DOUBLE
     # A function of JAX's own with a derivative rule may be there in one width alone: then the two are compared where both are at ease.
     except Exception:
@@ -152,7 +146,9 @@ def _row(only_sound: bool, scale: float, same: float, largest: float, *results: 
     numbers, double, single, own = _errors(only_sound, SMALLEST, largest, *value)
     if not numbers:
         return _Row(0)
-    if not (double <= (same if scale <= 1 else max(same, LOST)) and single <= max(LOST if double > same else SAME_IN_SINGLE, 4 * own)):
+    if not (
+        double <= (same if scale <= AT_EASE else max(same, LOST)) and single <= max(LOST if double > same else SAME_IN_SINGLE, 4 * own)
+    ):
         return _Row(numbers, is_same=False)
     if double > same or numbers < value[2].size:
         # The slope of a whole in which one element is not sound may be no slope.
@@ -182,33 +178,30 @@ def _errors(
         return int(sound.sum()), off(new64), off(new), float(own)
 
 
-def _host(result: Any) -> list[np.ndarray]:
+def _host(result: tuple[Array, list[Array]]) -> list[np.ndarray]:
     out, slopes = result
-    return [np.asarray(x).astype("complex128" if np.iscomplexobj(x) else "float64") for x in (out, *slopes)]
+    return [nonfinite.in_double(x) for x in (out, *slopes)]
 
 
-def _sample(leaves: Sequence[Array], scale: float, positive: bool, seed: int) -> list[np.ndarray]:
+def _sample(leaves: Sequence[Array], scale: float, positive: bool, seed: int) -> list[Array]:
     """Numbers for the leaves: normal ones of this size, or their magnitudes; truth values mostly true; integers from 0 to 5."""
     rng = np.random.default_rng(seed)
     row = []
     for leaf in leaves:
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
             drawn = rng.normal(size=leaf.shape) * scale
-            row.append(np.abs(drawn) if positive else drawn)
+            drawn = np.abs(drawn) if positive else drawn
         elif leaf.dtype == bool:
-            row.append(rng.random(leaf.shape) < 0.7)
+            drawn = rng.random(leaf.shape) < 0.7
         else:
-            row.append(rng.integers(0, 6, leaf.shape))
+            drawn = rng.integers(0, 6, leaf.shape)
+        row.append(jnp.asarray(drawn, leaf.dtype))
     return row
 
 
 def _weights(shape: tuple[int, ...]) -> np.ndarray:
     """A cotangent that is no constant, along which a sum of probabilities would have no slope."""
     return np.random.default_rng(0).normal(size=shape)
-
-
-def _like(row: Sequence[np.ndarray], leaves: Sequence[Array]) -> list[Array]:
-    return [jnp.asarray(v, leaf.dtype) for v, leaf in zip(row, leaves, strict=True)]
 
 
 def _wide(value: Array) -> Array:

@@ -12,7 +12,7 @@ from nandetect import effects, fixing, hazards
 from nandetect.annotations import Pytree
 from nandetect.fixing import naming, prove
 from nandetect.fixing.advice import advice
-from nandetect.fixing.look import Found
+from nandetect.fixing.forms import Found
 from nandetect.interpret import callbacks
 from nandetect.locating.diagnose import diagnose
 from nandetect.program.trace import Program, trace
@@ -105,18 +105,9 @@ def _fixes(program: Program, report: Report, is_to_prove: bool, seconds: float) 
 
 
 def _fix(found: Found, tried: prove.Tried | None = None) -> Fix:
-    hazard = hazards.BY_CODE[found.code]
-    before, after = naming.before(found), naming.after(found)
-    own = bool(before and after)
-    return Fix(
-        code=hazard.code,
-        name=hazard.name,
-        why=hazard.why,
-        before=before if own else hazard.before,
-        after=after if own else hazard.after,
-        proven=tried is not None and tried.is_proven,
-        proof=tried.proof() if tried is not None else None,
-    )
+    general, before, after = _advice(found.code), naming.before(found), naming.after(found)
+    own = replace(general, before=before, after=after) if before and after else general
+    return replace(own, proven=tried.is_proven, proof=tried.proof()) if tried is not None else own
 
 
 def _advice(code: str) -> Fix:

@@ -2,68 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
 
 from nandetect import primitives
+from nandetect.fixing.forms import Env, Form, Found, Kind, Operand, again
 from nandetect.fixing.graph import Graph, Node
-from nandetect.fixing.rebind import Instead, rebind
+from nandetect.fixing.rebind import Instead
 from nandetect.records import Event
-
-# How a new form stands to the old one: the same function; the same but where the old one breaks and its value is not taken, or has a limit;
-# or another one there, with a number that somebody chose.
-# With "shift", it is another function everywhere, by a little: advice at most.
-Kind = Literal["same", "guard", "bound", "shift"]
-Env = Mapping[str, Any]
-# In an `Env`: what stands, outside of a trace, in place of values that no leaf leads to.
-OTHERS = "others"
-# And what makes floating types of operations wider.
-WIDER = "wider"
-
-
-@dataclass(frozen=True)
-class Form:
-    """A way to compute something from leaves of the user's program: as a function of them by name, and as text with `{name}` in it.
-
-    `other` is the same with another number in place of one that was chosen.
-    """
-
-    value: Callable[[Env], Any]
-    text: str
-    code: str = ""
-    other: Callable[[Env], Any] | None = None
-
-
-@dataclass(frozen=True)
-class Operand:
-    """What a value is called by: an operation that reads it, as which of its operands, and the one that made it."""
-
-    reader: Node
-    slot: int
-    maker: Node | None
-
-
-@dataclass(frozen=True)
-class Found:
-    """A hazard found at an operation: `form` may stand in for it. `leaves` are the values it is computed from, `anchor` is what broke.
-
-    What is shown is the root's expression replaced by the form's text; or, with `edits`, the anchor's with those of its operands replaced.
-    """
-
-    code: str
-    root: Node
-    form: Form
-    leaves: Mapping[str, Array]
-    names: Mapping[str, Operand]
-    kind: Kind = "same"
-    at_anchor: Node | None = None
-    edits: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -119,7 +69,7 @@ class Look:
         one, other = self.graph.moved(one), self.graph.moved(other)
         if one is other:
             return True
-        if not is_traced(one) or not is_traced(other):
+        if not isinstance(one, Tracer) or not isinstance(other, Tracer):
             number = self.constant(one)
             return number is not None and number == self.constant(other)
         made, again = self.graph.maker(one), self.graph.maker(other)
@@ -131,13 +81,12 @@ class Look:
 
     def both(self) -> list[tuple[Array, Array]]:
         """The two operands of the operation itself, in both orders."""
-        one, other = self.node.ins
-        return [(one, other), (other, one)]
+        return _in_both_orders(self.node)
 
     def two(self, value: Array, *names: str) -> list[tuple[Array, Array]]:
         """The operands of a value that an operation on two made, in both orders."""
         node = self.op(value, *names)
-        return [(node.ins[0], node.ins[1]), (node.ins[1], node.ins[0])] if node and len(node.ins) == 2 else []
+        return _in_both_orders(node) if node and len(node.ins) == 2 else []
 
     def negated(self, value: Array) -> Array | None:
         """The x of -x."""
@@ -256,44 +205,56 @@ class Look:
         if node := self.op(value, "logistic"):
             return node.ins[0], 1
         below = self.reciprocal(value)
-        if below is not None and (grown := self.plus(below, 1.0)) is not None and (x := self.exponent(grown)) is not None:
-            negative = self.negated(x)
-            return (negative, 1) if negative is not None else (x, -1)
+        if below is not None and (found := self.below_sigmoid(below)) is not None:
+            return found
         node = self.op(value, "div")
         if node and (x := self.exponent(node.ins[0])) is not None:
-            grown = self.plus(node.ins[1], 1.0)
-            same = None if grown is None else self.exponent(grown)
+            same = self.grown(node.ins[1])
             if same is not None and self.is_same(same, x):
                 return x, 1
+        return None
+
+    def grown(self, value: Array) -> Array | None:
+        """The x of 1 + exp(x)."""
+        more = self.plus(value, 1.0)
+        return self.exponent(more) if more is not None else None
+
+    def below_sigmoid(self, divisor: Array) -> tuple[Array, int] | None:
+        """The x and the sign of sigmoid(x), of the 1 + exp(-x) that it is 1 over."""
+        x = self.grown(divisor)
+        if x is None:
+            return None
+        negative = self.negated(x)
+        return (x, -1) if negative is None else (negative, 1)
+
+    def quotient(self, node: Node) -> tuple[Array | None, Array] | None:
+        """The dividend and the divisor of an operation; no dividend for 1 / d."""
+        if node.name == "div":
+            return (None if self.constant(node.ins[0]) == 1 else node.ins[0]), node.ins[1]
+        if node.name == "integer_pow" and node.params["y"] == -1:
+            return None, node.ins[0]
+        if node.name == "mul":
+            return next(((a, below) for a, b in _in_both_orders(node) if (below := self.reciprocal(b)) is not None), None)
         return None
 
     def reciprocal(self, value: Array) -> Array | None:
         """The d of 1 / d."""
         node = self.op(value, "div", "integer_pow")
-        if node is None:
-            return None
-        if node.name == "integer_pow":
-            return node.ins[0] if node.params["y"] == -1 else None
-        return node.ins[1] if self.constant(node.ins[0]) == 1 else None
+        split = self.quotient(node) if node is not None else None
+        return split[1] if split is not None and split[0] is None else None
 
     def softmax(self, value: Array) -> tuple[Array, tuple[int, ...]] | None:
         """The logits and the axes of a softmax, shifted by the maximum or not."""
-        node = self.op(value, "div")
-        parts = (node.ins[0], node.ins[1]) if node else None
-        if parts is None:
-            for a, b in self.two(value, "mul"):
-                below = self.reciprocal(b)
-                if below is not None:
-                    parts = a, below
-        if parts is None:
-            return None
-        x, summed = self.exponent(parts[0]), self.summed(self.without_zeros(parts[1]))
-        if x is None or summed is None:
-            return None
-        other = self.exponent(summed[0])
-        if other is None or not (self.is_same(x, other)):
-            return None
-        return self.unshifted(x), summed[1]
+        node = self.op(value, "div", "mul")
+        split = self.quotient(node) if node is not None else None
+        found = self.over_its_sum(*split) if split is not None else None
+        return (self.unshifted(found[0]), found[1]) if found is not None else None
+
+    def over_its_sum(self, above: Array | None, below: Array) -> tuple[Array, tuple[int, ...]] | None:
+        """The x of exp(x) over its own sum, and the axes of the sum."""
+        x, summed = self.exponent(above) if above is not None else None, self.summed(self.without_zeros(below))
+        other = self.exponent(summed[0]) if summed is not None else None
+        return (x, summed[1]) if x is not None and summed is not None and other is not None and self.is_same(x, other) else None
 
     def between(self, leaves: Sequence[Array]) -> list[Node]:
         """The operations from the leaves to the operation itself, which is not yet bound where it is to be exchanged."""
@@ -309,37 +270,20 @@ class Look:
             env, self.between([*leaves.values()]), [*leaves.values()], [env[name] for name in leaves], Instead(anchor, slot, value)
         )[0]
 
+    def where(self, env: Env, operand: Array, numbers: Array, alive: Array, otherwise: float = 0) -> Array:
+        """What the operation gives of these numbers where they are alive; the others are 1 to it, and what is asked for in the result."""
+        return jnp.where(alive, self.rebound(env, [operand], [jnp.where(alive, numbers, 1)]), otherwise)
+
     def rebound_all(self, env: Env, leaves: Sequence[Array], values: Sequence[Array]) -> list[Array]:
         """All results of the operation, as `rebound`."""
         return again(env, self.between(leaves), leaves, values)
 
 
-def again(env: Env, nodes: Sequence[Node], leaves: Sequence[Array], values: Sequence[Array], instead: Instead | None = None) -> list[Array]:
-    """The results of the last of some operations with these values for the leaves, in the width that `env` asks for."""
-    others = env.get(OTHERS, ())
-    given, new = [*leaves, *(old for old, _ in others)], [*values, *(new for _, new in others)]
-    return rebind(nodes, given, new, env.get(WIDER), instead)
+# Finds what may stand in for an operation; a family has them by the primitive of that operation.
+Pattern = Callable[[Look], Iterator[Found]]
+Patterns = Mapping[str, tuple[Pattern, ...]]
 
 
-def is_traced(value: Any) -> bool:
-    """Whether a value is one of a trace."""
-    return isinstance(value, Tracer)
-
-
-def with_slope(value: Array, x: Array, alive: Array) -> Array:
-    """A value that has a slope of 1 in x where it has none of its own: results that show it depend on a slope that was chosen."""
-    return value + jnp.where(alive, 0, 1) * (x - jax.lax.stop_gradient(x))
-
-
-def axis_of(axes: tuple[int, ...]) -> int | tuple[int, ...]:
-    """Axes as a function of JAX takes them: one by itself."""
-    return axes[0] if len(axes) == 1 else axes
-
-
-def axes_text(axes: tuple[int, ...], ndim: int) -> str:
-    """`, axis=0` for axes other than the last."""
-    if axes == (ndim - 1,):
-        return ""
-    if axes == tuple(range(ndim)):
-        return ", axis=None" if ndim > 1 else ""
-    return f", axis={axes[0] if len(axes) == 1 else axes}"
+def _in_both_orders(node: Node) -> list[tuple[Array, Array]]:
+    one, other = node.ins
+    return [(one, other), (other, one)]

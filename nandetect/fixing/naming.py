@@ -7,8 +7,8 @@ import re
 from typing import cast
 
 from nandetect import ownership
+from nandetect.fixing.forms import Found, Operand
 from nandetect.fixing.graph import Node
-from nandetect.fixing.look import Found, Operand
 from nandetect.locating.operand_names import LONGEST, assigned
 from nandetect.program import sources
 from nandetect.records import Source

@@ -15,10 +15,10 @@ from jax.core import ShapedArray
 
 from nandetect import compat, effects, nonfinite, wording
 from nandetect.fixing.find import at, find, is_there
+from nandetect.fixing.forms import Found
 from nandetect.fixing.graph import Graph, Node
 from nandetect.fixing.judge import Judged, judge
-from nandetect.fixing.look import Found
-from nandetect.fixing.retrace import retrace
+from nandetect.fixing.retrace import Exchange, retrace
 from nandetect.interpret import walk
 from nandetect.locating.diagnose import diagnose
 from nandetect.program.trace import Program
@@ -82,7 +82,7 @@ def _named(event: Event) -> str:
 def trials(program: Program, report: Report, seconds: float = math.inf) -> Iterator[Tried]:
     """The forms that were found for a fault, one after another, as long as there is time."""
     began = time.monotonic()
-    _, graph = retrace(lambda: traced(program))
+    _, graph = seen(program)
     count = 0
     for found in find(graph, report):
         if count >= TRIED or (count >= AT_LEAST and time.monotonic() - began > seconds):
@@ -90,7 +90,7 @@ def trials(program: Program, report: Report, seconds: float = math.inf) -> Itera
         judged = judge(graph, found) if found.kind != "shift" else None
         if judged is not None and not judged.is_same:
             continue
-        tried = _together(program, report, found, judged)
+        tried = _together(program, _Put(found, report, judged is not None and judged.of_positive), judged)
         count += 1
         if tried is not None:
             yield tried
@@ -98,23 +98,29 @@ def trials(program: Program, report: Report, seconds: float = math.inf) -> Itera
 
 def candidates(program: Program, report: Report) -> list[Found]:
     """The forms that were found for a fault, untried."""
-    _, graph = retrace(lambda: traced(program))
-    return find(graph, report)
+    return find(seen(program)[1], report)
 
 
-def traced(program: Program) -> compat.AnyJaxpr:
-    """The program, traced anew from the user's function; from its equations where that is not to be had."""
-    if program.retrace is not None:
-        return program.retrace()
-    return jax.make_jaxpr(compat.as_function(program.jaxpr, program.consts))(*program.args)
+def seen(program: Program, exchange: Exchange | None = None) -> tuple[compat.AnyJaxpr, Graph]:
+    """The program traced anew, with all operations of the user's own function; its equations' where that is not to be had."""
+    again = program.retrace or (lambda: jax.make_jaxpr(compat.as_function(program.jaxpr, program.consts))(*program.args))
+    return retrace(again, exchange)
 
 
-def _together(program: Program, report: Report, first: Found, judged: Judged | None) -> Tried | None:
+@dataclass(frozen=True)
+class _Put:
+    """A form that is put into the program, for a fault. With `of_positive` it is the same function of positive numbers alone."""
+
+    found: Found
+    report: Report
+    of_positive: bool = False
+
+
+def _together(program: Program, first: _Put, judged: Judged | None) -> Tried | None:
     """The program with a form, and with one for each fault that it uncovers. None where the fault stays or the program does not run."""
-    found, reports = [first], [report]
-    positive = {id(first)} if judged is not None and judged.of_positive else set[int]()
+    puts = [first]
     while True:
-        again = _with(program, found, reports, positive)
+        again = _with(program, puts)
         if again is None:
             return None
         new, graph, outs = again
@@ -122,14 +128,14 @@ def _together(program: Program, report: Report, first: Found, judged: Judged | N
         if not bad:
             break
         left = diagnose(new)
-        if left is None or left.origin.primitive == "<input>" or any(_is_same_fault(left, one) for one in reports):
+        if left is None or left.origin.primitive == "<input>" or any(_is_same_fault(left, put.report) for put in puts):
             return None
-        more = next((one for one in find(graph, left) if _is_sound(graph, one)), None) if len(found) < TOGETHER else None
+        more = next((one for one in find(graph, left) if _is_sound(graph, one)), None) if len(puts) < TOGETHER else None
         if more is None:
-            return Tried(tuple(found), judged, len(outs) - len(bad), len(outs), left)
-        found, reports = [*found, more], [*reports, left]
-    depends = any(one.form.other is not None for one in found) and _depends(program, found, reports, positive, outs)
-    return Tried(tuple(found), judged, len(outs), len(outs), None, depends)
+            return Tried(tuple(put.found for put in puts), judged, len(outs) - len(bad), len(outs), left)
+        puts.append(_Put(more, left))
+    depends = any(put.found.form.other is not None for put in puts) and _depends(program, puts, outs)
+    return Tried(tuple(put.found for put in puts), judged, len(outs), len(outs), None, depends)
 
 
 def _is_sound(graph: Graph, found: Found) -> bool:
@@ -141,17 +147,15 @@ def _is_same_fault(one: Report, other: Report) -> bool:
     here, there = one.origin, other.origin
     if (here.primitive, here.phase, here.derivative_of) != (there.primitive, there.phase, there.derivative_of):
         return False
-    return here.source is there.source or (here.source is not None and there.source is not None and is_there(here.source, there.source))
+    return here.source is there.source or is_there(here.source, there.source)
 
 
-def _with(
-    program: Program, found: Sequence[Found], reports: Sequence[Report], positive: set[int], other: bool = False
-) -> tuple[Program, Graph, list[Array]] | None:
+def _with(program: Program, puts: Sequence[_Put], other: bool = False) -> tuple[Program, Graph, list[Array]] | None:
     """The program with the forms in it, its operations, and its inexact results; None where it does not run or has none of them."""
-    put = _Exchanged(found, reports, positive, other)
+    exchanged = _Exchanged(puts, other)
     try:
-        jaxpr, graph = retrace(lambda: traced(program), put)
-        if not put.count:
+        jaxpr, graph = seen(program, exchanged)
+        if not exchanged.count:
             return None
         opened, consts = compat.open_jaxpr(jaxpr)
         new = replace(program, jaxpr=opened, consts=consts, retrace=lambda: jaxpr, tape=None)
@@ -165,13 +169,13 @@ def _with(
     return replace(new, call=lambda: list(outs)), graph, [jnp.asarray(x) for x in outs if nonfinite.is_inexact(x)]
 
 
-def _depends(program: Program, found: Sequence[Found], reports: Sequence[Report], positive: set[int], outs: Sequence[Array]) -> bool:
+def _depends(program: Program, puts: Sequence[_Put], outs: Sequence[Array]) -> bool:
     """Whether the results are others with another number chosen."""
-    again = _with(program, found, reports, positive, other=True)
+    again = _with(program, puts, other=True)
     if again is None:
         return True
     for one, two in zip(outs, again[2], strict=True):
-        a, b = (nonfinite.host(x).astype("complex128" if jnp.iscomplexobj(x) else "float64") for x in (one, two))
+        a, b = nonfinite.in_double(one), nonfinite.in_double(two)
         if a.size and not float(np.abs(a - b).max()) <= SHOWS * max(float(np.abs(a).max()), 1e-30):
             return True
     return False
@@ -181,31 +185,29 @@ def _depends(program: Program, found: Sequence[Found], reports: Sequence[Report]
 class _Exchanged:
     """Puts forms in, wherever their hazards stand at their places; `count` says how often.
 
-    Those of `positive`, by identity, give NaN where a number that they are computed from is not positive: they would be another function.
+    Those of positive numbers give NaN where one that they are computed from is negative: they would be another function.
     """
 
-    found: Sequence[Found]
-    reports: Sequence[Report]
-    positive: set[int]
+    puts: Sequence[_Put]
     other: bool = False
     count: int = 0
 
     def __call__(self, graph: Graph, node: Node) -> Array | list[Array] | None:
-        for one, report in zip(self.found, self.reports, strict=True):
-            root = one.root
-            if node.name != root.name or node.source is None or root.source is None or not is_there(node.source, root.source):
+        for put in self.puts:
+            one = put.found
+            if not _is_alike(node, one.root):
                 continue
-            for again in at(graph, node, report, _anchors(graph, one, node)):
+            for again in at(graph, node, put.report, _anchors(graph, one, node)):
                 if again.code == one.code and again.form.text == one.form.text:
                     value = again.form.other if self.other and again.form.other is not None else again.form.value
                     new = value(again.leaves)
-                    if id(one) in self.positive and not isinstance(new, list):
+                    self.count += 1
+                    if isinstance(new, list):
+                        return new
+                    if put.of_positive:
                         numbers = [x for x in again.leaves.values() if nonfinite.is_inexact(x)]
                         new = jnp.where(jnp.stack([jnp.all(x >= 0) for x in numbers]).all(), new, jnp.nan)
-                    if not isinstance(new, list):
-                        new = _as(new, _result_of(node))
-                    self.count += 1
-                    return new
+                    return _as(new, _result_of(node))
         return None
 
 
@@ -213,11 +215,12 @@ def _anchors(graph: Graph, found: Found, node: Node) -> list[Node]:
     """The operations at the anchor's place, as they stand in this trace."""
     anchor = found.at_anchor or found.root
     near = [one for x in node.ins for one in graph.upstream(x, ())]
-    return [one for one in (*near, node) if one.name == anchor.name and _is_at(one, anchor)]
+    return [one for one in (*near, node) if _is_alike(one, anchor)]
 
 
-def _is_at(one: Node, other: Node) -> bool:
-    return one.source is not None and other.source is not None and is_there(one.source, other.source)
+def _is_alike(one: Node, other: Node) -> bool:
+    """Whether two operations of two traces are one in the user's source."""
+    return one.name == other.name and is_there(one.source, other.source)
 
 
 def _result_of(node: Node) -> ShapedArray | None:

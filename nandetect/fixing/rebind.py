@@ -74,10 +74,8 @@ def _alike(args: list[Any]) -> list[Any]:
     return [x.astype(widest) if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating) else x for x in args]
 
 
-def widened(value: Any, wider: Wider | None) -> Any:
+def widened(value: Any, wider: Wider) -> Any:
     """A parameter with its floating types wider."""
-    if wider is None or isinstance(value, Array | np.ndarray | str) or callable(getattr(value, "eqns", None)):
-        return value
     if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
         return wider(np.dtype(value))
     return value

@@ -106,7 +106,7 @@ class _Seer:
         record = primitives.named(primitive.name)
         if record.prints:
             return [] if primitive.multiple_results else None
-        if primitives.named(primitive.name) is primitives.named("jit") and any(isinstance(x, Tracer) for x in args):
+        if record is primitives.named("jit") and any(isinstance(x, Tracer) for x in args):
             return self._inside(params["jaxpr"], args)
         called, self._called = self._called or _function(args, params), ""
         operands: tuple[Any, ...] = tuple(x for x in args if hasattr(x, "dtype") or isinstance(x, int | float | complex | bool))

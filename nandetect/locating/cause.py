@@ -175,7 +175,7 @@ def _matrix(made: Made, lens: Lens) -> Iterator[Event]:
     matrix = nonfinite.host(made.ins[0])
     if made.name != "cholesky" or matrix.shape[-1] > LARGEST_MATRIX:
         return
-    factored = matrix[made.index[:-2]].astype(np.complex128 if np.iscomplexobj(matrix) else np.float64)
+    factored = nonfinite.in_double(matrix[made.index[:-2]])
     smallest = float(np.linalg.eigvalsh(factored).min())
     if smallest <= 0:
         reason = f"the smallest eigenvalue of its matrix is {wording.short(smallest)}"

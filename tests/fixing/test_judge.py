@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from nandetect.fixing.forms import Form, Found, Operand
 from nandetect.fixing.judge import judge
-from nandetect.fixing.look import Form, Found, Operand
 from nandetect.fixing.retrace import retrace
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from nandetect.fixing.forms import Env, Form, Found
 from nandetect.fixing.graph import Node
-from nandetect.fixing.look import Env, Form, Found, Look
+from nandetect.fixing.look import Look, Patterns
 
 # For each operation that can break: the operand that breaks it, a number that does not, and the hazard.
 HARMLESS: dict[str, tuple[int, float, str]] = {
@@ -37,7 +38,6 @@ HARMLESS: dict[str, tuple[int, float, str]] = {
     "digamma": (0, 1.0, "ND266"),
     "erf_inv": (0, 0.0, "ND266"),
     "tan": (0, 0.0, "ND266"),
-    "sinc": (0, 0.0, "ND266"),
 }
 
 
@@ -148,4 +148,4 @@ def _is_mask(look: Look, value: Array) -> bool:
     return False
 
 
-PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = {"select_n": (masked_branch,), "mul": (masked_factor,)}
+PATTERNS: Patterns = {"select_n": (masked_branch,), "mul": (masked_factor,)}

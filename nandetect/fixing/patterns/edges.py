@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from nandetect import primitives
-from nandetect.fixing.look import Env, Form, Found, Look, with_slope
+from nandetect.fixing.forms import Env, Form, Found, with_slope
+from nandetect.fixing.look import Look, Patterns
 
 
 def angle(look: Look) -> Iterator[Found]:
@@ -97,7 +98,7 @@ def log_of_zero(look: Look) -> Iterator[Found]:
     look.begin()
     x = look.leaf(node.ins[0], node)
     code = "ND213"
-    if any(event.primitive in ("random_bits", "threefry2x32") for event in look.cause) or _is_drawn(look, node.ins[0]):
+    if any(primitives.named(event.primitive).draws for event in look.cause) or _is_drawn(look, node.ins[0]):
         code = "ND210"
     elif (less := look.one_minus(node.ins[0])) is not None and _also_log_of(look, less):
         code = "ND212"
@@ -118,7 +119,7 @@ def _also_log_of(look: Look, value: Array) -> bool:
     return any(reader.name == "log" for reader in look.graph.readers(look.graph.moved(value)))
 
 
-PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = {
+PATTERNS: Patterns = {
     "custom_jvp_call": (logit,),
     "atan2": (angle,),
     "acos": (at_an_end,),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from nandetect.fixing.forms import Env, Form, Found, axes_text, axis_of, with_slope
 from nandetect.fixing.graph import Node
-from nandetect.fixing.look import Env, Form, Found, Look, axes_text, axis_of, with_slope
+from nandetect.fixing.look import Look, Patterns
 from nandetect.fixing.patterns import logs
 
 
@@ -208,7 +209,7 @@ def same_infinities(look: Look) -> Iterator[Found]:
     yield look.found(Form(value, text, other=lambda env: value(env, 1.0)), "bound", "ND268")
 
 
-PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = {
+PATTERNS: Patterns = {
     "mul": (mask_times_inf, product_with_log, product_with_exp, zero_times_infinite),
     "sub": (less_its_maximum, same_infinities),
     "add": (empty_log_sum_exp,),

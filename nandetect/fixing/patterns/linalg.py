@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 from jax import Array
 
-from nandetect.fixing.look import Env, Form, Found, Look
+from nandetect.fixing.forms import Env, Form, Found
+from nandetect.fixing.look import Look, Patterns
 
 # A part of the mean of the diagonal; and what parts equal eigenvalues.
 JITTER, PARTED = 1e-5, 1e-3
@@ -63,7 +64,7 @@ def log_of_determinant(look: Look) -> Iterator[Found]:
     yield look.found(Form(value, f"jnp.linalg.slogdet({{{x}}})[1]"), "same", "ND275")
 
 
-PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = {
+PATTERNS: Patterns = {
     "cholesky": (indefinite,),
     "eigh": (equal_values,),
     "svd": (equal_values,),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from nandetect.fixing.graph import Node
-from nandetect.fixing.look import Form, Found, Look, again, axes_text, axis_of
-from nandetect.fixing.patterns.special import cosh, log_two_cosh, normal
+from nandetect.fixing.forms import Form, Found, again, axes_text, axis_of
+from nandetect.fixing.graph import Node, is_floating
+from nandetect.fixing.look import Look, Patterns
+from nandetect.fixing.patterns.special import are_opposite, cosh, log_two_cosh, normal
 
 PICKS = (
     "gather",
@@ -26,6 +27,8 @@ PICKS = (
     "expand_dims",
     "copy",
 )
+# Of these, what leaves every element where it is.
+RESHAPES = ("reshape", "squeeze", "broadcast_in_dim", "copy")
 
 
 def of_log(look: Look) -> Iterator[Found]:
@@ -162,8 +165,7 @@ def _softplus(look: Look, value: Array) -> Form:
 
 def _sums_of_exps(look: Look, value: Array, depth: int) -> Form | None:
     """1 + exp(x), exp(x) + exp(y), sum(exp(x)), sum(w * exp(x))."""
-    grown = look.plus(value, 1.0)
-    if grown is not None and (x := look.exponent(grown)) is not None:
+    if (x := look.grown(value)) is not None:
         return _softplus(look, x)
     node = look.op(value, "add")
     if node is not None:
@@ -175,8 +177,7 @@ def _sums_of_exps(look: Look, value: Array, depth: int) -> Form | None:
     axis = axis_of(axes)
     exponent = look.exponent(inner)
     if exponent is not None:
-        shift = look.op(exponent, "sub")
-        if shift is not None and look.is_maximum_of(shift.ins[1], shift.ins[0]):
+        if look.unshifted(exponent) is not exponent:
             return None
         x = look.leaf(exponent)
         return Form(lambda env: jax.nn.logsumexp(env[x], axis), f"jax.nn.logsumexp({{{x}}}{axes_text(axes, exponent.ndim)})", "ND207")
@@ -193,8 +194,8 @@ def _of_two_exps(look: Look, one: Array, other: Array) -> Form | None:
     x, y = look.exponent(one), look.exponent(other)
     if x is None or y is None:
         return None
-    if (negative := look.negated(y)) is not None and look.is_same(negative, x):
-        return log_two_cosh(look, x, 0.0)
+    if are_opposite(look, x, y):
+        return log_two_cosh(look, x)
     a, b = look.leaf(x), look.leaf(y)
     return Form(lambda env: jnp.logaddexp(env[a], env[b]), f"jnp.logaddexp({{{a}}}, {{{b}}})", "ND207")
 
@@ -253,7 +254,7 @@ def _picked(look: Look, value: Array, depth: int) -> Form | None:
     """An element of what has a stable logarithm: the logarithm is taken before the element."""
     picks: list[Node] = []
     node = look.graph.maker(value)
-    while node is not None and node.name in PICKS and len(node.outs) == 1 and len(picks) < 12 and _is_floating(node.ins[0]):
+    while node is not None and node.name in PICKS and len(node.outs) == 1 and len(picks) < 12 and is_floating(node.ins[0]):
         picks.append(node)
         node = look.graph.maker(node.ins[0])
     if not picks or node is None:
@@ -261,13 +262,8 @@ def _picked(look: Look, value: Array, depth: int) -> Form | None:
     of = log_of(look, picks[-1].ins[0], depth + 1)
     if of is None:
         return None
-    moving = [pick for pick in picks if pick.name not in ("reshape", "squeeze", "broadcast_in_dim", "copy")]
-    text = _with_picks(look, of.text, moving)
+    text = of.text if all(pick.name in RESHAPES for pick in picks) else f"{of.text}[...]"
     return Form(lambda env: again(env, picks[::-1], [picks[-1].ins[0]], [of.value(env)])[0], text, of.code)
-
-
-def _with_picks(look: Look, text: str, picks: Sequence[Node]) -> str:
-    return f"{text}[...]" if picks else text
 
 
 def _scaled(look: Look, value: Array, depth: int) -> Form | None:
@@ -287,12 +283,7 @@ def _scaled(look: Look, value: Array, depth: int) -> Form | None:
     if one is None and other is None:
         return None
     a, b = one or plain(look, node.ins[0]), other or plain(look, node.ins[1])
-    sign = 1.0 if node.name == "mul" else -1.0
-    return Form(
-        lambda env: a.value(env) + sign * b.value(env),
-        f"{a.text} {'+' if sign > 0 else '-'} {_in_brackets(b.text)}",
-        a.code or b.code,
-    )
+    return _joined(node, a, b, a.code or b.code)
 
 
 def _of_product(look: Look, value: Array) -> Form | None:
@@ -300,21 +291,18 @@ def _of_product(look: Look, value: Array) -> Form | None:
     node = look.op(value, "mul", "div")
     if node is None or any(look.constant(x) is not None for x in node.ins):
         return None
-    a, b = plain(look, node.ins[0]), plain(look, node.ins[1])
+    return _joined(node, plain(look, node.ins[0]), plain(look, node.ins[1]), "ND211" if node.name == "mul" else "ND219")
+
+
+def _joined(node: Node, one: Form, other: Form, code: str) -> Form:
+    """The logarithm of a product or a quotient, from those of its parts."""
     sign = 1.0 if node.name == "mul" else -1.0
-    return Form(
-        lambda env: a.value(env) + sign * b.value(env),
-        f"{a.text} {'+' if sign > 0 else '-'} {b.text}",
-        "ND211" if sign > 0 else "ND219",
-    )
+    text = f"{one.text} {'+' if sign > 0 else '-'} {_in_brackets(other.text)}"
+    return Form(lambda env: one.value(env) + sign * other.value(env), text, code)
 
 
 def _in_brackets(text: str) -> str:
     return f"({text})" if " " in text.replace(", ", ",") else text
 
 
-def _is_floating(value: Array) -> bool:
-    return jnp.issubdtype(value.dtype, jnp.inexact)
-
-
-PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = {"log": (of_log,), "log1p": (of_log1p,)}
+PATTERNS: Patterns = {"log": (of_log,), "log1p": (of_log1p,)}

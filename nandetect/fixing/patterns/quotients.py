@@ -2,80 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from nandetect.fixing.forms import Env, Form, Found, axes_text, axis_of
 from nandetect.fixing.graph import Node
-from nandetect.fixing.look import Env, Form, Found, Look, axes_text, axis_of
+from nandetect.fixing.look import Look, Patterns
 
 SUMS = ("reduce_sum", "dot_general", "scatter-add", "add_any", "cumsum", "psum", "psum_invariant")
 
 
-def parts(look: Look) -> tuple[Array | None, Array] | None:
-    """The dividend and the divisor of the operation; no dividend for 1 / d."""
-    node = look.node
-    if node.name == "div":
-        return (None if look.constant(node.ins[0]) == 1 else node.ins[0]), node.ins[1]
-    if node.name == "integer_pow" and node.params["y"] == -1:
-        return None, node.ins[0]
-    if node.name == "mul":
-        for a, b in ((node.ins[0], node.ins[1]), (node.ins[1], node.ins[0])):
-            below = look.reciprocal(b)
-            if below is not None:
-                return a, below
-    return None
-
-
 def overflowing(look: Look) -> Iterator[Found]:
     """Exponentials over exponentials: softmax, sigmoid, tanh, and all that is a quotient of sums of them."""
-    split = parts(look)
+    split = look.quotient(look.node)
     if split is None:
         return
     above, below = split
     look.begin()
-    if above is None and (grown := look.plus(below, 1.0)) is not None and (x := look.exponent(grown)) is not None:
-        negative = look.negated(x)
-        name, sign = look.leaf(x if negative is None else negative), -1 if negative is None else 1
-        yield look.found(
-            Form(lambda env: jax.nn.sigmoid(sign * env[name]), f"jax.nn.sigmoid({'-' if sign < 0 else ''}{{{name}}})"), code="ND242"
-        )
+    x, sigmoid = look.exponent(above) if above is not None else None, look.below_sigmoid(below)
+    if sigmoid is not None and x is None:
+        yield _times_sigmoid(look, above, *sigmoid)
         return
     if above is None:
         return
-    look.begin()
-    x, grown = look.exponent(above), look.plus(below, 1.0)
-    if x is None and grown is not None and (y := look.exponent(grown)) is not None:
-        yield _times_sigmoid(look, above, y)
-        return
-    other = None if grown is None else look.exponent(grown)
-    if x is not None and other is not None and look.is_same(x, other):
+    if x is not None and (same := look.grown(below)) is not None and look.is_same(x, same):
         name = look.leaf(x)
         yield look.found(Form(lambda env: jax.nn.sigmoid(env[name]), f"jax.nn.sigmoid({{{name}}})"), code="ND242")
         return
-    look.begin()
-    summed = look.summed(look.without_zeros(below))
-    if x is not None and summed is not None and (other := look.exponent(summed[0])) is not None and look.is_same(other, x):
-        logits, axes = look.unshifted(x), summed[1]
-        name = look.leaf(logits)
-        axis = axis_of(axes)
-        if look.is_same(logits, x):
-            form = Form(lambda env: jax.nn.softmax(env[name], axis), f"jax.nn.softmax({{{name}}}{axes_text(axes, logits.ndim)})")
-            yield look.found(form, code="ND244")
-        else:
-            yield _masked_softmax(look, name, axes, logits.ndim)
+    found = look.over_its_sum(above, below)
+    if found is None:
+        yield from _shifted(look, above, below)
         return
-    yield from _shifted(look, above, below)
+    x, axes = found
+    logits = look.unshifted(x)
+    name, axis = look.leaf(logits), axis_of(axes)
+    if look.is_same(logits, x):
+        form = Form(lambda env: jax.nn.softmax(env[name], axis), f"jax.nn.softmax({{{name}}}{axes_text(axes, logits.ndim)})")
+        yield look.found(form, code="ND244")
+    else:
+        yield _masked_softmax(look, name, axes, logits.ndim)
 
 
-def _times_sigmoid(look: Look, above: Array, exponent: Array) -> Found:
-    """a / (1 + exp(y))."""
-    negative = look.negated(exponent)
-    a, y, sign = look.leaf(above, look.node), look.leaf(exponent if negative is None else negative), -1 if negative is None else 1
-    text = f"{{{a}}} * jax.nn.sigmoid({'-' if sign < 0 else ''}{{{y}}})"
-    return look.found(Form(lambda env: env[a] * jax.nn.sigmoid(sign * env[y]), text), code="ND242")
+def _times_sigmoid(look: Look, above: Array | None, exponent: Array, sign: int) -> Found:
+    """a / (1 + exp(-x)), or the same of -x."""
+    a = look.leaf(above, look.node) if above is not None else None
+    x = look.leaf(exponent)
+    times = f"{{{a}}} * " if a is not None else ""
+    text = f"{times}jax.nn.sigmoid({'-' if sign < 0 else ''}{{{x}}})"
+    return look.found(Form(lambda env: (1 if a is None else env[a]) * jax.nn.sigmoid(sign * env[x]), text), code="ND242")
 
 
 def _masked_softmax(look: Look, name: str, axes: tuple[int, ...], ndim: int) -> Found:
@@ -92,7 +69,7 @@ def _masked_softmax(look: Look, name: str, axes: tuple[int, ...], ndim: int) -> 
 
 
 def _axis(axes: tuple[int, ...], ndim: int) -> str:
-    return "-1" if axes == (ndim - 1,) else str(axes[0] if len(axes) == 1 else axes)
+    return "-1" if axes == (ndim - 1,) else str(axis_of(axes))
 
 
 def _shifted(look: Look, above: Array, below: Array) -> Iterator[Found]:
@@ -126,21 +103,20 @@ def _shifted_by_maximum(look: Look, node: Node) -> Found:
 
 def zero_divisor(look: Look) -> Iterator[Found]:
     """A quotient whose divisor is 0 at the fault: what it is 0 of says which number is meant there."""
-    split = parts(look)
+    split = look.quotient(look.node)
     if split is None or (look.node.name == "mul" and split[0] is None):
         return
     above, below = split
-    code, fill = _meaning(look, above, below)
     look.begin()
-    y = look.leaf(below, look.node)
-    if code == "ND281":
-        yield from _one_step_later(look, below)
+    if (power := _decay(look, below)) is not None:
+        yield _one_step_later(look, power)
         return
+    code, is_zero_over_zero = _meaning(look, above, below)
+    y = look.leaf(below, look.node)
     if above is None:
 
         def reciprocal(env: Env, fill: float = 0.0) -> Array:
-            alive = env[y] != 0
-            return jnp.where(alive, look.rebound(env, [below], [jnp.where(alive, env[y], 1)]), fill)
+            return look.where(env, below, env[y], env[y] != 0, fill)
 
         text = f"jnp.where({{{y}}} != 0, 1 / jnp.where({{{y}}} != 0, {{{y}}}, 1), 0)"
         yield look.found(Form(reciprocal, text, other=lambda env: reciprocal(env, 1.0)), "bound", code)
@@ -153,7 +129,7 @@ def zero_divisor(look: Look) -> Iterator[Found]:
     def chosen(env: Env, fill: float = 0.0) -> Array:
         return jnp.where(env[y] != 0, quotient(env), fill)
 
-    if fill == "whole":
+    if is_zero_over_zero:
         form = Form(quotient, f"{{{x}}} / jnp.where({{{y}}} != 0, {{{y}}}, 1)", other=lambda env: quotient(env, 2.0))
     else:
         text = f"jnp.where({{{y}}} != 0, {{{x}}} / jnp.where({{{y}}} != 0, {{{y}}}, 1), 0)"
@@ -161,26 +137,24 @@ def zero_divisor(look: Look) -> Iterator[Found]:
     yield look.found(form, "bound", code)
 
 
-def _meaning(look: Look, above: Array | None, below: Array) -> tuple[str, str]:
-    """The hazard of a divisor that is 0, and whether the quotient is then 0 by itself (`whole`: its dividend is 0 with it)."""
-    if _is_bias_correction(look, below):
-        return "ND281", ""
+def _meaning(look: Look, above: Array | None, below: Array) -> tuple[str, bool]:
+    """The hazard of a divisor that is 0, and whether its dividend is 0 with it."""
     root = look.op(look.without_zeros(below), "sqrt")
     inner = root.ins[0] if root else None
     updates = look.origin.phase == "update"
     if inner is not None:
         if variance_of(look, inner) is not None:
-            return "ND234", "whole"
+            return "ND234", True
         if look.sum_of_squares(inner) is not None:
-            return ("ND282" if updates else "ND233"), "whole"
+            return ("ND282" if updates else "ND233"), True
         if updates:
-            return "ND282", "whole"
+            return "ND282", True
     if above is not None and _is_reduced(look, below):
         if _same_sum(look, above, below):
-            return "ND240", "whole"
+            return "ND240", True
         if _is_reduced(look, above) and _is_count(look, below):
-            return "ND232", "whole"
-    return "ND239", ""
+            return "ND232", True
+    return "ND239", False
 
 
 def _is_count(look: Look, below: Array) -> bool:
@@ -204,18 +178,14 @@ def _is_reduced(look: Look, value: Array) -> bool:
     return look.op(look.without_zeros(inner), *SUMS) is not None
 
 
-def _is_bias_correction(look: Look, below: Array) -> bool:
+def _decay(look: Look, below: Array) -> Node | None:
+    """The power of a bias correction, 1 - b ** t."""
     less = look.one_minus(below)
-    node = look.op(less, "pow", "exp") if less is not None else None
-    return node is not None and node.name == "pow" and look.constant(node.ins[0]) is not None
+    node = look.op(less, "pow") if less is not None else None
+    return node if node is not None and look.constant(node.ins[0]) is not None else None
 
 
-def _one_step_later(look: Look, below: Array) -> Iterator[Found]:
-    less = look.one_minus(below)
-    power = look.op(less, "pow") if less is not None else None
-    if power is None:
-        return
-    look.begin()
+def _one_step_later(look: Look, power: Node) -> Found:
     t = look.leaf(power.ins[1], power)
     base = look.constant(power.ins[0])
 
@@ -223,7 +193,7 @@ def _one_step_later(look: Look, below: Array) -> Iterator[Found]:
         return look.rebound(env, [power.ins[1]], [env[t] + 1])
 
     form = Form(value, f"{base:.6g} ** ({{{t}}} + 1)")
-    yield look.found(form, "shift", "ND281", at_anchor=power, edits={t: f"{{{t}}} + 1"})
+    return look.found(form, "shift", "ND281", at_anchor=power, edits={t: f"{{{t}}} + 1"})
 
 
 def variance_of(look: Look, value: Array) -> tuple[Array, Node] | None:
@@ -244,7 +214,7 @@ def is_mean_of(look: Look, value: Array, of: Array) -> bool:
     return found is not None and factor != 1 and look.is_same(found[0], of)
 
 
-PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = {
+PATTERNS: Patterns = {
     "div": (overflowing, zero_divisor),
     "integer_pow": (overflowing, zero_divisor),
     "mul": (overflowing,),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 from jax import Array
 
-from nandetect.fixing.look import Env, Form, Found, Look, axes_text, with_slope
+from nandetect.fixing.forms import Env, Form, Found, axes_text, with_slope
+from nandetect.fixing.look import Look, Patterns
 from nandetect.fixing.patterns.quotients import variance_of
 
 # How far below 0 rounding can put a difference, in parts of what was subtracted.
@@ -25,8 +26,7 @@ def at_zero(look: Look) -> Iterator[Found]:
     name = look.leaf(x, node)
 
     def value(env: Env) -> Array:
-        alive = env[name] > 0 if node.name != "cbrt" else env[name] != 0
-        return jnp.where(alive, look.rebound(env, [x], [jnp.where(alive, env[name], 1)]), 0)
+        return look.where(env, x, env[name], env[name] > 0 if node.name != "cbrt" else env[name] != 0)
 
     def sloped(env: Env) -> Array:
         return with_slope(value(env), env[name], env[name] > 0)
@@ -36,14 +36,19 @@ def at_zero(look: Look) -> Iterator[Found]:
         code = "ND223" if variance else "ND222" if squares and not _is_difference(look, x) else "ND221"
         if origin.phase == "update":
             code = "ND284"
-        text = f"jnp.where({{{name}}} > 0, jnp.sqrt(jnp.where({{{name}}} > 0, {{{name}}}, 1.0)), 0.0)"
+        text = _where_positive(name, "jnp.sqrt({0})")
     else:
         code = "ND226"
         power = look.constant(node.ins[-1]) if node.name == "pow" else None
         raised = f"{power:.6g}" if power is not None else f"{{{look.leaf(node.ins[-1], node)}}}"
         shown = "jnp.cbrt({0})" if node.name == "cbrt" else "{0} ** " + raised
-        text = f"jnp.where({{{name}}} > 0, " + shown.replace("{0}", f"jnp.where({{{name}}} > 0, {{{name}}}, 1.0)") + ", 0.0)"
+        text = _where_positive(name, shown)
     yield look.found(Form(value, text, other=sloped), "guard", code)
+
+
+def _where_positive(name: str, shown: str) -> str:
+    """A function of `{0}` that is taken of positive numbers alone, as text."""
+    return f"jnp.where({{{name}}} > 0, " + shown.replace("{0}", f"jnp.where({{{name}}} > 0, {{{name}}}, 1.0)") + ", 0.0)"
 
 
 def _is_difference(look: Look, value: Array) -> bool:
@@ -65,8 +70,7 @@ def below_zero(look: Look) -> Iterator[Found]:
     x = look.leaf(node.ins[0], node)
 
     def value(env: Env) -> Array:
-        alive = env[x] > 0
-        return jnp.where(alive, look.rebound(env, [node.ins[0]], [jnp.where(alive, env[x], 1)]), 0)
+        return look.where(env, node.ins[0], env[x], env[x] > 0)
 
     if origin.phase != "backward":
 
@@ -80,12 +84,10 @@ def below_zero(look: Look) -> Iterator[Found]:
         bounded = Form(clipped, f"jnp.sqrt(jnp.maximum({{{x}}}, 0.0))", other=mirrored)
         yield look.found(bounded, "bound", "ND225")
     # At a bound the slope of the root is infinite.
-    text = f"jnp.where({{{x}}} > 0, jnp.sqrt(jnp.where({{{x}}} > 0, {{{x}}}, 1.0)), 0.0)"
+    text = _where_positive(x, "jnp.sqrt({0})")
 
     def mirrored_with_slope(env: Env) -> Array:
-        alive = env[x] != 0
-        root = jnp.where(alive, look.rebound(env, [node.ins[0]], [jnp.where(alive, jnp.abs(env[x]), 1)]), 0)
-        return with_slope(root, env[x], env[x] > 0)
+        return with_slope(look.where(env, node.ins[0], jnp.abs(env[x]), env[x] != 0), env[x], env[x] > 0)
 
     yield look.found(Form(value, text, other=mirrored_with_slope), "bound", "ND225")
 
@@ -128,28 +130,24 @@ def schedule_at_zero(look: Look) -> Iterator[Found]:
     cast = look.graph.maker(node.ins[0])
     while cast is not None and cast.name in ("broadcast_in_dim", "reshape"):
         cast = look.graph.maker(cast.ins[0])
-    counts = cast is not None and cast.name == "convert_element_type" and jnp.issubdtype(cast.ins[0].dtype, jnp.integer)
     look.begin()
-    x = look.leaf(node.ins[0], node)
-    if counts and cast is not None:
-        look.begin()
+    if cast is not None and cast.name == "convert_element_type" and jnp.issubdtype(cast.ins[0].dtype, jnp.integer):
         count = cast.ins[0]
         x = look.leaf(count, cast)
         text = f"jnp.maximum({{{x}}}, 1) ** {power:.6g}" if node.name == "pow" else f"jax.lax.rsqrt(jnp.maximum({{{x}}}, 1))"
         yield look.found(Form(lambda env: look.rebound(env, [count], [jnp.maximum(env[x], 1)]), text), "bound", "ND283")
         return
+    x = look.leaf(node.ins[0], node)
     code = "ND282" if look.origin.phase == "update" else "ND233" if look.sum_of_squares(node.ins[0]) else "ND239"
 
     def value(env: Env) -> Array:
-        alive = env[x] > 0
-        return jnp.where(alive, look.rebound(env, [node.ins[0]], [jnp.where(alive, env[x], 1)]), 0)
+        return look.where(env, node.ins[0], env[x], env[x] > 0)
 
     shown = "jax.lax.rsqrt({0})" if node.name == "rsqrt" else f"{{0}} ** {power:.6g}"
-    text = f"jnp.where({{{x}}} > 0, {shown.replace('{0}', f'jnp.where({{{x}}} > 0, {{{x}}}, 1.0)')}, 0.0)"
-    yield look.found(Form(value, text), "bound", code)
+    yield look.found(Form(value, _where_positive(x, shown)), "bound", code)
 
 
-PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = {
+PATTERNS: Patterns = {
     "sub": (variance_by_difference,),
     "sqrt": (below_zero, at_zero),
     "pow": (schedule_at_zero, at_zero),

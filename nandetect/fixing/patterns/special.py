@@ -8,31 +8,37 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from nandetect.fixing.look import Form, Look
+from nandetect.fixing.forms import Form
+from nandetect.fixing.look import Look
 
 
-def log_two_cosh(look: Look, value: Array, constant: float) -> Form:
-    """log(exp(x) + exp(-x)) + constant."""
+def log_two_cosh(look: Look, value: Array, is_half: bool = False) -> Form:
+    """log(exp(x) + exp(-x)), or of half of it."""
     x = look.leaf(value)
-    cosh = abs(constant + math.log(2.0)) < 1e-12
-    less = " - jnp.log(2.0)" if cosh else ""
+    less = " - jnp.log(2.0)" if is_half else ""
     return Form(
-        lambda env: jnp.abs(env[x]) + jax.nn.softplus(-2 * jnp.abs(env[x])) - (math.log(2.0) if cosh else 0.0),
+        lambda env: jnp.abs(env[x]) + jax.nn.softplus(-2 * jnp.abs(env[x])) - (math.log(2.0) if is_half else 0.0),
         f"jnp.abs({{{x}}}) + jax.nn.softplus(-2 * jnp.abs({{{x}}})){less}",
         "ND245",
     )
 
 
+def are_opposite(look: Look, one: Array, other: Array) -> bool:
+    """Whether one value is the negative of the other, as it is written."""
+    negative = look.negated(other)
+    return negative is not None and look.is_same(negative, one)
+
+
 def cosh(look: Look, value: Array, depth: int) -> Form | None:
     node = look.op(value, "cosh")
     if node is not None:
-        return log_two_cosh(look, node.ins[0], -math.log(2.0))
+        return log_two_cosh(look, node.ins[0], is_half=True)
     inner, factor = look.scaled(value)
     if factor == 0.5:
         for a, b in look.two(inner, "add")[:1]:
             x, y = look.exponent(a), look.exponent(b)
-            if x is not None and y is not None and (other := look.negated(y)) is not None and look.is_same(other, x):
-                return log_two_cosh(look, x, -math.log(2.0))
+            if x is not None and y is not None and are_opposite(look, x, y):
+                return log_two_cosh(look, x, is_half=True)
     scaled = next((b for a, b in look.two(value, "mul") if look.exponent(a) is not None and look.op(b, "bessel_i0e")), None)
     node = look.op(scaled, "bessel_i0e") if scaled is not None else None
     if node is not None:

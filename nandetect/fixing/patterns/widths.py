@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 from jax import Array
 
+from nandetect.fixing.forms import Env, Form, Found
 from nandetect.fixing.graph import Node
-from nandetect.fixing.look import Env, Form, Found, Look
+from nandetect.fixing.look import Look, Patterns
 from nandetect.fixing.rebind import rebind, singled
 
 CODES = {
@@ -81,5 +82,4 @@ def _is_half(x: Array) -> bool:
 
 
 _ALL = ("div", "mul", "sub", "add", "sqrt", "rsqrt", "log", "reduce_sum", "dot_general", "convert_element_type", "tanh", "logistic")
-PATTERNS: dict[str, tuple[Callable[[Look], Iterator[Found]], ...]] = dict.fromkeys(_ALL, (in_single,))
-PATTERNS["convert_element_type"] = (cast, in_single)
+PATTERNS: Patterns = {**dict.fromkeys(_ALL, (in_single,)), "convert_element_type": (cast, in_single)}
