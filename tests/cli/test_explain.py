@@ -11,7 +11,7 @@ import pytest
 from scipy import special
 
 from nandetect import hazards
-from nandetect.cli import explain
+from nandetect.cli import explain, explain_view
 from nandetect.errors import UsageError
 from nandetect.findings import CODES
 from nandetect.hazards.explaining import explained
@@ -28,7 +28,7 @@ def test_the_page_of_a_hazard_shows_that_before_breaks_and_after_does_not(code):
     assert numbers(page.breaks.after) and all(map(math.isfinite, numbers(page.breaks.after)))
     if page.ordinary is not None:
         np.testing.assert_allclose(numbers(page.ordinary.before), numbers(page.ordinary.after), rtol=2e-2, atol=2e-2)
-    for lines in (explain.told(page), explain.as_markdown(page)):
+    for lines in (explain_view.told(page), explain_view.as_markdown(page)):
         text = "\n".join(lines)
         assert page.before in text and page.after in text and "None" not in text
 
@@ -36,7 +36,7 @@ def test_the_page_of_a_hazard_shows_that_before_breaks_and_after_does_not(code):
 def test_a_page_in_the_terminal():
     ordinary = ", ".join(f"{number:.4g}" for number in special.log_softmax([0.5, -1.0, 2.0]))
     assert (
-        "\n".join(explain.told(explained(hazards.BY_CODE["ND201"])))
+        "\n".join(explain_view.told(explained(hazards.BY_CODE["ND201"])))
         == f"""\
 ND201 log-of-softmax
 
@@ -56,7 +56,7 @@ at x = [0.5, -1, 2] (float32)
 
 
 def test_without_a_code_all_are_listed():
-    listed = list(explain.listed())
+    listed = list(explain_view.listed())
     assert len(listed) == len(CODES) + len(hazards.HAZARDS)
     assert listed == sorted(listed)
     assert "ND201  log-of-softmax" in listed and "ND301  exploding-gradient" in listed
