@@ -20,6 +20,8 @@ Kind = Literal["same", "guard", "bound", "shift"]
 Env = Mapping[str, Any]
 # In an `Env`: what stands, outside of a trace, in place of values that no leaf leads to.
 OTHERS = "others"
+# In a form's text: an element is picked here in a way that has no short text. Such a form is not shown, but the general one.
+PICKED = "[...]"
 # And what makes floating types of operations wider.
 WIDER = "wider"
 

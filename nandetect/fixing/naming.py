@@ -7,7 +7,7 @@ import re
 from typing import cast
 
 from nandetect import ownership
-from nandetect.fixing.forms import Found, Operand
+from nandetect.fixing.forms import PICKED, Found, Operand
 from nandetect.fixing.graph import Node
 from nandetect.locating.operand_names import LONGEST, assigned
 from nandetect.program import sources
@@ -21,8 +21,10 @@ def before(found: Found) -> str:
 
 
 def after(found: Found) -> str:
-    """The expression as the user would write it; empty where they have no name for one of its operands."""
+    """The expression as the user would write it; empty where they have no name for one of its operands, or no text for a part of it."""
     texts = [*found.edits.values()] or [found.form.text]
+    if any(PICKED in text for text in texts):
+        return ""
     used = [name for name in found.names if any(f"{{{name}}}" in text for text in texts)]
     names = {name: name_of(found.names[name]) for name in used}
     if not all(names.values()):

@@ -250,3 +250,44 @@ def test_what_is_shown_gives_the_right_number_when_it_is_written_so(case):
     elif case == "own softplus":
         value = value.sum()
     np.testing.assert_allclose(value, stable_in_double(case), rtol=1e-5, atol=1e-30)
+
+
+def written_with(fix, source, **names):
+    """A function of `x` with a fix's line in place of the old one."""
+    assert fix.before in source
+    return lambda x: eval(source.replace(fix.before, fix.after), {"jnp": jnp, "jax": jax, **names, "x": x})
+
+
+@pytest.mark.parametrize(
+    ("step", "source", "x"),
+    [
+        (lambda x: (x - jnp.array([0.0, 1.0]) * jnp.log(x)).sum(), "(x - jnp.array([0.0, 1.0]) * jnp.log(x)).sum()", jnp.array([0.0, 2.0])),
+        (lambda x: (jnp.exp(x) * x).sum(), "(jnp.exp(x) * x).sum()", jnp.array([-jnp.inf, 1.0])),
+        (lambda x: jnp.cbrt(x * x * x).sum(), "jnp.cbrt(x * x * x).sum()", jnp.array([0.0, -2.0])),
+        (lambda x: jnp.sqrt(x * x).sum(), "jnp.sqrt(x * x).sum()", jnp.array([0.0, -2.0])),
+    ],
+)
+def test_what_is_shown_is_what_was_run_value_and_slope(step, source, x):
+    slope = jax.grad(step)
+    fix = next(fix for fix in fixes(slope, x) if fix.before in source)
+    shown = written_with(fix, source)
+    value, own = jax.value_and_grad(shown)(x)
+    assert np.isfinite(value)
+    assert np.isfinite(own).all() == fix.proven
+    sound = np.isfinite(slope(x))
+    np.testing.assert_allclose(own[sound], slope(x)[sound], rtol=1e-6)
+
+
+def test_a_weight_between_0_and_1_is_masked_as_the_product_was():
+    def step(keep):
+        return (1.0 - keep) * -jnp.inf
+
+    keep = jnp.array([1.0, 0.5, 0.0])
+    (fix,) = fixes(step, keep)
+    shown = written_with(fix, "(1.0 - x) * -jnp.inf".replace("x", "keep"), keep=keep)(keep)
+    np.testing.assert_array_equal(shown, np.where(np.isnan(step(keep)), 0.0, np.finfo(np.float32).min))
+
+
+def test_an_element_that_was_picked_is_shown_in_the_general_form():
+    (fix,) = fixes(picked, jnp.array([200.0, 0.0, 1.0]))
+    assert (fix.before, fix.after) == ("jnp.log(jax.nn.softmax(x))", "jax.nn.log_softmax(x)")

@@ -33,8 +33,8 @@ def _chosen(look: Look, weight: Array, infinity: float) -> Found:
         extreme = getattr(jnp.finfo(env[w].dtype), end)
         return jnp.where(env[w] != 0, extreme, 0).astype(env[w].dtype)
 
-    number = f"jnp.finfo(jnp.float32).{end}"
-    text = f"jnp.where({{{w}}} != 0, {number}, 0.0)" if less is None else f"jnp.where({{{look.leaf(less)}}} > 0, 0.0, {number})"
+    number = f"jnp.finfo(jnp.{weight.dtype}).{end}"
+    text = f"jnp.where({{{w}}} != 0, {number}, 0.0)" if less is None else f"jnp.where({{{look.leaf(less)}}} == 1, 0.0, {number})"
     return look.found(Form(value, text), "bound", "ND262")
 
 
@@ -43,14 +43,18 @@ def product_with_log(look: Look) -> Iterator[Found]:
     for weight, other in look.both():
         if look.constant(weight) is None:
             for log in _logs_of(look, other):
-                yield _times_log(look, weight, other, log)
+                yield from _times_log(look, weight, other, log)
 
 
-def _times_log(look: Look, weight: Array, other: Array, log: Node) -> Found:
+def _times_log(look: Look, weight: Array, other: Array, log: Node) -> Iterator[Found]:
     look.begin()
     x, y = look.leaf(weight, look.node), look.leaf(log.ins[0], log)
     inner, factor = look.scaled(other)
     of_itself, alone = look.is_same(weight, log.ins[0]), look.is_same(inner, log.outs[0])
+    if alone and factor == 1 and not of_itself:
+        # Its slope is 0 / 0 where both are 0: what needs that is not cured by it.
+        library = Form(lambda env: jax.scipy.special.xlogy(env[x], env[y]), f"jax.scipy.special.xlogy({{{x}}}, {{{y}}})")
+        yield look.found(library, "guard", "ND209")
 
     def value(env: Env) -> Array:
         alive = env[x] != 0
@@ -62,14 +66,13 @@ def _times_log(look: Look, weight: Array, other: Array, log: Node) -> Found:
 
     # x log x has no slope at 0: the one that it gets is a choice.
     otherwise = sloped if of_itself else None
-    if not alone or (factor != 1 and not of_itself):
+    if not alone:
         guarded = f"jnp.where({{{x}}} != 0, {{{y}}}, 1.0)"
-        return look.found(Form(value, guarded, other=otherwise), "guard", "ND209", at_anchor=log, edits={y: guarded})
-    text = f"jax.scipy.special.xlogy({{{x}}}, {{{y}}})"
-    if of_itself:
-        times = "" if factor == 1 else f"{factor:.6g} * "
-        text = f"{times}jnp.where({{{x}}} != 0, {{{x}}} * jnp.log(jnp.where({{{x}}} != 0, {{{x}}}, 1.0)), 0.0)"
-    return look.found(Form(value, text, other=otherwise), "guard", "ND209")
+        yield look.found(Form(value, guarded, other=otherwise), "guard", "ND209", at_anchor=log, edits={y: guarded})
+        return
+    times = "" if factor == 1 else f"{factor:.6g} * "
+    text = f"{times}jnp.where({{{x}}} != 0, {{{x}}} * jnp.log(jnp.where({{{x}}} != 0, {{{y}}}, 1.0)), 0.0)"
+    yield look.found(Form(value, text, other=otherwise), "guard", "ND209")
 
 
 def product_with_exp(look: Look) -> Iterator[Found]:
@@ -87,8 +90,7 @@ def _times_exp(look: Look, exponent: Array, factor: float) -> Found:
 
     def value(env: Env) -> Array:
         alive = env[z] > -jnp.inf
-        safe = jnp.where(alive, env[z], 0)
-        return jnp.where(alive, jnp.exp(safe) * safe * factor, 0)
+        return factor * jnp.where(alive, jnp.exp(env[z]) * jnp.where(alive, env[z], 0), 0)
 
     times = "" if factor == 1 else f"{factor:.6g} * "
     text = f"{times}jnp.where({{{z}}} > -jnp.inf, jnp.exp({{{z}}}) * jnp.where({{{z}}} > -jnp.inf, {{{z}}}, 0.0), 0.0)"

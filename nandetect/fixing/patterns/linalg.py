@@ -39,12 +39,10 @@ def equal_values(look: Look) -> Iterator[Found]:
 
     def value(env: Env) -> list[Array]:
         matrix = env[x]
-        m, n = matrix.shape[-2:]
-        parted = PARTED * jnp.arange(min(m, n), dtype=jnp.finfo(matrix.dtype).dtype)
-        moved = matrix + jnp.zeros((m, n), matrix.dtype).at[jnp.arange(min(m, n)), jnp.arange(min(m, n))].set(parted)
-        return look.rebound_all(env, [node.ins[0]], [moved])
+        parted = jnp.eye(*matrix.shape[-2:], dtype=matrix.dtype) * (PARTED * jnp.arange(matrix.shape[-1]))
+        return look.rebound_all(env, [node.ins[0]], [matrix + parted.astype(matrix.dtype)])
 
-    text = f"{{{x}}} + jnp.diag({PARTED:g} * jnp.arange({{{x}}}.shape[-1]))"
+    text = f"{{{x}}} + jnp.eye(*{{{x}}}.shape[-2:]) * ({PARTED:g} * jnp.arange({{{x}}}.shape[-1]))"
     yield look.found(Form(value, text), "shift", edits={x: text}, at_anchor=node, code="ND274" if node.name == "svd" else "ND273")
 
 

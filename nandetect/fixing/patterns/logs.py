@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from nandetect.fixing.forms import Form, Found, again, axes_text, axis_of
+from nandetect.fixing.forms import PICKED, Form, Found, again, axes_text, axis_of
 from nandetect.fixing.graph import Node, is_floating
 from nandetect.fixing.look import Look, Patterns
 from nandetect.fixing.patterns.special import are_opposite, cosh, log_two_cosh, normal
@@ -262,7 +262,7 @@ def _picked(look: Look, value: Array, depth: int) -> Form | None:
     of = log_of(look, picks[-1].ins[0], depth + 1)
     if of is None:
         return None
-    text = of.text if all(pick.name in RESHAPES for pick in picks) else f"{of.text}[...]"
+    text = of.text if all(pick.name in RESHAPES for pick in picks) else f"{of.text}{PICKED}"
     return Form(lambda env: again(env, picks[::-1], [picks[-1].ins[0]], [of.value(env)])[0], text, of.code)
 
 

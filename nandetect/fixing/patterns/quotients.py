@@ -59,7 +59,7 @@ def _masked_softmax(look: Look, name: str, axes: tuple[int, ...], ndim: int) -> 
     def value(env: Env) -> Array:
         x = env[name]
         alive = jnp.isfinite(jnp.max(x, axes, keepdims=True))
-        return jnp.where(alive, jax.nn.softmax(jnp.where(alive, x, 0.0), axes), 0.0)
+        return jnp.where(alive, jax.nn.softmax(jnp.maximum(x, jnp.finfo(x.dtype).min), axes), 0.0)
 
     text = (
         f"jnp.where(jnp.isfinite({{{name}}}.max({_axis(axes, ndim)}, keepdims=True)), "

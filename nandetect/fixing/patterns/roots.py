@@ -25,30 +25,34 @@ def at_zero(look: Look) -> Iterator[Found]:
     look.begin()
     name = look.leaf(x, node)
 
+    def alive(env: Env) -> Array:
+        return env[name] != 0 if node.name == "cbrt" else env[name] > 0
+
     def value(env: Env) -> Array:
-        return look.where(env, x, env[name], env[name] > 0 if node.name != "cbrt" else env[name] != 0)
+        return look.where(env, x, env[name], alive(env))
 
     def sloped(env: Env) -> Array:
-        return with_slope(value(env), env[name], env[name] > 0)
+        return with_slope(value(env), env[name], alive(env))
 
     if node.name == "sqrt":
         squares, variance = look.sum_of_squares(x), variance_of(look, x)
         code = "ND223" if variance else "ND222" if squares and not _is_difference(look, x) else "ND221"
         if origin.phase == "update":
             code = "ND284"
-        text = _where_positive(name, "jnp.sqrt({0})")
+        text = _where(name, ">", "jnp.sqrt({0})")
     else:
         code = "ND226"
         power = look.constant(node.ins[-1]) if node.name == "pow" else None
         raised = f"{power:.6g}" if power is not None else f"{{{look.leaf(node.ins[-1], node)}}}"
         shown = "jnp.cbrt({0})" if node.name == "cbrt" else "{0} ** " + raised
-        text = _where_positive(name, shown)
+        text = _where(name, "!=" if node.name == "cbrt" else ">", shown)
     yield look.found(Form(value, text, other=sloped), "guard", code)
 
 
-def _where_positive(name: str, shown: str) -> str:
-    """A function of `{0}` that is taken of positive numbers alone, as text."""
-    return f"jnp.where({{{name}}} > 0, " + shown.replace("{0}", f"jnp.where({{{name}}} > 0, {{{name}}}, 1.0)") + ", 0.0)"
+def _where(name: str, than: str, shown: str) -> str:
+    """A function of `{0}` that is taken of numbers that are more than 0, or other than it, as text."""
+    alive = f"{{{name}}} {than} 0"
+    return f"jnp.where({alive}, {shown.replace('{0}', f'jnp.where({alive}, {{{name}}}, 1.0)')}, 0.0)"
 
 
 def _is_difference(look: Look, value: Array) -> bool:
@@ -84,7 +88,7 @@ def below_zero(look: Look) -> Iterator[Found]:
         bounded = Form(clipped, f"jnp.sqrt(jnp.maximum({{{x}}}, 0.0))", other=mirrored)
         yield look.found(bounded, "bound", "ND225")
     # At a bound the slope of the root is infinite.
-    text = _where_positive(x, "jnp.sqrt({0})")
+    text = _where(x, ">", "jnp.sqrt({0})")
 
     def mirrored_with_slope(env: Env) -> Array:
         return with_slope(look.where(env, node.ins[0], jnp.abs(env[x]), env[x] != 0), env[x], env[x] > 0)
@@ -108,9 +112,7 @@ def variance_by_difference(look: Look) -> Iterator[Found]:
     name = look.leaf(x)
 
     def value(env: Env) -> Array:
-        z = env[name]
-        centre = jnp.sum(z, axes, keepdims=True) * factor
-        return jnp.sum(jnp.square(z - centre), axes) * factor
+        return jnp.var(env[name], axes)
 
     yield look.found(Form(value, f"jnp.var({{{name}}}{axes_text(axes, x.ndim)})"), "same", "ND224")
 
@@ -144,7 +146,7 @@ def schedule_at_zero(look: Look) -> Iterator[Found]:
         return look.where(env, node.ins[0], env[x], env[x] > 0)
 
     shown = "jax.lax.rsqrt({0})" if node.name == "rsqrt" else f"{{0}} ** {power:.6g}"
-    yield look.found(Form(value, _where_positive(x, shown)), "bound", code)
+    yield look.found(Form(value, _where(x, ">", shown)), "bound", code)
 
 
 PATTERNS: Patterns = {
