@@ -187,7 +187,7 @@ def test_a_residual_that_a_loop_stacks_for_its_gradient_is_no_loss_that_it_drops
         return (jnp.tanh(c), c), None
 
     def loss(p, xs):
-        (h, _), _ = jax.lax.scan(lambda carry, x: cell(p, carry, x), (1.0, 1.0), xs)
+        (h, _), _ = jax.lax.scan(lambda carry, x: cell(p, carry, x), (jnp.array(1.0), jnp.array(1.0)), xs)
         return h
 
     report = nd.locate(jax.jit(jax.value_and_grad(loss)), jnp.float32(1), jnp.array([0.0, -200.0, 0.0]))
