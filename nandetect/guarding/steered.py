@@ -73,14 +73,15 @@ class Steered:
 def asked(program: Program, most: float, beside: Collection[int] = ()) -> Report | None:
     """Where the NaN was born that steered a program; None where none did, and where what it calls back to could not be called again.
 
-    Its results `beside` are left out; it takes some times the `most` seconds where a NaN is known to have been compared.
+    Its results `beside` are left out; it takes some times the `most` seconds where a NaN is known to have been compared. What is pure may
+    be called back to as often as one likes, a check of equinox's that is to raise among it.
     """
     # Only now: whoever has nothing to ask does not wait for all that locating needs to be imported.
     from nandetect.locating.steered import may_be_steered, steered
 
-    if not may_be_steered(program.jaxpr) or callbacks.recorded(program, repeat=False) is not program:
+    if not may_be_steered(program.jaxpr) or not callbacks.are_pure(program.jaxpr):
         return None
-    return steered(program, beside, most)
+    return steered(callbacks.recorded(program, tried=True), beside, most)
 
 
 def _shape(leaf: object) -> object:

@@ -180,6 +180,12 @@ def is_spared(eqn: JaxprEqn) -> bool:
     return len({id(branch) for branch in branches}) < len(branches)
 
 
+def are_pure(jaxpr: Jaxpr) -> bool:
+    """Whether a program calls back to nothing that has an effect, but for what only prints."""
+    own = (eqn.primitive.name == "pure_callback" for eqn in jaxpr.eqns if primitives.of(eqn).calls_back)
+    return all(own) and all(are_pure(compat.open_jaxpr(sub)[0]) for eqn in jaxpr.eqns for _, sub in compat.sub_jaxprs(eqn))
+
+
 def _calls(jaxpr: Jaxpr, takes: Collection[int]) -> bool:
     """Whether one of these takes stands in a jaxpr or in one within it."""
     inner = (compat.open_jaxpr(sub)[0] for eqn in jaxpr.eqns for _, sub in compat.sub_jaxprs(eqn))

@@ -60,7 +60,7 @@ def _was_meant(node: Node, value: Array) -> bool:
 def _in_loop(node: Node) -> list[Birthplace]:
     """The births in the first iteration of a loop that has one."""
     loop = loops.opened(node.run, node.number)
-    step = marks.first(loop, Mark(_is_born))
+    step = int(marks.when(loop, Mark(_is_born))[0, 0])
     return [] if step < 0 else births(loops.iteration(node.run, node.number, loop, step).run, True)
 
 

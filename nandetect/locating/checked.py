@@ -47,7 +47,7 @@ def seen_by_a_check(program: Program) -> Report | None:
                     return reporting.of_birth(program, trail, own[0])
                 others += [birth for birth in born if decision.is_nan or _is_nan(birth)]
             # Of loops the last iteration was looked into: then the first that tells of a NaN, by what was not looked at yet.
-            sought = (sought or Sought(tests=True)).without(decision.node.eqn for decision in sweep.decisions)
+            sought = (sought or Sought(tests=True)).without(decision.node.order for decision in sweep.decisions)
     return reporting.of_birth(program, trail, others[0]) if others else None
 
 

@@ -51,7 +51,7 @@ def _decisive(program: Program, verdict: Verdict, first: Origin, node: Node, len
 
 def _changes(program: Program, verdict: Verdict, decision: Decision) -> bool:
     """Whether the symptoms are others where the NaN is told the other thing."""
-    return next(changing(program, [id(decision.node.eqn)], verdict.symptoms), None) is not None
+    return next(changing(program, [decision.node], verdict.symptoms, in_all_iterations=True), None) is not None
 
 
 def said(decision: Decision) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from nandetect import compat, nonfinite, primitives
 from nandetect.annotations import Array
 from nandetect.compat import Atom, Jaxpr
-from nandetect.interpret import marks, walk
+from nandetect.interpret import walk
 from nandetect.interpret.walk import Run
 from nandetect.locating import comparisons, decisive, reporting, steering
 from nandetect.locating.comparisons import Sought
@@ -26,7 +26,7 @@ from nandetect.records import Report
 # How often it is looked for once more, without the comparisons that were found to be meant.
 _ROUNDS = 4
 # A program in which a NaN is compared is worth more time than others.
-_LONGER = 3
+_LONGER = 2
 
 
 def may_be_steered(jaxpr: Jaxpr) -> bool:
@@ -37,13 +37,15 @@ def may_be_steered(jaxpr: Jaxpr) -> bool:
 def steered(program: Program, beside: Collection[int] = (), most: float = math.inf) -> Report | None:
     """Where the NaN was born that steered a run, with what it decided; None where none did. The program has no callbacks.
 
-    Of a loop, the first iteration that compares a NaN is looked into. A NaN that arrived or was written is state. What it steers is seen by
+    Of a loop, some iterations that compare a NaN are looked into. A NaN that arrived or was written is state. What it steers is seen by
     deciding otherwise: the results differ then, those `beside` left out. Nothing new is begun after so many times the `most` seconds as
     `_LONGER` says.
     """
     sought, top = Sought(until=time.perf_counter() + most * _LONGER), walk.begin(program)
+    if not sought.are_in(program):
+        return None
     for _ in range(_ROUNDS):
-        if sought.is_late or not marks.happens(program, sought.mark) or sought.is_late:
+        if sought.is_late:
             return None
         if not top.done:
             walk.run(top, program.args)
@@ -55,13 +57,13 @@ def steered(program: Program, beside: Collection[int] = (), most: float = math.i
         for decision in sorted(sweep.decisions, key=lambda decision: decision.kind):
             births = [birth for birth in steering.births(trail, decision) if not steering.is_of_one_call(birth, decision)]
             if births:
-                made.setdefault(id(decision.node.eqn), (decision, births[0]))
+                made.setdefault(decision.node, (decision, births[0]))
         results = [number for number in range(len(program.results)) if number not in beside]
-        for number in changing(program, list(made), results):
-            decision, birth = made[number]
+        for node in changing(program, list(made), results):
+            decision, birth = made[node]
             report = reporting.of_birth(program, trail, birth)
             return replace(report, notes=(*report.notes, decisive.said(decision)))
-        sought = sought.without(decision.node.eqn for decision in sweep.decisions)
+        sought = sought.without(decision.node.order for decision in sweep.decisions)
     return None
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from nandetect import compat, nonfinite, primitives
 from nandetect.annotations import Array
 from nandetect.compat import Atom, JaxprEqn, Var
-from nandetect.interpret import loops, marks, walk
+from nandetect.interpret import loops, walk
 from nandetect.interpret.dependence import flows
 from nandetect.interpret.loops import Loop
 from nandetect.interpret.walk import Inside, Run
@@ -55,7 +55,7 @@ class Decision:
 class Sweep:
     """The way back from some elements. With `asked_for`, tests whether something is non-finite decide too.
 
-    Of a loop's iterations the last one is looked into; with `sought`, the first one in which a NaN was compared that is.
+    Of a loop's iterations the last one is looked into; with `sought`, those in which a NaN was compared that is, until one decided.
     """
 
     asked_for: bool = False
@@ -147,25 +147,29 @@ class Sweep:
         # With decisions enough no iteration is run again to find more.
         if self.decisions or not carried:
             return
-        step = self._first(node, loop, self.sought) if self.sought else loop.ran() - 1
-        if step < 0:
-            return
-        run = loops.iteration(node.run, node.number, loop, step).run
-        # What comes of a first iteration is decided by the later ones, which go by all that it handed on.
-        inside: Wants = _whole(run, run.jaxpr.outvars) if self.sought else {}
-        for output, mask in () if self.sought else carried.items():
-            _want(inside, run.jaxpr.outvars[output], mask)
-        self._through(run, inside, "selection", node)
+        if self.sought is not None:
+            self._search(node, loop, self.sought)
+        elif (step := loop.ran() - 1) >= 0:
+            run = loops.iteration(node.run, node.number, loop, step).run
+            inside: Wants = {}
+            for output, mask in carried.items():
+                _want(inside, run.jaxpr.outvars[output], mask)
+            self._through(run, inside, "selection", node)
 
-    def _first(self, node: Node, loop: Loop, sought: Sought) -> int:
-        """The first iteration of a loop that compares a NaN, or -1; what its condition goes by before it is looked at."""
-        step = -1 if sought.is_late else marks.first(loop, sought.mark)
-        if step < 0 or loop.test is None:
-            return step
-        end = _condition(node, loop.at(step)[0], step)
-        self._through(end, _whole(end, end.jaxpr.outvars), "end", node)
-        goes_on = bool(np.any(end.read(end.jaxpr.outvars[0])))
-        return step if goes_on and not self.decisions else -1
+    def _search(self, node: Node, loop: Loop, sought: Sought) -> None:
+        """What iterations of a loop that compare a NaN went by, and its condition before each."""
+        for step in () if sought.is_late else sought.iterations(loop, node.order):
+            goes_on = True
+            if loop.test is not None:
+                end = _condition(node, loop.at(step)[0], step)
+                self._through(end, _whole(end, end.jaxpr.outvars), "end", node)
+                goes_on = bool(np.any(end.read(end.jaxpr.outvars[0])))
+            if goes_on and not self.decisions:
+                # What comes of an iteration is decided by the later ones, which go by all that it handed on.
+                run = loops.iteration(node.run, node.number, loop, step).run
+                self._through(run, _whole(run, run.jaxpr.outvars), "selection", node)
+            if self.decisions or sought.is_late:
+                return
 
     def _end(self, node: Node) -> dict[int, Mask]:
         """The elements of a `while`'s results that its condition went by when it ended, which are also what it went by before."""
@@ -188,7 +192,7 @@ class Sweep:
                 continue
             # An inf is compared as what it is: it misleads nobody who does not ask for it.
             nan = elements & (nonfinite.bad if self.asked_for else nonfinite.nans)(run.read(atom))
-            sought = self.sought is None or id(eqn) not in self.sought.known
+            sought = self.sought is None or node.order not in self.sought.known
             if sought and not is_number and nan.any() and (self.asked_for or not is_test(eqn)):
                 self.decisions.append(Decision(node, atom, nan, kind, decided))
             yield slot, elements & ~nonfinite.bad(run.read(atom))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import jax
+import jax.experimental
 import jax.numpy as jnp
 import pytest
 from jax import lax
 
+from nandetect.guarding.steered import asked as asked_at_the_end
 from nandetect.locating.steered import may_be_steered, steered
 from nandetect.program.trace import trace
 
@@ -55,6 +57,16 @@ def a_branch_taken(x):
     return lax.cond(objective(x + 2.0) < 3.0, lambda: x, lambda: x / 2)
 
 
+def compared_in_vain_at_first(x):
+    # The first value has none before it: 0 / 0 is compared, which decides nothing there.
+    def iterate(state):
+        number, x, before, _ = state
+        value = objective(x)
+        return number + 1, x + 0.35, value, (number > 0) & (number * value / (number * before) > 50.0)
+
+    return lax.while_loop(lambda state: (state[0] < 9) & ~state[3], iterate, (0, x, 1.0, False))[1]
+
+
 @pytest.mark.parametrize(
     ("search", "decided", "context"),
     [
@@ -63,6 +75,7 @@ def a_branch_taken(x):
         (within_a_descent, "the end of the loop", (("scan", 0),)),
         (ended_by_it, "the end of the loop", (("while", 3),)),
         (a_branch_taken, "which branch ran", ()),
+        (compared_in_vain_at_first, "what was selected", (("while", 3),)),
     ],
 )
 def test_what_a_nan_steered_is_told_where_the_nan_was_born(search, decided, context):
@@ -163,3 +176,16 @@ def test_a_nan_that_steers_only_what_stands_beside_the_results_steers_nothing():
     program = trace(jax.jit(step), (jnp.float32(0.1),), {})
     assert steered(program, beside=(0,)) is None
     assert steered(program, beside=(1,)) is not None
+
+
+@pytest.mark.parametrize(("call", "is_asked"), [(jax.pure_callback, True), (jax.experimental.io_callback, False)])
+def test_beside_what_may_be_called_back_to_any_number_of_times_it_is_asked(call, is_asked):
+    def refused(x):
+        raise AssertionError
+
+    def checked(x):
+        found = halved_until_it_falls(x)
+        return lax.cond(jnp.isfinite(found), lambda x: x, lambda x: call(refused, jax.ShapeDtypeStruct((), jnp.float32), x), found)
+
+    report = asked_at_the_end(trace(jax.jit(checked), (jnp.float32(0.1),), {}), 100.0)
+    assert (report is not None) == is_asked
