@@ -23,7 +23,8 @@ from nandetect.records import Source
 class Node:
     """One operation: `primitive` on `ins` gave `outs`. `number` counts them; `site` is where it was called.
 
-    `called` is the function whose derivative is a rule of its own, for one of those.
+    `called` is the function whose derivative is a rule of its own, for one of those. `inside` are the calls of the inner jits that it
+    stood in and that were opened, outermost first.
     `is_derivative` where JAX's differentiation made it: its value may be exchanged for no other, since its derivative is another's.
     """
 
@@ -35,6 +36,7 @@ class Node:
     number: int
     is_derivative: bool = False
     called: str = ""
+    inside: tuple[compat.CallSite, ...] = ()
 
     @property
     def name(self) -> str:

@@ -26,6 +26,8 @@ LOST = 0.1
 AT_EASE = 1.0
 # What is smaller is no size to compare with.
 SMALLEST, SMALLEST_SLOPE = 1e-10, 1e-5
+# How XLA compiles what is run a few times alone.
+SOON = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 # Elements of all leaves together beyond which nothing is tried.
 MOST = 1 << 22
 
@@ -74,40 +76,39 @@ def _compared(found: Found, nodes: Sequence[Any], leaves: Mapping[str, Array]) -
     floating = [jnp.issubdtype(x.dtype, jnp.floating) for x in inner]
     with_slopes = any(floating) and jnp.issubdtype(found.root.ins[0].dtype, jnp.floating)
 
-    def measured(form: Callable[..., Array], wide: bool) -> Callable[..., Any]:
-        def run(values: Sequence[Array]) -> Any:
-            moving = [v for v, is_float in zip(values, floating, strict=True) if is_float]
+    def measured(form: Callable[..., Array], wide: bool, values: Sequence[Array]) -> Any:
+        moving = [v for v, is_float in zip(values, floating, strict=True) if is_float]
 
-            def value(moving: Sequence[Array]) -> Array:
-                rest = iter(moving)
-                return form([next(rest) if is_float else v for v, is_float in zip(values, floating, strict=True)], wide)
+        def value(moving: Sequence[Array]) -> Array:
+            rest = iter(moving)
+            return form([next(rest) if is_float else v for v, is_float in zip(values, floating, strict=True)], wide)
 
-            if not with_slopes:
-                return value(moving), []
-            out, pull = jax.vjp(value, moving)
-            return out, pull(jnp.asarray(_weights(out.shape), out.dtype))[0]
+        if not with_slopes:
+            return value(moving), []
+        out, pull = jax.vjp(value, moving)
+        return out, pull(jnp.asarray(_weights(out.shape), out.dtype))[0]
 
-        return jax.jit(run)
+    def both(wide: bool) -> Callable[[Sequence[Array]], list[list[np.ndarray]]]:
+        # Run ten times on little: what compiles soonest is done soonest.
+        run = jax.jit(lambda values: [measured(form, wide, values) for form in (old, new)], compiler_options=SOON)
+        return lambda values: [_host(result) for result in run(values)]
 
-    old32, new32 = measured(old, False), measured(new, False)
     # Every second sample is of positive numbers.
     scales = [scale for scale in SCALES for _ in range(2)]
     rows = [_sample(inner, scale, number % 2 == 1, number // 2) for number, scale in enumerate(scales)]
-    narrow_old, narrow_new = [_host(old32(row)) for row in rows], [_host(new32(row)) for row in rows]
+    narrow = list(map(both(False), rows))
     try:
         with widths.double():
-            old64, new64 = measured(old, True), measured(new, True)
-            wide = [[_wide(value) for value in row] for row in rows]
-            wide_old, wide_new = [_host(old64(row)) for row in wide], [_host(new64(row)) for row in wide]
+            wide = list(map(both(True), [[_wide(value) for value in row] for row in rows]))
         double = SAME_IN_DOUBLE
     # A function of JAX's own with a derivative rule may be there in one width alone: then the two are compared where both are at ease.
     except Exception:
-        wide_old, wide_new, double = narrow_old, narrow_new, SAME_IN_SINGLE
+        wide, double = narrow, SAME_IN_SINGLE
         scales = [scale for scale in scales if scale <= AT_EASE]
-    rows_of = zip(scales, narrow_old, narrow_new, wide_old, wide_new, strict=False)
     # What is beyond the type of the result is not sound in it, whatever double makes of it.
     largest = float(jnp.finfo(found.root.outs[0].dtype).max) / 2
-    compared = [_row(found.kind != "same", scale, double, largest, *results) for scale, *results in rows_of]
+    rows_of = zip(scales, narrow, wide, strict=False)
+    compared = [_row(found.kind != "same", scale, double, largest, *few, *many) for scale, few, many in rows_of]
     everywhere, positive = _are_same(compared), _are_same(compared[1::2])
     if everywhere is None:
         return None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import dataclass
 from typing import cast
 
 from nandetect import ownership
 from nandetect.fixing.forms import PICKED, Found, Operand
 from nandetect.fixing.graph import Node
+from nandetect.fixing.scope import holds
 from nandetect.locating.operand_names import LONGEST, assigned
 from nandetect.program import sources
 from nandetect.records import Source
@@ -20,15 +22,39 @@ def before(found: Found) -> str:
     return _tidy(sources.excerpt(source)) if source is not None else ""
 
 
+@dataclass(frozen=True)
+class Name:
+    """What a value is called in an expression of the user's at `frame`; with `is_assigned`, the statement there gives it the name."""
+
+    text: str
+    frame: Source
+    is_assigned: bool = False
+
+
 def after(found: Found) -> str:
-    """The expression as the user would write it; empty where they have no name for one of its operands, or no text for a part of it."""
+    """The expression as the user would write it; empty where they have no name for one of its operands, or no text for a part of it.
+
+    A name that means something else there has the line at which it is the one that is meant, as a comment.
+    """
     texts = [*found.edits.values()] or [found.form.text]
     if any(PICKED in text for text in texts):
         return ""
     used = [name for name in found.names if any(f"{{{name}}}" in text for text in texts)]
-    names = {name: name_of(found.names[name]) for name in used}
-    if not all(names.values()):
+    known = {name: name_of(found.names[name]) for name in used}
+    shown = _with_names(found, {name: one.text for name, one in known.items() if one is not None}) if all(known.values()) else ""
+    return shown and shown + _comment(found, [one for one in known.values() if one is not None])
+
+
+def _comment(found: Found, names: list[Name]) -> str:
+    """Where names mean what they are to mean, of those that do not at the place of the form."""
+    place = _source(found.at_anchor or found.root)
+    if place is None:
         return ""
+    lines = sorted({one.frame.line for one in names if not holds(one.text, one.frame, place, one.is_assigned)})
+    return f"  # names as at line{'s' * (len(lines) > 1)} {', '.join(map(str, lines))}" if lines else ""
+
+
+def _with_names(found: Found, names: dict[str, str]) -> str:
     if not found.edits:
         return _tidy(found.form.text.format(**_bracketed(names)))
     source = _source(found.at_anchor or found.root)
@@ -72,7 +98,7 @@ def _tidy(text: str) -> str:
     return re.sub(r"(\de)\+?(-?)0*(?=\d)", r"\1\2", ast.unparse(tree)) if tree is not None else text
 
 
-def name_of(operand: Operand) -> str:
+def name_of(operand: Operand) -> Name | None:
     """What the user calls an operand: the variable that it was assigned to, or what stands in the expression that reads it."""
     made, read = _source(operand.maker), _source(operand.reader)
     inside = made is not None and read is not None and sources.place(made) == sources.place(read)
@@ -80,11 +106,13 @@ def name_of(operand: Operand) -> str:
         tree = sources.expression(read)
         part = _part(tree, operand.slot, len(operand.reader.ins)) if tree is not None else None
         if part is not None:
-            return ast.unparse(part)
+            return Name(ast.unparse(part), read)
     if made is None or inside:
-        return ""
-    text = assigned(made) or sources.excerpt(made)
-    return text if text.isidentifier() or len(text) <= LONGEST else ""
+        return None
+    if text := assigned(made):
+        return Name(text, made, is_assigned=True)
+    text = sources.excerpt(made)
+    return Name(text, made) if len(text) <= LONGEST and _parsed(text) is not None else None
 
 
 def _source(node: Node | None) -> Source | None:

@@ -18,9 +18,10 @@ from nandetect.fixing.find import at, find, is_there
 from nandetect.fixing.forms import Found
 from nandetect.fixing.graph import Graph, Node
 from nandetect.fixing.judge import Judged, judge
-from nandetect.fixing.retrace import Exchange, retrace
+from nandetect.fixing.retrace import Exchange, calls_around, retrace
 from nandetect.interpret import walk
 from nandetect.locating.diagnose import diagnose
+from nandetect.program.sources import Expression
 from nandetect.program.trace import Program
 from nandetect.records import Event, Report
 
@@ -35,10 +36,11 @@ SHOWS = 1e-4
 class Tried:
     """Forms that were put into the user's program together, the last of them for what the others uncovered.
 
-    Of `results` results so many were `finite`. `uncovered` is the fault that is left. `depends` where a number that a form chose shows in
-    the results.
+    `program` is the user's with them in it. Of `results` results so many were `finite`. `uncovered` is the fault that is left. `depends`
+    where a number that a form chose shows in the results.
     """
 
+    program: Program
     found: tuple[Found, ...]
     judged: Judged | None
     finite: int
@@ -90,7 +92,7 @@ def trials(program: Program, report: Report, seconds: float = math.inf) -> Itera
         judged = judge(graph, found) if found.kind != "shift" else None
         if judged is not None and not judged.is_same:
             continue
-        tried = _together(program, _Put(found, report, judged is not None and judged.of_positive), judged)
+        tried = _together(program, _put(graph, found, report, judged is not None and judged.of_positive), judged)
         count += 1
         if tried is not None:
             yield tried
@@ -101,19 +103,30 @@ def candidates(program: Program, report: Report) -> list[Found]:
     return find(seen(program)[1], report)
 
 
-def seen(program: Program, exchange: Exchange | None = None) -> tuple[compat.AnyJaxpr, Graph]:
+def seen(program: Program, exchange: Exchange | None = None, opened: frozenset[Expression] | None = None) -> tuple[compat.AnyJaxpr, Graph]:
     """The program traced anew, with all operations of the user's own function; its equations' where that is not to be had."""
     again = program.retrace or (lambda: jax.make_jaxpr(compat.as_function(program.jaxpr, program.consts))(*program.args))
-    return retrace(again, exchange)
+    return retrace(again, exchange, opened)
 
 
 @dataclass(frozen=True)
 class _Put:
-    """A form that is put into the program, for a fault. With `of_positive` it is the same function of positive numbers alone."""
+    """A form that is put into the program, for a fault. With `of_positive` it is the same function of positive numbers alone.
+
+    `opened` are the places of the inner jits that a pattern may look into for it.
+    """
 
     found: Found
     report: Report
+    opened: frozenset[Expression]
     of_positive: bool = False
+
+
+def _put(graph: Graph, found: Found, report: Report, of_positive: bool = False) -> _Put:
+    # A function of the user's that is called more than once has it in each call.
+    roots = [node for node in graph.nodes if _is_alike(node, found.root)]
+    near = [node for root in roots for x in root.ins for node in graph.upstream(x, ())]
+    return _Put(found, report, calls_around([*near, *roots]), of_positive)
 
 
 def _together(program: Program, first: _Put, judged: Judged | None) -> Tried | None:
@@ -123,19 +136,26 @@ def _together(program: Program, first: _Put, judged: Judged | None) -> Tried | N
         again = _with(program, puts)
         if again is None:
             return None
-        new, graph, outs = again
+        new, outs = again
         bad = [x for x in outs if not nonfinite.is_clean(x)]
         if not bad:
             break
         left = diagnose(new)
         if left is None or left.origin.primitive == "<input>" or any(_is_same_fault(left, put.report) for put in puts):
             return None
-        more = next((one for one in find(graph, left) if _is_sound(graph, one)), None) if len(puts) < TOGETHER else None
+        more = _next(program, puts, left) if len(puts) < TOGETHER else None
         if more is None:
-            return Tried(tuple(put.found for put in puts), judged, len(outs) - len(bad), len(outs), left)
-        puts.append(_Put(more, left))
+            return Tried(new, tuple(put.found for put in puts), judged, len(outs) - len(bad), len(outs), left)
+        puts.append(more)
     depends = any(put.found.form.other is not None for put in puts) and _depends(program, puts, outs)
-    return Tried(tuple(put.found for put in puts), judged, len(outs), len(outs), None, depends)
+    return Tried(new, tuple(put.found for put in puts), judged, len(outs), len(outs), None, depends)
+
+
+def _next(program: Program, puts: Sequence[_Put], left: Report) -> _Put | None:
+    """What mends the fault that is left with these forms in the program."""
+    _, graph = seen(program, _Exchanged(puts))
+    more = next((one for one in find(graph, left) if _is_sound(graph, one)), None)
+    return _put(graph, more, left) if more is not None else None
 
 
 def _is_sound(graph: Graph, found: Found) -> bool:
@@ -150,11 +170,11 @@ def _is_same_fault(one: Report, other: Report) -> bool:
     return here.source is there.source or is_there(here.source, there.source)
 
 
-def _with(program: Program, puts: Sequence[_Put], other: bool = False) -> tuple[Program, Graph, list[Array]] | None:
-    """The program with the forms in it, its operations, and its inexact results; None where it does not run or has none of them."""
+def _with(program: Program, puts: Sequence[_Put], other: bool = False) -> tuple[Program, list[Array]] | None:
+    """The program with the forms in it and its inexact results; None where it does not run or has none of them."""
     exchanged = _Exchanged(puts, other)
     try:
-        jaxpr, graph = seen(program, exchanged)
+        jaxpr, _ = seen(program, exchanged, frozenset().union(*(put.opened for put in puts)))
         if not exchanged.count:
             return None
         opened, consts = compat.open_jaxpr(jaxpr)
@@ -166,7 +186,7 @@ def _with(program: Program, puts: Sequence[_Put], other: bool = False) -> tuple[
         outs = list(map(top.read, opened.outvars))
     except Exception:
         return None
-    return replace(new, call=lambda: list(outs)), graph, [jnp.asarray(x) for x in outs if nonfinite.is_inexact(x)]
+    return replace(new, call=lambda: list(outs)), [jnp.asarray(x) for x in outs if nonfinite.is_inexact(x)]
 
 
 def _depends(program: Program, puts: Sequence[_Put], outs: Sequence[Array]) -> bool:
@@ -174,7 +194,7 @@ def _depends(program: Program, puts: Sequence[_Put], outs: Sequence[Array]) -> b
     again = _with(program, puts, other=True)
     if again is None:
         return True
-    for one, two in zip(outs, again[2], strict=True):
+    for one, two in zip(outs, again[1], strict=True):
         a, b = nonfinite.in_double(one), nonfinite.in_double(two)
         if a.size and not float(np.abs(a - b).max()) <= SHOWS * max(float(np.abs(a).max()), 1e-30):
             return True
@@ -183,10 +203,7 @@ def _depends(program: Program, puts: Sequence[_Put], outs: Sequence[Array]) -> b
 
 @dataclass
 class _Exchanged:
-    """Puts forms in, wherever their hazards stand at their places; `count` says how often.
-
-    Those of positive numbers give NaN where one that they are computed from is negative: they would be another function.
-    """
+    """Puts forms in, wherever their hazards stand at their places; `count` says how often."""
 
     puts: Sequence[_Put]
     other: bool = False
@@ -204,11 +221,24 @@ class _Exchanged:
                     self.count += 1
                     if isinstance(new, list):
                         return new
-                    if put.of_positive:
-                        numbers = [x for x in again.leaves.values() if nonfinite.is_inexact(x)]
-                        new = jnp.where(jnp.stack([jnp.all(x >= 0) for x in numbers]).all(), new, jnp.nan)
-                    return _as(new, _result_of(node))
+                    return _as(_honest(new, [*again.leaves.values()], put.of_positive), _result_of(node))
         return None
+
+
+def _honest(value: Array, leaves: Sequence[Array], of_positive: bool) -> Array:
+    """A form's value, but NaN where it is none of the function's: it overflowed, or is the same function of positive numbers alone.
+
+    An inf may be lost on the way to the results, as in 1 / inf, and they would be finite and wrong.
+    """
+    numbers = [x for x in leaves if nonfinite.is_inexact(x)]
+    if not numbers:
+        return value
+    is_sound = jnp.stack([jnp.isfinite(x).all() for x in numbers]).all()
+    if jnp.issubdtype(value.dtype, jnp.floating):
+        value = jnp.where((value == jnp.inf) & is_sound, jnp.nan, value)
+    if of_positive:
+        value = jnp.where(jnp.stack([jnp.all(x >= 0) for x in numbers]).all(), value, jnp.nan)
+    return value
 
 
 def _anchors(graph: Graph, found: Found, node: Node) -> list[Node]:

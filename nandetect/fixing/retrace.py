@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
 from jax import Array
@@ -19,6 +19,8 @@ from jax.extend.core import Primitive
 
 from nandetect import compat, ownership, primitives
 from nandetect.fixing.graph import Graph, Node
+from nandetect.program import sources
+from nandetect.program.sources import Expression
 
 # What stands in for an operation: its value in place of the one it would give, from the graph so far; None where it stays as it is.
 Exchange = Callable[[Graph, Node], Array | list[Array] | None]
@@ -26,15 +28,28 @@ Exchange = Callable[[Graph, Node], Array | list[Array] | None]
 _ANEW = itertools.count(0x6E66)
 
 
-def retrace(trace: Callable[[], compat.AnyJaxpr], exchange: Exchange | None = None) -> tuple[compat.AnyJaxpr, Graph]:
+def retrace(
+    trace: Callable[[], compat.AnyJaxpr], exchange: Exchange | None = None, opened: Container[Expression] | None = None
+) -> tuple[compat.AnyJaxpr, Graph]:
     """The step's program as `trace` traces it, with operations exchanged; and all operations that were seen.
 
-    `trace` runs the user's Python once more, and what that raises is raised. Only what this thread computes meanwhile is seen.
+    With `opened`, only the inner jits that are called at these places are opened, the others are one operation each. `trace` runs the
+    user's Python once more, and what that raises is raised. Only what this thread computes meanwhile is seen.
     """
-    seer = _Seer(exchange)
+    seer = _Seer(exchange, opened)
     with compat.traced_anew(next(_ANEW)), _standing_in(seer):
         jaxpr = trace()
     return jaxpr, seer.graph
+
+
+def calls_around(nodes: Iterable[Node]) -> frozenset[Expression]:
+    """The places of the inner jits that operations stood in, which must be opened for them to be seen again."""
+    return frozenset(_place(site) for site in {id(site): site for node in nodes for site in node.inside}.values())
+
+
+def _place(site: compat.CallSite) -> Expression:
+    source = sources.source_of(sources.frames_at(site))
+    return sources.place(source) if source is not None else ("", 0, None, None, None)
 
 
 @contextlib.contextmanager
@@ -93,11 +108,12 @@ _RULE = _rule.__code__
 class _Seer:
     """Sees the operations of one trace."""
 
-    def __init__(self, exchange: Exchange | None):
+    def __init__(self, exchange: Exchange | None, opened: Container[Expression] | None):
         self.graph = Graph()
         self.is_looking_away = False
         self._numbers = itertools.count()
-        self._exchange = exchange
+        self._exchange, self._opened = exchange, opened
+        self._around: tuple[compat.CallSite, ...] = ()
         self._is_derivative = False
         self._called = ""
 
@@ -106,13 +122,14 @@ class _Seer:
         record = primitives.named(primitive.name)
         if record.prints:
             return [] if primitive.multiple_results else None
-        if record is primitives.named("jit") and any(isinstance(x, Tracer) for x in args):
-            return self._inside(params["jaxpr"], args)
+        site = compat.CallSite(*compat.here())
+        is_jit = record is primitives.named("jit") and any(isinstance(x, Tracer) for x in args)
+        if is_jit and (self._opened is None or _place(site) in self._opened):
+            return self._inside(params["jaxpr"], args, site)
         called, self._called = self._called or _function(args, params), ""
         operands: tuple[Any, ...] = tuple(x for x in args if hasattr(x, "dtype") or isinstance(x, int | float | complex | bool))
-        site = compat.CallSite(*compat.here())
         is_derivative = self._is_derivative or "transpose(" in str(site.name_stack)
-        node = Node(primitive, params, operands, (), site, next(self._numbers), is_derivative, called)
+        node = Node(primitive, params, operands, (), site, next(self._numbers), is_derivative, called, self._around)
         new = self._exchanged(node) if self._exchange is not None and not is_derivative else None
         # What is exchanged is bound all the same where JAX learns from binding it what the function returns; nobody reads that result.
         bound: Any = _rule(original, primitive, args, params) if new is None or called else None
@@ -129,15 +146,23 @@ class _Seer:
         finally:
             self.is_looking_away = False
 
-    def _inside(self, closed: compat.AnyJaxpr, args: Sequence[Array]) -> list[Array]:
+    def _inside(self, closed: compat.AnyJaxpr, args: Sequence[Array], site: compat.CallSite) -> list[Array]:
         """The equations of a jit, one by one; a library's stand at the line that called it."""
+        before = self._around
+        self._around = (*before, site)
+        try:
+            return self._opened_up(closed, args, site)
+        finally:
+            self._around = before
+
+    def _opened_up(self, closed: compat.AnyJaxpr, args: Sequence[Array], site: compat.CallSite) -> list[Array]:
         jaxpr, consts = compat.open_jaxpr(closed)
         values: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
         def read(atom: compat.Atom) -> Array:
             return atom.val if isinstance(atom, compat.Literal) else values[atom]
 
-        traceback, stack = compat.here()
+        traceback, stack = site
         for eqn in jaxpr.eqns:
             own = compat.user_frames(eqn.source_info)
             place = eqn.source_info.traceback if any(ownership.is_users(frame.file) for frame in own) else traceback

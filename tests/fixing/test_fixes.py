@@ -124,6 +124,10 @@ def clipped(w):
     return w - g / jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(g)))
 
 
+def warmed_up(n):
+    return jnp.minimum(n.astype(jnp.float32) ** -0.5 * jnp.sign(n), n * 0.01)
+
+
 def half_scores(q):
     return jnp.einsum("qd,kd->qk", q, q) / 11.3
 
@@ -192,7 +196,8 @@ CASES = {
     "singular system": (lambda x: jnp.linalg.solve(jnp.outer(x, x), x), (X,), "ND272", False),
     "polar factor": (jax.grad(polar), (jnp.eye(3),), "ND274", False),
     "gradient of norm 0": (jax.jit(clipped), (X,), "ND282", True),
-    "schedule": (lambda n: 0.1 * n.astype(jnp.float32) ** -0.5, (jnp.array(0),), "ND283", True),
+    "schedule": (lambda n: 0.1 * n.astype(jnp.float32) ** -0.5, (jnp.array(0),), "ND283", False),
+    "schedule whose first step is warmed up": (warmed_up, (jnp.array(0),), "ND283", True),
     "logit of 1": (lambda p: jax.scipy.special.logit(p).sum(), (jnp.array([0.5, 1.0]),), "ND212", False),
     "rate of a count": (lambda x: jnp.exp(x).sum(), (X,), "ND253", False),
     "two layers of one function": (jax.grad(lambda x: elu(x) + elu(2 * x)), (X,), "ND241", True),

@@ -118,3 +118,49 @@ def test_a_fix_that_cannot_be_found_costs_no_report(monkeypatch, error):
     monkeypatch.setattr(locate, "_fixes", fails)
     report = report_of(lambda x: jnp.log(jax.nn.softmax(x)), X)
     assert (report.origin.primitive, report.fixes) == ("log", ())
+
+
+def test_a_name_that_means_something_else_where_the_form_stands_is_said_to():
+    def step(x, w):
+        w = x @ w
+        w = jnp.exp(w - jax.lax.stop_gradient(w.max()))
+        w = w / w.sum()
+        return -jnp.log(w).mean()
+
+    first_line = step.__code__.co_firstlineno
+    fix = first(step, X, jnp.eye(3))
+    assert (fix.before, fix.after) == ("jnp.log(w)", f"jax.nn.log_softmax(w)  # names as at line {first_line + 2}")
+
+
+def surprisal(p):
+    return -jnp.log(p).mean()
+
+
+def test_a_name_of_another_function_is_said_to_be_one():
+    def step(x):
+        scores = 2 * x
+        return surprisal(jax.nn.softmax(scores))
+
+    fix = first(step, X)
+    assert (fix.before, fix.after) == ("jnp.log(p)", f"jax.nn.log_softmax(scores)  # names as at line {step.__code__.co_firstlineno + 2}")
+
+
+def test_a_name_of_a_function_around_it_needs_no_word():
+    def step(x):
+        scores = 2 * x
+
+        def inner():
+            return -jnp.log(jax.nn.softmax(scores)).mean()
+
+        return inner()
+
+    assert first(step, X).after == "jax.nn.log_softmax(scores)"
+
+
+def test_an_infinity_that_a_form_makes_and_that_is_lost_on_the_way_is_no_cure():
+    def step(x):
+        variance = jnp.mean(x * x) - jnp.mean(x) ** 2
+        return ((x - x.mean()) / jnp.sqrt(variance + 1e-5)).sum()
+
+    # Its variance is 1e42: in float32 inf, and x / inf is 0.
+    assert not any(fix.proven for fix in report_of(step, jnp.array([0.0, 3e21, 1e21])).fixes)

@@ -137,7 +137,11 @@ def schedule_at_zero(look: Look) -> Iterator[Found]:
         count = cast.ins[0]
         x = look.leaf(count, cast)
         text = f"jnp.maximum({{{x}}}, 1) ** {power:.6g}" if node.name == "pow" else f"jax.lax.rsqrt(jnp.maximum({{{x}}}, 1))"
-        yield look.found(Form(lambda env: look.rebound(env, [count], [jnp.maximum(env[x], 1)]), text), "bound", "ND283")
+
+        def counted(env: Env, first: int = 1) -> Array:
+            return look.rebound(env, [count], [jnp.where(env[x] < 1, first, env[x])])
+
+        yield look.found(Form(counted, text, other=lambda env: counted(env, 2)), "bound", "ND283")
         return
     x = look.leaf(node.ins[0], node)
     code = "ND282" if look.origin.phase == "update" else "ND233" if look.sum_of_squares(node.ins[0]) else "ND239"
