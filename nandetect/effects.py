@@ -8,13 +8,21 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax._src import api, callback, core, debugging, dispatch
+from jax._src import api, callback, debugging, dispatch
 
 from nandetect.annotations import Array
 from nandetect.errors import Unrepeatable
+
+
+class Aval(Protocol):
+    """What a callback is to return."""
+
+    shape: tuple[int, ...]
+    dtype: Any
 
 
 @contextlib.contextmanager
@@ -73,14 +81,17 @@ def _mute() -> None:
     callback.io_callback_impl = _muted_io
 
 
-def _muted_io(*args: Array, result_avals: Sequence[core.ShapedArray], **params: object) -> tuple[Array, ...]:
+def _muted_io(*args: Array, result_avals: Sequence[Aval], **params: object) -> tuple[np.ndarray, ...]:
     stood_in = _STOOD_IN[-1]
     if not len(result_avals):
         return ()
     if stood_in is None:
         raise Unrepeatable("an io_callback returns what the step needs, and its effect is not repeated")
     stood_in.append(params.get("callback"))
-    given = [[x for x in args if (np.shape(x), x.dtype) == (aval.shape, aval.dtype)] for aval in result_avals]
-    return tuple(
-        np.asarray(alike[0]) if alike else np.zeros(aval.shape, aval.dtype) for alike, aval in zip(given, result_avals, strict=True)
-    )
+    return stood_in_for(args, result_avals)
+
+
+def stood_in_for(args: Sequence[Array], results: Sequence[Aval]) -> tuple[np.ndarray, ...]:
+    """What a callback that is not called seems to return: what it was given of that type (as a progress bar does), or zeros."""
+    given = [[x for x in args if (np.shape(x), x.dtype) == (aval.shape, aval.dtype)] for aval in results]
+    return tuple(np.asarray(alike[0]) if alike else np.zeros(aval.shape, aval.dtype) for alike, aval in zip(given, results, strict=True))

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import pytest
+from jax import lax
+from jax.experimental import io_callback
 
 import nandetect as nd
 from nandetect import effects
@@ -75,3 +77,33 @@ def test_replays_that_overlap_in_two_threads_leave_callbacks_as_they_were():
     jax.jit(lambda x: jax.debug.callback(lambda y: seen.append(float(y)), x))(2.0)
     jax.effects_barrier()
     assert seen == [2.0]
+
+
+def counted(x, called):
+    """A loop that a NaN ends before its time, and a callback that is only called where it does not end there."""
+    _, count = lax.while_loop(lambda s: jnp.log(x - s[1]) > -9.0, lambda s: (s[0], s[1] + 1.0), (x, 0.0))
+    late = lax.cond(count > 5.0, lambda: called(count), lambda: count)
+    return x / (late - 3.0)
+
+
+def test_an_effect_that_only_a_replay_with_other_values_would_have_is_not_had():
+    seen = []
+
+    def keep(count):
+        return io_callback(lambda c: (seen.append(c), c)[1], count, count)
+
+    report = nd.locate(jax.jit(functools.partial(counted, called=keep)), jnp.float32(2.5))
+    assert report is not None and report.origin.primitive == "log"
+    assert seen == []
+
+
+def test_a_check_that_only_a_replay_with_other_values_fails_is_not_logged(caplog):
+    def fails(count):
+        raise RuntimeError("too many")
+
+    def check(count):
+        return jax.pure_callback(fails, count, count)
+
+    report = nd.locate(jax.jit(functools.partial(counted, called=check)), jnp.float32(2.5))
+    assert report is not None and report.origin.primitive == "log"
+    assert caplog.text == ""

@@ -134,6 +134,7 @@ class Recorder:
         """A call has returned; whether it belongs to the window."""
         if not self._learned:
             self._learn(leaves, args, kwargs)
+            call.kept = [leaf if _is_there(leaf) else kept for leaf, kept in zip(leaves, call.kept, strict=True)]
         elif self._unknown and not self.window.calls:
             self._see_donated(leaves)
         made = leaves_made(out, args, kwargs, self.habits.changes_arguments)
@@ -230,6 +231,11 @@ def leaves_made(out: object, args: tuple[object, ...], kwargs: dict[str, object]
     """The leaves that a call made: of its result and, for a step that changes its arguments in place (flax's nnx), of those."""
     made = flatten(out)[0]
     return made + flatten((args, kwargs))[0] if changes_arguments else made
+
+
+def _is_there(leaf: object) -> bool:
+    """Whether the step has left an argument as it was, so that no copy is needed: that array is the one which the program made."""
+    return isinstance(leaf, jax.Array) and not leaf.is_deleted()
 
 
 def are_traced(leaves: Sequence[object]) -> bool:

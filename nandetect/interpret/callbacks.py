@@ -9,12 +9,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
 
 import jax
 import numpy as np
 
-from nandetect import compat, primitives
+from nandetect import compat, effects, primitives
 from nandetect.annotations import Array, Pytree
 from nandetect.compat import AnyJaxpr, Jaxpr, JaxprEqn
 from nandetect.program.trace import Program
@@ -23,48 +22,59 @@ from nandetect.program.trace import Program
 Chosen = Sequence[int] | None
 
 
-class Aval(Protocol):
-    """What a callback is to return."""
-
-    shape: tuple[int, ...]
-    dtype: Any
-
-
 @dataclass(eq=False)
 class Take:
     """One callback of the program: what it returned at each call of the one true run, and how many of those a replay has used.
 
     While `playing`, it returns those in place of calling; one that is `silent` is not called at all. What it `raised` while it was `tried`
     does not stop the program; it gives zeros then, and so does every other of the `program`: the true run was at its end there, and what
-    would come after it (equinox waits at a prompt) is not called.
+    would come after it (equinox waits at a prompt) is not called. A replay with other values may come where the true run did not: one that
+    `acts` on the host is not called there either, and what another raises there is no failure of the program's.
     """
 
     callback: Callable[..., Pytree]
+    avals: Sequence[effects.Aval]
+    acts: bool = False
     silent: bool = False
+    tried: bool = False
     returned: list[list[np.ndarray]] = field(default_factory=list)
     playing: bool = False
     used: int = 0
-    tried: Sequence[Aval] | None = None
     raised: bool = False
     program: Sequence[Take] = ()
 
-    def __call__(self, *args: Array) -> list[np.ndarray]:
+    def __call__(self, *args: Array) -> Sequence[np.ndarray]:
         if self.playing and self.returned:
             self.used += 1
             return self.returned[min(self.used, len(self.returned)) - 1]
         if self.silent:
             return []
-        if self.tried is not None and any(take.raised for take in self.program):
-            return [np.zeros(aval.shape, aval.dtype) for aval in self.tried]
+        if self.playing:
+            return self._elsewhere(args)
+        if self.tried and any(take.raised for take in self.program):
+            return self._zeros()
         try:
-            result = [np.array(x) for x in jax.tree.leaves(self.callback(*args))]
+            result = self._called(args)
         except Exception:
-            if self.tried is None:
+            if not self.tried:
                 raise
             self.raised = True
-            result = [np.zeros(aval.shape, aval.dtype) for aval in self.tried]
+            result = self._zeros()
         self.returned.append(result)
         return result
+
+    def _elsewhere(self, args: Sequence[Array]) -> Sequence[np.ndarray]:
+        """What is returned where the true run did not come."""
+        try:
+            return effects.stood_in_for(args, self.avals) if self.acts else self._called(args)
+        except Exception:
+            return effects.stood_in_for(args, self.avals)
+
+    def _called(self, args: Sequence[Array]) -> list[np.ndarray]:
+        return [np.array(x) for x in jax.tree.leaves(self.callback(*args))]
+
+    def _zeros(self) -> list[np.ndarray]:
+        return [np.zeros(aval.shape, aval.dtype) for aval in self.avals]
 
 
 @dataclass
@@ -195,8 +205,7 @@ def _calls(jaxpr: Jaxpr, takes: Collection[int]) -> bool:
 def _taped(eqn: JaxprEqn, tape: Tape, repeat: bool, tried: bool) -> JaxprEqn:
     if not primitives.of(eqn).calls_back:
         return eqn
-    tape.takes.append(Take(eqn.params["callback"], silent=not repeat and not eqn.outvars))
-    if tried:
-        tape.takes[-1].tried = [compat.aval(var) for var in eqn.outvars]
-        tape.takes[-1].program = tape.takes
-    return eqn.replace(params={**eqn.params, "callback": tape.takes[-1]})
+    avals = [compat.aval(var) for var in eqn.outvars]
+    take = Take(eqn.params["callback"], avals, bool(eqn.effects), silent=not repeat and not avals, tried=tried, program=tape.takes)
+    tape.takes.append(take)
+    return eqn.replace(params={**eqn.params, "callback": take})

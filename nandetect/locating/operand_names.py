@@ -140,7 +140,8 @@ def _leaves(run: Run, atom: Var, source: Source) -> bool:
         # What comes out of a library's inner function goes on in the library.
         return _leaves(run.parent, results[run.jaxpr.outvars.index(atom)], source)
     readers = (sources.source(eqn, run.eqns) for eqn in run.jaxpr.eqns if atom in eqn.invars)
-    return any(reader is None or sources.place(reader) != sources.place(source) for reader in readers)
+    # What the expression calls (the field of `sol = solve(field)`) reads within it, under a name of its own.
+    return any(reader is None or sources.place(source) not in map(sources.place, (reader, *reader.frames)) for reader in readers)
 
 
 def assigned(frame: Frame) -> str:

@@ -279,7 +279,7 @@ class EagerWatch:
         """Tell where the first of these came from that an operation of the log made; calls were given them. Whether one was told."""
         for value in values:
             token = self.log.token_of(value)
-            if token is not None and finite.can_be_bad(value) and self._find([(token, value)], finite.state(value)):
+            if token is not None and finite.can_be_bad(value) and self._find([(token, value)], finite.state(value), broke=True):
                 return True
         return False
 
@@ -288,13 +288,13 @@ class EagerWatch:
         handed, self._handed = self._handed, []
         return handed
 
-    def _find(self, bad: list[Held], state: int = finite.NAN) -> bool:
-        """Tell where these were made, unless they arrived from outside. Whether they were told."""
+    def _find(self, bad: list[Held], state: int = finite.NAN, broke: bool = False) -> bool:
+        """Tell where these were made, unless they arrived from outside; of -inf only where a call `broke` on it. Whether they were told."""
         if not bad:
             return False
         began = time.perf_counter()
         with working, compat.outside_of_traces():
-            report = self._of_nans(bad) if state == finite.NAN else self._of_inf(bad[0])
+            report = self._of_nans(bad) if state == finite.NAN else self._of_inf(bad[0], broke)
         if report is not None:
             # A call may have returned the inf that an operation made NaN of. What is known is told all the same.
             with suppress(Exception):
@@ -320,10 +320,10 @@ class EagerWatch:
         except Exception as error:
             return eager_origin.not_located(log, bad, error)
 
-    def _of_inf(self, held: Held) -> Report | None:
+    def _of_inf(self, held: Held, broke: bool) -> Report | None:
         try:
             report = eager_origin.located_inf(self.log, held)
-            if report is not None and eager_origin.has_only_neginf(held[1]):
+            if report is not None and not broke and eager_origin.has_only_neginf(held[1]):
                 self.unseen.add(*LOG_OF_NOTHING)
                 return None
             return report

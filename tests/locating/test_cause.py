@@ -353,3 +353,15 @@ def test_an_operand_inside_of_a_library_is_not_called_what_the_librarys_result_i
         return quotient
 
     assert names(f, jnp.ones(3)) == ["", ""]
+
+
+def test_what_a_function_that_a_library_calls_reads_is_not_called_what_the_librarys_result_is_assigned_to():
+    library: dict[str, Any] = {"lax": lax}
+    body = "def integrate(field, y):\n    return lax.fori_loop(0, 3, lambda i, y: y + 0.1 * field(0.5 * i, y), y)"
+    exec(compile(body, jnp.__file__, "exec"), library)
+
+    def f(y0):
+        solution = library["integrate"](lambda t, y: y / t, y0)
+        return solution
+
+    assert names(f, jnp.float32(1.0)) == ["", ""]

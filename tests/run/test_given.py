@@ -30,6 +30,10 @@ def of_a_log(t):
     return jnp.log(0.5 - t * jnp.ones(4))  # <-- origin
 
 
+def of_a_division(t):
+    return -1.0 / (1.0 - t * jnp.ones(4))  # <-- origin
+
+
 def train(make):
     centred = jax.jit(lambda y: y - jnp.mean(y))
     y = jnp.zeros(4)
@@ -39,7 +43,7 @@ def train(make):
     return y
 
 
-@pytest.mark.parametrize(("make", "born"), [(of_an_overflow, ("exp", "inf")), (of_a_log, ("log", "nan"))])
+@pytest.mark.parametrize(("make", "born"), [(of_an_overflow, ("exp", "inf")), (of_a_division, ("div", "-inf")), (of_a_log, ("log", "nan"))])
 def test_what_code_that_is_not_jitted_made_is_told_there(make, born):
     (report, *_) = told_of(lambda: train(make))
     assert place(report) == (*born, True)
@@ -51,6 +55,15 @@ def test_of_several_arguments_the_one_that_broke_the_result_is_followed():
         for number in range(4):
             t = jnp.float32(number == 2)
             step(jnp.exp(jnp.ones(3) + 1000.0 * t), of_an_overflow(t), jnp.full((), jnp.inf))
+
+    (report, *_) = told_of(program)
+    assert place(report) == ("exp", "inf", True)
+
+
+def test_what_a_call_that_takes_its_state_was_given_beside_it_is_told_there():
+    def program():
+        step = jax.jit(lambda w, y: w + y - jnp.mean(y), donate_argnums=0)
+        step(jnp.ones(4), of_an_overflow(jnp.float32(1.0)))
 
     (report, *_) = told_of(program)
     assert place(report) == ("exp", "inf", True)
