@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import jax
 from jax._src import array, config, core, source_info_util, traceback_util
-from jax._src.interpreters import ad
+from jax._src.interpreters import ad, partial_eval
 
 from nandetect import primitives, tracebacks
 from nandetect.annotations import Array, Busy, Pytree, Traceback
@@ -267,6 +268,11 @@ def eager_operations(seen: Seen, working: Busy) -> Iterator[None]:
 def outside_of_traces() -> contextlib.AbstractContextManager[object]:
     """A context in which operations run at once. While JAX hands an operation from one trace to the next, there is no trace to run in."""
     return core.eval_context()
+
+
+def traces(code: types.CodeType) -> bool:
+    """Whether this is the code with which JAX traces a function: what runs below it is called by what is traced."""
+    return code.co_filename == partial_eval.__file__ and code.co_name.startswith("trace_to_jaxpr")
 
 
 def rebind(primitive: Primitive, params: dict[str, object], args: Sequence[object]) -> list[jax.Array]:

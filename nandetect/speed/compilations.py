@@ -14,6 +14,7 @@ from typing import TypeAlias
 import jax
 from jax.core import Tracer
 
+from nandetect import compat
 from nandetect.annotations import Pytree
 from nandetect.program import sources
 from nandetect.speed.signature import Change, Signature, changes, distance, signature
@@ -95,9 +96,10 @@ def _heard(event: str, duration_secs: float, **details: object) -> None:
     elif event == _COMPILED:
         seconds += sum(_pending.__dict__.pop("stages", {}).values())
         frame = sys._getframe(1)
-        while frame is not None and frame.f_code not in _frames:
+        # What a step computes at once while it is traced (`jax.ensure_compile_time_eval`) is a program of its own, its time tracing's.
+        while frame is not None and frame.f_code not in _frames and not compat.traces(frame.f_code):
             frame = frame.f_back
-        tell = _frames[frame.f_code] if frame is not None else None
+        tell = _frames.get(frame.f_code) if frame is not None else None
         if frame is not None and tell is not None:
             tell(frame.f_locals, seconds)
 

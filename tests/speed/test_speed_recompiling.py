@@ -129,6 +129,20 @@ def test_what_a_step_is_called_in_does_not_count_as_its_own():
     assert inner.findings() == []
 
 
+def test_what_a_step_computes_at_once_while_it_is_traced_does_not_count_as_its_own():
+    @nd.guard
+    @jax.jit
+    def step(w):
+        with jax.ensure_compile_time_eval():
+            tables = [jnp.sum(jnp.cumsum(jnp.arange(100.0 + size))) for size in range(8)]
+        return w + sum(tables)
+
+    w = jnp.ones(3)
+    for _ in range(20):
+        w = step(w)
+    assert step.findings() == []
+
+
 def test_an_argument_that_cannot_be_read_stops_nothing():
     class Odd:
         def __hash__(self):
