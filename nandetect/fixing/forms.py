@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -72,6 +73,11 @@ def again(env: Env, nodes: Sequence[Node], leaves: Sequence[Array], values: Sequ
     return rebind(nodes, given, new, env.get(WIDER), instead)
 
 
+def shaped(value: Array, shape: tuple[int, ...]) -> Array:
+    """A value in the shape of what it stands in for."""
+    return jnp.reshape(value, shape) if value.size == math.prod(shape) else jnp.broadcast_to(value, shape)
+
+
 def with_slope(value: Array, x: Array, alive: Array) -> Array:
     """A value that has a slope of 1 in x where it has none of its own: results that show it depend on a slope that was chosen."""
     return value + jnp.where(alive, 0, 1) * (x - jax.lax.stop_gradient(x))
@@ -82,10 +88,11 @@ def axis_of(axes: tuple[int, ...]) -> int | tuple[int, ...]:
     return axes[0] if len(axes) == 1 else axes
 
 
-def axes_text(axes: tuple[int, ...], ndim: int) -> str:
-    """`, axis=0` for axes other than the last."""
+def axes_text(axes: tuple[int, ...], ndim: int, kept: bool = False) -> str:
+    """`, axis=0` for axes other than the last; and whether those that are summed over are kept."""
+    keeping = ", keepdims=True" if kept else ""
     if axes == (ndim - 1,):
-        return ""
+        return keeping
     if axes == tuple(range(ndim)):
-        return ", axis=None" if ndim > 1 else ""
-    return f", axis={axis_of(axes)}"
+        return (", axis=None" if ndim > 1 else "") + keeping
+    return f", axis={axis_of(axes)}" + keeping

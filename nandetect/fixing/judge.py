@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ import numpy as np
 from jax import Array
 
 from nandetect import effects, nonfinite, widths
-from nandetect.fixing.forms import OTHERS, WIDER, Found
-from nandetect.fixing.graph import Graph
+from nandetect.fixing.forms import OTHERS, WIDER, Found, shaped
+from nandetect.fixing.graph import Graph, Node
 from nandetect.fixing.rebind import doubled, rebind
 
 # The sizes of the numbers that are tried. The largest exponents still have an exponential in double precision.
@@ -59,7 +59,7 @@ def judge(graph: Graph, found: Found) -> Judged | None:
         return None
 
 
-def _compared(found: Found, nodes: Sequence[Any], leaves: Mapping[str, Array]) -> Judged | None:
+def _compared(found: Found, nodes: Sequence[Node], leaves: Mapping[str, Array]) -> Judged | None:
     names = list(leaves)
     inner = [leaves[name] for name in names]
 
@@ -71,7 +71,7 @@ def _compared(found: Found, nodes: Sequence[Any], leaves: Mapping[str, Array]) -
         if wide:
             env[WIDER] = doubled
         env[OTHERS] = [(x, v) for name, x, v in zip(names, inner, values, strict=True) if name not in found.leaves]
-        return cast(Array, found.form.value(env))
+        return shaped(found.form.value(env), found.root.outs[0].shape)
 
     floating = [jnp.issubdtype(x.dtype, jnp.floating) for x in inner]
     with_slopes = any(floating) and jnp.issubdtype(found.root.ins[0].dtype, jnp.floating)
@@ -95,7 +95,8 @@ def _compared(found: Found, nodes: Sequence[Any], leaves: Mapping[str, Array]) -
 
     # Every second sample is of positive numbers.
     scales = [scale for scale in SCALES for _ in range(2)]
-    rows = [_sample(inner, scale, number % 2 == 1, number // 2) for number, scale in enumerate(scales)]
+    bounds = [_bound(leaf, nodes) for leaf in inner]
+    rows = [_sample(inner, bounds, scale, number % 2 == 1, number // 2) for number, scale in enumerate(scales)]
     narrow = list(map(both(False), rows))
     try:
         with widths.double():
@@ -184,18 +185,23 @@ def _host(result: tuple[Array, list[Array]]) -> list[np.ndarray]:
     return [nonfinite.in_double(x) for x in (out, *slopes)]
 
 
-def _sample(leaves: Sequence[Array], scale: float, positive: bool, seed: int) -> list[Array]:
-    """Numbers for the leaves: normal ones of this size, or their magnitudes; truth values mostly true; integers from 0 to 5."""
+def _bound(leaf: Array, nodes: Sequence[Node]) -> int:
+    """The number that an integer leaf is to stay below: where it chooses between cases, there are only so many."""
+    return min((len(node.ins) - 1 for node in nodes if node.name == "select_n" and node.ins[0] is leaf), default=6)
+
+
+def _sample(leaves: Sequence[Array], bounds: Sequence[int], scale: float, positive: bool, seed: int) -> list[Array]:
+    """Numbers for the leaves: normal ones of this size, or their magnitudes; truth values mostly true; integers from 0."""
     rng = np.random.default_rng(seed)
     row = []
-    for leaf in leaves:
+    for leaf, bound in zip(leaves, bounds, strict=True):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
             drawn = rng.normal(size=leaf.shape) * scale
             drawn = np.abs(drawn) if positive else drawn
         elif leaf.dtype == bool:
             drawn = rng.random(leaf.shape) < 0.7
         else:
-            drawn = rng.integers(0, 6, leaf.shape)
+            drawn = rng.integers(0, bound, leaf.shape)
         row.append(jnp.asarray(drawn, leaf.dtype))
     return row
 

@@ -145,6 +145,10 @@ class Look:
         node = self.op(value, "reduce_sum")
         return (node.ins[0], tuple(node.params["axes"])) if node else None
 
+    def keeps(self, value: Array, of: Array, axes: tuple[int, ...]) -> bool:
+        """Whether a sum over some axes of a value has them still, of size 1."""
+        return value.ndim == of.ndim > 0 and all(value.shape[axis] == 1 for axis in axes)
+
     def sum_of_squares(self, value: Array) -> tuple[Array, tuple[int, ...]] | None:
         """The x of the sum of x * x over axes, in any spelling; constant additions of 0 are looked through."""
         value = self.without_zeros(value)

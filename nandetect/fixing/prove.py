@@ -15,7 +15,7 @@ from jax.core import ShapedArray
 
 from nandetect import compat, effects, nonfinite, wording
 from nandetect.fixing.find import at, find, is_there
-from nandetect.fixing.forms import Found
+from nandetect.fixing.forms import Found, shaped
 from nandetect.fixing.graph import Graph, Node
 from nandetect.fixing.judge import Judged, judge
 from nandetect.fixing.retrace import Exchange, calls_around, retrace
@@ -154,7 +154,8 @@ def _together(program: Program, first: _Put, judged: Judged | None) -> Tried | N
 def _next(program: Program, puts: Sequence[_Put], left: Report) -> _Put | None:
     """What mends the fault that is left with these forms in the program."""
     _, graph = seen(program, _Exchanged(puts))
-    more = next((one for one in find(graph, left) if _is_sound(graph, one)), None)
+    new = (one for one in find(graph, left) if not any(_is_alike(one.root, put.found.root) for put in puts))
+    more = next((one for one in new if _is_sound(graph, one)), None)
     return _put(graph, more, left) if more is not None else None
 
 
@@ -264,9 +265,4 @@ def _result_of(node: Node) -> ShapedArray | None:
 
 def _as(value: Array, aval: ShapedArray | None) -> Array:
     """A value in the shape and type of what it stands in for."""
-    if aval is None:
-        return value
-    if value.shape != aval.shape:
-        same = math.prod(value.shape) == math.prod(aval.shape)
-        value = jnp.reshape(value, aval.shape) if same else jnp.broadcast_to(value, aval.shape)
-    return value.astype(aval.dtype)
+    return value if aval is None else shaped(value, aval.shape).astype(aval.dtype)

@@ -120,6 +120,9 @@ def _from_one(look: Look, value: Array, depth: int) -> Form | None:
 
 def _one_less(look: Look, less: Array) -> Form | None:
     """log(1 - less)."""
+    picks = _picks(look, less)
+    if picks and (of := _one_less(look, picks[-1].ins[0])) is not None:
+        return _of_picked(look, picks, of)
     found = look.sigmoid(less)
     if found is not None:
         x, sign = look.leaf(found[0]), found[1]
@@ -174,18 +177,20 @@ def _sums_of_exps(look: Look, value: Array, depth: int) -> Form | None:
     if summed is None:
         return None
     inner, axes = summed
-    axis = axis_of(axes)
+    axis, kept = axis_of(axes), look.keeps(value, inner, axes)
     exponent = look.exponent(inner)
     if exponent is not None:
         if look.unshifted(exponent) is not exponent:
             return None
         x = look.leaf(exponent)
-        return Form(lambda env: jax.nn.logsumexp(env[x], axis), f"jax.nn.logsumexp({{{x}}}{axes_text(axes, exponent.ndim)})", "ND207")
+        text = f"jax.nn.logsumexp({{{x}}}{axes_text(axes, exponent.ndim, kept)})"
+        return Form(lambda env: jax.nn.logsumexp(env[x], axis, keepdims=kept), text, "ND207")
     for weight, grown in look.two(inner, "mul"):
         if (of := log_of(look, grown, depth + 1)) is not None and not look.has_leaf(weight):
-            return _weighed(look, weight, of, axes)
+            return _weighed(look, weight, of, axes, kept)
     if (of := log_of(look, inner, depth + 1)) is not None:
-        return Form(lambda env: jax.nn.logsumexp(of.value(env), axis), f"jax.nn.logsumexp({of.text}{axes_text(axes, inner.ndim)})", of.code)
+        text = f"jax.nn.logsumexp({of.text}{axes_text(axes, inner.ndim, kept)})"
+        return Form(lambda env: jax.nn.logsumexp(of.value(env), axis, keepdims=kept), text, of.code)
     return None
 
 
@@ -200,11 +205,12 @@ def _of_two_exps(look: Look, one: Array, other: Array) -> Form | None:
     return Form(lambda env: jnp.logaddexp(env[a], env[b]), f"jnp.logaddexp({{{a}}}, {{{b}}})", "ND207")
 
 
-def _weighed(look: Look, weight: Array, of: Form, axes: tuple[int, ...]) -> Form:
+def _weighed(look: Look, weight: Array, of: Form, axes: tuple[int, ...], kept: bool) -> Form:
     """The logarithm of a weighed sum of what has a stable logarithm."""
     w, axis = look.leaf(weight), axis_of(axes)
-    text = f"jax.nn.logsumexp({of.text}{axes_text(axes, weight.ndim)}, b={{{w}}})"
-    return Form(lambda env: jax.nn.logsumexp(of.value(env), axis, b=env[w]), text, of.code if of.code != "ND217" else "ND207")
+    text = f"jax.nn.logsumexp({of.text}{axes_text(axes, weight.ndim, kept)}, b={{{w}}})"
+    code = of.code if of.code != "ND217" else "ND207"
+    return Form(lambda env: jax.nn.logsumexp(of.value(env), axis, b=env[w], keepdims=kept), text, code)
 
 
 def _product_of_many(look: Look, value: Array, depth: int) -> Form | None:
@@ -252,18 +258,28 @@ def _whole(look: Look, value: Array, depth: int) -> Form | None:
 
 def _picked(look: Look, value: Array, depth: int) -> Form | None:
     """An element of what has a stable logarithm: the logarithm is taken before the element."""
+    picks = _picks(look, value)
+    of = log_of(look, picks[-1].ins[0], depth + 1) if picks else None
+    return _of_picked(look, picks, of) if of is not None else None
+
+
+def _picks(look: Look, value: Array) -> list[Node]:
+    """The operations that took a value out of another, the last first."""
     picks: list[Node] = []
     node = look.graph.maker(value)
     while node is not None and node.name in PICKS and len(node.outs) == 1 and len(picks) < 12 and is_floating(node.ins[0]):
         picks.append(node)
         node = look.graph.maker(node.ins[0])
-    if not picks or node is None:
-        return None
-    of = log_of(look, picks[-1].ins[0], depth + 1)
-    if of is None:
-        return None
+    return picks if node is not None else []
+
+
+def _of_picked(look: Look, picks: list[Node], of: Form) -> Form:
+    """What is taken out of a form as it was out of what the form is of."""
+    whole = picks[-1].ins[0]
+    # With what makes their indices, where that is constant.
+    nodes = look.graph.cone(picks[0], [whole])[0]
     text = of.text if all(pick.name in RESHAPES for pick in picks) else f"{of.text}{PICKED}"
-    return Form(lambda env: again(env, picks[::-1], [picks[-1].ins[0]], [of.value(env)])[0], text, of.code)
+    return Form(lambda env: again(env, nodes, [whole], [of.value(env)])[0], text, of.code)
 
 
 def _scaled(look: Look, value: Array, depth: int) -> Form | None:

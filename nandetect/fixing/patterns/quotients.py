@@ -159,7 +159,7 @@ def _meaning(look: Look, above: Array | None, below: Array) -> tuple[str, bool]:
 
 def _is_count(look: Look, below: Array) -> bool:
     """Whether a sum is one of truth values, weights that came in, or ones; and not of products."""
-    node = look.op(look.without_zeros(below), *SUMS)
+    node = look.op(look.without_zeros(_before_cast(look, below)), *SUMS)
     if node is None:
         return False
     terms = node.ins[-1] if node.name == "scatter-add" else node.ins[0]
@@ -173,8 +173,14 @@ def _same_sum(look: Look, above: Array, below: Array) -> bool:
     return summed is not None and look.is_same(summed[0], above)
 
 
+def _before_cast(look: Look, value: Array) -> Array:
+    """A sum of integers or truth values before it was made a floating number."""
+    cast = look.op(value, "convert_element_type")
+    return cast.ins[0] if cast is not None else value
+
+
 def _is_reduced(look: Look, value: Array) -> bool:
-    inner, _ = look.scaled(value)
+    inner, _ = look.scaled(_before_cast(look, value))
     return look.op(look.without_zeros(inner), *SUMS) is not None
 
 

@@ -111,10 +111,12 @@ def variance_by_difference(look: Look) -> Iterator[Found]:
         return
     name = look.leaf(x)
 
-    def value(env: Env) -> Array:
-        return jnp.var(env[name], axes)
+    kept = look.keeps(squares, x, axes)
 
-    yield look.found(Form(value, f"jnp.var({{{name}}}{axes_text(axes, x.ndim)})"), "same", "ND224")
+    def value(env: Env) -> Array:
+        return jnp.var(env[name], axes, keepdims=kept)
+
+    yield look.found(Form(value, f"jnp.var({{{name}}}{axes_text(axes, x.ndim, kept)})"), "same", "ND224")
 
 
 def _mean_of_squares(look: Look, value: Array) -> tuple[Array, tuple[int, ...], float] | None:
