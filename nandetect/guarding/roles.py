@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -17,16 +17,21 @@ Kind = tuple[tuple[int, ...], Any]
 
 
 class Values:
-    """Some of the program's values, known again as long as it holds them."""
+    """Some of the program's values, known again as long as it holds them. `told` is told of each that is entered."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[object], None] = lambda value: None) -> None:
         self._used: dict[int, weakref.ref[Any]] = {}
+        self._told = told
 
     def enter(self, value: object) -> None:
         """This is one of them."""
         if len(self._used) > 1000:
             self._used = {number: used for number, used in self._used.items() if used() is not None}
         self._used[id(value)] = weakref.ref(value)
+        self._told(value)
+
+    def __bool__(self) -> bool:
+        return bool(self._used)
 
     def __contains__(self, value: object) -> bool:
         used = self._used.get(id(value))

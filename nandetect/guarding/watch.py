@@ -27,7 +27,7 @@ from nandetect.guarding.shared import Shared
 from nandetect.guarding.steered import Steered
 from nandetect.guarding.tally import Tally
 from nandetect.guarding.working import working
-from nandetect.program import sources
+from nandetect.program import rule_lines, sources
 from nandetect.speed.compilations import tell_of
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Watch:
         if quick is not None and leaves is not None:
             return self._call_again(quick, leaves, args, kwargs, began)
         if entered is None:
-            return self._shared.step(*args, **kwargs)
+            return self._pass_on(args, kwargs)
         call, leaves, asking = entered
         began += asking
         started = time.perf_counter()
@@ -92,6 +92,10 @@ class Watch:
         if is_due:
             self.look(may_wait=True)
         return out
+
+    def _pass_on(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
+        """A call of JAX's, which traces: what it makes belongs to what stands around it."""
+        return self._shared.step(*args, **kwargs)
 
     def _enter(self, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[Call, list[object], float] | None:
         """Record a call before it is made: its leaves, and the seconds that are no part of what recording takes. None while JAX traces."""
@@ -333,3 +337,4 @@ def _raised(window: Window) -> type[Exception] | None:
 
 # What looking compiles is not the step's.
 tell_of(Watch.look.__code__, None)
+rule_lines.passes_on(Watch._pass_on.__code__)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from nandetect import compat, nonfinite, primitives
-from nandetect.annotations import Pytree
+from nandetect.annotations import Array, Pytree
 from nandetect.compat import Atom, Jaxpr, Var
 from nandetect.interpret import compiled, walk
 from nandetect.interpret.walk import Run, variables
@@ -46,18 +46,22 @@ def diagnose(
     if not broken and not strict:
         return None
     phases = Phases(program.jaxpr, program.retrace)
-    verdict = _follow(program, phases, broken)
+    returned = dict(inexact)
+    verdict = _follow(program, phases, broken, returned)
     while placeholders is not None and verdict is not None and _is_placeholder(verdict.trail, placeholders):
         broken = [number for number in broken if number not in verdict.symptoms]
-        verdict = _follow(program, phases, broken)
+        verdict = _follow(program, phases, broken, returned)
     if verdict is not None:
         program = named(program)
         return reporting.report(program, reporting.lens(program, phases), verdict, broken, wanted)
     return _strictly(program, phases) if strict else None
 
 
-def _follow(program: Program, phases: Phases, broken: list[int]) -> Verdict | None:
-    """The verdict on the first group of symptoms (forward, backward, update) that is a fault and not state passing through."""
+def _follow(program: Program, phases: Phases, broken: list[int], returned: Mapping[int, Array]) -> Verdict | None:
+    """The verdict on the first group of symptoms (forward, backward, update) that is a fault and not state passing through.
+
+    `returned` is what the step gave, by the numbers of its results.
+    """
     ranks = _ranks(program.jaxpr, phases)
     for rank in sorted({ranks[number] for number in broken}):
         group = [number for number in broken if ranks[number] == rank]
@@ -68,7 +72,7 @@ def _follow(program: Program, phases: Phases, broken: list[int]) -> Verdict | No
         if verdict is not None:
             return _standing(program, verdict) if program.is_compiled else verdict
         if not shown:
-            return _compiled(program, group) or Verdict(top, Trail(), group)
+            return _compiled(program, group) or Verdict(top, Trail(), group, returned=returned[group[0]])
     return None
 
 

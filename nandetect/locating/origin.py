@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from nandetect import compat, nonfinite, primitives
+from nandetect.annotations import Array
 from nandetect.compat import Atom
 from nandetect.interpret.walk import Run
 from nandetect.locating import births, events, written
@@ -22,12 +23,16 @@ from nandetect.records import Event
 
 @dataclass
 class Verdict:
-    """A run, the trail through it, and the results (`symptoms`, by number) that it was followed from."""
+    """A run, the trail through it, and the results (`symptoms`, by number) that it was followed from.
+
+    `returned` is the first of them as the step gave it, where no run of ours did.
+    """
 
     run: Run
     trail: Trail
     symptoms: list[int]
     compiled_only: bool = False
+    returned: Array | None = None
 
     @cached_property
     def places(self) -> list[Birthplace]:
@@ -125,4 +130,9 @@ def _unexplained(program: Program, verdict: Verdict, lens: Lens) -> Origin:
     if number is None or isinstance(var, compat.Literal):
         return Origin(Event(primitive="<input>"))
     node = Node(verdict.run, number)
-    return Origin(events.make(node, node.output(var), None, lens), node)
+    event = events.make(node, node.output(var), None, lens)
+    if verdict.returned is not None:
+        value = nonfinite.host(verdict.returned)
+        index = nonfinite.first(mask := nonfinite.bad(value))
+        event = replace(event, value=nonfinite.kind_of(value[index]), reason="", index=index, count=int(mask.sum()))
+    return Origin(event, node)

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from types import FrameType
+from types import CodeType, FrameType
 
 from jax._src import source_info_util
 from jax._src.lib import xla_client  # pyright: ignore[reportPrivateImportUsage]
@@ -20,6 +20,8 @@ from nandetect.annotations import Pytree
 
 # Whatever calls a compiled function that is watched: that can be traced once more, and then its rules' lines are asked for.
 _GUARDING = os.path.join(tracebacks.HERE, "guarding", "")
+# Where JAX calls one while it traces: that is not watched.
+_passing_on: set[CodeType] = set()
 
 
 class _Here(threading.local):
@@ -100,9 +102,17 @@ def _is_in_rule(frame: FrameType | None, entered: FrameType) -> bool:
     return False
 
 
+def passes_on(code: CodeType) -> None:
+    """Say of code that calls made within it are not watched by the guard that makes them."""
+    _passing_on.add(code)
+
+
 def _is_guarded(frame: FrameType | None) -> bool:
+    passes = False
     while frame is not None:
-        if frame.f_code.co_filename.startswith(_GUARDING):
+        is_guards = frame.f_code.co_filename.startswith(_GUARDING)
+        passes = is_guards and (passes or frame.f_code in _passing_on)
+        if is_guards and not passes:
             return True
         frame = frame.f_back
     return False

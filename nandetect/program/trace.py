@@ -15,7 +15,7 @@ import numpy as np
 from nandetect import compat, jitted, nonfinite
 from nandetect.annotations import Array, Pytree, Tape
 from nandetect.errors import UsageError
-from nandetect.program import refs
+from nandetect.program import contexts, refs
 
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
@@ -78,7 +78,8 @@ def trace(function: Callable[..., Pytree], args: Sequence[Pytree], kwargs: Mappi
 def _jitted(function: Pytree, args: Sequence[Pytree], kwargs: Mapping[str, Pytree]) -> Program:
     """What `jax.jit` returned: the trace that JAX keeps of it."""
     # Of the type: a jit around a method that is jitted, and guarded, has the attributes of that too.
-    traced = type(function).trace(function, *args, **kwargs)
+    with contexts.around(function):
+        traced = type(function).trace(function, *args, **kwargs)
     jaxpr, consts = compat.open_jaxpr(refs.without(traced.jaxpr))
     positions, names = jitted.static_arguments(function)
     given = _Given(args, kwargs, frozenset(position % len(args) if position < 0 and args else position for position in positions), names)
@@ -100,7 +101,8 @@ def _jitted(function: Pytree, args: Sequence[Pytree], kwargs: Mapping[str, Pytre
         again = jax.jit(
             lambda *a, **k: calling(function.__wrapped__, a, k), static_argnums=tuple(given.positions), static_argnames=tuple(names)
         )
-        return refs.without(again.trace(*args, **kwargs).jaxpr)
+        with contexts.around(function):
+            return refs.without(again.trace(*args, **kwargs).jaxpr)
 
     return Program(
         name=_name(function),

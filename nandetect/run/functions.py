@@ -52,7 +52,8 @@ class Functions:
         self._order = itertools.count()
         # What the program did with values that are not finite; and those that came into a call, until it is known where they are from.
         self._uses = Values()
-        self._state = Values()
+        # What is read before it is known to be state, when that is known.
+        self._state = Values(lambda value: self._unseen.add(*PLACEHOLDER) if value in self._uses else None)
         self.handed: list[object] = []
         self._guards: weakref.WeakSet[Callable[..., object]] = weakref.WeakSet()
         self._shared: weakref.WeakValueDictionary[int, GuardedStep] = weakref.WeakValueDictionary()
@@ -112,14 +113,18 @@ class Functions:
 
     def use(self, value: object) -> bool:
         """The program uses this value, which is not finite, so it matters. Whether it was taken for one that does not, and is told now."""
-        self._uses.enter(value)
-        if value in self._state:
+        if value in self._state and value not in self._uses:
             self._unseen.add(*PLACEHOLDER)
+        self._uses.enter(value)
         return self._tell_first(lambda watch: watch.beside(value))
 
     def use_any(self, like: object = None) -> bool:
         """The same for a value that is not known: it came of the first that was taken for one that does not matter."""
-        return self._tell_first(lambda watch: watch.first_beside(like))
+        told = self._tell_first(lambda watch: watch.first_beside(like))
+        # Or of what is state, of which it may be a part.
+        if not told and self._state and not self._unseen.has(*PLACEHOLDER):
+            self._unseen.add(*PLACEHOLDER)
+        return told
 
     def _tell_first(self, of: Callable[[Watch], Aside | None]) -> bool:
         known = [(found, watch) for shared in self.alive() for watch in shared.watches if (found := of(watch)) is not None]

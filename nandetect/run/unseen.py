@@ -28,6 +28,10 @@ class Unseen:
             raise error
         self.add(noun, f"that failed ({said(error)})")
 
+    def has(self, noun: str, after: str = "") -> bool:
+        """Whether there is any of it."""
+        return self._counts[noun, after] > 0
+
     def forget(self, noun: str, after: str = "") -> None:
         """This has been looked at after all."""
         with self._lock:

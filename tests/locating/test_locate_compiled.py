@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.experimental
 import jax.numpy as jnp
@@ -9,6 +11,8 @@ import numpy as np
 import pytest
 
 import nandetect as nd
+from nandetect.locating.diagnose import diagnose
+from nandetect.program.trace import trace
 
 
 def fused_variance(x):
@@ -176,3 +180,12 @@ def test_debug_print_prints_once(capfd, xs):
     jax.effects_barrier()
     assert report is not None and report.origin.context == (("scan", 1),)
     assert sorted(capfd.readouterr().out.splitlines()) == ["row 0.0", "row 1.0", "row 2.0", "seen 1.0"]
+
+
+def test_what_no_run_shows_is_told_as_the_step_returned_it():
+    program = trace(jax.jit(lambda x: x / 2.0), (jnp.ones(3),), {})
+    report = diagnose(replace(program, call=lambda: [jnp.array([1.0, jnp.nan, jnp.nan])]))
+    assert report is not None
+    origin = report.origin
+    assert (origin.primitive, origin.value, origin.index, origin.count, report.reproduced) == ("div", "nan", (1,), 2, False)
+    assert "finite" not in str(report)

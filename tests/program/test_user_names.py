@@ -62,3 +62,20 @@ def test_what_the_user_jits_is_told_as_it_was_jitted():
 
     report = told(lambda: jax.jit(jax.value_and_grad(loss, has_aux=True)), np.float32(1), np.zeros(2, np.float32))
     assert (report.symptoms, report.origin.operands[0].name) == (("[0][1]['log']",), "x")
+
+
+def test_what_nnx_takes_apart_is_told_by_the_users_paths():
+    nnx = pytest.importorskip("flax.nnx")
+    layer = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+
+    def make():
+        @nnx.jit
+        def step(model, x):
+            model.kernel[...] = jnp.log(model.bias[...] - 1.0) + model.kernel[...]
+            return jnp.sum(model(x))
+
+        return step
+
+    report = told(make, layer, jnp.ones((4, 3)))
+    assert (report.origin.primitive, report.origin.operands[0].name) == ("log", "model.bias[...] - 1.0")
+    assert sorted(report.symptoms) == ["model.kernel.value", "result"]

@@ -367,6 +367,25 @@ def test_a_rule_that_a_loop_calls_in_code_that_is_not_jitted_keeps_its_line():
     assert (origin.primitive, origin.phase, origin.source.line) == ("log", "forward", forward.__code__.co_firstlineno + 1)
 
 
+def test_a_rule_in_a_jitted_function_that_is_differentiated_without_jit_keeps_its_line():
+    @jax.custom_jvp
+    def own(x):
+        return 2 * x
+
+    @own.defjvp
+    def tangent(primals, tangents):
+        slope = jnp.log(primals[0])
+        return own(primals[0]), slope * tangents[0]
+
+    told = []
+    with watching(told.append) as everywhere:
+        slope = jax.grad(everywhere.functions.guarded(jax.jit(lambda x: own(x))))(-1.0)
+        everywhere.flush()
+        del slope
+    origin = told[0].origin
+    assert (origin.primitive, origin.phase, origin.source.line) == ("log", "backward", tangent.__code__.co_firstlineno + 2)
+
+
 def test_what_waits_for_the_device_is_waited_for_before_where_it_came_from_is_forgotten(monkeypatch):
     monkeypatch.setattr(operation_log, "_OPERATIONS", 100)
     told = []

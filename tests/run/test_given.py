@@ -191,3 +191,22 @@ def test_a_nan_that_stands_where_no_result_is_yet_is_said_where_it_leaves_the_pr
         print(everywhere.functions.guarded(begun)()["best"])
         everywhere.flush()
     assert (told, everywhere.unseen.phrases()) == ([], ["1 array that left the program with NaN written where no result is yet"])
+
+
+@pytest.mark.parametrize("read", [lambda best: best[1:], lambda best: best[1:] * 2.0, lambda best: best[0]])
+def test_a_part_of_it_that_leaves_the_program_is_said_too(read):
+    told = []
+    with watching(told.append) as everywhere:
+        print(read(everywhere.functions.guarded(begun)()["best"]))
+        everywhere.flush()
+    assert (told, everywhere.unseen.phrases()) == ([], ["1 array that left the program with NaN written where no result is yet"])
+
+
+def test_of_a_nan_that_stands_where_no_result_is_yet_nothing_is_said_where_the_program_reads_other_numbers():
+    told = []
+    with watching(told.append) as everywhere:
+        state = everywhere.functions.guarded(begun)()
+        print(state["mean"], state["mean"] * 2.0)
+        everywhere.flush()
+    assert (told, everywhere.unseen.phrases()) == ([], [])
+    del state
