@@ -6,7 +6,7 @@ import contextlib
 import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import jax
 from jax._src import array, config, core, source_info_util, traceback_util
@@ -219,6 +219,17 @@ def array_type() -> type:
 def ref_types() -> frozenset[type]:
     """The classes of JAX's mutable arrays: what reads or writes one cannot be run twice."""
     return frozenset(getattr(core, name) for name in ("Ref", "MutableArray") if hasattr(core, name))
+
+
+def new_ref(value: Array) -> Any:
+    """A mutable array that holds this value."""
+    make = next(getattr(module, name) for module, name in ((jax, "new_ref"), (core, "mutable_array")) if hasattr(module, name))
+    return make(value)
+
+
+def ref_buffer(ref: Any) -> Array:
+    """The array that a mutable array keeps its value in, and that is written to."""
+    return getattr(ref, "_refs", ref)._buf
 
 
 class CallSite(NamedTuple):

@@ -15,6 +15,7 @@ from nandetect.fixing.advice import advice
 from nandetect.fixing.forms import Found
 from nandetect.interpret import callbacks
 from nandetect.locating.diagnose import diagnose
+from nandetect.program import mutable
 from nandetect.program.trace import Program, trace
 from nandetect.records import Fix, Report
 
@@ -32,6 +33,8 @@ def locate(function: Callable[..., Pytree], /, *args: Pytree, strict: bool = Fal
     `UsageError` where `function` is not callable or cannot be traced with these arguments.
     """
     began = time.monotonic()
+    if mutable.are_among(jax.tree.leaves((args, kwargs))):
+        function, (args, kwargs) = mutable.holding(function), mutable.held((args, kwargs), live=False)
     with effects.replay_settings():
         program = callbacks.recorded(trace(function, args, kwargs))
         report = diagnose(program, strict)

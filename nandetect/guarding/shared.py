@@ -13,7 +13,10 @@ from typing import Literal
 from nandetect import findings
 from nandetect.errors import NonFiniteError, NonFiniteWarning, said, text
 from nandetect.guarding import budget
+from nandetect.guarding.recorder import Arguments, flatten
 from nandetect.guarding.roles import Values
+from nandetect.guarding.working import working
+from nandetect.program import mutable
 from nandetect.records import Finding, Report
 from nandetect.speed.compilations import Compilations
 from nandetect.tracebacks import is_ours
@@ -55,11 +58,22 @@ class Shared:
     state: Values = field(default_factory=Values)
     # Told of a bad value that came into a call from elsewhere.
     hand: Callable[[object], None] = lambda value: None
+    # Whether the step is given mutable arrays, and `step` takes a `Held` for each.
+    holds: bool = False
 
     @functools.cached_property
     def bound(self) -> int:
         """The most bytes to keep. Asked for when the step is first called: before that, JAX may not have been set up."""
         return budget.bound() if self.keep is None else self.keep
+
+    def taken(self, args: tuple[object, ...], kwargs: dict[str, object], is_first: bool) -> Arguments:
+        """The arguments as they are recorded, with a `Held` for each mutable array. Whether there are any is seen `is_first`."""
+        if not self.holds and is_first and mutable.are_among(flatten((args, kwargs))[0]):
+            self.step, self.holds = mutable.holding(self.step, lambda: working), True
+        if not self.holds:
+            return args, kwargs
+        with working:
+            return mutable.held((args, kwargs))
 
     def tell_raised(self, report: Report, error: Exception) -> None:
         """Tell of a fault that made a call raise. Raises `NonFiniteError` where that is asked for; else the error is to go its way."""

@@ -62,6 +62,7 @@ class Watch:
             return self._shared.step(*args, **kwargs)
         quick, leaves = self.quick, None
         try:
+            args, kwargs = self._shared.taken(args, kwargs, not self.recorder.window.calls)
             if quick is not None and quick.tree is not None:
                 leaves, tree = recorder.flatten((args, kwargs))
                 if tree != quick.tree or not quick.goes_on(leaves, quick.made) or recorder.are_traced(leaves):
@@ -214,7 +215,7 @@ class Watch:
     def _begin_quick(self, call: Call, args: tuple[object, ...], kwargs: dict[str, object], out: object) -> None:
         """After the first call of a window: record the next ones the quick way, where they are short and all alike."""
         window, seconds = self.recorder.window, self._schedule.call_seconds
-        if seconds > QUICK or self._shared.threads > 1 or not self.recorder.is_plain:
+        if seconds > QUICK or self._shared.threads > 1 or self._shared.holds or not self.recorder.is_plain:
             return
         # What is known to be bad may stand in one part of the result with what is to be looked at.
         if not self._faults.known:

@@ -24,6 +24,7 @@ from nandetect.guarding import finite
 from nandetect.guarding.recorder import flatten
 from nandetect.guarding.working import working
 from nandetect.primitives.table import BY_NAME
+from nandetect.program import mutable
 from nandetect.records import Finding, Report
 from nandetect.run import eager_origin
 from nandetect.run.eager_origin import Held
@@ -85,6 +86,11 @@ class EagerWatch:
             name = primitive.name
             if name not in MOVES or self.log.may_be_bad(operands):
                 self.log.enter(primitive, params, operands, out if primitive.multiple_results else (out,))
+            if type(out) in mutable.REFS:
+                # It is written to from now on: what was made is not what is in it.
+                self.log.release(compat.ref_buffer(out))
+            elif name != "get" and mutable.are_among(operands):
+                mutable.written(operands[0])
             if name in LEAVES:
                 for operand in operands:
                     if finite.can_be_bad(operand):

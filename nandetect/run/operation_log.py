@@ -150,6 +150,12 @@ class OperationLog:
         token = _token(array) if type(array) is _ARRAY else None
         return None if self._last.states.get(id(token)) is None else token
 
+    def release(self, array: object) -> None:
+        """What was made of an array is no longer known: the program writes to it."""
+        if type(array) is _ARRAY:
+            for segment in self._segments:
+                segment.states.pop(id(_token(array)), None)
+
     def held(self, last_only: bool = False) -> Iterator[tuple[Token, jax.Array]]:
         """The results that the program holds and that are not known to be finite, the latest first; perhaps of the last segment only."""
         states = self._last.states
