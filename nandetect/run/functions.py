@@ -23,7 +23,7 @@ from nandetect.guarding.watch import Watch
 from nandetect.guarding.working import working
 from nandetect.records import Cost, Finding, Report
 from nandetect.run.unseen import Unseen
-from nandetect.speed.compilations import Compilations, source
+from nandetect.speed.compilations import Compilations, made_of, source
 
 if TYPE_CHECKING:
     from nandetect.guarding.aside import Aside
@@ -59,7 +59,7 @@ class Functions:
         self._shared: weakref.WeakValueDictionary[int, GuardedStep] = weakref.WeakValueDictionary()
         self._lock = threading.RLock()
         # Of all functions made of one piece of source: jitted anew in a loop, they are many that are compiled once each.
-        self._compilations: dict[tuple[str, int, str], Compilations] = {}
+        self._compilations: dict[tuple[object, ...], Compilations] = {}
         # Of functions that are gone: their cost, how many were called, what was found in them, and the one that was called most.
         self._gone = Cost()
         self._gone_called = 0
@@ -78,8 +78,7 @@ class Functions:
             return function  # pyright: ignore[reportReturnType]
 
     def _guarded(self, function: Callable[..., Returned]) -> Guarded[..., Returned]:
-        place = source(function)
-        compilations = self._compilations.setdefault(place, Compilations(place[2]))
+        compilations = self._compilations.setdefault(made_of(function), Compilations(source(function)[2]))
         step, shared = guard.watched(function, self._check_every, None, "raise", self._order, compilations)
         # A weak reference: the function that it belongs to is what keeps it.
         shared.on_find = functools.partial(self._found, weakref.ref(shared))

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -106,8 +106,20 @@ def _heard(event: str, duration_secs: float, **details: object) -> None:
 
 def source(function: object) -> tuple[str, int, str]:
     """What functions made of the same piece of source have in common: file, line and name."""
-    while hasattr(function, "__wrapped__") or hasattr(function, "func"):
-        function = getattr(function, "__wrapped__", None) or getattr(function, "func", None)
+    *_, function = _layers(function)
     code = getattr(function, "__code__", None)
     name = getattr(function, "__name__", type(function).__name__)
     return (code.co_filename, code.co_firstlineno, name) if code is not None else ("", id(function), name)
+
+
+def made_of(function: object) -> tuple[object, ...]:
+    """`source`, with what stands around it: the function that `jax.grad` makes of one is not the one."""
+    return source(function), *(getattr(layer, "__code__", None) for layer in _layers(function))
+
+
+def _layers(function: object) -> Iterator[object]:
+    """A function and what it was made of, from one to the next."""
+    yield function
+    while hasattr(function, "__wrapped__") or hasattr(function, "func"):
+        function = getattr(function, "__wrapped__", None) or getattr(function, "func", None)
+        yield function

@@ -100,6 +100,18 @@ def test_one_function_that_is_jitted_again_compiles_once_and_is_not_told():
         assert watched.functions.findings() == []
 
 
+def test_a_function_and_its_derivative_are_two():
+    def loss(w):
+        return jnp.sum(w**2)
+
+    with everywhere.watching(lambda report: None) as watched:
+        for size in range(3):
+            w = jnp.ones((size + 1, 64))
+            jax.jit(loss)(w)
+            jax.jit(jax.grad(loss))(w)
+        assert sorted((of.name, len(of.all)) for of in watched.functions._compilations.values()) == [("loss", 3), ("loss", 3)]
+
+
 def test_another_shape_for_the_last_batch_and_numpy_beside_jax_are_no_matter():
     traced, w = Traced(), jnp.ones(3)
     for _ in range(5):
