@@ -81,11 +81,19 @@ def holding(step: Callable[..., Pytree], aside: Callable[[], AbstractContextMana
         given, named = jax.tree.map(lambda leaf: next(rest) if _is_held(leaf) else leaf, (args, kwargs), is_leaf=_is_held)
         returned = step(*given, **named)
         with aside():
+            for ref in refs:
+                _settle(ref)
             for one, ref in zip(every, refs, strict=True):
                 _look(one, ref)
         return returned
 
     return of_held
+
+
+def _settle(ref: Any) -> None:
+    """Wait for a mutable array on several devices: what the CPU computes beside collectives of its virtual ones takes a thread of theirs."""
+    if type(ref) in REFS and len((value := compat.ref_buffer(ref)).sharding.device_set) > 1:
+        value.block_until_ready()
 
 
 def _is_held(leaf: object) -> bool:
