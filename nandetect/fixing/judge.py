@@ -198,6 +198,8 @@ def _sample(leaves: Sequence[Array], bounds: Sequence[int], scale: float, positi
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
             drawn = rng.normal(size=leaf.shape) * scale
             drawn = np.abs(drawn) if positive else drawn
+            if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+                drawn = drawn + 1j * scale * rng.normal(size=leaf.shape)
         elif leaf.dtype == bool:
             drawn = rng.random(leaf.shape) < 0.7
         else:

@@ -95,16 +95,20 @@ def may_prove(report: Report) -> bool:
 def _fixes(program: Program, report: Report, is_to_prove: bool, seconds: float) -> tuple[Fix, ...]:
     if not is_to_prove:
         return tuple(_fix(found) for found in prove.candidates(program, report)[:1])
-    unproven: list[Fix] = []
-    together: tuple[Fix, ...] = ()
+    best: prove.Tried | None = None
     for tried in prove.trials(program, report, seconds):
-        fixes = tuple(_fix(found, tried) for found in tried.found)
-        if tried.is_proven and len(fixes) == 1:
-            return fixes
-        # One that does it alone may come yet.
-        together = together or (fixes if tried.is_proven else ())
-        unproven.append(fixes[0])
-    return together or tuple(unproven[:1])
+        if best is None or _merit(tried) > _merit(best):
+            best = tried
+        if tried.is_proven and len(tried.found) == 1:
+            break
+    if best is None:
+        return ()
+    return tuple(_fix(found, best) for found in (best.found if best.is_proven else best.found[:1]))
+
+
+def _merit(tried: prove.Tried) -> tuple[bool, bool, bool]:
+    """How good a trial is: of what is proven, what does it alone; of what is not, what mends all results."""
+    return tried.is_proven, tried.is_proven and len(tried.found) == 1, 0 < tried.finite == tried.results
 
 
 def _fix(found: Found, tried: prove.Tried | None = None) -> Fix:

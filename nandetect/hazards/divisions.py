@@ -5,6 +5,9 @@ from __future__ import annotations
 from nandetect.hazards.hazard import Hazard
 
 NEAR_ONE = "jnp.clip(x, -1 + 1e-6, 1 - 1e-6)"
+FLAT_AT_ENDS = (
+    "jnp.where(jnp.abs(x) < 1, jnp.arccos(jnp.where(jnp.abs(x) < 1, x, 0.0)), jnp.arccos(jax.lax.stop_gradient(jnp.clip(x, -1, 1))))"
+)
 
 
 HAZARDS = (
@@ -30,18 +33,18 @@ HAZARDS = (
     Hazard(
         code="ND233",
         name="normalising-a-zero-vector",
-        why="the norm of a zero vector is 0, and 0 / 0 is nan; bound the squared norm from below, inside the root",
+        why="the norm of a zero vector is 0, and 0 / 0 is nan; divide by 1 there",
         before="x / jnp.linalg.norm(x)",
-        after="x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x**2), 1e-24))",
+        after="x / jnp.where(jnp.any(x != 0), jnp.linalg.norm(jnp.where(jnp.any(x != 0), x, 1.0)), 1.0)",
         breaks_on={"x": (0.0, 0.0)},
         ordinary={"x": (3.0, -4.0)},
     ),
     Hazard(
         code="ND234",
         name="standardising-a-constant",
-        why="the standard deviation of a constant is 0, and 0 / 0 is nan; add a small number to the variance, inside the root",
+        why="the standard deviation of a constant is 0, and 0 / 0 is nan; divide by 1 there",
         before="(x - jnp.mean(x)) / jnp.std(x)",
-        after="(x - jnp.mean(x)) * jax.lax.rsqrt(jnp.var(x) + 1e-6)",
+        after="(x - jnp.mean(x)) / jnp.where(jnp.var(x) > 0, jnp.sqrt(jnp.where(jnp.var(x) > 0, jnp.var(x), 1.0)), 1.0)",
         breaks_on={"x": (2.0, 2.0)},
         ordinary={"x": (0.5, -1.0, 2.0)},
     ),
@@ -58,9 +61,9 @@ HAZARDS = (
     Hazard(
         code="ND236",
         name="slope-of-arccos-at-one",
-        why="the derivative of arccos and arcsin is infinite at -1 and 1; clip a little inside, not at the ends",
+        why="the derivative of arccos and arcsin is infinite at -1 and 1; take the value there, and no slope",
         before="jnp.arccos(jnp.clip(x, -1.0, 1.0))",
-        after=f"jnp.arccos({NEAR_ONE})",
+        after=FLAT_AT_ENDS,
         breaks_on={"x": (-1.0, 1.0)},
         ordinary={"x": (-0.5, 0.75)},
         fails="gradient",
@@ -68,9 +71,9 @@ HAZARDS = (
     Hazard(
         code="ND237",
         name="arccos-outside-by-rounding",
-        why="a cosine computed in floating point may exceed 1 by a rounding error, where arccos is nan; clip a little inside",
+        why="a cosine computed in floating point may exceed 1 by a rounding error, where arccos is nan; take the value at 1, and no slope",
         before="jnp.arccos(x)",
-        after=f"jnp.arccos({NEAR_ONE})",
+        after=FLAT_AT_ENDS,
         breaks_on={"x": 1.0000002},
         ordinary={"x": (-0.5, 0.75)},
     ),
