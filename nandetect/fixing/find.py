@@ -7,14 +7,28 @@ from collections.abc import Iterator
 from nandetect.fixing.forms import Found
 from nandetect.fixing.graph import Graph, Node
 from nandetect.fixing.look import Look, Pattern
-from nandetect.fixing.patterns import branches, edges, infinities, linalg, logs, quotients, roots, widths
+from nandetect.fixing.patterns import (
+    branches,
+    divisors,
+    edges,
+    infinities,
+    integers,
+    limits,
+    linalg,
+    logs,
+    lookups,
+    loops,
+    quotients,
+    roots,
+    widths,
+)
 from nandetect.program import sources
 from nandetect.records import Event, Report, Source
 
-# What is the same function comes first, then what differs only where it breaks, then what needs a number.
-ORDER = {"same": 0, "guard": 1, "bound": 2, "shift": 3}
+# What is the same function comes first, then what differs only where it breaks, then what needs more than a number, then what needs one.
+ORDER = {"same": 0, "guard": 1, "advice": 2, "bound": 3, "shift": 4}
 PATTERNS: dict[str, list[Pattern]] = {}
-for module in (logs, quotients, roots, branches, infinities, edges, widths, linalg):
+for module in (logs, limits, divisors, quotients, roots, branches, infinities, edges, widths, linalg, loops, lookups, integers):
     for primitive, patterns in module.PATTERNS.items():
         PATTERNS.setdefault(primitive, []).extend(patterns)
 
@@ -75,5 +89,5 @@ def _once(found: list[Found]) -> list[Found]:
     kept: dict[tuple[object, ...], Found] = {}
     for one in found:
         source = one.root.source
-        kept.setdefault((one.code, sources.place(source) if source else None, one.root.name, one.form.text), one)
+        kept.setdefault((one.code, one.kind, sources.place(source) if source else None, one.root.name, one.form.text), one)
     return list(kept.values())

@@ -16,8 +16,8 @@ from nandetect.fixing.rebind import Instead, rebind
 
 # How a new form stands to the old one: the same function; the same but where the old one breaks and its value is not taken, or has a limit;
 # or another one there, with a number that somebody chose.
-# With "shift", it is another function everywhere, by a little: advice at most.
-Kind = Literal["same", "guard", "bound", "shift"]
+# With "shift", it is another function everywhere, by a little: advice at most. With "advice" there is no form of one operation to be tried.
+Kind = Literal["same", "guard", "bound", "shift", "advice"]
 Env = Mapping[str, Any]
 # In an `Env`: what stands, outside of a trace, in place of values that no leaf leads to.
 OTHERS = "others"
@@ -54,6 +54,7 @@ class Found:
     """A hazard found at an operation: `form` may stand in for it. `leaves` are the values it is computed from, `anchor` is what broke.
 
     What is shown is the root's expression replaced by the form's text; or, with `edits`, the anchor's with those of its operands replaced.
+    `said` are the values that make it one, in a phrase: "90,000 is the sum of 3,000 terms of 30".
     """
 
     code: str
@@ -64,6 +65,7 @@ class Found:
     kind: Kind = "same"
     at_anchor: Node | None = None
     edits: Mapping[str, str] = field(default_factory=dict)
+    said: str = ""
 
 
 def again(env: Env, nodes: Sequence[Node], leaves: Sequence[Array], values: Sequence[Array], instead: Instead | None = None) -> list[Array]:

@@ -61,8 +61,9 @@ class Graph:
         """Add an operation."""
         self.nodes.append(node)
         for out in node.outs:
-            # A cast that does nothing gives its operand back: the first maker stays.
-            self._made.setdefault(id(out), node)
+            # A cast that does nothing gives its operand back: the first maker stays, and what has none is not made by what reads it.
+            if not _is_one_of(out, node.ins):
+                self._made.setdefault(id(out), node)
         for x in node.ins:
             self._readers.setdefault(id(x), []).append(node)
 
@@ -116,6 +117,12 @@ class Graph:
             return None
         first = array.reshape(-1)[0]
         return float(first) if bool((array == first).all()) or bool((array != array).all()) else None
+
+    def written(self, value: Array) -> float | None:
+        """The number that a value is everywhere, as it stood before it was rounded to the value's type."""
+        while (node := self.maker(value)) is not None and (self._moves(node) or primitives.named(node.name).casts) and node.ins:
+            value = node.ins[0]
+        return None if isinstance(value, Tracer) or np.size(value) != 1 else float(np.asarray(value).reshape(()))
 
     def upstream(self, value: Array, leaves: Sequence[Array], most: int = 200) -> list[Node]:
         """The operations that a value was made by, in their order, not going past the leaves, nor beyond so many."""

@@ -74,7 +74,7 @@ def _compared(found: Found, nodes: Sequence[Node], leaves: Mapping[str, Array]) 
         return shaped(found.form.value(env), found.root.outs[0].shape)
 
     floating = [jnp.issubdtype(x.dtype, jnp.floating) for x in inner]
-    with_slopes = any(floating) and jnp.issubdtype(found.root.ins[0].dtype, jnp.floating)
+    with_slopes = any(floating) and jnp.issubdtype(found.root.outs[0].dtype, jnp.floating)
 
     def measured(form: Callable[..., Array], wide: bool, values: Sequence[Array]) -> Any:
         moving = [v for v, is_float in zip(values, floating, strict=True) if is_float]

@@ -114,6 +114,7 @@ def _merit(tried: prove.Tried) -> tuple[bool, bool, bool]:
 def _fix(found: Found, tried: prove.Tried | None = None) -> Fix:
     general, before, after = _advice(found.code), naming.before(found), naming.after(found)
     own = replace(general, before=before, after=after) if before and after else general
+    own = replace(own, why=f"{found.said}: {own.why}") if found.said else own
     return replace(own, proven=tried.is_proven, proof=tried.proof()) if tried is not None else own
 
 

@@ -10,7 +10,7 @@ from jax import Array
 from jax.core import Tracer
 
 from nandetect import primitives
-from nandetect.fixing.forms import Env, Form, Found, Kind, Operand, again
+from nandetect.fixing.forms import PICKED, Env, Form, Found, Kind, Operand, again
 from nandetect.fixing.graph import Graph, Node
 from nandetect.fixing.rebind import Instead
 from nandetect.records import Event
@@ -50,10 +50,21 @@ class Look:
         return any(self.is_same(value, leaf) for leaf in self._leaves.values())
 
     def found(
-        self, form: Form, kind: Kind = "same", code: str = "", at_anchor: Node | None = None, edits: Mapping[str, str] | None = None
+        self,
+        form: Form,
+        kind: Kind = "same",
+        code: str = "",
+        at_anchor: Node | None = None,
+        edits: Mapping[str, str] | None = None,
+        said: str = "",
     ) -> Found:
         """The form in place of the operation."""
-        return Found(code or form.code, self.node, form, dict(self._leaves), dict(self._names), kind, at_anchor, edits or {})
+        return Found(code or form.code, self.node, form, dict(self._leaves), dict(self._names), kind, at_anchor, edits or {}, said)
+
+    def advised(self, code: str, said: str = "") -> Found:
+        """A hazard at the operation that no form of it mends."""
+        self.begin()
+        return self.found(Form(lambda env: None, PICKED), "advice", code, said=said)
 
     def op(self, value: Array, *names: str) -> Node | None:
         """What made a value, before it was only stretched or cast, where it is one of these."""

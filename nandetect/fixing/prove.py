@@ -51,12 +51,14 @@ class Tried:
     @property
     def is_proven(self) -> bool:
         """Whether the step is finite, and not by a number that somebody chose; what is said to be the same function was compared."""
-        if self.judged is None and self.found[0].kind == "same":
+        if any(one.kind == "advice" for one in self.found) or (self.judged is None and self.found[0].kind == "same"):
             return False
         return self.finite == self.results and not self.depends and all(one.kind != "shift" for one in self.found)
 
-    def proof(self) -> str:
-        """What was measured, in one sentence."""
+    def proof(self) -> str | None:
+        """What was measured, in one sentence; None of advice."""
+        if self.found[0].kind == "advice":
+            return None
         is_unmeasured = self.judged is None and self.found[0].kind == "same"
         count = f"all {self.results} results of this step are finite" if self.results > 1 else "the result of this step is finite"
         so = "with both changes" if len(self.found) == 2 else f"with all {len(self.found)} changes" if len(self.found) > 2 else "with it"
@@ -89,6 +91,9 @@ def trials(program: Program, report: Report, seconds: float = math.inf) -> Itera
     for found in find(graph, report):
         if count >= TRIED or (count >= AT_LEAST and time.monotonic() - began > seconds):
             return
+        if found.kind == "advice":
+            yield Tried(program, (found,), None, 0, 0)
+            continue
         judged = judge(graph, found) if found.kind != "shift" else None
         if judged is not None and not judged.is_same:
             continue
@@ -155,7 +160,7 @@ def _next(program: Program, puts: Sequence[_Put], left: Report) -> _Put | None:
     """What mends the fault that is left with these forms in the program."""
     _, graph = seen(program, _Exchanged(puts))
     new = (one for one in find(graph, left) if not any(_is_alike(one.root, put.found.root) for put in puts))
-    more = next((one for one in new if _is_sound(graph, one)), None)
+    more = next((one for one in new if one.kind != "advice" and _is_sound(graph, one)), None)
     return _put(graph, more, left) if more is not None else None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.core import Tracer
 
 from nandetect import compat, primitives
@@ -56,13 +56,21 @@ def rebind(
             args[instead.slot] = instead.value
         if wider is not None and any(isinstance(x, Tracer) and id(x) not in known for x in node.ins):
             raise NotAgain(node.name)
-        if wider is not None and primitives.named(node.name).casts and not any(isinstance(x, Tracer) for x in node.ins):
+        if wider is not None and primitives.named(node.name).casts and not any(isinstance(x, Tracer) for x in (*node.ins, *args)):
             # A number that is written down is rounded to the type that it was written for.
             outs = [jnp.asarray(np.asarray(args[0]).astype(node.params["new_dtype"]).astype(params["new_dtype"]))]
         else:
-            outs = compat.rebind(node.primitive, dict(params), _alike(args) if wider else args)
+            outs = _bound(node, dict(params), _alike(args)) if wider else compat.rebind(node.primitive, dict(params), args)
         known.update((id(old), new) for old, new in zip(node.outs, outs, strict=False))
     return outs
+
+
+def _bound(node: Node, params: dict[str, Any], args: list[Any]) -> list[Array]:
+    """An operation in another type; one that carries a program for the old type goes in through the front door."""
+    if node.name == "scatter-add":
+        kept = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+        return [lax.scatter_add(*args, **{name: params[name] for name in kept})]
+    return compat.rebind(node.primitive, params, args)
 
 
 def _alike(args: list[Any]) -> list[Any]:

@@ -52,4 +52,23 @@ HAZARDS = (
         breaks_on={"x": ((1e-12, 0.0, 0.0, 0.0), (0.0, 1e-12, 0.0, 0.0), (0.0, 0.0, 1e-12, 0.0), (0.0, 0.0, 0.0, 1e-12))},
         ordinary={"x": ((2.0, 0.5), (0.5, 1.0))},
     ),
+    Hazard(
+        code="ND276",
+        name="slope-of-qr-of-dependent-columns",
+        why="the derivative of QR solves with R, which is singular where columns depend on one another; part them a little",
+        before="jnp.linalg.qr(x)[0]",
+        after="jnp.linalg.qr(x + 1e-3 * jnp.eye(*x.shape))[0]",
+        breaks_on={"x": ((1.0, 0.0), (2.0, 0.0), (0.5, 0.0))},
+        ordinary={"x": ((2.0, 0.5), (0.5, 1.0), (0.0, 3.0))},
+        fails="gradient",
+    ),
+    Hazard(
+        code="ND277",
+        name="inverse-of-a-singular-matrix",
+        why="the matrix has no inverse; a pseudo-inverse there is all the same (or solve, with a ridge: x + 1e-3 * jnp.eye(n))",
+        before="jnp.linalg.inv(x)",
+        after="jnp.linalg.pinv(x)",
+        breaks_on={"x": ((1.0, 2.0), (2.0, 4.0))},
+        ordinary={"x": ((2.0, 0.5), (0.5, 1.0))},
+    ),
 )

@@ -41,4 +41,13 @@ HAZARDS = (
         ordinary={"x": (0.5, -1.0)},
         fails="gradient",
     ),
+    Hazard(
+        code="ND285",
+        name="stretch-of-no-length",
+        why="how much of a stretch of no steps is over is 0 / 0; say what is meant: all of it",
+        before="(t - x) / (y - x)",
+        after="jnp.where(y != x, (t - x) / jnp.where(y != x, y - x, 1), 1)",
+        breaks_on={"t": 0.0, "x": 0.0, "y": 0.0},
+        ordinary={"t": (0.5, 2.0), "x": (0.0, 1.0), "y": (3.0, 4.0)},
+    ),
 )

@@ -63,4 +63,22 @@ HAZARDS = (
         ordinary={"x": (0.25, 4.0)},
         fails="gradient",
     ),
+    Hazard(
+        code="ND227",
+        name="root-of-a-rounded-eigenvalue",
+        why="a matrix that should have no negative eigenvalue has one after rounding; bound the eigenvalues by 0 before the square root",
+        before="jnp.sqrt(jnp.linalg.eigh(x)[0])",
+        after="jnp.sqrt(jnp.maximum(jnp.linalg.eigh(x)[0], 0.0))",
+        breaks_on={"x": ((1.0, 1.0), (1.0, 0.9999999))},
+        ordinary={"x": ((2.0, 0.5), (0.5, 1.0))},
+    ),
+    Hazard(
+        code="ND228",
+        name="power-of-a-negative-number",
+        why="a fractional power of a negative number is no real number; say which is meant: that of its size, with its sign",
+        before="x**0.7",
+        after="jnp.sign(x) * jnp.abs(x) ** 0.7",
+        breaks_on={"x": (-0.5, 0.5)},
+        ordinary={"x": (0.25, 4.0)},
+    ),
 )

@@ -214,11 +214,19 @@ CASES = {
     "log of a share of each row": Case("ND201", old_rows, stable_rows, 3 * W, "nearby"),
     "log of a chance and of what is left of it": Case("ND204", old_bernoulli, stable_bernoulli, 30 * W[:, 0], "nearby"),
     "squashed actions": Case(
-        "ND206", lambda u: jnp.log(1 - jnp.square(jnp.tanh(u))).sum(), lambda u: -2 * jnp.sum(jnp.logaddexp(u, -u) - jnp.log(2.0)), 8 * X, "nearby"
+        "ND206",
+        lambda u: jnp.log(1 - jnp.square(jnp.tanh(u))).sum(),
+        lambda u: -2 * jnp.sum(jnp.logaddexp(u, -u) - jnp.log(2.0)),
+        8 * X,
+        "nearby",
     ),
     "a filter in a scan": Case("ND244", old_filter, stable_filter, -30.0 * np.abs(ROWS[:, :3]) - 60, "itself", 1e-4),
     "log of cosh": Case(
-        "ND245", lambda x: jnp.log(0.5 * (jnp.exp(x) + jnp.exp(-x))).sum(), lambda x: (jnp.logaddexp(x, -x) - np.log(2)).sum(), 90 * X, "itself"
+        "ND245",
+        lambda x: jnp.log(0.5 * (jnp.exp(x) + jnp.exp(-x))).sum(),
+        lambda x: (jnp.logaddexp(x, -x) - np.log(2)).sum(),
+        90 * X,
+        "itself",
     ),
     "log of a normal tail": Case(
         "ND208", lambda x: jnp.log(jax.scipy.stats.norm.cdf(x)).sum(), lambda x: log_normal_tail(x).sum(), -15 - X, "itself", 1e-4

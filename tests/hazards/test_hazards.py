@@ -35,6 +35,10 @@ def spread(x):
     return np.sqrt(np.mean((x - np.mean(x)) ** 2))
 
 
+def orthonormal(x):
+    return np.linalg.qr(x)[0]
+
+
 def eigenvectors(x):
     return np.linalg.eigh((x + x.T) / 2)[1]
 
@@ -60,12 +64,16 @@ TRUTH = {
     "ND217": lambda x: x + np.log(2),
     "ND218": lambda x: 2 * np.log(np.abs(x)),
     "ND219": lambda x, y: np.log(x) - np.log(y),
+    "ND220": lambda x: special.gammaln(x),
     "ND221": lambda x: np.sqrt(x),
     "ND222": lambda x: np.sqrt(np.sum(x * x)),
     "ND223": spread,
     "ND224": spread,
     "ND225": lambda x: np.sqrt(np.maximum(1 - x, 0)),
     "ND226": lambda x: x**0.4,
+    "ND227": lambda x: np.sqrt(np.maximum(np.linalg.eigvalsh((x + x.T) / 2), 0)),
+    "ND228": lambda x: np.sign(x) * np.abs(x) ** 0.7,
+    "ND230": lambda x: x + np.log(-np.expm1(-x)),
     "ND231": lambda x: np.divide(1, x, out=np.zeros_like(x), where=x > 0),
     "ND232": lambda m, x: np.mean(x[m]) if m.any() else 0.0,
     "ND233": lambda x: x / (np.sqrt(np.sum(x * x)) or 1),
@@ -89,8 +97,11 @@ TRUTH = {
     "ND251": lambda x: x,
     "ND252": lambda x: np.sign(x) ** 200 * np.minimum(np.abs(x), 1) ** 200,
     "ND253": lambda x: np.exp(np.minimum(x, 80)),
-    "ND255": lambda x: np.mean(np.cumsum(x) / 8),
+    "ND255": lambda x: np.sum(x),
     "ND256": lambda x: np.logaddexp(0, x),
+    "ND257": lambda x: np.clip(x, -448, 448),
+    "ND258": lambda x, y: np.exp(np.sum(x) - np.sum(y)),
+    "ND259": lambda t: 1 / np.square(t.astype(np.float64)),
     "ND261": masked_softmax,
     "ND262": lambda w, x: masked_softmax(w > 0, x),
     "ND263": lambda x: np.where(np.isfinite(x), np.exp(x) * np.where(np.isfinite(x), x, 0), 0),
@@ -99,15 +110,30 @@ TRUTH = {
     "ND266": lambda x: special.gammaln(np.where(x > 0, x, 1)),
     "ND267": lambda x, y: np.where(x != 0, x * np.where(x != 0, y, 0), 0),
     "ND268": lambda x, y: np.where(x == y, 0, x - np.where(x == y, 0, y)),
+    "ND269": lambda w, x: (1 - w) * x[0] + np.where(w != 0, w * np.where(w != 0, x[1], 0), 0),
+    "ND270": lambda x, y: special.softmax(np.maximum(x + y, np.finfo(np.float32).min)),
     "ND271": lambda x: np.linalg.cholesky(x + 1e-5 * np.eye(2) * np.trace(x) / 2),
     "ND272": lambda x, y: np.linalg.lstsq(x, y, rcond=None)[0],
     "ND273": lambda x: eigenvectors(x + np.diag([0.0, 1e-3])),
     "ND274": lambda x: np.linalg.svd(x + np.diag([0.0, 1e-3]))[0],
     "ND275": lambda x: np.linalg.slogdet(x)[1],
+    "ND276": lambda x: orthonormal(x + 1e-3 * np.eye(*x.shape)),
+    "ND277": lambda x: np.linalg.pinv(x),
     "ND281": lambda x, t: x / (1 - 0.9 ** (t + 1)),
     "ND282": lambda x: x / (np.sqrt(np.sum(x * x)) or 1),
     "ND283": lambda t: np.maximum(t, 1) ** -0.5,
     "ND284": lambda x: x / (np.sqrt(x**2 + 1e-8) + 1e-8),
+    "ND285": lambda t, x, y: np.where(y != x, (t - x) / np.where(y != x, y - x, 1), 1),
+    "ND286": lambda x, t: x / t if t else 0 * x,
+    "ND291": lambda x, i: x[np.minimum(i, x.size - 1)],
+    "ND292": lambda x: np.where(x != 0, np.expm1(x) / np.where(x != 0, x, 1), 1 + x / 2),
+    "ND293": lambda x: (x - x.min()) / (np.ptp(x) or 1),
+    "ND294": lambda x: np.sum((x - np.mean(x)) ** 2) / max(x.size - 1, 1),
+    "ND295": lambda x: special.erfinv(near_one(2 * x - 1)),
+    "ND296": lambda x, y: x + np.log(-np.expm1(y - x)),
+    "ND297": lambda x: x / np.where(x != 1, 1 - x, 1e-6),
+    "ND298": lambda x: np.log1p(-np.clip(x, 1e-9, 1 - 1e-6)),
+    "ND299": lambda x: 400 * np.log(x),
 }
 # Where `after` is a little off on purpose (clipped, shifted, in sixteen bits), or a value is sensitive to the rounding of its operand.
 LOOSE = dict(
@@ -121,6 +147,11 @@ LOOSE = dict(
     ND271=2e-2,
     ND273=1e-2,
     ND274=1e-2,
+    ND276=1e-2,
+    ND227=1e-3,
+    ND295=1e-2,
+    ND298=5e-3,
+    ND299=1e-4,
 )
 # The gradient of the sum at `breaks_on`, where the function has one or a choice was made.
 SLOPE = {

@@ -48,6 +48,9 @@ FINITE_AT_ZERO = ("log", "sqrt", "pow", "log1p")
 def masked_branch(look: Look) -> Iterator[Found]:
     """A `where` that does not take what broke: what broke is given a harmless operand there."""
     node = look.node
+    if look.origin.phase == "forward" and look.origin.derivative_of is None:
+        # What reached a result was taken.
+        return
     for slot, case in enumerate(node.ins[1:]):
         made = look.graph.upstream(case, (), most=60)
         # The nearest: another at the same place is another call of the same function.
@@ -61,6 +64,15 @@ def _deadly(anchor: Node) -> list[tuple[int, float, str]]:
     if anchor.name == "mul":
         return [(slot, 0.0, "ND267") for slot in (1, 0)]
     return [HARMLESS[anchor.name]] if anchor.name in HARMLESS else []
+
+
+def _named(look: Look, anchor: Node, code: str) -> str:
+    """The hazard of what broke in a branch, where a library's function is what the user sees of it."""
+    summed = look.summed(anchor.ins[0]) if anchor.name == "log" else None
+    inside = look.op(anchor.ins[0], "abs") if anchor.name == "log" and summed is None else None
+    summed = look.summed(inside.ins[0]) if inside is not None else summed
+    exponent = look.exponent(summed[0]) if summed is not None else None
+    return "ND265" if exponent is not None and look.unshifted(exponent) is not exponent else code
 
 
 def _guarded(look: Look, slot: int, anchor: Node, operand: int, harmless: float, code: str) -> Iterator[Found]:
@@ -80,7 +92,7 @@ def _guarded(look: Look, slot: int, anchor: Node, operand: int, harmless: float,
         pred = f"{pred} == {slot}"
     number = f"{harmless:.1f}"
     guarded = f"jnp.where({pred}, {{{name}}}, {number})" if slot else f"jnp.where({pred}, {number}, {{{name}}})"
-    yield look.found(Form(value, guarded), "guard", code, at_anchor=anchor, edits={name: guarded})
+    yield look.found(Form(value, guarded), "guard", _named(look, anchor, code), at_anchor=anchor, edits={name: guarded})
 
 
 def _fits(which: Array, x: Array) -> bool:

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from nandetect import primitives
-from nandetect.fixing.forms import Env, Form, Found, with_slope
+from nandetect.fixing.forms import PICKED, Env, Form, Found, with_slope
+from nandetect.fixing.graph import Node
 from nandetect.fixing.look import Look, Patterns
+from nandetect.fixing.patterns.loops import made_by_a_product
 
 
 def angle(look: Look) -> Iterator[Found]:
@@ -89,6 +91,46 @@ def logit(look: Look) -> Iterator[Found]:
     yield look.found(Form(value, text, other=lambda env: value(env, 2e-6)), "bound", "ND212")
 
 
+def bound_at_one(look: Look) -> Iterator[Found]:
+    """A bound that was written a little below 1, and is 1 in its type."""
+    for bound in look.graph.upstream(look.node.ins[0], (), most=8):
+        if bound.name not in ("min", "clamp"):
+            continue
+        for slot, end in enumerate(bound.ins):
+            written = look.graph.written(end)
+            if look.constant(end) == 1 and written is not None and written < 1:
+                yield _a_little_lower(look, bound, slot, written)
+
+
+def _a_little_lower(look: Look, bound: Node, slot: int, written: float) -> Found:
+    look.begin()
+    others = [(number, x) for number, x in enumerate(bound.ins) if number != slot and look.constant(x) is None]
+    leaves = {look.leaf(x, bound): x for _, x in others}
+    dtype = bound.ins[slot].dtype
+
+    def value(env: Env, times: float = 1.0) -> Array:
+        lower = jnp.full(bound.ins[slot].shape, 1 - times * float(jnp.finfo(dtype).eps), dtype)
+        return look.guarded(env, leaves, bound, slot, lower)
+
+    return look.found(Form(value, PICKED, other=lambda env: value(env, 4.0)), "bound", "ND298")
+
+
+def quantile(look: Look) -> Iterator[Found]:
+    """The inverse of erf at -1 or 1: a quantile of 0 or 1."""
+    node = look.node
+    given = look.origin.operands[0].value if look.origin.operands else None
+    if isinstance(given, int | float) and abs(given) > 1:
+        return
+    look.begin()
+    x = look.leaf(node.ins[0], node)
+
+    def value(env: Env, edge: float = 1e-6) -> Array:
+        return look.rebound(env, [node.ins[0]], [jnp.clip(env[x], -1 + edge, 1 - edge)])
+
+    text = f"jax.scipy.special.erfinv(jnp.clip({{{x}}}, -1 + 1e-6, 1 - 1e-6))"
+    yield look.found(Form(value, text, other=lambda env: value(env, 2e-6)), "bound", "ND295")
+
+
 def log_of_zero(look: Look) -> Iterator[Found]:
     """A logarithm of a 0 of which no more is known."""
     node = look.node
@@ -100,6 +142,8 @@ def log_of_zero(look: Look) -> Iterator[Found]:
     code = "ND213"
     if any(primitives.named(event.primitive).draws for event in look.cause) or _is_drawn(look, node.ins[0]):
         code = "ND210"
+    elif made_by_a_product(look, node.ins[0]) is not None:
+        return
     elif (less := look.one_minus(node.ins[0])) is not None and _also_log_of(look, less):
         code = "ND212"
 
@@ -126,5 +170,7 @@ PATTERNS: Patterns = {
     "asin": (at_an_end,),
     "atanh": (at_an_end,),
     "acosh": (at_an_end,),
-    "log": (log_of_zero,),
+    "erf_inv": (quantile,),
+    "log": (bound_at_one, log_of_zero),
+    "log1p": (bound_at_one,),
 }

@@ -12,7 +12,7 @@ from jax import Array
 from nandetect.fixing.forms import Env, Form, Found, axes_text, axis_of, with_slope
 from nandetect.fixing.graph import Node
 from nandetect.fixing.look import Look, Patterns
-from nandetect.fixing.patterns import logs
+from nandetect.fixing.patterns import logs, lookups
 
 
 def mask_times_inf(look: Look) -> Iterator[Found]:
@@ -144,7 +144,7 @@ def _times_infinite(look: Look, slot: int) -> Found:
         return jnp.where(alive, env[x] * jnp.where(alive, env[y], 0), 0)
 
     text = f"jnp.where({{{x}}} != 0, {{{x}}} * jnp.where({{{x}}} != 0, {{{y}}}, 0.0), 0.0)"
-    return look.found(Form(value, text), "bound", "ND267")
+    return look.found(Form(value, text), "bound", "ND269" if lookups.is_read_from_a_table(look, node.ins[1 - slot]) else "ND267")
 
 
 def is_infinite(value: object) -> bool:
@@ -208,12 +208,32 @@ def same_infinities(look: Look) -> Iterator[Found]:
         return jnp.where(both, meant, env[x]) - jnp.where(both, 0, env[y])
 
     text = f"jnp.where({{{x}}} == {{{y}}}, 0.0, {{{x}}} - jnp.where({{{x}}} == {{{y}}}, 0.0, {{{y}}}))"
-    yield look.found(Form(value, text, other=lambda env: value(env, 1.0)), "bound", "ND268")
+    code = "ND269" if all(lookups.is_read_from_a_table(look, x) for x in node.ins) else "ND268"
+    yield look.found(Form(value, text, other=lambda env: value(env, 1.0)), "bound", code)
+
+
+def masks_added_up(look: Look) -> Iterator[Found]:
+    """A sum of two numbers that are each there to be nothing after a softmax: it leaves the type."""
+    node = look.node
+    values = [operand.value for operand in look.origin.operands[:2]]
+    lowest = float(jnp.finfo(node.ins[0].dtype).min)
+    if node not in look.anchors or len(values) != 2 or not all(isinstance(value, int | float) and value < 0 for value in values):
+        return
+    if min(map(float, values)) > lowest / 4:  # pyright: ignore[reportArgumentType] -- they are numbers
+        return
+    look.begin()
+    x, y = look.leaf(node.ins[0], node), look.leaf(node.ins[1], node)
+
+    def value(env: Env, times: float = 1.0) -> Array:
+        return jnp.maximum(look.rebound(env, [*node.ins], [env[x], env[y]]), times * lowest)
+
+    text = f"jnp.maximum({{{x}}} + {{{y}}}, jnp.finfo(jnp.{node.ins[0].dtype}).min)"
+    yield look.found(Form(value, text, other=lambda env: value(env, 0.5)), "bound", "ND270")
 
 
 PATTERNS: Patterns = {
     "mul": (mask_times_inf, product_with_log, product_with_exp, zero_times_infinite),
     "sub": (less_its_maximum, same_infinities),
-    "add": (empty_log_sum_exp,),
+    "add": (empty_log_sum_exp, masks_added_up),
     "custom_jvp_call": (xlogy_of_probability,),
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 
 from nandetect.fixing.forms import Env, Form, Found
 from nandetect.fixing.look import Look, Patterns
@@ -33,6 +34,11 @@ def indefinite(look: Look) -> Iterator[Found]:
 
 def equal_values(look: Look) -> Iterator[Found]:
     """The slope of eigenvalues or singular values of which two are equal."""
+    yield from _parted(look, "ND274" if look.node.name == "svd" else "ND273")
+
+
+def _parted(look: Look, code: str) -> Iterator[Found]:
+    """A factorization of the matrix with its columns parted a little."""
     node = look.node
     look.begin()
     x = look.leaf(node.ins[0], node)
@@ -43,7 +49,31 @@ def equal_values(look: Look) -> Iterator[Found]:
         return look.rebound_all(env, [node.ins[0]], [matrix + parted.astype(matrix.dtype)])
 
     text = f"{{{x}}} + jnp.eye(*{{{x}}}.shape[-2:]) * ({PARTED:g} * jnp.arange({{{x}}}.shape[-1]))"
-    yield look.found(Form(value, text), "shift", edits={x: text}, at_anchor=node, code="ND274" if node.name == "svd" else "ND273")
+    yield look.found(Form(value, text), "shift", edits={x: text}, at_anchor=node, code=code)
+
+
+def inverse(look: Look) -> Iterator[Found]:
+    """The inverse of a matrix that has none: what is solved for is the identity."""
+    node = look.node
+    if not any(event.primitive == "lu" for event in look.cause) and look.origin.primitive != "lu":
+        return
+    if _is_identity(look, node.ins[-1]):
+        yield look.advised("ND277")
+
+
+def _is_identity(look: Look, value: Array) -> bool:
+    """Whether a value is made of nothing but counts that are compared, as `eye` makes it."""
+    made = look.graph.upstream(value, (), most=10)
+    return any(node.name == "eq" for node in made) and all(
+        isinstance(x, Tracer) is False or look.graph.maker(x) for n in made for x in n.ins
+    )
+
+
+def dependent_columns(look: Look) -> Iterator[Found]:
+    """The slope of QR where R is singular."""
+    if look.origin.phase == "forward" and look.origin.derivative_of is None:
+        return
+    yield from _parted(look, "ND276")
 
 
 def log_of_determinant(look: Look) -> Iterator[Found]:
@@ -66,5 +96,7 @@ PATTERNS: Patterns = {
     "cholesky": (indefinite,),
     "eigh": (equal_values,),
     "svd": (equal_values,),
+    "qr": (dependent_columns,),
+    "custom_linear_solve": (inverse,),
     "log": (log_of_determinant,),
 }

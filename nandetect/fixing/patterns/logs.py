@@ -12,7 +12,17 @@ from jax import Array
 from nandetect.fixing.forms import PICKED, Form, Found, again, axes_text, axis_of
 from nandetect.fixing.graph import Node, is_floating
 from nandetect.fixing.look import Look, Patterns
-from nandetect.fixing.patterns.special import are_opposite, cosh, log_two_cosh, normal
+from nandetect.fixing.patterns.special import (
+    are_opposite,
+    cosh,
+    difference_of_sigmoids,
+    gamma,
+    inverse_softplus,
+    log_two_cosh,
+    normal,
+    normal_interval,
+    one_less_tanh_squared,
+)
 
 PICKS = (
     "gather",
@@ -54,7 +64,7 @@ def of_log1p(look: Look) -> Iterator[Found]:
         for a, b in look.two(value, "mul"):
             negative = look.negated(a)
             if negative is not None and look.is_same(negative, b) and (t := look.op(b, "tanh")) is not None:
-                yield look.found(_one_less_tanh_squared(look, t.ins[0]))
+                yield look.found(one_less_tanh_squared(look, t.ins[0]))
                 return
     if less is not None and (form := _one_less(look, less)) is not None:
         yield look.found(form)
@@ -65,7 +75,20 @@ def log_of(look: Look, value: Array, depth: int = 0) -> Form | None:
     if depth > 8:
         return None
     value = look.without_zeros(value)
-    for rule in (_softmax, _sigmoid, _from_one, _exponential, _sums_of_exps, cosh, normal, _product_of_many, _whole, _picked, _scaled):
+    for rule in (
+        _softmax,
+        _sigmoid,
+        _from_one,
+        _exponential,
+        _sums_of_exps,
+        cosh,
+        normal,
+        gamma,
+        _product_of_many,
+        _whole,
+        _picked,
+        _scaled,
+    ):
         if (form := rule(look, value, depth)) is not None:
             return form
     return None
@@ -105,17 +128,23 @@ def _from_one(look: Look, value: Array, depth: int) -> Form | None:
         return _one_less(look, less)
     node = look.op(value, "sub")
     if node is not None:
-        one, other = look.sigmoid(node.ins[0]), look.sigmoid(node.ins[1])
-        if one is not None and other is not None:
-            x, y, s, t = look.leaf(one[0]), look.leaf(other[0]), one[1], other[1]
-            sx, sy = "-" * (s < 0), "-" * (t < 0)
-            return Form(
-                lambda env: jax.nn.log_sigmoid(s * env[x]) + jax.nn.log_sigmoid(-t * env[y]) + jnp.log(-jnp.expm1(t * env[y] - s * env[x])),
-                f"jax.nn.log_sigmoid({sx}{{{x}}}) + jax.nn.log_sigmoid({'' if t < 0 else '-'}{{{y}}}) + "
-                f"jnp.log(-jnp.expm1({sy}{{{y}}} - {sx}{{{x}}}))",
-                "ND205",
-            )
-    return None
+        if (form := difference_of_sigmoids(look, *node.ins)) is not None:
+            return form
+        if look.constant(node.ins[1]) == 1 and (exponent := look.exponent(node.ins[0])) is not None:
+            return inverse_softplus(look, exponent)
+        a, b = node.ins
+        return normal_interval(look, a, b) or _of_difference(look, a, b, depth)
+    grown = look.op(value, "expm1")
+    return inverse_softplus(look, grown.ins[0]) if grown is not None else None
+
+
+def _of_difference(look: Look, one: Array, other: Array, depth: int) -> Form | None:
+    """log(u - v), of two whose logarithms have stable forms."""
+    upper, lower = log_of(look, one, depth + 1), log_of(look, other, depth + 1)
+    if upper is None or lower is None:
+        return None
+    text = f"{upper.text} + jnp.log(-jnp.expm1({lower.text} - {_in_brackets(upper.text)}))"
+    return Form(lambda env: upper.value(env) + jnp.log(-jnp.expm1(lower.value(env) - upper.value(env))), text, "ND296")
 
 
 def _one_less(look: Look, less: Array) -> Form | None:
@@ -129,7 +158,7 @@ def _one_less(look: Look, less: Array) -> Form | None:
         return Form(lambda env: jax.nn.log_sigmoid(-sign * env[x]), f"jax.nn.log_sigmoid({'-' if sign > 0 else ''}{{{x}}})", "ND203")
     square = look.squared(less)
     if square is not None and (t := look.op(square, "tanh")) is not None:
-        return _one_less_tanh_squared(look, t.ins[0])
+        return one_less_tanh_squared(look, t.ins[0])
     if (t := look.op(less, "tanh")) is not None:
         x = look.leaf(t.ins[0])
         return Form(lambda env: jnp.log(2.0) - jax.nn.softplus(2 * env[x]), f"jnp.log(2.0) - jax.nn.softplus(2 * {{{x}}})", "ND215")
@@ -142,15 +171,6 @@ def _one_less(look: Look, less: Array) -> Form | None:
         x = look.leaf(tail.ins[0])
         return Form(lambda env: jnp.log(jax.scipy.special.erfc(env[x])), f"jnp.log(jax.scipy.special.erfc({{{x}}}))", "ND208")
     return None
-
-
-def _one_less_tanh_squared(look: Look, value: Array) -> Form:
-    x = look.leaf(value)
-    return Form(
-        lambda env: 2 * (jnp.log(2.0) - env[x] - jax.nn.softplus(-2 * env[x])),
-        f"2 * (jnp.log(2.0) - {{{x}}} - jax.nn.softplus(-2 * {{{x}}}))",
-        "ND206",
-    )
 
 
 def _exponential(look: Look, value: Array, depth: int) -> Form | None:
@@ -190,8 +210,13 @@ def _sums_of_exps(look: Look, value: Array, depth: int) -> Form | None:
             return _weighed(look, weight, of, axes, kept)
     if (of := log_of(look, inner, depth + 1)) is not None:
         text = f"jax.nn.logsumexp({of.text}{axes_text(axes, inner.ndim, kept)})"
-        return Form(lambda env: jax.nn.logsumexp(of.value(env), axis, keepdims=kept), text, of.code)
+        return Form(lambda env: jax.nn.logsumexp(of.value(env), axis, keepdims=kept), text, _of_sum(of))
     return None
+
+
+def _of_sum(of: Form) -> str:
+    """The hazard of a sum whose terms have a stable logarithm: of exponentials it is another than that of one."""
+    return of.code if of.code != "ND217" else "ND207"
 
 
 def _of_two_exps(look: Look, one: Array, other: Array) -> Form | None:
@@ -209,8 +234,7 @@ def _weighed(look: Look, weight: Array, of: Form, axes: tuple[int, ...], kept: b
     """The logarithm of a weighed sum of what has a stable logarithm."""
     w, axis = look.leaf(weight), axis_of(axes)
     text = f"jax.nn.logsumexp({of.text}{axes_text(axes, weight.ndim, kept)}, b={{{w}}})"
-    code = of.code if of.code != "ND217" else "ND207"
-    return Form(lambda env: jax.nn.logsumexp(of.value(env), axis, b=env[w], keepdims=kept), text, code)
+    return Form(lambda env: jax.nn.logsumexp(of.value(env), axis, b=env[w], keepdims=kept), text, _of_sum(of))
 
 
 def _product_of_many(look: Look, value: Array, depth: int) -> Form | None:

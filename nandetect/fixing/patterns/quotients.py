@@ -11,6 +11,7 @@ from jax import Array
 from nandetect.fixing.forms import Env, Form, Found, axes_text, axis_of
 from nandetect.fixing.graph import Node
 from nandetect.fixing.look import Look, Patterns
+from nandetect.fixing.patterns import divisors, logs
 
 SUMS = ("reduce_sum", "dot_general", "scatter-add", "add_any", "cumsum", "psum", "psum_invariant")
 
@@ -34,6 +35,9 @@ def overflowing(look: Look) -> Iterator[Found]:
         return
     found = look.over_its_sum(above, below)
     if found is None:
+        if (ratio := _of_exponentials(look, above, below)) is not None:
+            yield look.found(ratio, code="ND258")
+            return
         yield from _shifted(look, above, below)
         return
     x, axes = found
@@ -44,6 +48,17 @@ def overflowing(look: Look) -> Iterator[Found]:
         yield look.found(form, code="ND244")
     else:
         yield _masked_softmax(look, name, axes, logits.ndim)
+
+
+def _of_exponentials(look: Look, above: Array, below: Array) -> Form | None:
+    """exp(x) / exp(y), also where either is a product of many."""
+    if not all(look.op(value, "exp", "reduce_prod") for value in (above, below)):
+        return None
+    upper, lower = logs.log_of(look, above), logs.log_of(look, below)
+    if upper is None or lower is None:
+        return None
+    less = f"({lower.text})" if " " in lower.text else lower.text
+    return Form(lambda env: jnp.exp(upper.value(env) - lower.value(env)), f"jnp.exp({upper.text} - {less})")
 
 
 def _times_sigmoid(look: Look, above: Array | None, exponent: Array, sign: int) -> Found:
@@ -111,7 +126,10 @@ def zero_divisor(look: Look) -> Iterator[Found]:
     if (power := _decay(look, below)) is not None:
         yield _one_step_later(look, power)
         return
-    code, is_zero_over_zero = _meaning(look, above, below)
+    if above is not None and next(divisors.odds(look), None) is not None:
+        return
+    code, is_zero_over_zero = divisors.kind_of(look, above, below) or _meaning(look, above, below)
+    over = 1.0 if code == "ND285" else 0.0
     y = look.leaf(below, look.node)
     if above is None:
 
@@ -126,14 +144,16 @@ def zero_divisor(look: Look) -> Iterator[Found]:
     def quotient(env: Env, instead: float = 1.0) -> Array:
         return env[x] / jnp.where(env[y] != 0, env[y], instead)
 
-    def chosen(env: Env, fill: float = 0.0) -> Array:
+    def chosen(env: Env, fill: float = over) -> Array:
         return jnp.where(env[y] != 0, quotient(env), fill)
 
     if is_zero_over_zero:
         form = Form(quotient, f"{{{x}}} / jnp.where({{{y}}} != 0, {{{y}}}, 1)", other=lambda env: quotient(env, 2.0))
     else:
-        text = f"jnp.where({{{y}}} != 0, {{{x}}} / jnp.where({{{y}}} != 0, {{{y}}}, 1), 0)"
-        form = Form(chosen, text, other=lambda env: chosen(env, 1.0))
+        text = f"jnp.where({{{y}}} != 0, {{{x}}} / jnp.where({{{y}}} != 0, {{{y}}}, 1), {over:g})"
+        # A setting divides everything: the same number in all places may not show, another quotient does.
+        other = (lambda env: quotient(env)) if code == "ND286" else (lambda env: chosen(env, 1.0 - over))
+        form = Form(chosen, text, other=other)
     yield look.found(form, "bound", code)
 
 

@@ -62,16 +62,18 @@ def _is_difference(look: Look, value: Array) -> bool:
 def below_zero(look: Look) -> Iterator[Found]:
     """The root of a difference that rounding put below 0."""
     node, origin = look.node, look.origin
-    less = look.op(node.ins[0], "sub", "add")
-    if less is None:
+    less, spectrum = look.op(node.ins[0], "sub", "add"), look.op(node.ins[0], "eigh")
+    if less is None and spectrum is None:
         return
     given = origin.operands[0].value if origin.operands and origin.derivative_of is None else None
     if isinstance(given, int | float):
-        sizes = [abs(float(op.value)) for event in look.cause[:1] for op in event.operands if isinstance(op.value, int | float)]
+        known = [op.value for event in look.cause[:1] for op in event.operands] + [op.max for op in origin.operands[:1]]
+        sizes = [abs(float(number)) for number in known if isinstance(number, int | float)]
         if given < -ROUNDING * max([1.0, *sizes]) or given > 0:
             return
     look.begin()
     x = look.leaf(node.ins[0], node)
+    code = "ND225" if spectrum is None else "ND227"
 
     def value(env: Env) -> Array:
         return look.where(env, node.ins[0], env[x], env[x] > 0)
@@ -86,14 +88,14 @@ def below_zero(look: Look) -> Iterator[Found]:
 
         # What rounding put below 0 may as well have been that much above it: where that shows, 0 is a choice.
         bounded = Form(clipped, f"jnp.sqrt(jnp.maximum({{{x}}}, 0.0))", other=mirrored)
-        yield look.found(bounded, "bound", "ND225")
+        yield look.found(bounded, "bound", code)
     # At a bound the slope of the root is infinite.
     text = _where(x, ">", "jnp.sqrt({0})")
 
     def mirrored_with_slope(env: Env) -> Array:
         return with_slope(look.where(env, node.ins[0], jnp.abs(env[x]), env[x] != 0), env[x], env[x] > 0)
 
-    yield look.found(Form(value, text, other=mirrored_with_slope), "bound", "ND225")
+    yield look.found(Form(value, text, other=mirrored_with_slope), "bound", code)
 
 
 def variance_by_difference(look: Look) -> Iterator[Found]:
@@ -148,17 +150,38 @@ def schedule_at_zero(look: Look) -> Iterator[Found]:
     x = look.leaf(node.ins[0], node)
     code = "ND282" if look.origin.phase == "update" else "ND233" if look.sum_of_squares(node.ins[0]) else "ND239"
 
-    def value(env: Env) -> Array:
-        return look.where(env, node.ins[0], env[x], env[x] > 0)
+    def value(env: Env, fill: float = 0.0) -> Array:
+        return look.where(env, node.ins[0], env[x], env[x] > 0, fill)
 
     shown = "jax.lax.rsqrt({0})" if node.name == "rsqrt" else f"{{0}} ** {power:.6g}"
-    yield look.found(Form(value, _where(x, ">", shown)), "bound", code)
+    yield look.found(Form(value, _where(x, ">", shown), other=lambda env: value(env, 1.0)), "bound", code)
+
+
+def negative_base(look: Look) -> Iterator[Found]:
+    """A fractional power of a negative number: the power of its size, with its sign."""
+    node = look.node
+    given = look.origin.operands[0].value if look.origin.operands else None
+    power = look.constant(node.ins[1])
+    if node not in look.anchors or power is None or not isinstance(given, int | float) or given >= 0:
+        return
+    look.begin()
+    x = look.leaf(node.ins[0], node)
+
+    def value(env: Env, sign: float = -1.0) -> Array:
+        below = env[x] < 0
+        size = look.rebound(env, [node.ins[0]], [jnp.where(below, -env[x], env[x])])
+        return jnp.where(below, sign * size, size)
+
+    text = f"jnp.sign({{{x}}}) * jnp.abs({{{x}}}) ** {power:.6g}"
+    if abs(3 * power - 1) < 1e-6:
+        text = f"jnp.cbrt({{{x}}})"
+    yield look.found(Form(value, text, other=lambda env: value(env, 0.0)), "bound", "ND228")
 
 
 PATTERNS: Patterns = {
     "sub": (variance_by_difference,),
     "sqrt": (below_zero, at_zero),
-    "pow": (schedule_at_zero, at_zero),
+    "pow": (schedule_at_zero, at_zero, negative_base),
     "rsqrt": (schedule_at_zero,),
     "cbrt": (at_zero,),
 }

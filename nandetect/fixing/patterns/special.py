@@ -1,4 +1,4 @@
-"""The logarithms of functions that have a stable one of their own: cosh, the Bessel function, the normal distribution."""
+"""The logarithms of functions that have a stable one of their own: cosh, Bessel and gamma functions, the normal distribution, tanh."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from nandetect.fixing.forms import Form
+from nandetect.fixing.forms import PICKED, Env, Form
 from nandetect.fixing.look import Look
 
 
@@ -51,16 +51,22 @@ def cosh(look: Look, value: Array, depth: int) -> Form | None:
     return None
 
 
+def gamma(look: Look, value: Array, depth: int) -> Form | None:
+    """The gamma function as JAX has it: a sign times exp(lgamma(x))."""
+    exponents = [look.exponent(grown) for _, grown in look.two(value, "mul")]
+    made = next((node for x in exponents if x is not None and (node := look.op(x, "lgamma")) is not None), None)
+    if made is None:
+        return None
+    x = look.leaf(made.ins[0])
+    return Form(lambda env: jax.scipy.special.gammaln(env[x]), f"jax.scipy.special.gammaln({{{x}}})", "ND220")
+
+
 def normal(look: Look, value: Array, depth: int) -> Form | None:
     """The normal distribution function by erfc: half of erfc(-x / sqrt(2))."""
     inner, factor = look.scaled(value)
     node = look.op(inner, "erfc")
     if node is None:
-        # JAX's own ndtr chooses between forms by the size of its operand.
-        node = look.op(inner, "select_n")
-        if node is None or factor not in (0.5, 1.0) or not all(_by_erf(look, case) for case in node.ins[1:]):
-            return None
-        x = _standard(look, node.ins[-1])
+        x = _of_ndtr(look, inner, factor)
         if x is None:
             return None
         name = look.leaf(x)
@@ -78,6 +84,31 @@ def normal(look: Look, value: Array, depth: int) -> Form | None:
     return Form(lambda env: jax.scipy.stats.norm.logcdf(times * env[x]) + rest, f"jax.scipy.stats.norm.logcdf({shown}){more}", "ND208")
 
 
+def _of_ndtr(look: Look, inner: Array, factor: float) -> Array | None:
+    """The operand of JAX's own ndtr, which chooses between forms by the size of its operand."""
+    node = look.op(inner, "select_n")
+    if node is None or factor not in (0.5, 1.0) or not all(_by_erf(look, case) for case in node.ins[1:]):
+        return None
+    return _standard(look, node.ins[-1])
+
+
+def normal_interval(look: Look, one: Array, other: Array) -> Form | None:
+    """log(ndtr(x) - ndtr(y)), from the tail in which both are small."""
+    upper, lower = (_of_ndtr(look, *look.scaled(value)) for value in (one, other))
+    if upper is None or lower is None:
+        return None
+    x, y = look.leaf(upper), look.leaf(lower)
+
+    def value(env: Env) -> Array:
+        ends = jnp.broadcast_arrays(env[x], env[y])
+        is_right = ends[1] > 0
+        high, low = jnp.where(is_right, -ends[1], ends[0]), jnp.where(is_right, -ends[0], ends[1])
+        above, below = jax.scipy.stats.norm.logcdf(high), jax.scipy.stats.norm.logcdf(low)
+        return above + jnp.log(-jnp.expm1(below - above))
+
+    return Form(value, PICKED, "ND296")
+
+
 def _by_erf(look: Look, value: Array) -> bool:
     return any(node.name in ("erf", "erfc") for node in look.graph.upstream(value, (), most=12))
 
@@ -88,3 +119,34 @@ def _standard(look: Look, value: Array) -> Array | None:
         if node.name == "mul" and abs((look.constant(node.ins[1]) or look.constant(node.ins[0]) or 0) - math.sqrt(0.5)) < 1e-6:
             return node.ins[0] if look.constant(node.ins[0]) is None else node.ins[1]
     return None
+
+
+def inverse_softplus(look: Look, exponent: Array) -> Form:
+    """log(exp(x) - 1)."""
+    x = look.leaf(exponent)
+    return Form(lambda env: env[x] + jnp.log(-jnp.expm1(-env[x])), f"{{{x}}} + jnp.log(-jnp.expm1(-{{{x}}}))", "ND230")
+
+
+def one_less_tanh_squared(look: Look, value: Array) -> Form:
+    """log(1 - tanh(x) ** 2)."""
+    x = look.leaf(value)
+    return Form(
+        lambda env: 2 * (jnp.log(2.0) - env[x] - jax.nn.softplus(-2 * env[x])),
+        f"2 * (jnp.log(2.0) - {{{x}}} - jax.nn.softplus(-2 * {{{x}}}))",
+        "ND206",
+    )
+
+
+def difference_of_sigmoids(look: Look, one: Array, other: Array) -> Form | None:
+    """log(sigmoid(x) - sigmoid(y))."""
+    upper, lower = look.sigmoid(one), look.sigmoid(other)
+    if upper is None or lower is None:
+        return None
+    x, y, s, t = look.leaf(upper[0]), look.leaf(lower[0]), upper[1], lower[1]
+    sx, sy = "-" * (s < 0), "-" * (t < 0)
+    return Form(
+        lambda env: jax.nn.log_sigmoid(s * env[x]) + jax.nn.log_sigmoid(-t * env[y]) + jnp.log(-jnp.expm1(t * env[y] - s * env[x])),
+        f"jax.nn.log_sigmoid({sx}{{{x}}}) + jax.nn.log_sigmoid({'' if t < 0 else '-'}{{{y}}}) + "
+        f"jnp.log(-jnp.expm1({sy}{{{y}}} - {sx}{{{x}}}))",
+        "ND205",
+    )
