@@ -53,8 +53,9 @@ class Operand:
 class Found:
     """A hazard found at an operation: `form` may stand in for it. `leaves` are the values it is computed from, `anchor` is what broke.
 
-    What is shown is the root's expression replaced by the form's text; or, with `edits`, the anchor's with those of its operands replaced.
-    `said` are the values that make it one, in a phrase: "90,000 is the sum of 3,000 terms of 30".
+    What is shown is the root's expression replaced by the form's text; or, with `edits`, the anchor's with those of its operands replaced,
+    or all that are called so in the expression `shown_at`. `said` are the values that make it a hazard, in a phrase: "90,000 is the sum of
+    3,000 terms of 30".
     """
 
     code: str
@@ -66,6 +67,12 @@ class Found:
     at_anchor: Node | None = None
     edits: Mapping[str, str] = field(default_factory=dict)
     said: str = ""
+    shown_at: Node | None = None
+
+    @property
+    def place(self) -> Node:
+        """The operation whose expression is shown."""
+        return self.shown_at or self.at_anchor or self.root
 
 
 def again(env: Env, nodes: Sequence[Node], leaves: Sequence[Array], values: Sequence[Array], instead: Instead | None = None) -> list[Array]:

@@ -18,7 +18,7 @@ from nandetect.records import Source
 
 def before(found: Found) -> str:
     """The user's expression that is replaced; empty where it is a library's."""
-    source = _source(found.at_anchor or found.root)
+    source = _source(found.place)
     return _tidy(sources.excerpt(source)) if source is not None else ""
 
 
@@ -47,7 +47,7 @@ def after(found: Found) -> str:
 
 def _comment(found: Found, names: list[Name]) -> str:
     """Where names mean what they are to mean, of those that do not at the place of the form."""
-    place = _source(found.at_anchor or found.root)
+    place = _source(found.place)
     if place is None:
         return ""
     lines = sorted({one.frame.line for one in names if not holds(one.text, one.frame, place, one.is_assigned)})
@@ -57,28 +57,40 @@ def _comment(found: Found, names: list[Name]) -> str:
 def _with_names(found: Found, names: dict[str, str]) -> str:
     if not found.edits:
         return _tidy(found.form.text.format(**_bracketed(names)))
-    source = _source(found.at_anchor or found.root)
+    source = _source(found.place)
     tree = sources.expression(source) if source is not None else None
     if tree is None:
         return ""
     for name, text in found.edits.items():
-        operand = found.names[name]
-        part = _part(tree, operand.slot, len(operand.reader.ins)) if operand.reader is (found.at_anchor or found.root) else None
+        parts = _called(tree, names[name]) if found.shown_at is not None else _read_by(tree, found, found.names[name])
         new = _parsed(text.format(**_bracketed(names)))
-        if part is None or new is None:
+        if not parts or new is None:
             return ""
-        tree = cast(ast.expr, _Replacing(part, new).visit(tree))
+        tree = cast(ast.expr, _Replacing(parts, new).visit(tree))
     return _tidy(ast.unparse(tree))
 
 
-class _Replacing(ast.NodeTransformer):
-    """Puts one expression in place of another."""
+def _called(tree: ast.expr, text: str) -> list[ast.expr]:
+    """All parts of an expression that are written so."""
+    wanted = _parsed(text)
+    return [node for node in ast.walk(tree) if isinstance(node, ast.expr) and wanted is not None and ast.dump(node) == ast.dump(wanted)]
 
-    def __init__(self, old: ast.expr, new: ast.expr):
+
+def _read_by(tree: ast.expr, found: Found, operand: Operand) -> list[ast.expr]:
+    """The part of the anchor's expression that is an operand of it."""
+    is_its = operand.reader is found.place
+    part = _part(tree, operand.slot, len(operand.reader.ins)) if is_its else None
+    return [part] if part is not None else []
+
+
+class _Replacing(ast.NodeTransformer):
+    """Puts one expression in place of others."""
+
+    def __init__(self, old: list[ast.expr], new: ast.expr):
         self.old, self.new = old, new
 
     def visit(self, node: ast.AST) -> ast.AST:
-        return self.new if node is self.old else super().visit(node)
+        return self.new if any(node is one for one in self.old) else super().visit(node)
 
 
 def _bracketed(names: dict[str, str]) -> dict[str, str]:

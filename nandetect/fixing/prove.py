@@ -159,6 +159,7 @@ def _together(program: Program, first: _Put, judged: Judged | None) -> Tried | N
 def _next(program: Program, puts: Sequence[_Put], left: Report) -> _Put | None:
     """What mends the fault that is left with these forms in the program."""
     _, graph = seen(program, _Exchanged(puts))
+    # At one operation there is one form.
     new = (one for one in find(graph, left) if not any(_is_alike(one.root, put.found.root) for put in puts))
     more = next((one for one in new if one.kind != "advice" and _is_sound(graph, one)), None)
     return _put(graph, more, left) if more is not None else None

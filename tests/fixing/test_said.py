@@ -164,3 +164,14 @@ def test_an_infinity_that_a_form_makes_and_that_is_lost_on_the_way_is_no_cure():
 
     # Its variance is 1e42: in float32 inf, and x / inf is 0.
     assert not any(fix.proven for fix in report_of(step, jnp.array([0.0, 3e21, 1e21])).fixes)
+
+
+def test_where_two_operations_of_a_branch_break_what_both_read_is_guarded():
+    def step(angle):
+        square = angle * angle
+        small = square < 1e-8
+        return jnp.where(small, 1 - square / 6, jnp.sin(jnp.sqrt(square)) / jnp.sqrt(square))
+
+    fix = first(jax.grad(lambda angles: step(angles).sum()), jnp.array([0.0, 2.0]))
+    assert (fix.code, fix.proven, fix.before) == ("ND221", True, "jnp.sin(jnp.sqrt(square)) / jnp.sqrt(square)")
+    assert fix.after == "jnp.sin(jnp.sqrt(jnp.where(small, 1.0, square))) / jnp.sqrt(jnp.where(small, 1.0, square))"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -57,6 +58,7 @@ def masked_branch(look: Look) -> Iterator[Found]:
         for near in sorted((one for one in look.anchors if one in made and _deadly(one)), key=lambda one: -one.number)[:1]:
             for operand, harmless, code in _deadly(near):
                 yield from _guarded(look, slot, near, operand, harmless, code)
+                yield from _guarded_everywhere(look, slot, near, operand, harmless, code)
 
 
 def _deadly(anchor: Node) -> list[tuple[int, float, str]]:
@@ -78,7 +80,7 @@ def _named(look: Look, anchor: Node, code: str) -> str:
 def _guarded(look: Look, slot: int, anchor: Node, operand: int, harmless: float, code: str) -> Iterator[Found]:
     node = look.node
     x, which = anchor.ins[operand], node.ins[0]
-    if look.constant(x) is not None or not _fits(which, x):
+    if look.constant(x) is not None or not _fits(which, x) or _is_guarded(look, which, x):
         return
     look.begin()
     name, chosen = look.leaf(x, anchor), look.leaf(which, node)
@@ -87,12 +89,42 @@ def _guarded(look: Look, slot: int, anchor: Node, operand: int, harmless: float,
         safe = jnp.where(_taken(env[chosen], slot, x), env[name], jnp.asarray(harmless, env[name].dtype))
         return look.guarded(env, {name: x, chosen: which}, anchor, operand, safe)
 
-    pred = f"{{{chosen}}}"
-    if np.dtype(which.dtype) != bool:
-        pred = f"{pred} == {slot}"
-    number = f"{harmless:.1f}"
-    guarded = f"jnp.where({pred}, {{{name}}}, {number})" if slot else f"jnp.where({pred}, {number}, {{{name}}})"
+    guarded = _where_taken(which, chosen, slot, name, harmless)
     yield look.found(Form(value, guarded), "guard", _named(look, anchor, code), at_anchor=anchor, edits={name: guarded})
+
+
+def _is_guarded(look: Look, which: Array, x: Array) -> bool:
+    """Whether an operand is chosen by the same predicate already: what breaks then is what the predicate lets through."""
+    made = look.op(x, "select_n")
+    return made is not None and look.is_same(made.ins[0], which)
+
+
+def _where_taken(which: Array, chosen: str, slot: int, name: str, harmless: float) -> str:
+    """A value where its case is taken and a harmless number elsewhere, as text."""
+    pred = f"{{{chosen}}}" if np.dtype(which.dtype) == bool else f"{{{chosen}}} == {slot}"
+    return f"jnp.where({pred}, {{{name}}}, {harmless:.1f})" if slot else f"jnp.where({pred}, {harmless:.1f}, {{{name}}})"
+
+
+def _guarded_everywhere(look: Look, slot: int, anchor: Node, operand: int, harmless: float, code: str) -> Iterator[Found]:
+    """The same for all that reads the operand in the branch, where more of that can break."""
+    node = look.node
+    x, (which, *cases) = anchor.ins[operand], node.ins
+    read = look.graph.upstream(cases[slot], [x])
+    if look.constant(x) is not None or not _fits(which, x) or sum(one.name in HARMLESS for one in read) < 2:
+        return
+    look.begin()
+    # The other cases are what they were.
+    kept = [which, *(case for number, case in enumerate(cases) if number != slot and look.constant(case) is None)]
+    name, chosen, *rest = look.leaf(x, anchor), *(look.leaf(value, node) for value in kept)
+
+    def value(env: Env) -> Array:
+        safe = jnp.where(_taken(env[chosen], slot, x), env[name], jnp.asarray(harmless, env[name].dtype))
+        return look.rebound(env, [x, *kept], [safe, env[chosen], *(env[other] for other in rest)])
+
+    guarded = _where_taken(which, chosen, slot, name, harmless)
+    last = look.graph.maker(look.graph.moved(cases[slot]))
+    found = look.found(Form(value, f"every {guarded}"), "guard", code, at_anchor=anchor, edits={name: guarded})
+    yield replace(found, shown_at=last)
 
 
 def _fits(which: Array, x: Array) -> bool:
