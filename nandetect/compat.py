@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import jax
-from jax._src import array, config, core, source_info_util, traceback_util
-from jax._src.interpreters import ad, partial_eval
+from jax._src import array, config, core, dispatch, pjit, source_info_util, traceback_util
+from jax._src.interpreters import ad
 
 from nandetect import primitives, tracebacks
 from nandetect.annotations import Array, Busy, Pytree, Traceback
@@ -281,9 +281,9 @@ def outside_of_traces() -> contextlib.AbstractContextManager[object]:
     return core.eval_context()
 
 
-def traces(code: types.CodeType) -> bool:
-    """Whether this is the code with which JAX traces a function: what runs below it is called by what is traced."""
-    return code.co_filename == partial_eval.__file__ and code.co_name.startswith("trace_to_jaxpr")
+def dispatches(code: types.CodeType) -> bool:
+    """Whether with this code JAX begins to call a compiled function, or to run an operation that is not jitted, which is one too."""
+    return (code.co_name, code.co_filename) in (("cache_miss", pjit.__file__), ("apply_primitive", dispatch.__file__))
 
 
 def rebind(primitive: Primitive, params: dict[str, object], args: Sequence[object]) -> list[jax.Array]:

@@ -27,6 +27,7 @@ from nandetect.primitives.table import BY_NAME
 from nandetect.program import mutable
 from nandetect.records import Finding, Report
 from nandetect.run import eager_origin
+from nandetect.run.asked import Asked
 from nandetect.run.eager_origin import Held
 from nandetect.run.operation_log import OperationLog
 from nandetect.run.operations import Token, run_through
@@ -61,7 +62,7 @@ class EagerWatch:
     def __init__(self, tell: Callable[[Report], None], made_elsewhere: Callable[[Sequence[Array]], None], unseen: Unseen):
         self.unseen = unseen
         self.log = OperationLog(self._full)
-        self.reads = Reads()
+        self.reads, self.asked = Reads(), Asked()
         self.seconds = 0.0
         # What was found at the last look that is no fault.
         self.findings: list[Finding] = []
@@ -75,8 +76,7 @@ class EagerWatch:
         # What was not finite and left the program where it could not be stopped, by its state.
         self._gone: defaultdict[int, list[Array]] = defaultdict(list)
         self._handed: list[Array] = []
-        self._looked = time.perf_counter()
-        self._ending = threading.Lock()
+        self._looked, self._ending = time.perf_counter(), threading.Lock()
         # By its state, until when what the program reads is not looked into: what is data is read again and again.
         self._finds_again: dict[int, float] = {}
 
@@ -148,6 +148,11 @@ class EagerWatch:
                 self.findings = eager_origin.notes(self.log, self.log.beside(nans))
         except Exception as error:
             self.unseen.failed(error)
+
+    def died(self, error: BaseException) -> None:
+        """The program ends of this error: tells of a NaN that was compared for what it asked before."""
+        with working, compat.outside_of_traces():
+            self._find(self.asked.compared(self.log, error))
 
     def _end_segment(self) -> None:
         """A segment is at its end: tells of a NaN of the last one's end that has lived on, before where it came from is forgotten."""
@@ -238,6 +243,7 @@ class EagerWatch:
     def taken(self, array: jax.Array) -> None:
         """Numpy takes an array's memory, where nothing can be raised: what is not finite is told of as soon as something can be."""
         try:
+            self.asked.note(array)
             with working:
                 state = eager_origin.state_read(array)
                 if state == finite.FINITE or len(self._gone[state]) >= _WAITING:

@@ -92,7 +92,10 @@ class Everywhere:
                 self.functions.died(error)
         except Exception as failure:
             self.unseen.failed(failure)
+        told = self._told
         self.flush()
+        if self._told == told:
+            self.eager.died(error)
 
     def _found(self, report: Report, order: int | None = None) -> None:
         """Something was found. Another function may hold an earlier fault that nobody has looked at yet, so all are looked at first."""

@@ -63,6 +63,7 @@ def logged(eager: EagerWatch) -> Iterator[None]:
         for name in (*_READS, *_HANDS):
             original = getattr(array, name)
             replace(array, name, original, _reading(original, eager, name in _READS))
+        replace(array, "__bool__", array.__bool__, _asking(array.__bool__, eager))
         ahead.watch(eager, replace)
         undone.enter_context(buffers.watched(eager.taken, working))
         yield
@@ -185,6 +186,20 @@ def _reading(original: Callable[..., object], eager: EagerWatch, is_timed: bool)
             raise
 
     return reading
+
+
+def _asking(original: Callable[[jax.Array], bool], eager: EagerWatch) -> Callable[[jax.Array], bool]:
+    @functools.wraps(original)
+    def asking(array: jax.Array) -> bool:
+        if not working.now:
+            eager.asked.note(array)
+        try:
+            return original(array)
+        except BaseException as error:
+            tracebacks.hide(error)
+            raise
+
+    return asking
 
 
 class _Wrapper:

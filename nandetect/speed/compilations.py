@@ -95,12 +95,13 @@ def _heard(event: str, duration_secs: float, **details: object) -> None:
         stages[event] = max(seconds, stages.get(event, 0.0))
     elif event == _COMPILED:
         seconds += sum(_pending.__dict__.pop("stages", {}).values())
-        frame = sys._getframe(1)
-        # What a step computes at once while it is traced (`jax.ensure_compile_time_eval`) is a program of its own, its time tracing's.
-        while frame is not None and frame.f_code not in _frames and not compat.traces(frame.f_code):
+        frame, calls = sys._getframe(1), 0
+        while frame is not None and frame.f_code not in _frames:
+            calls += compat.dispatches(frame.f_code)
             frame = frame.f_back
         tell = _frames.get(frame.f_code) if frame is not None else None
-        if frame is not None and tell is not None:
+        # What is computed at once while a step is traced, or its arguments are taken apart, is compiled in a call within its call.
+        if frame is not None and tell is not None and calls < 2:
             tell(frame.f_locals, seconds)
 
 

@@ -100,9 +100,16 @@ def _article(noun: str) -> str:
 
 def _hash(value: object) -> int:
     try:
-        return hash(value)
+        if isinstance(value, tuple | list):
+            return hash(tuple(map(_hash, value)))
+        return _hash_of_structure(value) if isinstance(value, jax.tree_util.PyTreeDef) else hash(value)
     except TypeError:
         return id(value)
+
+
+def _hash_of_structure(tree: Pytree) -> int:
+    """Python's own hash leaves out what the nodes hold beside their children, which a library's jit puts its static values into."""
+    return hash((_hash(tree.node_data() or ()), *map(_hash_of_structure, tree.children())))
 
 
 def _spread(leaf: jax.Array) -> str:

@@ -247,3 +247,42 @@ def test_a_program_that_handles_what_its_nan_raised_is_as_under_python(program):
     program.write(checked=CHECKED)
     ran = program.run("checked.py", "handled")
     assert (ran.returncode, ran.stdout) == (0, "0.0 0.0\n")
+
+
+REFUSING = """
+import sys
+import jax.numpy as jnp, numpy as np
+
+
+def validated(p):
+    if not np.all((p >= 0) & (p <= 1)):
+        raise ValueError("no probabilities")
+    return p
+
+
+def clipped(p):
+    return p if (p >= 0).all() else jnp.nan_to_num(p)
+
+
+p = jnp.sqrt(jnp.array([0.2, 0.8]) - 0.5)  # <-- origin
+if sys.argv[1:]:
+    clipped(p)
+    {}["missing"]
+validated(p)
+"""
+
+
+def test_a_program_that_refuses_a_nan_which_it_compared_is_located(program):
+    program.write(refuses=REFUSING)
+    result = program.run("refuses.py")
+    assert result.returncode == 1
+    assert "ValueError: no probabilities" in result.stderr
+    assert "error: `sqrt` made nan" in result.stderr and "# <-- origin" in result.stderr
+
+
+def test_a_program_that_handled_the_nan_which_it_compared_and_ends_of_something_else_is_as_under_python(program):
+    program.write(refuses=REFUSING)
+    result = program.run("refuses.py", "handled")
+    assert result.returncode == 1
+    assert "KeyError: 'missing'" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("nandetect: nothing non-finite")

@@ -155,6 +155,36 @@ def test_what_a_step_computes_at_once_while_it_is_traced_does_not_count_as_its_o
     assert step.findings() == []
 
 
+class Summed:
+    """A node that computes when it is put together."""
+
+    def __init__(self, x):
+        self.x = x
+
+
+def put_together(_, children):
+    (x,) = children
+    return Summed(jnp.cumsum(jnp.tan(x)) if isinstance(x, jax.Array) else x)
+
+
+jax.tree_util.register_pytree_node(Summed, lambda node: ((node.x,), None), put_together)
+
+
+def test_what_a_node_computes_when_it_is_put_together_does_not_count_as_the_step_s_own():
+    step = nd.guard(jax.jit(lambda x: Summed(x)))
+    for _ in range(20):
+        step(jnp.ones(71))
+    assert step.findings() == []
+
+
+def test_what_a_library_s_jit_keeps_static_in_the_structure_of_its_arguments_is_told():
+    step = nd.guard(jax.jit(lambda function, x: function(x)))
+    for number in range(8):
+        step(jax.tree_util.Partial(functools.partial(jnp.multiply, number)), jnp.ones(3))
+    (finding,) = step.findings()
+    assert "a static field of the arguments, or how they are put together, changed 7 times" in finding.message
+
+
 def test_an_argument_that_cannot_be_read_stops_nothing():
     class Odd:
         def __hash__(self):
