@@ -135,11 +135,26 @@ class Fix:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """Another place in the step that has the first fix's hazard: `what` is said of all such places, "take `sqrt` of what can be 0".
+
+    `at_edge`: it made something non-finite of finite numbers in this run.
+    """
+
+    code: str
+    primitive: str
+    what: str
+    source: Frame
+    at_edge: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """One fault: where it was born (`origin`), how it reached what the user sees (`chain`, origin first), and why (`cause`).
 
     `symptoms` are the pytree paths of the broken leaves; `others` are births that they would be broken by even if the origin were mended,
     the next one first; `benign` are births that no symptom descends from.
+    `elsewhere` are other places that have the hazard of the first of `fixes`.
     `reproduced` is False when a replay did not show what the compiled step returned; `compiled_only` when only the compiled program
     is at fault. `called_at` is the line that called a guarded step. `unseen` names what was checked at its outputs but not looked into.
     `notes` are whole sentences for the reader.
@@ -152,6 +167,7 @@ class Report:
     others: tuple[Event, ...] = ()
     benign: tuple[Event, ...] = ()
     fixes: tuple[Fix, ...] = ()
+    elsewhere: tuple[Elsewhere, ...] = ()
     reproduced: bool = True
     compiled_only: bool = False
     unseen: tuple[str, ...] = ()

@@ -10,14 +10,15 @@ import jax
 
 from nandetect import effects, fixing, hazards
 from nandetect.annotations import Pytree
-from nandetect.fixing import naming, prove
+from nandetect.fixing import naming, prove, sites
 from nandetect.fixing.advice import advice
+from nandetect.fixing.find import find
 from nandetect.fixing.forms import Found
 from nandetect.interpret import callbacks
 from nandetect.locating.diagnose import diagnose
 from nandetect.program import mutable
 from nandetect.program.trace import Program, trace
-from nandetect.records import Fix, Report
+from nandetect.records import Elsewhere, Fix, Report
 
 # Proving may take so many times as long as locating did, and this many seconds in any case.
 TIMES, SECONDS = 1.0, 4.0
@@ -64,13 +65,15 @@ def relocate(
     # A step that is watched meets the same fault again and again: its fixes are proven once.
     key = report.label, report.origin.primitive, report.origin.phase, report.origin.source
     if key not in _PROVEN:
-        _PROVEN[key] = prescribed(program, report, True, time.monotonic() - began).fixes
+        told = prescribed(program, report, True, time.monotonic() - began)
+        _PROVEN[key] = told.fixes, told.elsewhere
         while len(_PROVEN) > MOST_KEPT:
             del _PROVEN[next(iter(_PROVEN))]
-    return replace(report, fixes=_PROVEN[key])
+    fixes, elsewhere = _PROVEN[key]
+    return replace(report, fixes=fixes, elsewhere=elsewhere)
 
 
-_PROVEN: dict[tuple[object, ...], tuple[Fix, ...]] = {}
+_PROVEN: dict[tuple[object, ...], tuple[tuple[Fix, ...], tuple[Elsewhere, ...]]] = {}
 MOST_KEPT = 32
 
 
@@ -84,7 +87,20 @@ def prescribed(program: Program, report: Report, is_to_prove: bool = True, took:
     # A fix is an addition to a report that stands without it.
     except Exception:
         fixes = ()
-    return replace(report, fixes=fixes or tuple(_advice(code) for code in advice(report)[:1]))
+    told = replace(report, fixes=fixes or tuple(_advice(code) for code in advice(report)[:1]))
+    return replace(told, elsewhere=_elsewhere(program, told)) if is_to_prove and may_prove(report) else told
+
+
+def _elsewhere(program: Program, report: Report) -> tuple[Elsewhere, ...]:
+    """The other places of the first fix's hazard."""
+    try:
+        with effects.replay_settings(), effects.muted_effects([]):
+            _, graph = prove.seen(program)
+            found = next((one for one in find(graph, report) if report.fixes and one.code == report.fixes[0].code), None)
+            return sites.elsewhere(program, report, graph, found) if found is not None else ()
+    # So is a list of other places.
+    except Exception:
+        return ()
 
 
 def may_prove(report: Report) -> bool:

@@ -38,6 +38,8 @@ def page(report: Report, width: int = 100) -> list[Line]:
     for fix in report.fixes[1:_FIXES]:
         also = "and" if fix.proven else "or"
         lines += hang((Span("help: ", "help"),), f"{also} `{fix.after or fix.name}`: {fix.why} [{fix.code}]", width)
+    for said in _elsewhere(report):
+        lines += hang((Span(" " * gutter + " = ", "gutter"),), said, width)
     return lines
 
 
@@ -221,6 +223,19 @@ def _caveats(report: Report) -> Iterator[str]:
         yield "note: a replay did not reproduce what the compiled step returned; this is the likeliest place"
     for note in report.notes:
         yield f"note: {note}"
+
+
+def _elsewhere(report: Report) -> Iterator[str]:
+    """`2 more places take `sqrt` of what can be 0: lines 88, 131; line 131 breaks now too`."""
+    if not report.elsewhere:
+        return
+    near, count = report.origin.source, len(report.elsewhere)
+    now = [one.source for one in report.elsewhere if one.at_edge]
+    first, _, rest = report.elsewhere[0].what.partition(" ")
+    verb = first if count > 1 else {"are": "is"}.get(first, f"{first}s")
+    spots = words.spots([one.source for one in report.elsewhere], near)
+    broke = f"{words.spots(now, near)} {'breaks' if len(now) == 1 else 'break'} now too" if now else "none breaks now"
+    yield f"{words.amount(count, 'more place')} {verb} {rest}: {spots}; {broke if count > 1 or now else 'it does not break now'}"
 
 
 def _unique(parts: Iterable[str]) -> list[str]:

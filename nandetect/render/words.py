@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nandetect import ownership, primitives, wording
 from nandetect.records import Event, Frame, Operand
-from nandetect.render.page import joined
+from nandetect.render.page import joined, listing
 
 _SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
 _LONGEST_NAME = 60
@@ -88,6 +88,13 @@ def spot(frame: Frame | None, near: Frame | None = None) -> str:
     """A line in a sentence: `line 35` in the file of `near`, else `train.py:35`."""
     where = place(frame, near)
     return f"line {where}" if where.isdigit() else where
+
+
+def spots(frames: Sequence[Frame], near: Frame | None = None) -> str:
+    """Lines in a sentence: `lines 88, 131`, or `train.py:35, loss.py:3` where they are not in the file of `near`."""
+    places = list(dict.fromkeys(place(frame, near) for frame in frames))
+    shown = listing(places, 4)
+    return f"{'line' if len(places) == 1 else 'lines'} {shown}" if all(one.isdigit() for one in places) else shown
 
 
 def phase(event: Event) -> str:
