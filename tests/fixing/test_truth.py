@@ -122,6 +122,15 @@ def stable_pairs(r):
     return jnp.where(near, 1.0, jnp.exp(-jnp.sqrt(square))).sum()
 
 
+def old_pairing(q):
+    raised = jnp.exp(q @ q[::-1].T)
+    return -jnp.mean(jnp.log(jnp.diag(raised) / raised.sum(-1)))
+
+
+def stable_pairing(q):
+    return -jnp.mean(jnp.diagonal(jax.nn.log_softmax(q @ q[::-1].T)))
+
+
 def old_masked_rows(x):
     s = jnp.where(KEEP, x, -jnp.inf)
     p = jnp.exp(s - s.max(-1, keepdims=True))
@@ -285,6 +294,22 @@ CASES = {
     "log of a product": Case("ND211", lambda x: jnp.log(jnp.prod(x)), lambda x: jnp.log(x).sum(), 1e-15 * np.abs(X), "itself"),
     "angle of a rotation by nothing": Case(
         "ND236", lambda a: 1.0 + 3e-2 * jnp.arccos(jnp.cos(a)) * 0.0 + a, lambda a: 1.0 + a, np.float32(0), "nowhere"
+    ),
+    "pairs on a diagonal": Case("ND201", old_pairing, stable_pairing, 20 * ROWS[:5], "nearby", 1e-4),
+    "log of what a power leaves of 1": Case(
+        "ND216",
+        lambda x: jnp.log(1 - (1 - x**2.0) ** jnp.exp(x[1])).sum(),
+        lambda x: jnp.log(-jnp.expm1(jnp.exp(x[1]) * jnp.log1p(-(x**2)))).sum(),
+        np.array([1e-6, 0.3, 0.6], "f"),
+        "itself",
+        1e-3,
+    ),
+    "an angle over its root, both at 0": Case(
+        "ND221",
+        lambda x: jnp.where(x * x < 1e-8, 1 - x * x / 6, jnp.sin(jnp.sqrt(x * x)) / jnp.sqrt(x * x)).sum(),
+        lambda x: (lambda safe: jnp.where(x * x < 1e-8, 1 - x * x / 6, jnp.sin(safe) / safe).sum())(jnp.where(x * x < 1e-8, 1.0, jnp.abs(x))),
+        X - X[1],
+        "nowhere",
     ),
     "squares in half precision": Case(
         "ND247", lambda x: jnp.mean(jnp.square(x) / 512), lambda x: jnp.mean(x.astype(float) ** 2 / 512), halves(200 * X), "nowhere", 2e-3

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from nandetect.fixing.forms import PICKED, Form, Found, again, axes_text, axis_of
-from nandetect.fixing.graph import Node, is_floating
+from nandetect.fixing.forms import Form, Found, axes_text, axis_of
+from nandetect.fixing.graph import Node
 from nandetect.fixing.look import Look, Patterns
+from nandetect.fixing.patterns.picks import of_picked, picks, whole
 from nandetect.fixing.patterns.special import (
     are_opposite,
     cosh,
@@ -24,21 +25,8 @@ from nandetect.fixing.patterns.special import (
     one_less_tanh_squared,
 )
 
-PICKS = (
-    "gather",
-    "slice",
-    "dynamic_slice",
-    "squeeze",
-    "reshape",
-    "transpose",
-    "broadcast_in_dim",
-    "rev",
-    "concatenate",
-    "expand_dims",
-    "copy",
-)
-# Of these, what leaves every element where it is.
-RESHAPES = ("reshape", "squeeze", "broadcast_in_dim", "copy")
+# The logarithm of a part is as good as that of the whole, where neither leaves the range.
+SPLIT = ("ND211", "ND218", "ND219")
 
 
 def of_log(look: Look) -> Iterator[Found]:
@@ -125,7 +113,7 @@ def _from_one(look: Look, value: Array, depth: int) -> Form | None:
     """1 - y, and s - t of two sigmoids."""
     less = look.one_minus(value)
     if less is not None:
-        return _one_less(look, less)
+        return _one_less(look, less, depth)
     node = look.op(value, "sub")
     if node is not None:
         if (form := difference_of_sigmoids(look, *node.ins)) is not None:
@@ -147,11 +135,12 @@ def _of_difference(look: Look, one: Array, other: Array, depth: int) -> Form | N
     return Form(lambda env: upper.value(env) + jnp.log(-jnp.expm1(lower.value(env) - upper.value(env))), text, "ND296")
 
 
-def _one_less(look: Look, less: Array) -> Form | None:
+def _one_less(look: Look, less: Array, depth: int = 0) -> Form | None:
     """log(1 - less)."""
-    picks = _picks(look, less)
-    if picks and (of := _one_less(look, picks[-1].ins[0])) is not None:
-        return _of_picked(look, picks, of)
+    if depth > 8:
+        return None
+    if (taken := picks(look, less)) and (of := _one_less(look, whole(taken), depth + 1)) is not None:
+        return of_picked(look, taken, of)
     found = look.sigmoid(less)
     if found is not None:
         x, sign = look.leaf(found[0]), found[1]
@@ -170,7 +159,10 @@ def _one_less(look: Look, less: Array) -> Form | None:
     if tail is not None:
         x = look.leaf(tail.ins[0])
         return Form(lambda env: jnp.log(jax.scipy.special.erfc(env[x])), f"jnp.log(jax.scipy.special.erfc({{{x}}}))", "ND208")
-    return None
+    of = log_of(look, less, depth + 1)
+    if of is None or of.code in SPLIT:
+        return None
+    return Form(lambda env: jnp.log(-jnp.expm1(of.value(env))), f"jnp.log(-jnp.expm1({of.text}))", "ND216")
 
 
 def _exponential(look: Look, value: Array, depth: int) -> Form | None:
@@ -263,7 +255,7 @@ def _whole(look: Look, value: Array, depth: int) -> Form | None:
         if node.name == "pow":
             exponent = look.constant(node.ins[1])
         if exponent is None:
-            return None
+            return _to_a_power(look, node, depth)
         power = exponent
     elif (base := look.squared(value)) is not None:
         power = 2.0
@@ -280,30 +272,25 @@ def _whole(look: Look, value: Array, depth: int) -> Form | None:
     return Form(lambda env: power * of.value(env), f"{shown} * {_in_brackets(of.text)}", of.code)
 
 
+def _to_a_power(look: Look, node: Node, depth: int) -> Form:
+    """The logarithm of x to a power that is computed."""
+    less = look.one_minus(node.ins[0])
+    of = log_of(look, node.ins[0], depth + 1) if less is None else _one_less_as_it_is(look, less)
+    of = of or plain(look, node.ins[0])
+    power = look.leaf(node.ins[1], node)
+    return Form(lambda env: env[power] * of.value(env), f"{{{power}}} * {_in_brackets(of.text)}", of.code or "ND218")
+
+
+def _one_less_as_it_is(look: Look, less: Array) -> Form:
+    x = look.leaf(less)
+    return Form(lambda env: jnp.log1p(-env[x]), f"jnp.log1p(-{{{x}}})", "ND216")
+
+
 def _picked(look: Look, value: Array, depth: int) -> Form | None:
     """An element of what has a stable logarithm: the logarithm is taken before the element."""
-    picks = _picks(look, value)
-    of = log_of(look, picks[-1].ins[0], depth + 1) if picks else None
-    return _of_picked(look, picks, of) if of is not None else None
-
-
-def _picks(look: Look, value: Array) -> list[Node]:
-    """The operations that took a value out of another, the last first."""
-    picks: list[Node] = []
-    node = look.graph.maker(value)
-    while node is not None and node.name in PICKS and len(node.outs) == 1 and len(picks) < 12 and is_floating(node.ins[0]):
-        picks.append(node)
-        node = look.graph.maker(node.ins[0])
-    return picks if node is not None else []
-
-
-def _of_picked(look: Look, picks: list[Node], of: Form) -> Form:
-    """What is taken out of a form as it was out of what the form is of."""
-    whole = picks[-1].ins[0]
-    # With what makes their indices, where that is constant.
-    nodes = look.graph.cone(picks[0], [whole])[0]
-    text = of.text if all(pick.name in RESHAPES for pick in picks) else f"{of.text}{PICKED}"
-    return Form(lambda env: again(env, nodes, [whole], [of.value(env)])[0], text, of.code)
+    taken = picks(look, value)
+    of = log_of(look, whole(taken), depth + 1) if taken else None
+    return of_picked(look, taken, of) if of is not None else None
 
 
 def _scaled(look: Look, value: Array, depth: int) -> Form | None:
@@ -323,7 +310,8 @@ def _scaled(look: Look, value: Array, depth: int) -> Form | None:
     if one is None and other is None:
         return None
     a, b = one or plain(look, node.ins[0]), other or plain(look, node.ins[1])
-    return _joined(node, a, b, a.code or b.code)
+    is_softmax = node.name == "div" and (a.code, b.code) == ("ND217", "ND207")
+    return _joined(node, a, b, "ND201" if is_softmax else a.code or b.code)
 
 
 def _of_product(look: Look, value: Array) -> Form | None:
