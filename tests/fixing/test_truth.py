@@ -307,7 +307,7 @@ CASES = {
     "an angle over its root, both at 0": Case(
         "ND221",
         lambda x: jnp.where(x * x < 1e-8, 1 - x * x / 6, jnp.sin(jnp.sqrt(x * x)) / jnp.sqrt(x * x)).sum(),
-        lambda x: (lambda safe: jnp.where(x * x < 1e-8, 1 - x * x / 6, jnp.sin(safe) / safe).sum())(jnp.where(x * x < 1e-8, 1.0, jnp.abs(x))),
+        lambda x: jnp.where(x * x < 1e-8, 1 - x * x / 6, jnp.sin(away := jnp.where(x * x < 1e-8, 1.0, x)) / away).sum(),
         X - X[1],
         "nowhere",
     ),
