@@ -14,8 +14,10 @@ def advice(report: Report) -> list[str]:
 
 
 def _carried(report: Report) -> bool:
-    loops = [event for event in report.cause if primitives.named(event.primitive).loops]
-    return bool(loops) and report.origin.value in ("inf", "-inf") and bool(report.origin.context)
+    """Whether an earlier iteration of a loop made what overflowed in a later one."""
+    earlier = [event for event in report.cause if any(primitives.named(kind).loops for kind, _ in event.context)]
+    elsewhere = any(event.context != report.origin.context for event in earlier)
+    return elsewhere and report.origin.value in ("inf", "-inf") and bool(report.origin.context)
 
 
 def _solves(report: Report) -> bool:

@@ -12,7 +12,7 @@ from nandetect import effects, nonfinite
 from nandetect.errors import Unrepeatable, UsageError
 from nandetect.findings import SKIPS_RUNNING
 from nandetect.fixing.locate import relocate
-from nandetect.guarding import finite, raised, unlocated
+from nandetect.guarding import finite, grown, raised, unlocated
 from nandetect.guarding.aside import Aside, aside, numbered, ordinals, recorded
 from nandetect.guarding.motion import changed_nothing, stands_still
 from nandetect.guarding.recorder import Arguments, Call, Habits, Window, flatten, leaves_made
@@ -134,8 +134,17 @@ class Replay:
                 return report and numbered(report, call)
             report = self._judged(call, (args, kwargs), out, made, bad)
             if report is not None:
-                return report
+                return self._with_its_past(report, call, (args, kwargs))
         return unlocated.finite_again(self.window) if bad_leaves(self.window.made) - self.accepted - bad else None
+
+    def _with_its_past(self, report: Report, call: Call, arguments: Arguments) -> Report:
+        """The same, with what a state that it names was before; a report is one without it."""
+        first = self.window.calls[0]
+        start = flatten(first.arguments(_parts(first, None, ())))[0]
+        try:
+            return grown.told(report, self.step, call, arguments, first, start)
+        except Exception:
+            return report
 
     def _of_raised(self, call: Call, arguments: Arguments, error: type[BaseException]) -> Report | None:
         report = raised.located(self.step, arguments, error)

@@ -8,37 +8,58 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nandetect import compat, nonfinite, primitives, wording
-from nandetect.interpret import loops
-from nandetect.locating import events, integers, written
-from nandetect.locating.cause_rules import MASKED, NOTHING_SUMMED, Deadly, Element, Explained, Made, explain, maker
+from nandetect.locating import called, events, integers, iterations, matrices, terms, written
+from nandetect.locating.cause_rules import MASKED, NOTHING_SUMMED, explain
 from nandetect.locating.events import Lens
+from nandetect.locating.iterations import Holds, Loops, Place
+from nandetect.locating.made import Deadly, Element, Made, maker
+from nandetect.locating.told import Began, Passed, Told, growth
 from nandetect.locating.trail import Node
 from nandetect.nonfinite import Mask
 from nandetect.records import Event
 
-# The most causes that are told, and the most equations that are passed on the way to them.
+# The most causes that are told, the most equations that are passed on the way to them, and the most iterations that are entered.
 MOST_EVENTS = 4
 MOST_STEPS = 120
-# The largest matrix whose eigenvalues are computed, and the most equations between random bits and the number made of them.
-LARGEST_MATRIX = 512
+MOST_ITERATIONS = 8
+# The most equations between random bits and the number made of them.
 DEEPEST_DRAW = 12
+# What is said where rounding made a number what it is.
+LOSSES = ("underflows", "rounds")
 A_CONSTANT = "a constant that the step closes over"
 
 
-def trace(node: Node, output: int, index: tuple[int, ...], lens: Lens) -> tuple[Event, ...]:
+@dataclass(frozen=True)
+class Way:
+    """What the way back is gone with: what events are made with, and the loops that were opened."""
+
+    lens: Lens
+    loops: Loops
+
+
+def trace(node: Node, output: int, index: tuple[int, ...], lens: Lens, opened: Loops) -> tuple[Event, ...]:
     """The events that explain what was deadly in the operands of an origin, the nearest first; empty where nothing explains it."""
     causes: list[Event] = []
     # Errors end the causes, not the report: without a cause it is still one, and an equation never met before must not lose it.
     try:
-        made = Made(node, output, index)
-        element = _deadly_operand(made)
-        for event in _follow(element, lens) if element else _of_the_whole(made, lens):
+        for event in _causes(Made(node, output, index), Way(lens, opened)):
             causes.append(event)
             if len(causes) == MOST_EVENTS:
                 break
     except Exception:
         return tuple(causes)
     return tuple(causes)
+
+
+def _causes(made: Made, way: Way) -> Iterator[Event]:
+    element = _deadly_operand(made)
+    if element is None:
+        yield from _of_the_whole(made, way)
+        return
+    many = terms.too_many(made) if made.primitive.sums else ""
+    if many:
+        yield _event(*made.place, many, way.lens)
+    yield from _follow(element, Told(made, call=called.of(made.node)), way)
 
 
 def _deadly_operand(made: Made) -> Element | None:
@@ -74,112 +95,151 @@ def _pivot(made: Made) -> Element | None:
     return Element(made.node.run, made.eqn.invars[0], (*batch, int(zeros[0]), int(zeros[0])), Deadly.ZERO)
 
 
-@dataclass(frozen=True)
-class Told:
-    """Equations already passed that may tell better what happened than the one at which the way ends.
-
-    `last` is the last one passed; `chosen` chose the element among its operands, `summed` summed it, and since then it was only moved;
-    `equal` is a difference of two equal operands.
-    """
-
-    last: Made | None = None
-    chosen: Made | None = None
-    summed: Made | None = None
-    equal: Made | None = None
-
-    def after(self, made: Made, explained: Explained) -> Told:
-        """The same with one more equation passed."""
-        same = made.primitive.hands_on or made.primitive.reshapes
-        chosen = made if made.primitive.chooses else self.chosen if made.primitive.reshapes else None
-        summed = made if made.primitive.sums else self.summed if same else None
-        return Told(made, chosen, summed, made if explained.instead else self.equal)
-
-
-@dataclass(frozen=True)
-class Passed:
-    """What an equation, loop or argument that was passed tells, and the element to go on with, if any."""
-
-    events: tuple[Event, ...] = ()
-    element: Element | None = None
-    told: Told = Told()
-
-
-def _follow(element: Element, lens: Lens) -> Iterator[Event]:
+def _follow(element: Element, told: Told, way: Way) -> Iterator[Event]:
     """The events on the way back from an element."""
-    told = Told()
     for _ in range(MOST_STEPS):
-        passed = _pass(element, told, lens)
+        passed = _pass(element, told, way)
         yield from passed.events
         if passed.element is None:
             return
         element, told = passed.element, passed.told
 
 
-def _pass(element: Element, told: Told, lens: Lens) -> Passed:
+def _pass(element: Element, told: Told, way: Way) -> Passed:
     """Go one equation back from an element."""
     run, atom, equation = maker(element.run, element.atom)
     resolved = replace(element, run=run, atom=atom)
     if equation is None or isinstance(atom, compat.Literal):
-        outside = _before_the_shards(resolved) or _before_the_loop(resolved, lens)
-        if isinstance(outside, Element):
-            return Passed(element=outside, told=told)
-        return Passed((outside,) if outside else tuple(_given(resolved, told, lens)))
+        return _outside(resolved, told, way)
     node = Node(run, equation)
     output = node.output(atom)
     if primitives.of(node.eqn).loops:
-        return Passed((_from_a_loop(node, output, resolved, lens),))
-    made = Made(node, output, resolved.index)
+        return _in_a_loop(resolved, node, iterations.into(node, output, resolved.index, _holds(resolved), way.loops), told, way)
+    made = Made(node, output, resolved.index, resolved.beside)
     if resolved.deadly is Deadly.INFINITE and not made.holding(np.isinf):
-        born = events.make(node, output, _mark(node, output, resolved.index), lens)
+        born = events.make(node, output, _mark(node, output, resolved.index), way.lens)
         return Passed((born,), _deadly_operand(made), told)
-    return _explained(made, resolved.deadly, told, lens)
+    return _explained(made, resolved.deadly, told, way)
 
 
-def _explained(made: Made, deadly: Deadly, told: Told, lens: Lens) -> Passed:
+def _outside(element: Element, told: Told, way: Way) -> Passed:
+    """From what no equation of a run makes: to what the shards were given, out of a loop or into an iteration before; else its event."""
+    handed_out = _before_the_shards(element)
+    if handed_out is not None:
+        return Passed(element=handed_out, told=told)
+    node = iterations.around(element.run, element.atom)
+    if node is None:
+        return Passed(tuple(_given(element, told, way.lens)))
+    began = iterations.began_with(element.run, element.atom, element.index, way.loops)
+    here = Began(began, element.run.order[-1] + 1) if began is not None else None
+    if here is not None and here.grew(element.deadly, element.value) and told.grew is not None and growth(told.grew) > 1:
+        return Passed((_event(*told.grew.place, f"grows to {wording.short(told.grew.value)}{here.said}", way.lens),))
+    place = iterations.before(element.run, element.atom, element.index, _holds(element), way.loops)
+    assert place is not None
+    run, _, _ = place
+    told = replace(told, began=Began(began, run.order[-1] + 1) if began is not None and run is not node.run else None)
+    return _in_a_loop(element, node, place, told, way)
+
+
+def _holds(element: Element) -> Holds:
+    """Whether another value is deadly as an element's is: negative, or the same number."""
+    if element.deadly is Deadly.NEGATIVE:
+        return lambda value: bool(np.real(value) < 0)
+    own = nonfinite.host(element.run.read(element.atom))[element.index]
+    return lambda value: bool(value == own)
+
+
+def _in_a_loop(element: Element, node: Node, place: Place, told: Told, way: Way) -> Passed:
+    """Go on in an iteration of a loop, or before it; the loop is told where that is no way back, or where it began with a literal."""
+    run, atom, index = place
+    came = Element(run, atom, index, element.deadly)
+    inside = run is not node.run
+    entered = told.entered + inside
+    if entered > MOST_ITERATIONS or not _holds(element)(nonfinite.host(run.read(atom))[index]):
+        return Passed((_event(node, 0, None, f"gives {wording.short(element.value)} after many iterations", way.lens),))
+    if isinstance(atom, compat.Literal) and not inside:
+        return Passed((_event(node, 0, None, f"begins with {wording.short(came.value)}, which is written there", way.lens),))
+    return Passed((), came, replace(told, grew=None, entered=entered))
+
+
+def _explained(made: Made, deadly: Deadly, told: Told, way: Way) -> Passed:
     """What the equation that made an element says of it, and the element of an operand to go on with."""
     explained = explain(made, deadly)
     overflow = integers.wrapped(made.node.run, made.eqn.invars[0], made.index) if made.takes_integers else None
     if overflow is not None:
-        return Passed((_event(overflow.node, 0, overflow.index, overflow.reason, lens),))
+        return Passed((_event(overflow.node, 0, overflow.index, overflow.reason, way.lens),))
     told = told.after(made, explained)
-    following = None if explained.slot is None else made.element(explained.slot, explained.deadly or deadly)
+    if made.primitive.factors and deadly is Deadly.ZERO:
+        return _factored(made, explained.reason, told, way)
+    slot = explained.slot
+    if slot is not None and explained.others and not told.trying:
+        slot = min((slot, *explained.others), key=lambda slot: _worth(made.element(slot, explained.deadly or deadly), told, way))
+    rounded = () if told.trying else [other for other in explained.rounded if not _worth(made.element(other, deadly), told, way)]
+    if rounded:
+        return Passed((), made.element(rounded[0], deadly), told)
+    following = None if slot is None else made.element(slot, explained.deadly or deadly)
     draw = following and _draw(following)
     if draw:
-        return Passed((replace(_event(draw, 0, None, "drawn at random", lens), index=made.index[bool(made.node.run.shards) :]),))
+        return Passed((replace(_event(draw, 0, None, "drawn at random", way.lens), index=made.index[bool(made.node.run.shards) :]),))
     if not explained.reason:
         return Passed((), following, told)
+    return Passed((_told(made, deadly, explained.reason, told, way.lens),), following, told)
+
+
+def _told(made: Made, deadly: Deadly, reason: str, told: Told, lens: Lens) -> Event:
+    """The event of what an equation says, with what the way there adds to it."""
     # A mask that is summed counts what it selects.
-    counts = told.summed if explained.reason == MASKED else None
-    event = _event(*(counts or made).place, NOTHING_SUMMED if counts else explained.reason, lens)
-    return Passed((event,), following, told)
+    counts = told.summed if reason == MASKED else None
+    if counts:
+        return _event(*counts.place, NOTHING_SUMMED, lens)
+    if reason == MASKED:
+        condition = written.condition(made.node, made.index, lens)
+        reason += f": {condition}" if condition else ""
+    if told.began is not None and told.began.grew(deadly, made.value):
+        reason += told.began.said
+    if told.call is not None:
+        reason += f", inside {told.call.said}"
+    return _event(*made.place, reason, lens)
+
+
+def _factored(made: Made, reason: str, told: Told, way: Way) -> Passed:
+    """What is said of a 0 that a factorisation gave: what is wrong with its matrix, and where that was made."""
+    singular = matrices.singular(made, way.loops)
+    if singular is None or singular.node is None:
+        event = _event(*made.place, reason + (f": {singular.reason}" if singular else ""), way.lens)
+        return Passed((event,), singular and singular.element, told)
+    computed = _event(singular.node, 0, None, f"gives that matrix: {singular.reason}", way.lens)
+    return Passed((_event(*made.place, reason, way.lens), computed))
+
+
+def _worth(element: Element, told: Told, way: Way) -> int:
+    """How little the way back from an element says: nothing less than where rounding made it, more where it was given or written."""
+    found = list(_follow(element, replace(told, trying=True), way))
+    if not found:
+        return 4
+    if any(word in found[-1].reason for word in LOSSES):
+        return 0
+    return 2 if found[-1].primitive == "<input>" else 3 if "written there" in found[-1].reason else 1
 
 
 def _event(node: Node, output: int, index: tuple[int, ...] | None, reason: str, lens: Lens) -> Event:
     """The event of a finite element."""
     mask = _mark(node, output, index) if index is not None else None
-    brief = primitives.of(node.eqn).sums_windows
+    record = primitives.of(node.eqn)
+    # Of what was summed, chosen, moved, carried or taken apart the reason says more than the range of all of it.
+    brief = record.sums or record.sums_windows or record.selects or record.hands_on or record.reshapes or record.loops or record.factors
     return replace(events.make(node, output, mask, lens, brief=brief), value="finite", reason=reason)
 
 
-def _of_the_whole(made: Made, lens: Lens) -> Iterator[Event]:
+def _of_the_whole(made: Made, way: Way) -> Iterator[Event]:
     """What broke an origin that none of its floating operands did: an index that had wrapped, a whole matrix."""
     outside = integers.out_of_bounds(made.node, made.index)
     overflow = integers.wrapped(made.node.run, made.eqn.invars[1], outside.index) if outside is not None else None
     if overflow is not None:
-        yield _event(overflow.node, 0, overflow.index, overflow.reason, lens)
-    yield from _matrix(made, lens)
-
-
-def _matrix(made: Made, lens: Lens) -> Iterator[Event]:
-    """What is wrong with a whole matrix that has no Cholesky factor."""
-    matrix = nonfinite.host(made.ins[0])
-    if made.name != "cholesky" or matrix.shape[-1] > LARGEST_MATRIX:
-        return
-    factored = nonfinite.in_double(matrix[made.index[:-2]])
-    smallest = float(np.linalg.eigvalsh(factored).min())
-    if smallest <= 0:
-        reason = f"the smallest eigenvalue of its matrix is {wording.short(smallest)}"
-        yield replace(_event(*made.place, reason, lens), operands=())
+        yield _event(overflow.node, 0, overflow.index, overflow.reason, way.lens)
+    if made.name == "cholesky":
+        found = matrices.indefinite(made, way.loops)
+        yield replace(_event(found.node, found.output, found.index, found.reason, way.lens), operands=())
 
 
 def _mark(node: Node, output: int, index: tuple[int, ...]) -> Mask:
@@ -203,18 +263,22 @@ def _given(element: Element, told: Told, lens: Lens) -> Iterator[Event]:
         return
     if run.parent is not None and atom in run.jaxpr.invars:
         return
-    argument = A_CONSTANT if atom not in run.jaxpr.invars else lens.names.of(run, atom)
+    is_constant = atom not in run.jaxpr.invars
+    argument = A_CONSTANT if is_constant else lens.names.of(run, atom)
+    taken_up = _event(*told.last.place, "", lens).source if is_constant and told.last is not None else None
     value = run.read(atom)
+    held, read_by = wording.short(element.value), f", read by index {', '.join(map(str, told.read))}" if told.read else ""
     yield Event(
         primitive="<input>",
         value="finite" if np.isfinite(element.value) else nonfinite.kind_of(nonfinite.host(value)[element.index]),
-        reason=f"{wording.short(element.value)} in the input",
+        reason=f"it holds {held} at {list(element.index)}" if is_constant else f"{held} in the input{read_by}",
         index=element.index,
         size=int(np.prod(np.shape(value), dtype=np.int64)),
         shape=tuple(np.shape(value)),
         dtype=str(getattr(value, "dtype", "")),
         operands=(nonfinite.describe(value, element.index, argument),),
         argument=argument,
+        source=taken_up,
     )
 
 
@@ -228,38 +292,6 @@ def _before_the_shards(element: Element) -> Element | None:
     mask[element.index] = True
     marked = run.spread.join(mask, run.operands[run.jaxpr.invars.index(atom)])
     return replace(element, run=run.parent, atom=outside, index=nonfinite.first(marked))
-
-
-def _before_the_loop(element: Element, lens: Lens) -> Element | Event | None:
-    """For an argument of a loop's iteration, the same element outside the loop; for one that earlier iterations made, the event of that."""
-    run = element.run
-    if run.entry is None or not primitives.named(run.entry[0]).loops or run.parent is None or element.atom not in run.jaxpr.invars:
-        return None
-    node = Node(run.parent, run.path[-2])
-    loop = loops.open_loop(node.eqn, node.run.ins(node.eqn))
-    argument, row = list(run.jaxpr.invars).index(element.atom), run.entry[1]
-    consts = len(loop.consts)
-    if argument < consts:
-        return replace(element, run=run.parent, atom=node.eqn.invars[loop.first_const + argument])
-    carried = argument < consts + loop.carry
-    if carried and run.order[-1] > 0:
-        made = events.make(node, argument - consts, _mark(node, argument - consts, element.index), lens, brief=True)
-        reason = f"{wording.short(element.value)} was carried into iteration {row}"
-        return replace(made, value="finite", reason=reason, context=(*made.context, run.entry))
-    axis = int(bool(run.shards))
-    index = element.index if carried else (*element.index[:axis], row, *element.index[axis:])
-    return replace(element, run=run.parent, atom=node.eqn.invars[loop.first_carry + argument - consts], index=index)
-
-
-def _from_a_loop(node: Node, output: int, element: Element, lens: Lens) -> Event:
-    """A loop that came out with the element: where it is a row of stacked results, in that iteration."""
-    loop = loops.open_loop(node.eqn, node.run.ins(node.eqn))
-    made = events.make(node, output, _mark(node, output, element.index), lens, brief=True)
-    when, context = "", made.context
-    if output >= loop.carry:
-        row = element.index[bool(node.run.shards)]
-        when, context = f" of iteration {row}", (*context, (loop.name, row))
-    return replace(made, value="finite", reason=f"{wording.short(element.value)} is the result{when}", context=context)
 
 
 def _draw(element: Element) -> Node | None:

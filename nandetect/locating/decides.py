@@ -19,7 +19,7 @@ from nandetect.compat import AnyJaxpr, Atom, JaxprEqn, Var
 from nandetect.interpret import loops, mended, shards
 from nandetect.interpret.loops import Loop
 from nandetect.interpret.walk import Run, variables
-from nandetect.locating.cause_rules import maker
+from nandetect.locating.made import maker
 from nandetect.locating.trail import Birth, Node
 from nandetect.program.phase import Phases
 

@@ -8,15 +8,14 @@ import numpy as np
 
 from nandetect import compat, nonfinite, primitives
 from nandetect.compat import Atom, JaxprEqn
-from nandetect.interpret import dependence, loops
-from nandetect.interpret.loops import Loop
+from nandetect.interpret import dependence
 from nandetect.interpret.walk import Run
-from nandetect.locating.cause_rules import maker
+from nandetect.locating import iterations
+from nandetect.locating.iterations import Holds, Index, Loops, Place
+from nandetect.locating.made import maker
 from nandetect.locating.trail import Node
+from nandetect.primitives import Depends
 
-Index = tuple[int, ...]
-# An element of a variable or literal in a run.
-Place = tuple[Run, Atom, Index]
 # The most equations that are looked at for one integer, the most operand elements that are multiplied out, and the most written out.
 MOST_STEPS, LARGEST, WRITTEN_OUT = 60, 1 << 16, 3
 
@@ -33,7 +32,7 @@ class Wrapped:
 def wrapped(run: Run, atom: Atom, index: Index) -> Wrapped | None:
     """The operation that wrapped, of those that an integer element was made by; the nearest one."""
     open_ends: list[Place] = [(run, atom, index)]
-    opened: dict[Node, Loop] = {}
+    opened = Loops()
     for _ in range(MOST_STEPS):
         if not open_ends:
             return None
@@ -41,14 +40,16 @@ def wrapped(run: Run, atom: Atom, index: Index) -> Wrapped | None:
         run, atom, number = maker(run, atom)
         if isinstance(atom, compat.Literal) or run.shards:
             continue
+        holds = _holds(int(nonfinite.host(run.read(atom))[index]))
         if number is None:
-            open_ends += _before_the_iteration(run, atom, index, opened)
+            outside = iterations.before(run, atom, index, holds, opened)
+            open_ends += [outside] if outside is not None else []
             continue
         node = Node(run, number)
         if not run.knows_ins(node.eqn):
             continue
         if primitives.of(node.eqn).loops:
-            open_ends.append(_in_the_loop(node, node.output(atom), index, opened))
+            open_ends.append(iterations.into(node, node.output(atom), index, holds, opened))
             continue
         if len(node.eqn.outvars) != 1:
             continue
@@ -65,48 +66,9 @@ def wrapped(run: Run, atom: Atom, index: Index) -> Wrapped | None:
     return None
 
 
-def _loop(node: Node, opened: dict[Node, Loop]) -> Loop:
-    if node not in opened:
-        opened[node] = loops.opened(node.run, node.number)
-    return opened[node]
-
-
-def _in_the_loop(node: Node, result: int, index: Index, opened: dict[Node, Loop]) -> Place:
-    """From an element of a loop's result to what made it in an iteration: its own, that which made it negative, or the last."""
-    loop = _loop(node, opened)
-    if result >= loop.carry:
-        step, index = loop.step(index[0]), index[1:]
-    elif not loop.ran():
-        return node.run, node.eqn.invars[loop.first_carry + result], index
-    else:
-        first, step = 0, loop.ran() - 1
-        if _carried(loop, result, index, 0) >= 0 > _carried(loop, result, index, step + 1):
-            while step > first:
-                middle = (first + step) // 2
-                first, step = (first, middle) if _carried(loop, result, index, middle + 1) < 0 else (middle + 1, step)
-    made = loops.iteration(node.run, node.number, loop, step).run
-    return made, made.jaxpr.outvars[result], index
-
-
-def _carried(loop: Loop, position: int, index: Index, stop: int) -> int:
-    return int(nonfinite.host(loop.at(stop)[0][position])[index])
-
-
-def _before_the_iteration(run: Run, atom: Atom, index: Index, opened: dict[Node, Loop]) -> list[Place]:
-    """From an argument of a loop's iteration to the loop's operand, or to what the iteration before made; nowhere where it is none."""
-    if run.parent is None or run.entry is None or not primitives.named(run.entry[0]).loops or atom not in run.jaxpr.invars:
-        return []
-    node, step = Node(run.parent, run.path[-2]), run.order[-1]
-    loop, argument = _loop(node, opened), run.jaxpr.invars.index(atom)
-    position = argument - len(loop.consts)
-    if position < 0:
-        return [(run.parent, node.eqn.invars[loop.first_const + argument], index)]
-    if position >= loop.carry:
-        index = (loop.row(step), *index)
-    elif step:
-        before = loops.iteration(node.run, node.number, loop, step - 1).run
-        return [(before, before.jaxpr.outvars[position], index)]
-    return [(run.parent, node.eqn.invars[loop.first_carry + position], index)]
+def _holds(value: int) -> Holds:
+    """Of a negative integer, what is negative; else this very one."""
+    return (lambda other: int(other) < 0) if value < 0 else (lambda other: int(other) == value)
 
 
 def _elements(node: Node, index: Index) -> dict[int, list[Index]]:
@@ -117,6 +79,8 @@ def _elements(node: Node, index: Index) -> dict[int, list[Index]]:
     mark[index] = True
     if record.casts:
         return {0: [index]}
+    if record.depends is Depends.ADDITIVE:
+        return {}  # told apart by transposing, which JAX does not do of integers
     slots = [slot for slot, x in enumerate(ins) if nonfinite.host(x).dtype.kind in "iu"]
     flows = dependence.RULES[record.depends](eqn, ins, 0, slots)
     masks = {flow.slot: flow.pull(mark) for flow in flows}
@@ -162,20 +126,45 @@ class OutOfBounds:
     reason: str
 
 
-def out_of_bounds(node: Node, index: Index) -> OutOfBounds | None:
-    """The index of an element of a `gather` that reads from outside of its operand; None where it does not."""
+@dataclass(frozen=True)
+class Gathered:
+    """A number that an element was gathered by: which element of the indices it is, and along which axis it counts up to what."""
+
+    index: Index
+    position: int
+    axis: int
+    last: int
+
+
+def gathered(node: Node, index: Index) -> list[Gathered]:
+    """The numbers that an element of a `gather` was read by."""
     run, eqn = node.run, node.eqn
     numbers, sizes = eqn.params.get("dimension_numbers"), eqn.params.get("slice_sizes")
     if run.shards or numbers is None or sizes is None or not run.knows_ins(eqn):
-        return None
+        return []
     indices, shape = nonfinite.host(run.read(eqn.invars[1])), np.shape(run.read(eqn.invars[0]))
     row = tuple(position for axis, position in enumerate(index) if axis not in numbers.offset_dims)
-    for place, axis in enumerate(numbers.start_index_map):
-        position = int(indices[(*row, place)])
-        if not 0 <= position <= shape[axis] - sizes[axis]:
-            counted = _counted(run, eqn.invars[1], (*row, place), shape[axis])
-            told = position if counted is None else counted
-            return OutOfBounds((*row, place), f"index {told} is out of bounds for axis {axis} of size {shape[axis]}")
+    axes = enumerate(numbers.start_index_map)
+    return [Gathered((*row, place), int(indices[(*row, place)]), axis, shape[axis] - sizes[axis]) for place, axis in axes]
+
+
+def read_by(node: Node, index: Index) -> list[int]:
+    """The indices that an element was read by, of a `gather` or a `dynamic_slice`; empty where another equation made it."""
+    starts = node.eqn.invars[1:] if node.eqn.primitive.name == "dynamic_slice" and not node.run.shards else []
+    if not starts:
+        return [read.position for read in gathered(node, index)]
+    shape, sizes = np.shape(node.run.read(node.eqn.invars[0])), node.eqn.params["slice_sizes"]
+    return [int(nonfinite.host(node.run.read(atom))) for atom, size, side in zip(starts, sizes, shape, strict=True) if size < side]
+
+
+def out_of_bounds(node: Node, index: Index) -> OutOfBounds | None:
+    """The index of an element of a `gather` that reads from outside of its operand; None where it does not."""
+    for read in gathered(node, index):
+        if not 0 <= read.position <= read.last:
+            size = np.shape(node.run.read(node.eqn.invars[0]))[read.axis]
+            counted = _counted(node.run, node.eqn.invars[1], read.index, size)
+            told = read.position if counted is None else counted
+            return OutOfBounds(read.index, f"index {told} is out of bounds for axis {read.axis} of size {size}")
     return None
 
 

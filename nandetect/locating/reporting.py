@@ -12,6 +12,7 @@ from nandetect.interpret.walk import Run
 from nandetect.locating import births, cause, events, leaked
 from nandetect.locating.decisive import decisive
 from nandetect.locating.events import Lens
+from nandetect.locating.iterations import Loops
 from nandetect.locating.operand_names import Names
 from nandetect.locating.origin import Origin, Verdict, origin
 from nandetect.locating.others import also_at_fault
@@ -41,7 +42,7 @@ def report(program: Program, lens: Lens, verdict: Verdict, broken: list[int], wa
     if not wanted(first.event):
         return None
     chain = _aid(lambda: _chain(trail, first, lens), (first.event,))
-    causes = _cause(first, lens)
+    causes = _cause(first, lens, trail)
     others, benign = _aid(lambda: _beside(program, verdict, first, causes, broken, lens), ((), ()))
     return Report(
         origin=first.event,
@@ -108,10 +109,12 @@ def _wider(program: Program, verdict: Verdict, broken: list[int]) -> Verdict:
     return Verdict(top, trail, broken, verdict.compiled_only)
 
 
-def _cause(first: Origin, lens: Lens) -> tuple[Event, ...]:
+def _cause(first: Origin, lens: Lens, trail: Trail) -> tuple[Event, ...]:
     """What made the operands of an origin deadly; nothing for a value that arrived non-finite, or was written so."""
     birth = first.birth
-    return cause.trace(birth.node, birth.output, nonfinite.first(birth.mask), lens) if birth is not None else ()
+    if birth is None:
+        return ()
+    return cause.trace(birth.node, birth.output, nonfinite.first(birth.mask), lens, Loops(trail.loops))
 
 
 def _chain(trail: Trail, first: Origin, lens: Lens) -> tuple[Event, ...]:
@@ -145,7 +148,7 @@ def _passing(trail: Trail, node: Node, lens: Lens) -> Event:
 
 def of_origin(program: Program, lens: Lens, trail: Trail, first: Origin) -> Report:
     """The report of an origin that no result of the program shows."""
-    chain, causes = _chain(trail, first, lens), _cause(first, lens)
+    chain, causes = _chain(trail, first, lens), _cause(first, lens, trail)
     return Report(
         origin=first.event,
         chain=chain,
@@ -164,7 +167,7 @@ def of_birth(program: Program, trail: Trail, birth: Birth) -> Report:
 def of_births(program: Program, lens: Lens, places: list[births.Birthplace]) -> Report:
     """The report of births that no symptom descends from: the first is the origin."""
     born = [events.make(node, output, None, lens) for node, output in places]
-    causes = cause.trace(*places[0], born[0].index, lens)
+    causes = cause.trace(*places[0], born[0].index, lens, Loops())
     return Report(
         origin=born[0],
         chain=(born[0],),

@@ -20,8 +20,8 @@ from nandetect.interpret.dependence import flows
 from nandetect.interpret.loops import Loop
 from nandetect.interpret.walk import Inside, Run
 from nandetect.locating.carried import out_of_the_loop
-from nandetect.locating.cause_rules import maker
 from nandetect.locating.comparisons import Sought, is_test
+from nandetect.locating.made import maker
 from nandetect.locating.trail import Birth, Node, Trail
 from nandetect.nonfinite import Mask
 from nandetect.primitives import Use

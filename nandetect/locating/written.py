@@ -12,8 +12,8 @@ from nandetect.interpret.movement import MOVES
 from nandetect.interpret.shards import of_one
 from nandetect.interpret.walk import Run
 from nandetect.locating import events
-from nandetect.locating.cause_rules import maker
 from nandetect.locating.events import Lens
+from nandetect.locating.made import maker
 from nandetect.locating.trail import Arrival, Node, Trail
 from nandetect.nonfinite import Mask
 from nandetect.program import sources
@@ -59,7 +59,12 @@ def selected(node: Node, index: Index, lens: Lens) -> str:
         return ""
     if run.shards:
         run, index = of_one(run, index[0]), index[1:]
-    return _condition(run, atom, index if np.ndim(run.read(atom)) else (), lens)
+    return _condition(run, atom, _in_operand(index, np.shape(run.read(atom))), lens)
+
+
+def condition(node: Node, index: Index, lens: Lens) -> str:
+    """What the truth value says that an equation made a number of: `ids > 0` is False: 0 > 0; empty where that is not known."""
+    return "" if node.run.shards else _condition(node.run, node.eqn.invars[0], index, lens)
 
 
 def _selection(trail: Trail, node: Node) -> tuple[Node, Node | None]:
@@ -134,10 +139,15 @@ def _onward(run: Run, eqn: JaxprEqn, index: Index) -> tuple[Atom, Index] | None:
         return ins[0], index
     # Of `and`, whatever is False decided that it is; of `or`, whatever is True.
     for atom in ins:
-        of_operand = index if np.ndim(run.read(atom)) else ()
+        of_operand = _in_operand(index, np.shape(run.read(atom)))
         if bool(nonfinite.host(run.read(atom))[of_operand]) is record.joins:
             return atom, of_operand
     return None
+
+
+def _in_operand(index: Index, shape: tuple[int, ...]) -> Index:
+    """The element of an operand that an element of an elementwise result is made of: a side of length 1 is stretched."""
+    return tuple(0 if side == 1 else position for position, side in zip(index, shape, strict=True)) if shape else ()
 
 
 def _joined_along(run: Run, eqn: JaxprEqn, index: Index) -> tuple[Atom, Index] | None:
@@ -156,10 +166,10 @@ def _compared(run: Run, eqn: JaxprEqn, index: Index) -> str:
     """A comparison written out over its operands' values at an element: `0 > 0`, `is_finite(inf)`."""
     if not run.knows_ins(eqn) or len(eqn.outvars) != 1:
         return ""
-    shape = compat.aval(eqn.outvars[0]).shape
+    shape = tuple(compat.aval(eqn.outvars[0]).shape)
     ins = [run.read(atom) for atom in eqn.invars]
-    if any(np.shape(x) not in ((), tuple(shape)) for x in ins):
+    if any((np.ndim(x) and np.broadcast_shapes(np.shape(x), shape) != shape) or np.ndim(x) not in (0, len(shape)) for x in ins):
         return ""
-    values = [wording.number(nonfinite.scalar(nonfinite.host(x)[index if np.ndim(x) else ()]), str(x.dtype)) for x in ins]
+    values = [wording.number(nonfinite.scalar(nonfinite.host(x)[_in_operand(index, np.shape(x))]), str(x.dtype)) for x in ins]
     infix = primitives.of(eqn).infix
     return f" {infix} ".join(values) if infix and len(values) == 2 else f"{eqn.primitive.name}({', '.join(values)})"

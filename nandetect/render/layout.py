@@ -118,9 +118,9 @@ def _facts(report: Report, told: str, width: int) -> Iterator[str]:
     if where:
         yield ", ".join(where)
     for number, event in enumerate(report.cause[:_CAUSES]):
-        yield ("because of " if number == 0 else "and that because of ") + _cause(event, origin.source)
+        yield ("because of " if number == 0 else "and that because of ") + _cause(event, origin)
     for event in report.others[:_OTHERS]:
-        yield f"also at fault, even with that mended: {_cause(event, origin.source)}"
+        yield f"also at fault, even with that mended: {_cause(event, origin)}"
     yield from _symptom(report)
     yield from _caveats(report)
 
@@ -185,15 +185,23 @@ def _elements(event: Event) -> str:
     return joined(f"{event.count:,} of {event.size:,} elements" if event.size else words.amount(event.count, "element"))
 
 
-def _cause(event: Event, near: Source | None) -> str:
-    """What made an operand deadly: `exp` (line 35), underflow to zero: exp(-104.2)."""
-    what = f"the input `{event.argument}`" if event.argument else f"`{event.primitive}`"
-    line = f" ({words.spot(event.source, near)})" if event.source else ""
+def _cause(event: Event, origin: Event) -> str:
+    """What made an operand deadly: `jnp.exp(z)` (line 35, scan iteration 2, at [3]), underflows to 0 in float32: exp(-104.2)."""
+    where = [words.spot(event.source, origin.source)] if event.source else []
+    if event.primitive == "<input>":
+        detail = words.kind_and_range(event.operands[0]) if event.operands else ""
+        what = words.given(event)
+    else:
+        operands = [words.operand(operand, number, event.index) for number, operand in enumerate(event.operands[:2], 1)]
+        detail = words.by_value(event) or ", ".join(operands)
+        what = words.operation(event)
+        # The iterations of the origin are told already.
+        rounds = words.iterations(event, origin.source)
+        where += [rounds] if rounds and rounds != words.iterations(origin, origin.source) else []
+        where += [f"at {words.index(event.index)}"] if event.index else []
+    place = f" ({', '.join(where)})" if where else ""
     reason = f", {event.reason}" if event.reason else ""
-    operands = [words.operand(operand, number, event.index) for number, operand in enumerate(event.operands[:2], 1)]
-    detail = words.by_value(event) if event.primitive != "<input>" else ""
-    detail = detail or ", ".join(operands)
-    return f"{what}{line}{reason}" + (f": {detail}" if detail else "")
+    return f"{what}{place}{reason}" + (f": {detail}" if detail else "")
 
 
 def _symptom(report: Report) -> Iterator[str]:

@@ -107,13 +107,13 @@ def is_aside(event: Event) -> bool:
     return event.role in ("computed", "absorbed", "recomputed")
 
 
-def iterations(event: Event) -> str:
+def iterations(event: Event, near: Frame | None = None) -> str:
     """`scan iteration 3`; of loops in loops each by its line, outermost first: `iteration 3 of the scan at ppo.py:269`."""
     loops = [(kind, number) for kind, number in event.context if primitives.named(kind).loops]
     if len(loops) < 2:
         return ", ".join(f"{kind} iteration {number}" for kind, number in loops)
     told = itertools.zip_longest(loops, event.loops[: len(loops)])
-    return ", ".join(_iteration(kind, number, place(frame)) for (kind, number), frame in told)
+    return ", ".join(_iteration(kind, number, spot(frame, near)) for (kind, number), frame in told)
 
 
 def _iteration(kind: str, number: int, where: str) -> str:
@@ -158,6 +158,27 @@ def by_value(event: Event) -> str:
     if not 0 < len(event.operands) <= _WRITTEN_OUT or any(operand.value is None for operand in event.operands):
         return ""
     return joined(applied(event, [wording.number(operand.value, operand.dtype) for operand in event.operands]))
+
+
+def operation(event: Event) -> str:
+    """An equation as its line has it, where that is short and does not fill it: `jnp.exp(z)`; else by the name of its primitive."""
+    source = event.source
+    expression = "" if source is None or source.column is None else source.expression().strip()
+    is_short = source is not None and expression != source.code.strip() and len(expression) <= _LONGEST_NAME
+    return joined(f"`{expression}`") if expression and is_short else f"`{event.primitive}`"
+
+
+def given(event: Event) -> str:
+    """An element of an argument as it would be typed: `p['w'][3, 0]`; a constant of the step has no name of its own."""
+    if event.source is not None or not event.argument:
+        return event.argument or "an input"
+    return joined(f"`{event.argument}{index(event.index) if event.index else ''}`")
+
+
+def kind_and_range(operand: Operand) -> str:
+    """`f32[40,10], min 0, max 1, 31 zeros`; empty for a scalar."""
+    about = summary(operand)
+    return f"{array_type(operand.shape, operand.dtype)}, {about}" if about else ""
 
 
 def operand(operand: Operand, position: int, where: Sequence[int] = (), before: Operand | None = None) -> str:

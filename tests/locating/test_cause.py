@@ -14,6 +14,7 @@ from jax import lax
 
 import nandetect as nd
 from nandetect.locating import cause
+from nandetect.locating.iterations import Loops
 from nandetect.records import Event, Report
 
 
@@ -145,7 +146,7 @@ def test_a_mask_that_is_not_counted_is_told_where_it_became_a_number(why):
         w = m.astype(jnp.float32)  # <-- cause
         return 1.0 / (x * w)
 
-    assert told(why(scale, X + 1, jnp.array([True, False, True]))) == [("convert_element_type", "the mask is False there")]
+    assert told(why(scale, X + 1, jnp.array([True, False, True]))) == [("convert_element_type", "the mask is False there: `m` is False")]
 
 
 def test_a_complex_zero_has_both_parts_zero():
@@ -216,7 +217,7 @@ def test_the_largest_term_of_an_exponent_is_told(why):
         eta = x @ w + 1.0  # <-- cause
         return jnp.exp(eta)
 
-    assert told(why(rate, X, jnp.ones((3, 2)))) == [("dot_general", "the products add up to 201")]
+    assert told(why(rate, X, jnp.ones((3, 2)))) == [("dot_general", "3 products add up to 201, the largest is 200 * 1")]
 
 
 def test_what_grew_in_a_scan_is_told_with_its_iteration(why):
@@ -225,8 +226,9 @@ def test_what_grew_in_a_scan_is_told_with_its_iteration(why):
         return h
 
     (event,) = why(grow, jnp.array([1.0]))
-    # 1e38 * 10 is the first product beyond 3.4e38: the 39th, counted from 0 the iteration 38.
-    assert (event.primitive, event.reason, event.context) == ("scan", "1e+38 was carried into iteration 38", (("scan", 38),))
+    # 1e38 * 10 is the first product beyond 3.4e38: the 39th, counted from 0 the iteration 38. The one before made its operand.
+    grown = "grows to 1e+38, it was 1 before the first of 38 iterations"
+    assert (event.primitive, event.reason, event.context) == ("mul", grown, (("scan", 37),))
 
 
 def test_a_row_of_a_scan_is_followed_out_to_the_argument():
@@ -260,7 +262,10 @@ def test_a_zero_pivot_is_told_of_a_singular_system(why):
     def solve(x):
         return jnp.linalg.solve(jnp.outer(x, x), x)  # <-- cause
 
-    assert told(why(solve, X)) == [("lu", "a pivot is 0, the matrix is singular")]
+    assert told(why(solve, X)) == [
+        ("lu", "a pivot is 0, the matrix is singular"),
+        ("mul", "gives that matrix: it has rank 1 of 3"),
+    ]
 
 
 def test_the_smallest_eigenvalue_is_told_of_a_matrix_without_a_root(why):
@@ -301,7 +306,7 @@ def test_what_a_loop_began_with_is_followed_out_to_the_argument():
 
 def test_what_cannot_be_traced_has_no_cause_and_does_not_raise():
     nothing: Any = None
-    assert cause.trace(nothing, 0, (), nothing) == ()
+    assert cause.trace(nothing, 0, (), nothing, Loops()) == ()
 
 
 def test_a_value_that_arrived_broken_has_no_cause():

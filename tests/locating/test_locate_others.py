@@ -146,4 +146,4 @@ def test_also_at_fault_reads_so():
     report = nd.locate(jax.jit(two), jnp.float32(0.0), jnp.float32(0.0))
     line = two.__code__.co_firstlineno + 1
     said = [row.strip() for row in str(report).splitlines() if "also" in row or "not at fault" in row]
-    assert said == [f"= also at fault, even with that mended: `div` (line {line}), division by zero: 1.0 / 0.0"]
+    assert said == [f"= also at fault, even with that mended: `1.0 / z` (line {line}), division by zero: 1.0 / 0.0"]

@@ -130,7 +130,7 @@ error: `div` made nan in the backward pass of step 212        loss xlogy · floa
   = 0.0 / 0.0 at [17, 4], zero divided by zero, the first of 31 in f32[40,10]
   = labels f32[40,10] is 0.0 there (min 0, max 1, 360 zeros)
   = probs is 0.0 there (min 0, max 1, 31 zeros)
-  = because of `exp` (line 3), underflow to zero: exp(-104.2)
+  = because of `jnp.exp(shifted)` (line 3, at [17, 4]), underflow to zero: exp(-104.2)
   = seen first as nan in grads['w3'] (3 of 400 elements)
   = on the way: div (9) -> mul (9) -> dot_general (8) -> grads['w3']
 help: softmax underflows to 0 once logits differ by about 104 (float32); take the logarithm before
@@ -471,8 +471,9 @@ of step 212
     max 1, 360 zeros)
   = probs is 0.0 there (min 0, max 1,
     31 zeros)
-  = because of `exp` (line 3), underflow to
-    zero: exp(-104.2)
+  = because of `jnp.exp(shifted)` (line 3,
+    at [17, 4]), underflow to zero:
+    exp(-104.2)
   = seen first as nan in grads['w3']
     (3 of 400 elements)
   = on the way: div (9) -> mul (9) ->
