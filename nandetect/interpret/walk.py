@@ -300,8 +300,8 @@ def evaluate(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
             return out
     if primitives.of(eqn).piecemeal:
         # What JAX would run operation by operation, each compiled for all devices, is compiled as one.
-        return jax.jit(partial(compat.bind, meshes.with_mesh(eqn, ins) or eqn))(ins)
-    return compat.bind(eqn, ins)
+        return meshes.settled(jax.jit(partial(compat.bind, meshes.with_mesh(eqn, ins) or eqn))(ins))
+    return meshes.settled(compat.bind(eqn, ins))
 
 
 def traced(body: AnyJaxpr, how: Leaf) -> Callable[..., list[jax.Array]]:

@@ -15,6 +15,7 @@ import json, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 import nandetect as nd
+from nandetect.interpret import meshes
 
 mesh = Mesh(np.array(jax.devices()), ("d",))
 rows = np.ones((16, 3), np.float32)
@@ -128,6 +129,11 @@ def under_a_set_mesh():
         return told(jax.jit(jax.shard_map(local, in_specs=(P(), P("d")), out_specs=P(), **given)), jnp.ones(3), rows)
 
 
+def waited_for():
+    rows = jax.device_put(jnp.ones((1600, 1600)), NamedSharding(mesh, P("d", None)))
+    return [value.is_ready() for value in meshes.settled([jax.jit(lambda x: x @ x.T @ x)(rows)])]
+
+
 given = {} if hasattr(jax, "set_mesh") else {"mesh": mesh}
 spread = jax.device_put(jnp.asarray(rows), NamedSharding(mesh, P("d", None)))
 print(json.dumps({
@@ -145,6 +151,7 @@ print(json.dumps({
     "an overflow in a psum": cause(jax.jit(mapped(overflowing)), jnp.ones(3), np.ones((16, 3), np.float32)),
     "a number of Python's": told(jax.jit(mapped(with_a_count)), jnp.ones(3), rows),
     "a number of Python's under pmap": nd.locate(mapped_by_pmap, jnp.ones(3), rows).origin.value,
+    "waited for": waited_for(),
     "named sharding": told(jax.jit(jax.value_and_grad(lambda w, x: jnp.mean(jnp.log(jnp.abs(x @ w))))), jnp.ones(3), spread)[:1]
     + told(jax.jit(lambda w, x: jnp.mean(jnp.log(jnp.abs(x @ w)))), jnp.ones(3), spread)[3:],
 }))
@@ -223,3 +230,7 @@ def test_device_of_an_element_of_a_sharded_array_is_named(reports):
 def test_a_number_that_python_wrote_comes_out_of_an_inner_jit_of_a_shard(reports):
     assert reports["a number of Python's"] == ["log", "forward", "log", [["shard", 5]], [0], 0.0]
     assert reports["a number of Python's under pmap"] in ("inf", "-inf")
+
+
+def test_what_several_devices_compute_is_waited_for_before_the_next(reports):
+    assert reports["waited for"] == [True]
