@@ -83,10 +83,9 @@ def _named(event: Event) -> str:
     return f"`{event.primitive}`{line}" + (f" ({event.reason})" if event.reason else "")
 
 
-def trials(program: Program, report: Report, seconds: float = math.inf) -> Iterator[Tried]:
-    """The forms that were found for a fault, one after another, as long as there is time."""
+def trials(program: Program, report: Report, graph: Graph, seconds: float = math.inf) -> Iterator[Tried]:
+    """The forms that are found for a fault in the program's operations, one after another, as long as there is time."""
     began = time.monotonic()
-    _, graph = seen(program)
     count = 0
     for found in find(graph, report):
         if count >= TRIED or (count >= AT_LEAST and time.monotonic() - began > seconds):
@@ -101,11 +100,6 @@ def trials(program: Program, report: Report, seconds: float = math.inf) -> Itera
         count += 1
         if tried is not None:
             yield tried
-
-
-def candidates(program: Program, report: Report) -> list[Found]:
-    """The forms that were found for a fault, untried."""
-    return find(seen(program)[1], report)
 
 
 def seen(program: Program, exchange: Exchange | None = None, opened: frozenset[Expression] | None = None) -> tuple[compat.AnyJaxpr, Graph]:
