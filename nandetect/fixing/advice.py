@@ -14,10 +14,14 @@ def advice(report: Report) -> list[str]:
 
 
 def _carried(report: Report) -> bool:
-    """Whether an earlier iteration of a loop made what overflowed in a later one."""
-    earlier = [event for event in report.cause if any(primitives.named(kind).loops for kind, _ in event.context)]
-    elsewhere = any(event.context != report.origin.context for event in earlier)
-    return elsewhere and report.origin.value in ("inf", "-inf") and bool(report.origin.context)
+    """Whether earlier iterations of a loop made what overflowed in a later one."""
+    origin = report.origin
+    if origin.value not in ("inf", "-inf") or not origin.context:
+        return False
+    within = [event for event in report.cause if any(primitives.named(kind).loops for kind, _ in event.context)]
+    # What came from outside of the loop is no growth; of what stands in the later iteration itself, nothing else may be the cause.
+    grew = len(within) == len(report.cause) > 0 and any(number > 0 for kind, number in origin.context if primitives.named(kind).loops)
+    return grew or any(event.context != origin.context for event in within)
 
 
 def _solves(report: Report) -> bool:

@@ -20,6 +20,7 @@ from nandetect.fixing.patterns import (
     loops,
     quotients,
     roots,
+    rules,
     widths,
 )
 from nandetect.program import sources
@@ -39,7 +40,7 @@ def find(graph: Graph, report: Report) -> list[Found]:
     above = [node for event in report.cause for node in anchors_of(graph, event)]
     below = [one for anchor in anchors for one in graph.descendants(anchor)]
     roots = list({node.number: node for node in (*anchors, *above, *below)}.values())
-    found: list[Found] = []
+    found: list[Found] = list(rules.own_rule(graph, report.origin))
     for node in roots:
         if node.is_derivative:
             continue

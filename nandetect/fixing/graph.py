@@ -170,7 +170,13 @@ class Graph:
 
 
 # What of numbers gives a number that is known.
-_FOLDED: dict[str, Callable[..., Any]] = {"sub": operator.sub, "add": operator.add, "mul": operator.mul, "neg": operator.neg}
+_FOLDED: dict[str, Callable[..., Any]] = {
+    "sub": operator.sub,
+    "add": operator.add,
+    "mul": operator.mul,
+    "neg": operator.neg,
+    "log": lambda x: math.log(x) if x > 0 else None,
+}
 
 
 def _is_one_of(value: Array, values: Sequence[Array]) -> bool:

@@ -127,8 +127,9 @@ def _fixes(program: Program, report: Report, graph: Graph, is_to_prove: bool, se
 
 
 def _merit(tried: prove.Tried) -> tuple[bool, bool, bool]:
-    """How good a trial is: of what is proven, what does it alone; of what is not, what mends all results."""
-    return tried.is_proven, tried.is_proven and len(tried.found) == 1, 0 < tried.finite == tried.results
+    """How good a trial is: of what is proven, what does it alone; of what is not, what mends all results, or says what would."""
+    mends_all = 0 < tried.finite == tried.results or tried.found[0].kind == "advice"
+    return tried.is_proven, tried.is_proven and len(tried.found) == 1, mends_all
 
 
 def _fix(found: Found, tried: prove.Tried | None = None) -> Fix:

@@ -158,4 +158,13 @@ HAZARDS = (
         breaks_on={"x": (1.0, 0.25)},
         ordinary={"x": (0.25, 0.75)},
     ),
+    Hazard(
+        code="ND300",
+        name="own-derivative-rule-at-its-edge",
+        why="a derivative rule of your own breaks here, whatever the function itself does there; guard the rule's operands as well",
+        before="y * x / jnp.sqrt(jnp.sum(x**2))",
+        after="y * x / jnp.where(jnp.sum(x**2) > 0, jnp.sqrt(jnp.sum(x**2)), 1.0)",
+        breaks_on={"x": (0.0, 0.0), "y": (1.0, 2.0)},
+        ordinary={"x": (3.0, -4.0), "y": (1.0, 2.0)},
+    ),
 )

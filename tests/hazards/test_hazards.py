@@ -134,6 +134,7 @@ TRUTH = {
     "ND297": lambda x: x / np.where(x != 1, 1 - x, 1e-6),
     "ND298": lambda x: np.log1p(-np.clip(x, 1e-9, 1 - 1e-6)),
     "ND299": lambda x: 400 * np.log(x),
+    "ND300": lambda x, y: y * x / (np.sqrt(np.sum(x * x)) or 1),
 }
 # Where `after` is a little off on purpose (clipped, shifted, in sixteen bits), or a value is sensitive to the rounding of its operand.
 LOOSE = dict(

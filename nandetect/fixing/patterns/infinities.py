@@ -46,19 +46,46 @@ def product_with_log(look: Look) -> Iterator[Found]:
                 yield from _times_log(look, weight, other, log)
 
 
+def contracted_with_log(look: Look) -> Iterator[Found]:
+    """A sum of x * log(y), as a dot product or an `einsum` writes it, where both are 0."""
+    for weight, other in look.both():
+        for log in _logs_of(look, other) if look.constant(weight) is None else ():
+            if weight.shape == log.ins[0].shape:
+                yield _summed_with_log(look, weight, log)
+
+
+def _summed_with_log(look: Look, weight: Array, log: Node) -> Found:
+    look.begin()
+    x, y = look.leaf(weight, look.node), look.leaf(log.ins[0], log)
+
+    def value(env: Env) -> Array:
+        safe = jnp.where(env[x] != 0, env[y], 1 if log.name == "log" else 0)
+        return look.guarded(env, {x: weight, y: log.ins[0]}, log, 0, safe)
+
+    def sloped(env: Env) -> Array:
+        missing = jnp.sum(with_slope(jnp.zeros_like(env[x]), env[x], env[x] != 0))
+        return value(env) + missing
+
+    guarded = f"jnp.where({{{x}}} != 0, {{{y}}}, {'1.0' if log.name == 'log' else '0.0'})"
+    other = sloped if look.is_same(weight, log.ins[0]) else None
+    return look.found(Form(value, guarded, other=other), "guard", "ND209", at_anchor=log, edits={y: guarded})
+
+
 def _times_log(look: Look, weight: Array, other: Array, log: Node) -> Iterator[Found]:
     look.begin()
+    name, harmless = ("log", 1) if log.name == "log" else ("log1p", 0)
     x, y = look.leaf(weight, look.node), look.leaf(log.ins[0], log)
     inner, factor = look.scaled(other)
     of_itself, alone = look.is_same(weight, log.ins[0]), look.is_same(inner, log.outs[0])
     if alone and factor == 1 and not of_itself:
         # Its slope is 0 / 0 where both are 0: what needs that is not cured by it.
-        library = Form(lambda env: jax.scipy.special.xlogy(env[x], env[y]), f"jax.scipy.special.xlogy({{{x}}}, {{{y}}})")
+        function, called = (jax.scipy.special.xlogy, "xlogy") if name == "log" else (jax.scipy.special.xlog1py, "xlog1py")
+        library = Form(lambda env: function(env[x], env[y]), f"jax.scipy.special.{called}({{{x}}}, {{{y}}})")
         yield look.found(library, "guard", "ND209")
 
     def value(env: Env) -> Array:
         alive = env[x] != 0
-        safe = jnp.where(alive if env[y].ndim >= alive.ndim else jnp.any(alive), env[y], 1)
+        safe = jnp.where(alive if env[y].ndim >= alive.ndim else jnp.any(alive), env[y], harmless)
         return jnp.where(alive, look.guarded(env, {x: weight, y: log.ins[0]}, log, 0, safe), 0)
 
     def sloped(env: Env) -> Array:
@@ -67,11 +94,11 @@ def _times_log(look: Look, weight: Array, other: Array, log: Node) -> Iterator[F
     # x log x has no slope at 0: the one that it gets is a choice.
     otherwise = sloped if of_itself else None
     if not alone:
-        guarded = f"jnp.where({{{x}}} != 0, {{{y}}}, 1.0)"
+        guarded = f"jnp.where({{{x}}} != 0, {{{y}}}, {harmless:.1f})"
         yield look.found(Form(value, guarded, other=otherwise), "guard", "ND209", at_anchor=log, edits={y: guarded})
         return
     times = "" if factor == 1 else f"{factor:.6g} * "
-    text = f"{times}jnp.where({{{x}}} != 0, {{{x}}} * jnp.log(jnp.where({{{x}}} != 0, {{{y}}}, 1.0)), 0.0)"
+    text = f"{times}jnp.where({{{x}}} != 0, {{{x}}} * jnp.{name}(jnp.where({{{x}}} != 0, {{{y}}}, {harmless:.1f})), 0.0)"
     yield look.found(Form(value, text, other=otherwise), "guard", "ND209")
 
 
@@ -103,7 +130,7 @@ def _logs_of(look: Look, value: Array) -> list[Node]:
     while waiting and len(found) < 3:
         inner, _ = look.scaled(waiting.pop(0))
         node = look.graph.maker(inner)
-        if node is not None and node.name == "log":
+        if node is not None and node.name in ("log", "log1p"):
             found.append(node)
         elif node is not None and node.name in ("add", "sub"):
             waiting += node.ins
@@ -233,6 +260,7 @@ def masks_added_up(look: Look) -> Iterator[Found]:
 
 PATTERNS: Patterns = {
     "mul": (mask_times_inf, product_with_log, product_with_exp, zero_times_infinite),
+    "dot_general": (contracted_with_log,),
     "sub": (less_its_maximum, same_infinities),
     "add": (empty_log_sum_exp, masks_added_up),
     "custom_jvp_call": (xlogy_of_probability,),

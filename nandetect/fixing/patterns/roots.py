@@ -149,12 +149,20 @@ def schedule_at_zero(look: Look) -> Iterator[Found]:
         return
     x = look.leaf(node.ins[0], node)
     code = "ND282" if look.origin.phase == "update" else "ND233" if look.sum_of_squares(node.ins[0]) else "ND239"
+    if _has_lost_its_epsilon(look, node.ins[0]):
+        code = "ND248"
 
     def value(env: Env, fill: float = 0.0) -> Array:
         return look.where(env, node.ins[0], env[x], env[x] > 0, fill)
 
     shown = "jax.lax.rsqrt({0})" if node.name == "rsqrt" else f"{{0}} ** {power:.6g}"
     yield look.found(Form(value, _where(x, ">", shown), other=lambda env: value(env, 1.0)), "bound", code)
+
+
+def _has_lost_its_epsilon(look: Look, value: Array) -> bool:
+    """Whether a 0 was added to a value of half precision: what was written is smaller than that has."""
+    node = look.op(value, "add")
+    return node is not None and jnp.dtype(node.outs[0].dtype).itemsize == 2 and any(look.constant(x) == 0 for x in node.ins)
 
 
 def negative_base(look: Look) -> Iterator[Found]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 
-from nandetect import wording
 from nandetect.fixing.forms import PICKED, Env, Form, Found
 from nandetect.fixing.graph import Node
 from nandetect.fixing.look import Look, Patterns
@@ -44,7 +42,7 @@ def in_single(look: Look) -> Iterator[Found]:
         if anchor.name in CODES and anchor.ins and _is_half(anchor.outs[0] if anchor.outs else anchor.ins[0]):
             yield from _widened(look, anchor, _code_of(look, anchor))
         elif (summed := summed_wide(look, anchor)) is not None:
-            yield from _widened(look, anchor, CODES[summed.name], _terms(look))
+            yield from _widened(look, anchor, CODES[summed.name])
 
 
 def _code_of(look: Look, anchor: Node) -> str:
@@ -68,22 +66,7 @@ def summed_wide(look: Look, cast: Node) -> Node | None:
     return node if before is not None and before.name == "convert_element_type" and _is_half(before.ins[0]) else None
 
 
-def _terms(look: Look) -> str:
-    """`90,000 is the sum of 3,000 terms of 30`, of a sum that the causes name."""
-    total = look.origin.operands[0].value if look.origin.operands else None
-    summed = next((event for event in look.cause if event.primitive == "reduce_sum" and event.operands), None)
-    if summed is None or not isinstance(total, int | float):
-        return ""
-    terms = summed.operands[0]
-    count = max(1, math.prod(terms.shape) // max(1, math.prod(summed.shape)))
-    if terms.min is None or terms.max is None:
-        return ""
-    largest = max(terms.max, -terms.min)
-    size = f"of {wording.short(largest)}" if terms.min == terms.max else f"up to {wording.short(largest)}"
-    return f"{total:,.0f} is the sum of {wording.counted(count, 'term')} {size}"
-
-
-def _widened(look: Look, anchor: Node, code: str, said: str = "") -> Iterator[Found]:
+def _widened(look: Look, anchor: Node, code: str) -> Iterator[Found]:
     given = [x for x in anchor.ins if look.constant(x) is None]
     made, others = look.graph.cone(look.node, given)
     if anchor not in made or len(made) > LONGEST:
@@ -99,7 +82,7 @@ def _widened(look: Look, anchor: Node, code: str, said: str = "") -> Iterator[Fo
     edits = {name: f"{{{name}}}.astype(jnp.float32)" for name in names}
     if anchor.name == "convert_element_type":
         # The cast is JAX's own: what is written is the sum.
-        yield look.found(Form(value, PICKED), "same", code, at_anchor=anchor, said=said)
+        yield look.found(Form(value, PICKED), "same", code, at_anchor=anchor)
         return
     yield look.found(Form(value, ", ".join(edits.values())), "same", code, at_anchor=anchor, edits=edits)
 
