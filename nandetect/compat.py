@@ -276,6 +276,11 @@ def eager_operations(seen: Seen, working: Busy) -> Iterator[None]:
         core.EvalTrace.process_primitive = original
 
 
+def is_private(module: types.ModuleType) -> bool:
+    """Whether a module of JAX's is none that a program has to do with."""
+    return module.__name__.startswith("jax._src")
+
+
 def outside_of_traces() -> contextlib.AbstractContextManager[object]:
     """A context in which operations run at once. While JAX hands an operation from one trace to the next, there is no trace to run in."""
     return core.eval_context()

@@ -194,6 +194,9 @@ def _guarding(jit: Callable[..., Any], functions: Functions) -> Callable[..., ob
     def guarding(*function: Callable[..., object], **options: object) -> object:
         try:
             made = jit(*function, **options)
+            # What is looked for is looked for by compiled functions too.
+            if working.now:
+                return made
             is_users = ownership.is_users(sys._getframe(1).f_code.co_filename)
             if not function:
                 # `@jax.jit(static_argnames=...)`, which gives a decorator.

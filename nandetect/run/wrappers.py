@@ -24,6 +24,8 @@ from nandetect.run import ahead, buffers
 from nandetect.run.eager import MOVES, EagerWatch
 from nandetect.run.import_hook import after_each_of_jax
 
+# What makes of a function one that computes on all devices: run outside of any trace, it is one operation.
+_MAPPINGS = ("shard_map", "smap")
 # The operators of arrays; below, how a class spells each for what stands on its left, and on its right.
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
 _OF_TWO = tuple(f"__{side}{name}__" for name in _BINARY for side in ("", "r"))
@@ -77,9 +79,12 @@ def _replace(undone: ExitStack, owner: object, name: str, original: object, wrap
 def _replace_in(module: types.ModuleType, eager: EagerWatch, replace: Callable[[object, str, object, object], None]) -> None:
     """Put wrappers in place of the compiled functions that a module of JAX's has names for."""
     for name, value in list(vars(module).items()):
-        if _runs_as_one(value):
+        # JAX itself maps each operation of a function that is mapped, in a program that it keeps by the function.
+        maps = not compat.is_private(module) and _maps_over_devices(value)
+        if maps or _runs_as_one(value):
             if id(value) not in eager.wrappers:
-                eager.wrappers[id(value)] = _Wrapper(value, _reporting(value, value, eager))
+                reporting = _mapping(value, eager) if maps else _reporting(value, value, eager)
+                eager.wrappers[id(value)] = _Wrapper(value, reporting)
             replace(module, name, value, eager.wrappers[id(value)])
             # What a function with a derivative of its own calls while it is differentiated, no module's name leads to.
             if isinstance(value, jax.custom_jvp | jax.custom_vjp) and is_jitted(value.fun):
@@ -92,6 +97,11 @@ def _replace_in(module: types.ModuleType, eager: EagerWatch, replace: Callable[[
 def _runs_as_one(value: object) -> TypeGuard[Callable[..., object]]:
     """Whether it is a function of JAX's own that computes in one compiled program."""
     return is_jitted(value) or isinstance(value, jax.custom_jvp | jax.custom_vjp)
+
+
+def _maps_over_devices(value: object) -> TypeGuard[Callable[..., Callable[..., object]]]:
+    """Whether it is `jax.shard_map`, of which there are several."""
+    return isinstance(value, types.FunctionType) and value.__name__ in _MAPPINGS and value.__module__.startswith("jax.")
 
 
 def _operator(name: str) -> Callable[..., object]:
@@ -131,6 +141,20 @@ def _reporting(function: Callable[..., object], again: Callable[..., object], ea
             raise
 
     return reporting
+
+
+def _mapping(mapping: Callable[..., Any], eager: EagerWatch) -> Callable[..., object]:
+    """The functions that `jax.shard_map` gives say when they ran outside of any trace."""
+
+    @functools.wraps(mapping)
+    def mapped(*function: Callable[..., object] | None, **options: object) -> object:
+        made = mapping(*function, **options)
+        if function and function[0] is not None:
+            return _reporting(made, made, eager)
+        # `@jax.shard_map(mesh=...)`, which gives a decorator.
+        return lambda decorated: mapped(decorated, **options)
+
+    return mapped
 
 
 def _with_masks(operands: Sequence[object]) -> list[object]:
