@@ -26,7 +26,7 @@ MOST, SECONDS = 24, 1.0
 ROOT = "take `{}` of what can be 0"
 END = "take `{}` of what can be 1 or -1"
 EDGES: dict[str, tuple[int, str]] = {
-    **{name: (0, ROOT) for name in ("sqrt", "cbrt", "log", "lgamma", "digamma")},
+    **{name: (0, ROOT) for name in ("sqrt", "cbrt", "log", "log2", "lgamma", "digamma")},
     "pow": (0, "take a power of what can be 0"),
     "div": (1, "divide by what can be 0"),
     "integer_pow": (0, "divide by what can be 0"),

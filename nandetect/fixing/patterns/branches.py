@@ -23,6 +23,7 @@ HARMLESS: dict[str, tuple[int, float, str]] = {
     "cbrt": (0, 1.0, "ND226"),
     "pow": (0, 1.0, "ND226"),
     "log": (0, 1.0, "ND214"),
+    "log2": (0, 1.0, "ND214"),
     "log1p": (0, 0.0, "ND214"),
     "exp": (0, 0.0, "ND241"),
     "exp2": (0, 0.0, "ND241"),
@@ -43,7 +44,7 @@ HARMLESS: dict[str, tuple[int, float, str]] = {
 
 
 # What these break by a factor of 0 has forms of its own.
-FINITE_AT_ZERO = ("log", "sqrt", "pow", "log1p")
+FINITE_AT_ZERO = ("log", "log2", "sqrt", "pow", "log1p")
 
 
 def masked_branch(look: Look) -> Iterator[Found]:

@@ -148,9 +148,9 @@ def log_of_zero(look: Look) -> Iterator[Found]:
         code = "ND212"
 
     def bounded(env: Env, times: float = 1.0) -> Array:
-        return jnp.log(jnp.maximum(env[x], times * jnp.finfo(env[x].dtype).tiny))
+        return look.rebound(env, [node.ins[0]], [jnp.maximum(env[x], times * jnp.finfo(env[x].dtype).tiny)])
 
-    text = f"jnp.log(jnp.maximum({{{x}}}, jnp.finfo({{{x}}}.dtype).tiny))"
+    text = f"jnp.{node.name}(jnp.maximum({{{x}}}, jnp.finfo({{{x}}}.dtype).tiny))"
     yield look.found(Form(bounded, text, other=lambda env: bounded(env, 1e6)), "bound", code)
 
 
@@ -173,5 +173,6 @@ PATTERNS: Patterns = {
     "acosh": (at_an_end,),
     "erf_inv": (quantile,),
     "log": (bound_at_one, log_of_zero),
+    "log2": (bound_at_one, log_of_zero),
     "log1p": (bound_at_one,),
 }

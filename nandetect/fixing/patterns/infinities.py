@@ -59,25 +59,25 @@ def _summed_with_log(look: Look, weight: Array, log: Node) -> Found:
     x, y = look.leaf(weight, look.node), look.leaf(log.ins[0], log)
 
     def value(env: Env) -> Array:
-        safe = jnp.where(env[x] != 0, env[y], 1 if log.name == "log" else 0)
+        safe = jnp.where(env[x] != 0, env[y], 0 if log.name == "log1p" else 1)
         return look.guarded(env, {x: weight, y: log.ins[0]}, log, 0, safe)
 
     def sloped(env: Env) -> Array:
         missing = jnp.sum(with_slope(jnp.zeros_like(env[x]), env[x], env[x] != 0))
         return value(env) + missing
 
-    guarded = f"jnp.where({{{x}}} != 0, {{{y}}}, {'1.0' if log.name == 'log' else '0.0'})"
+    guarded = f"jnp.where({{{x}}} != 0, {{{y}}}, {'0.0' if log.name == 'log1p' else '1.0'})"
     other = sloped if look.is_same(weight, log.ins[0]) else None
     return look.found(Form(value, guarded, other=other), "guard", "ND209", at_anchor=log, edits={y: guarded})
 
 
 def _times_log(look: Look, weight: Array, other: Array, log: Node) -> Iterator[Found]:
     look.begin()
-    name, harmless = ("log", 1) if log.name == "log" else ("log1p", 0)
+    name, harmless = log.name, 0 if log.name == "log1p" else 1
     x, y = look.leaf(weight, look.node), look.leaf(log.ins[0], log)
     inner, factor = look.scaled(other)
     of_itself, alone = look.is_same(weight, log.ins[0]), look.is_same(inner, log.outs[0])
-    if alone and factor == 1 and not of_itself:
+    if alone and factor == 1 and not of_itself and name != "log2":
         # Its slope is 0 / 0 where both are 0: what needs that is not cured by it.
         function, called = (jax.scipy.special.xlogy, "xlogy") if name == "log" else (jax.scipy.special.xlog1py, "xlog1py")
         library = Form(lambda env: function(env[x], env[y]), f"jax.scipy.special.{called}({{{x}}}, {{{y}}})")
@@ -130,7 +130,7 @@ def _logs_of(look: Look, value: Array) -> list[Node]:
     while waiting and len(found) < 3:
         inner, _ = look.scaled(waiting.pop(0))
         node = look.graph.maker(inner)
-        if node is not None and node.name in ("log", "log1p"):
+        if node is not None and node.name in ("log", "log1p", "log2"):
             found.append(node)
         elif node is not None and node.name in ("add", "sub"):
             waiting += node.ins
