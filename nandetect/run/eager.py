@@ -335,7 +335,8 @@ class EagerWatch:
     def _of_inf(self, held: Held, broke: bool) -> Report | None:
         try:
             report = eager_origin.located_inf(self.log, held)
-            if report is not None and not broke and eager_origin.has_only_neginf(held[1]):
+            # An overflow that was subtracted is no logarithm.
+            if report is not None and report.origin.value == "-inf" and not broke and eager_origin.has_only_neginf(held[1]):
                 self.unseen.add(*LOG_OF_NOTHING)
                 return None
             return report

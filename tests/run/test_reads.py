@@ -167,6 +167,11 @@ def test_log_probabilities_of_what_cannot_be_are_said_and_no_fault(name):
     assert (told, everywhere.left_out()) == ([], ["1 array that left the program with -inf in it"])
 
 
+def test_an_array_that_is_minus_inf_where_an_overflow_was_subtracted_is_a_fault():
+    (report,) = found(lambda: str(jnp.ones(2) - jnp.sinh(jnp.array([1.0, 200.0]))))
+    assert (report.origin.primitive, report.origin.value) == ("sinh", "inf")
+
+
 def test_a_log_likelihood_of_minus_inf_is_a_fault():
     (report,) = found(lambda: float(jnp.sum(jnp.log(jnp.eye(3)))))  # <-- origin
     assert (report.origin.primitive, report.origin.value, report.origin.source.code.endswith("# <-- origin")) == ("log", "-inf", True)
