@@ -140,8 +140,8 @@ class Replay:
     def _with_its_past(self, report: Report, call: Call, arguments: Arguments) -> Report:
         """The same, with what a state that it names was before; a report is one without it."""
         first = self.window.calls[0]
-        start = flatten(first.arguments(_parts(first, None, ())))[0]
         try:
+            start = flatten(first.arguments(_parts(first, None, ())))[0]
             return grown.told(report, self.step, call, arguments, first, start)
         except Exception:
             return report
