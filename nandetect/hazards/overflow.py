@@ -176,4 +176,22 @@ HAZARDS = (
         breaks_on={"t": (65536, 3)},
         ordinary={"t": (4, 3)},
     ),
+    Hazard(
+        code="ND287",
+        name="product-that-overflows",
+        why="many factors above 1 soon leave the range, though what they are divided by may too; add logarithms, or bound the product",
+        before="jnp.prod(x) / jnp.prod(y)",
+        after="jnp.exp(jnp.sum(jnp.log(x)) - jnp.sum(jnp.log(y)))",
+        breaks_on={"x": (1e20, 1e20, 1e10), "y": (1e20, 1e20, 1e10)},
+        ordinary={"x": (2.0, 3.0), "y": (4.0, 0.5)},
+    ),
+    Hazard(
+        code="ND288",
+        name="decay-divided-out",
+        why="exp(-a) of a decay that adds up overflows where the product with exp(a) does not; carry the state from step to step instead",
+        before="jnp.exp(jnp.cumsum(x)) * jnp.cumsum(y * jnp.exp(-jnp.cumsum(x)))",
+        after="jax.lax.associative_scan(lambda s, t: (s[0] * t[0], s[1] * t[0] + t[1]), (jnp.exp(x), y))[1]",
+        breaks_on={"x": (-60.0, -60.0, -60.0), "y": (1.0, 1.0, 2.0)},
+        ordinary={"x": (-0.5, -1.0, -0.25), "y": (1.0, 2.0, -1.0)},
+    ),
 )

@@ -63,6 +63,11 @@ def interval(step):
     return (step - 5.0) / (jnp.float32(5) - 5.0 + 0 * step)
 
 
+def decayed(rates, x):
+    total = jnp.cumsum(rates)
+    return (jnp.cumsum(x * jnp.exp(-total)) * jnp.exp(total)).sum()
+
+
 CASES = {
     "log of the beta function": (beta, (jnp.array([50.0, 60.0]),), "ND220", True),
     "inverse of softplus": (lambda x: jnp.log(jnp.expm1(x)).sum(), (jnp.array([200.0, 1.0]),), "ND230", True),
@@ -103,6 +108,15 @@ CASES = {
         "ND248",
         True,
     ),
+    "running product": (
+        lambda x: (x / jnp.cumprod(x + 1)).sum() + jnp.cumprod(x)[-1] / x.prod(),
+        (jnp.full(20, 1e3),),
+        "ND287",
+        False,
+    ),
+    "decay that is divided out": (decayed, (jnp.full(80, -2.0), jnp.ones(80)), "ND288", False),
+    "no variance": (lambda x: jnp.linalg.cholesky(x - x.T), (jnp.eye(2),), "ND271", False),
+    "log of one less exp": (lambda x, y: (y + jnp.log1p(-jnp.exp(x - y))).sum(), (jnp.array([-1e-10, -3.0]), jnp.zeros(2)), "ND216", True),
     "slope of QR": (jax.grad(lambda x: jnp.linalg.qr(x)[0][0, 0]), (jnp.array([[1.0, 0.0], [2.0, 0.0]]),), "ND276", False),
     "inverse": (lambda x: jnp.linalg.inv(x), (jnp.array([[1.0, 2.0], [2.0, 4.0]]),), "ND277", False),
 }
@@ -124,6 +138,7 @@ LURES = {
     "a bound of 1": (lambda p: jnp.log1p(-jnp.minimum(p, 1.0)), (jnp.float32(1),), {"ND298"}),
     "a number that is one element's": (lambda x: 1 / x, (jnp.float32(0),), {"ND286"}),
     "a sum of large numbers": (lambda x: x + x, (jnp.array([-3e38, 1.0]),), set()),
+    "exponential of a running sum": (lambda x: jnp.exp(-jnp.cumsum(x)).sum(), (jnp.full(80, -2.0),), {"ND288"}),
     "a solved system": (jnp.linalg.solve, (jnp.ones((2, 2)), jnp.eye(2)[0]), {"ND277"}),
     "arithmetic of small integers": (lambda n: 1 / (n - n).astype(jnp.float32), (jnp.int32(3),), {"ND259"}),
 }

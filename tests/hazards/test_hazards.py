@@ -39,6 +39,13 @@ def orthonormal(x):
     return np.linalg.qr(x)[0]
 
 
+def decayed(x, y):
+    states = [0.0]
+    for rate, given in zip(x, y, strict=True):
+        states.append(np.exp(rate) * states[-1] + given)
+    return np.array(states[1:])
+
+
 def eigenvectors(x):
     return np.linalg.eigh((x + x.T) / 2)[1]
 
@@ -125,6 +132,8 @@ TRUTH = {
     "ND284": lambda x: x / (np.sqrt(x**2 + 1e-8) + 1e-8),
     "ND285": lambda t, x, y: np.where(y != x, (t - x) / np.where(y != x, y - x, 1), 1),
     "ND286": lambda x, t: x / t if t else 0 * x,
+    "ND287": lambda x, y: np.exp(np.sum(np.log(x)) - np.sum(np.log(y))),
+    "ND288": decayed,
     "ND291": lambda x, i: x[np.minimum(i, x.size - 1)],
     "ND292": lambda x: np.where(x != 0, np.expm1(x) / np.where(x != 0, x, 1), 1 + x / 2),
     "ND293": lambda x: (x - x.min()) / (np.ptp(x) or 1),

@@ -18,6 +18,10 @@ JITTER, PARTED = 1e-5, 1e-3
 def indefinite(look: Look) -> Iterator[Found]:
     """A Cholesky factor of a matrix that rounding left an eigenvalue at or below 0."""
     node = look.node
+    if (operands := look.origin.operands) and node in look.anchors and operands[0].min == operands[0].max == 0:
+        # A part of nothing is nothing.
+        yield look.advised("ND271", "the matrix is 0 and so is its trace, so add a number")
+        return
     look.begin()
     x = look.leaf(node.ins[0], node)
 

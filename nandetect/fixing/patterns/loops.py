@@ -1,7 +1,8 @@
-"""What a loop made, round by round: products of probabilities that underflow."""
+"""What a loop made, round by round, or a running sum or product: probabilities that underflow, factors that overflow."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from jax import Array
@@ -23,6 +24,29 @@ def underflowing_product(look: Look) -> Iterator[Found]:
     if node not in look.anchors or not _is_zero(look) or (loop := made_by_a_product(look, operand)) is None:
         return
     yield look.advised("ND299", _rounds(loop))
+
+
+def overflowing_product(look: Look) -> Iterator[Found]:
+    """Many factors whose product leaves the range."""
+    operands = look.origin.operands
+    if look.node not in look.anchors or look.origin.value == "nan" or not operands:
+        return
+    shape, largest = look.node.ins[0].shape, operands[0].max
+    axes = look.node.params.get("axes", (look.node.params.get("axis"),))
+    count = math.prod(shape[axis] for axis in axes if axis is not None)
+    yield look.advised("ND287", f"{count:,} factors of up to {wording.short(largest)}" if isinstance(largest, float) else "")
+
+
+def divided_decay(look: Look) -> Iterator[Found]:
+    """exp(A) * cumsum(x * exp(-A)) of an A that is a running sum itself."""
+    total = look.negated(look.node.ins[0])
+    if look.node not in look.anchors or total is None or look.op(total, "cumsum") is None:
+        return
+    for node in look.graph.descendants(look.node):
+        factors = [look.op(x, "exp") for x in node.ins] if node.name == "mul" else []
+        if any(factor is not None and look.is_same(factor.ins[0], total) for factor in factors):
+            yield look.advised("ND288")
+            return
 
 
 def _is_zero(look: Look) -> bool:
@@ -82,4 +106,10 @@ def _rounds(loop: Node) -> str:
     return f"the product of {wording.counted(length, 'round')} is 0" if isinstance(length, int) else ""
 
 
-PATTERNS: Patterns = {"log": (underflowing_product,), "div": (underflowing_product,)}
+PATTERNS: Patterns = {
+    "log": (underflowing_product,),
+    "div": (underflowing_product,),
+    "reduce_prod": (overflowing_product,),
+    "cumprod": (overflowing_product,),
+    "exp": (divided_decay,),
+}
