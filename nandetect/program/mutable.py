@@ -92,7 +92,8 @@ def holding(step: Callable[..., Pytree], aside: Callable[[], AbstractContextMana
 
 def _settle(ref: Any) -> None:
     """Wait for a mutable array on many devices: what the CPU computes beside collectives of its virtual ones takes a thread of theirs."""
-    if type(ref) in REFS and len((value := compat.ref_buffer(ref)).sharding.device_set) > 1:
+    value = compat.ref_buffer(ref) if type(ref) in REFS else None
+    if isinstance(value, jax.Array) and len(value.sharding.device_set) > 1:
         value.block_until_ready()
 
 
