@@ -167,4 +167,14 @@ HAZARDS = (
         breaks_on={"x": (0.0, 0.0), "y": (1.0, 2.0)},
         ordinary={"x": (3.0, -4.0), "y": (1.0, 2.0)},
     ),
+    Hazard(
+        code="ND289",
+        name="guard-against-zero-alone",
+        why="what is not 0 may be so small that dividing by it or by its square overflows; compare with the least that means something",
+        before="jnp.where(x == 0, 0.0, y / jnp.where(x == 0, 1.0, x))",
+        after="jnp.where(jnp.abs(x) < 1e-12, 0.0, y / jnp.where(jnp.abs(x) < 1e-12, 1.0, x))",
+        breaks_on={"x": (1e-25, 1.0), "y": (1e-25, 1.0)},
+        ordinary={"x": (2.0, 0.5), "y": (1.0, 3.0)},
+        fails="gradient",
+    ),
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import CodeType, FrameType
 from typing import Any
@@ -68,6 +69,11 @@ class _Seen:
         return returned
 
     def _note(self, frame: FrameType, event: str, returned: Any) -> None:
+        # Whatever runs meanwhile is seen, a finalizer of another's too, and what it is given may be anything.
+        with suppress(Exception):
+            self._enter(frame, event, returned)
+
+    def _enter(self, frame: FrameType, event: str, returned: Any) -> None:
         if event == "call" and (not self.calls or self.calls[-1].frame is None) and _is_users(frame.f_code):
             self.calls.append(_Call(frame, _arguments(frame)))
         elif event == "return" and self.calls and self.calls[-1].frame is frame:

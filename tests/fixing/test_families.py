@@ -115,6 +115,7 @@ CASES = {
         False,
     ),
     "decay that is divided out": (decayed, (jnp.full(80, -2.0), jnp.ones(80)), "ND288", False),
+    "guard against 0 alone": (jax.grad(lambda x, y: jnp.where(x != 0, y / jnp.where(x != 0, x, 1), 0)), (1e-25, 1e-25), "ND289", False),
     "no variance": (lambda x: jnp.linalg.cholesky(x - x.T), (jnp.eye(2),), "ND271", False),
     "log of one less exp": (lambda x, y: (y + jnp.log1p(-jnp.exp(x - y))).sum(), (jnp.array([-1e-10, -3.0]), jnp.zeros(2)), "ND216", True),
     "slope of QR": (jax.grad(lambda x: jnp.linalg.qr(x)[0][0, 0]), (jnp.array([[1.0, 0.0], [2.0, 0.0]]),), "ND276", False),

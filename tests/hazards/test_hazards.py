@@ -134,6 +134,7 @@ TRUTH = {
     "ND286": lambda x, t: x / t if t else 0 * x,
     "ND287": lambda x, y: np.exp(np.sum(np.log(x)) - np.sum(np.log(y))),
     "ND288": decayed,
+    "ND289": lambda x, y: np.where(np.abs(x) < 1e-12, 0, y / np.where(np.abs(x) < 1e-12, 1, x)),
     "ND291": lambda x, i: x[np.minimum(i, x.size - 1)],
     "ND292": lambda x: np.where(x != 0, np.expm1(x) / np.where(x != 0, x, 1), 1 + x / 2),
     "ND293": lambda x: (x - x.min()) / (np.ptp(x) or 1),

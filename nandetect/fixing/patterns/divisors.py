@@ -109,4 +109,16 @@ def odds(look: Look) -> Iterator[Found]:
     yield look.found(Form(value, text, other=lambda env: value(env, 2 * LEAST)), "bound", "ND297")
 
 
-PATTERNS: Patterns = {"div": (odds, of_nothing), "select_n": (of_nothing,), "mul": (odds,)}
+def tiny(look: Look) -> Iterator[Found]:
+    """A divisor that is guarded against 0, and is what comes next to it."""
+    guard = look.op(look.node.ins[1], "select_n")
+    asked = look.op(guard.ins[0], "eq", "ne") if guard is not None else None
+    if look.node not in look.anchors or look.origin.value == "nan" or guard is None or asked is None:
+        return
+    if any(
+        look.constant(zero) == 0 and any(look.is_same(x, case) for case in guard.ins[1:]) for x, zero in look.two(guard.ins[0], "eq", "ne")
+    ):
+        yield look.advised("ND289")
+
+
+PATTERNS: Patterns = {"div": (odds, of_nothing, tiny), "select_n": (of_nothing,), "mul": (odds,)}
