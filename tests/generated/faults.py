@@ -208,8 +208,18 @@ GRADIENT = tuple(
     fault._replace(gradient=True)
     for fault in (
         _fault("gradient of sqrt at zero", f"{{out}} = jnp.sqrt({Z}) <<", "div"),
-        _fault("gradient of a masked log", f"s{{n}} = {Z}\n{{out}} = jnp.where(s{{n}} > 0, jnp.log(s{{n}}), 0.0) <<", "div"),
-        _fault("gradient of a masked sqrt", f"s{{n}} = {Z}\n{{out}} = jnp.where(s{{n}} > 0, jnp.sqrt(s{{n}}), 0.0) <<", "div"),
+        _fault(
+            "gradient of a masked log",
+            f"s{{n}} = {Z}\n{{out}} = jnp.where(s{{n}} > 0, jnp.log(s{{n}}), 0.0) <<",
+            "div",
+            derivative="integer_pow",
+        ),
+        _fault(
+            "gradient of a masked sqrt",
+            f"s{{n}} = {Z}\n{{out}} = jnp.where(s{{n}} > 0, jnp.sqrt(s{{n}}), 0.0) <<",
+            "div",
+            derivative="integer_pow",
+        ),
         _fault(
             "gradient of a masked division",
             f"s{{n}} = {Z}\n{{out}} = 0.5 * jnp.where(s{{n}} > 0, {{b}} / s{{n}}, 0.0) <<",
