@@ -6,6 +6,7 @@ and the latest. Where nothing was asked, nothing is claimed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 
 import jax
@@ -36,6 +37,8 @@ class Steered:
         # The shapes of what the first of them returned, and what was learned of the step since.
         self._out: Pytree = None
         self._habits = Habits()
+        # How many programs were compiled when the step was seen to be one in which no number decides, and the seconds that asking took.
+        self._undecided, self._spent = -1, 0.0
 
     def see(self, window: Window, habits: Habits, out: Pytree) -> None:
         """The results of these calls are finite; the last of them returned `out`."""
@@ -49,16 +52,28 @@ class Steered:
         return bool(self._calls)
 
     def finding(self, step: Callable[..., object], compilations: Compilations, most: float) -> Finding | None:
-        """What is to be told of the first of them that a NaN steered; none where asking would take more than so many seconds."""
+        """What is to be told of the first of them that a NaN steered; none where asking would take more than so many seconds, all told."""
         calls, self._calls = self._calls, []
-        if not calls or max((compilation.seconds for compilation in compilations.all), default=0.0) > most:
+        most, compiled = most - self._spent, len(compilations.all)
+        if compiled == self._undecided or max((compilation.seconds for compilation in compilations.all), default=0.0) > most:
             return None
+        began = time.perf_counter()
+        try:
+            return self._asked(calls, step, compiled, most)
+        finally:
+            self._spent += time.perf_counter() - began
+
+    def _asked(self, calls: Sequence[Call], step: Callable[..., object], compiled: int, most: float) -> Finding | None:
         with working, compat.outside_of_traces(), effects.replay_settings(), effects.muted_effects():
             for call in calls:
                 args, kwargs = call.arguments(())
                 if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in flatten((args, kwargs))[0]):
                     continue
-                report = asked(trace(step, args, kwargs), most, self._beside(flatten((args, kwargs))[0]))
+                program = trace(step, args, kwargs)
+                if not decides(program):
+                    self._undecided = compiled
+                    return None
+                report = asked(program, most, self._beside(flatten((args, kwargs))[0]))
                 if report is not None:
                     return findings.steered(numbered(report, call))
         return None
@@ -77,11 +92,18 @@ def asked(program: Program, most: float, beside: Collection[int] = ()) -> Report
     be called back to as often as one likes, a check of equinox's that is to raise among it.
     """
     # Only now: whoever has nothing to ask does not wait for all that locating needs to be imported.
-    from nandetect.locating.steered import may_be_steered, steered
+    from nandetect.locating.steered import steered
 
-    if not may_be_steered(program.jaxpr) or not callbacks.are_pure(program.jaxpr):
+    if not decides(program) or not callbacks.are_pure(program.jaxpr):
         return None
     return steered(callbacks.recorded(program, tried=True), beside, most)
+
+
+def decides(program: Program) -> bool:
+    """Whether numbers that a program compares may decide what it does."""
+    from nandetect.locating.steered import may_be_steered
+
+    return may_be_steered(program.jaxpr)
 
 
 def _shape(leaf: object) -> object:

@@ -12,6 +12,7 @@ from jax import lax
 
 import nandetect as nd
 from nandetect.guarding import steered
+from nandetect.program.trace import trace
 from nandetect.run.everywhere import watching
 
 
@@ -52,6 +53,16 @@ def test_nothing_is_asked_where_asking_would_take_too_long(monkeypatch):
         warnings.simplefilter("error")
         step.flush()
     assert step.findings() == []
+
+
+def test_a_step_in_which_no_number_decides_is_asked_once_however_often_it_is_flushed(monkeypatch):
+    asked = []
+    monkeypatch.setattr(steered, "trace", lambda *given: asked.append(given) or trace(*given))
+    step = nd.guard(jax.jit(lambda x: x / 2.0))
+    for _ in range(3):
+        step(jnp.float32(1))
+        step.flush()
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("is_jitted", [True, False])
