@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 from jax._src import api, callback, debugging, dispatch
+from jax.core import Tracer
 
 from nandetect.annotations import Array
 from nandetect.errors import Unrepeatable
@@ -89,6 +90,15 @@ def _muted_io(*args: Array, result_avals: Sequence[Aval], **params: object) -> t
         raise Unrepeatable("an io_callback returns what the step needs, and its effect is not repeated")
     stood_in.append(params.get("callback"))
     return stood_in_for(args, result_avals)
+
+
+def settled(made: Sequence[Array]) -> Sequence[Array]:
+    """These results, when they are there: few of the CPU's virtual devices compute at once, and a collective that waits for others keeps
+    them from all else, until JAX ends the program."""
+    for value in made:
+        if isinstance(value, jax.Array) and not isinstance(value, Tracer) and len(value.sharding.device_set) > 1:
+            value.block_until_ready()
+    return made
 
 
 def stood_in_for(args: Sequence[Array], results: Sequence[Aval]) -> tuple[np.ndarray, ...]:

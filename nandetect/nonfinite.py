@@ -88,6 +88,13 @@ def kind_of(element: np.generic) -> Value:
     return "inf" if part > 0 else "-inf"
 
 
+def mask_of(shape: tuple[int, ...], index: tuple[int, ...]) -> Mask:
+    """A mask that marks one element."""
+    mask = np.zeros(shape, bool)
+    mask[index] = True
+    return mask
+
+
 def first(mask: Mask) -> tuple[int, ...]:
     """The first marked element in row-major order."""
     return tuple(int(position) for position in np.unravel_index(int(np.argmax(mask)), mask.shape))

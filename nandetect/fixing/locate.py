@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import jax
@@ -83,24 +83,25 @@ def prescribed(program: Program, report: Report, is_to_prove: bool = True, took:
     if not fixing.PRESCRIBES or report.origin.primitive == "<input>" or report.origin.source is None:
         return report
     fixes: tuple[Fix, ...] = ()
-    graph: Graph | None = None
+    graph, every = None, list[Found]()
     is_to_prove = is_to_prove and may_prove(report)
     try:
         with effects.replay_settings(), effects.muted_effects([]):
             _, graph = prove.seen(program)
-            fixes = _fixes(program, report, graph, is_to_prove, max(SECONDS, TIMES * took))
+            every = find(graph, report)
+            fixes = _fixes(program, report, graph, every, is_to_prove, max(SECONDS, TIMES * took))
     # A fix is an addition to a report that stands without it.
     except Exception:
         pass
     told = replace(report, fixes=fixes or tuple(_advice(code) for code in advice(report)[:1]))
-    return replace(told, elsewhere=_elsewhere(program, told, graph)) if is_to_prove and graph is not None else told
+    return replace(told, elsewhere=_elsewhere(program, told, graph, every)) if is_to_prove and graph is not None else told
 
 
-def _elsewhere(program: Program, report: Report, graph: Graph) -> tuple[Elsewhere, ...]:
+def _elsewhere(program: Program, report: Report, graph: Graph, every: Sequence[Found]) -> tuple[Elsewhere, ...]:
     """The other places of the first fix's hazard."""
     try:
         with effects.replay_settings(), effects.muted_effects([]):
-            found = next((one for one in find(graph, report) if report.fixes and one.code == report.fixes[0].code), None)
+            found = next((one for one in every if report.fixes and one.code == report.fixes[0].code), None)
             return sites.elsewhere(program, report, graph, found) if found is not None else ()
     # So is a list of other places.
     except Exception:
@@ -112,11 +113,11 @@ def may_prove(report: Report) -> bool:
     return fixing.PROVES and jax.process_count() == 1 and not report.compiled_only
 
 
-def _fixes(program: Program, report: Report, graph: Graph, is_to_prove: bool, seconds: float) -> tuple[Fix, ...]:
+def _fixes(program: Program, report: Report, graph: Graph, every: Sequence[Found], is_to_prove: bool, seconds: float) -> tuple[Fix, ...]:
     if not is_to_prove:
-        return tuple(_fix(found) for found in find(graph, report)[:1])
+        return tuple(_fix(found) for found in every[:1])
     best: prove.Tried | None = None
-    for tried in prove.trials(program, report, graph, seconds):
+    for tried in prove.trials(program, report, graph, every, seconds):
         if best is None or _merit(tried) > _merit(best):
             best = tried
         if tried.is_proven and len(tried.found) == 1:

@@ -71,6 +71,11 @@ class Look:
         node = self.graph.maker(self.graph.moved(value))
         return node if node is not None and node.name in names else None
 
+    def cast_of_integer(self, value: Array) -> Node | None:
+        """The cast that made a floating number of an integer, before it was only stretched or cast."""
+        node = self.op(value, "convert_element_type")
+        return node if node is not None and jnp.issubdtype(node.ins[0].dtype, jnp.integer) else None
+
     def constant(self, value: Array) -> float | None:
         """The number that a value is everywhere."""
         return self.graph.constant(value)

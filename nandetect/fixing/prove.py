@@ -83,11 +83,11 @@ def _named(event: Event) -> str:
     return f"`{event.primitive}`{line}" + (f" ({event.reason})" if event.reason else "")
 
 
-def trials(program: Program, report: Report, graph: Graph, seconds: float = math.inf) -> Iterator[Tried]:
-    """The forms that are found for a fault in the program's operations, one after another, as long as there is time."""
+def trials(program: Program, report: Report, graph: Graph, every: Sequence[Found], seconds: float = math.inf) -> Iterator[Tried]:
+    """Of `every` form that was found for a fault in the program's operations a trial, one after another, as long as there is time."""
     began = time.monotonic()
     count = 0
-    for found in find(graph, report):
+    for found in every:
         if count >= TRIED or (count >= AT_LEAST and time.monotonic() - began > seconds):
             return
         if found.kind == "advice":

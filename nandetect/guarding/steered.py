@@ -55,7 +55,7 @@ class Steered:
         """What is to be told of the first of them that a NaN steered; none where asking would take more than so many seconds, all told."""
         calls, self._calls = self._calls, []
         most, compiled = most - self._spent, len(compilations.all)
-        if compiled == self._undecided or max((compilation.seconds for compilation in compilations.all), default=0.0) > most:
+        if not calls or compiled == self._undecided or max((compilation.seconds for compilation in compilations.all), default=0.0) > most:
             return None
         began = time.perf_counter()
         try:

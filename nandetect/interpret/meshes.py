@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jax.core import Tracer
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
 from nandetect.annotations import Array
@@ -24,15 +23,6 @@ def with_mesh(eqn: JaxprEqn, ins: Sequence[Array]) -> JaxprEqn | None:
     if len(devices) < mesh.size:
         return None
     return eqn.replace(params={**eqn.params, "mesh": Mesh(devices.reshape(mesh.axis_sizes), mesh.axis_names, axis_types=mesh.axis_types)})
-
-
-def settled(made: Sequence[Array]) -> Sequence[Array]:
-    """These results, when they are there: few of the CPU's virtual devices compute at once, and a collective that waits for others keeps
-    them from all else, until JAX ends the program."""
-    for value in made:
-        if isinstance(value, jax.Array) and not isinstance(value, Tracer) and len(value.sharding.device_set) > 1:
-            value.block_until_ready()
-    return made
 
 
 def says_what_varies(eqn: JaxprEqn) -> bool:

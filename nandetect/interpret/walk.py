@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from nandetect import compat, nonfinite, primitives
+from nandetect import compat, effects, nonfinite, primitives
 from nandetect.annotations import Array, Pytree, Tape
 from nandetect.compat import AnyJaxpr, Atom, Jaxpr, JaxprEqn, Var
 from nandetect.interpret import ieee, meshes
@@ -300,8 +300,8 @@ def evaluate(eqn: JaxprEqn, ins: Sequence[Array]) -> Sequence[Array]:
             return out
     if primitives.of(eqn).piecemeal:
         # What JAX would run operation by operation, each compiled for all devices, is compiled as one.
-        return meshes.settled(jax.jit(partial(compat.bind, meshes.with_mesh(eqn, ins) or eqn))(ins))
-    return meshes.settled(compat.bind(eqn, ins))
+        return effects.settled(jax.jit(partial(compat.bind, meshes.with_mesh(eqn, ins) or eqn))(ins))
+    return effects.settled(compat.bind(eqn, ins))
 
 
 def traced(body: AnyJaxpr, how: Leaf) -> Callable[..., list[jax.Array]]:

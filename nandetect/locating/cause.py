@@ -244,9 +244,7 @@ def _of_the_whole(made: Made, way: Way) -> Iterator[Event]:
 
 def _mark(node: Node, output: int, index: tuple[int, ...]) -> Mask:
     """A mask over an output that marks one element."""
-    mask = np.zeros(np.shape(node.run.read(node.eqn.outvars[output])), bool)
-    mask[index] = True
-    return mask
+    return nonfinite.mask_of(np.shape(node.run.read(node.eqn.outvars[output])), index)
 
 
 def _given(element: Element, told: Told, lens: Lens) -> Iterator[Event]:
@@ -288,8 +286,7 @@ def _before_the_shards(element: Element) -> Element | None:
     outside = None if isinstance(atom, compat.Literal) else run.operand(atom)
     if outside is None or isinstance(atom, compat.Literal) or run.parent is None or run.parent.shards or run.spread is None:
         return None
-    mask = np.zeros(np.shape(run.read(element.atom)), bool)
-    mask[element.index] = True
+    mask = nonfinite.mask_of(np.shape(run.read(atom)), element.index)
     marked = run.spread.join(mask, run.operands[run.jaxpr.invars.index(atom)])
     return replace(element, run=run.parent, atom=outside, index=nonfinite.first(marked))
 

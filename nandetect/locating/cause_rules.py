@@ -107,9 +107,13 @@ def _cancelled(made: Made, zeros: list[int]) -> Explained:
     if all(not values.any() for values in made.values.values()):
         instead = "cancels to 0" if made.name == "sub" and not made.is_written(zeros[-1]) else ""
         return Explained(slot=zeros[0], instead=instead, others=() if instead else tuple(zeros[1:]))
-    # An operand beside a literal is followed: in `1 - p` it is p that was not meant to be 1.
+    return Explained("cancels to 0", _beside_a_literal(made), Deadly.EDGE)
+
+
+def _beside_a_literal(made: Made) -> int | None:
+    """The operand to be followed of a difference: in `1 - p` it is p that was not meant to be 1, or more; of two variables neither."""
     given = [slot for slot in (0, 1) if made.is_written(slot)]
-    return Explained("cancels to 0", 1 - given[0] if given else None, Deadly.EDGE)
+    return 1 - given[0] if given else None
 
 
 def _negative(made: Made) -> Explained:
@@ -123,9 +127,7 @@ def _negative(made: Made) -> Explained:
         return Explained(slot=negative[0])
     if abs(made.value) >= CANCELLED * sizes[-1]:
         return Explained(f"gives {wording.short(made.value)}")
-    # Of `1 - s` it is s that was not meant to be more than 1.
-    given = [slot for slot in (0, 1) if made.is_written(slot)]
-    return Explained(f"cancels to {wording.short(made.value)}", 1 - given[0] if given else None, Deadly.EDGE)
+    return Explained(f"cancels to {wording.short(made.value)}", _beside_a_literal(made), Deadly.EDGE)
 
 
 def _huge(made: Made) -> Explained:

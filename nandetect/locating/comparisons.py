@@ -50,7 +50,7 @@ class Sought:
 
     def are_in(self, program: Program) -> bool:
         """Whether any is made anywhere in a run of a program."""
-        ids = list(self._ids(program.jaxpr))
+        ids = self._ids(program.jaxpr)
         return bool(ids) and bool(marks.happens(program, _mark(ids)).any())
 
     def iterations(self, loop: Loop, order: Order) -> Iterator[int]:
@@ -59,20 +59,22 @@ class Sought:
         Of each comparison the first, the last with none right before it, and the last.
         """
         if order not in self._left:
-            ids = list(dict.fromkeys(id for jaxpr in (loop.body, loop.test) if jaxpr is not None for id in self._ids(jaxpr)))
+            ids = self._ids(loop.body, loop.test)
             first, begun, last = marks.when(loop, _mark(ids)) if ids else np.full((3, 0), -1)
             steps = dict.fromkeys([*sorted(first), *sorted(begun), *sorted(last, reverse=True)])
             self._left[order] = [int(step) for step in steps if step >= 0][:_ITERATIONS]
         while left := self._left[order]:
             yield left.pop(0)
 
-    def _ids(self, program: AnyJaxpr) -> Iterator[int]:
-        for eqn in compat.open_jaxpr(program)[0].eqns:
-            subs = compat.sub_jaxprs(eqn)
-            for _, sub in subs:
-                yield from self._ids(sub)
+    def _ids(self, *programs: AnyJaxpr | None) -> list[int]:
+        """The ids of all equations in these that may make one, each once: two calls of one function share its equations."""
+        found: dict[int, None] = {}
+        for eqn in (eqn for program in programs if program is not None for eqn in compat.open_jaxpr(program)[0].eqns):
+            subs = [sub for _, sub in compat.sub_jaxprs(eqn)]
+            found |= dict.fromkeys(self._ids(*subs))
             if not subs and _goes_by(eqn) and (self.tests or not is_test(eqn)):
-                yield id(eqn)
+                found[id(eqn)] = None
+        return list(found)
 
 
 def _mark(ids: Sequence[int]) -> Mark:

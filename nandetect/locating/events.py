@@ -121,8 +121,7 @@ def _elements(node: Node, output: int, index: tuple[int, ...] | None) -> dict[in
     if index is None or not run.knows_ins(eqn):
         return {}
     ins = run.ins(eqn)
-    mark = np.zeros(np.shape(run.read(eqn.outvars[output])), bool)
-    mark[index] = True
+    mark = nonfinite.mask_of(np.shape(run.read(eqn.outvars[output])), index)
     where = {}
     for flow in flows_of(run, eqn, ins, output):
         origin = flow.pull(mark)

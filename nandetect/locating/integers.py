@@ -75,14 +75,13 @@ def _elements(node: Node, index: Index) -> dict[int, list[Index]]:
     """By operand, the elements that an element of a result was made of."""
     eqn, ins = node.eqn, node.run.ins(node.eqn)
     record = primitives.of(eqn)
-    mark = np.zeros(np.shape(node.run.read(eqn.outvars[0])), bool)
-    mark[index] = True
     if record.casts:
         return {0: [index]}
     if record.depends is Depends.ADDITIVE:
         return {}  # told apart by transposing, which JAX does not do of integers
     slots = [slot for slot, x in enumerate(ins) if nonfinite.host(x).dtype.kind in "iu"]
     flows = dependence.RULES[record.depends](eqn, ins, 0, slots)
+    mark = nonfinite.mask_of(np.shape(node.run.read(eqn.outvars[0])), index)
     masks = {flow.slot: flow.pull(mark) for flow in flows}
     return {slot: [tuple(map(int, place)) for place in np.argwhere(mask)] for slot, mask in masks.items() if mask.sum() <= LARGEST}
 

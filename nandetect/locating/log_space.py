@@ -30,8 +30,7 @@ def meant(run: Run, number: int, mask: Mask) -> tuple[Mask, Exponents]:
         return (mask if all_of_it else none), all_of_it
     found: Exponents = {}
     for index in np.argwhere(mask):
-        single = none.copy()
-        single[tuple(index)] = True
+        single = nonfinite.mask_of(mask.shape, tuple(index))
         of_one = _exponents(run, eqn, single)
         mask = mask if of_one else mask & ~single
         for var, elements in of_one.items():

@@ -84,9 +84,7 @@ class Made:
     @cached_property
     def masks(self) -> dict[int, np.ndarray]:
         """By operand, which of its elements this one was made from."""
-        mark = np.zeros(np.shape(self.node.run.read(self.eqn.outvars[self.output])), bool)
-        mark[self.index] = True
-        return self._pulled(mark)
+        return self._pulled(nonfinite.mask_of(np.shape(self.node.run.read(self.eqn.outvars[self.output])), self.index))
 
     @cached_property
     def _flows(self) -> list[Flow]:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from jax.core import Tracer
 
-from nandetect import compat
+from nandetect import compat, effects
 from nandetect.annotations import Array, Pytree
 
 REFS = compat.ref_types()
@@ -81,20 +81,12 @@ def holding(step: Callable[..., Pytree], aside: Callable[[], AbstractContextMana
         given, named = jax.tree.map(lambda leaf: next(rest) if _is_held(leaf) else leaf, (args, kwargs), is_leaf=_is_held)
         returned = step(*given, **named)
         with aside():
-            for ref in refs:
-                _settle(ref)
+            effects.settled([compat.ref_buffer(ref) for ref in refs if type(ref) in REFS])
             for one, ref in zip(every, refs, strict=True):
                 _look(one, ref)
         return returned
 
     return of_held
-
-
-def _settle(ref: Any) -> None:
-    """Wait for a mutable array on many devices: what the CPU computes beside collectives of its virtual ones takes a thread of theirs."""
-    value = compat.ref_buffer(ref) if type(ref) in REFS else None
-    if isinstance(value, jax.Array) and len(value.sharding.device_set) > 1:
-        value.block_until_ready()
 
 
 def _is_held(leaf: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import jax
+import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -99,3 +100,16 @@ def test_what_is_kept_to_be_asked_of_is_small(monkeypatch):
         warnings.simplefilter("error")
         step.flush()
     assert step.findings() == []
+
+
+@pytest.mark.parametrize(("call", "is_asked"), [(jax.pure_callback, True), (jax.experimental.io_callback, False)])
+def test_beside_what_may_be_called_back_to_any_number_of_times_it_is_asked(call, is_asked):
+    def refused(x):
+        raise AssertionError
+
+    def checked(x):
+        found = search(x)
+        return lax.cond(jnp.isfinite(found), lambda x: x, lambda x: call(refused, jax.ShapeDtypeStruct((), jnp.float32), x), found)
+
+    report = steered.asked(trace(jax.jit(checked), (jnp.float32(0.1),), {}), 100.0)
+    assert (report is not None) == is_asked

@@ -15,7 +15,7 @@ import json, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 import nandetect as nd
-from nandetect.interpret import meshes
+from nandetect import effects
 
 mesh = Mesh(np.array(jax.devices()), ("d",))
 rows = np.ones((16, 3), np.float32)
@@ -131,7 +131,7 @@ def under_a_set_mesh():
 
 def waited_for():
     rows = jax.device_put(jnp.ones((1600, 1600)), NamedSharding(mesh, P("d", None)))
-    return [value.is_ready() for value in meshes.settled([jax.jit(lambda x: x @ x.T @ x)(rows)])]
+    return [value.is_ready() for value in effects.settled([jax.jit(lambda x: x @ x.T @ x)(rows)])]
 
 
 given = {} if hasattr(jax, "set_mesh") else {"mesh": mesh}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import jax
-import jax.experimental
 import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from nandetect.guarding.steered import asked as asked_at_the_end
 from nandetect.locating.steered import may_be_steered, steered
 from nandetect.program.trace import trace
 
@@ -176,16 +174,3 @@ def test_a_nan_that_steers_only_what_stands_beside_the_results_steers_nothing():
     program = trace(jax.jit(step), (jnp.float32(0.1),), {})
     assert steered(program, beside=(0,)) is None
     assert steered(program, beside=(1,)) is not None
-
-
-@pytest.mark.parametrize(("call", "is_asked"), [(jax.pure_callback, True), (jax.experimental.io_callback, False)])
-def test_beside_what_may_be_called_back_to_any_number_of_times_it_is_asked(call, is_asked):
-    def refused(x):
-        raise AssertionError
-
-    def checked(x):
-        found = halved_until_it_falls(x)
-        return lax.cond(jnp.isfinite(found), lambda x: x, lambda x: call(refused, jax.ShapeDtypeStruct((), jnp.float32), x), found)
-
-    report = asked_at_the_end(trace(jax.jit(checked), (jnp.float32(0.1),), {}), 100.0)
-    assert (report is not None) == is_asked

@@ -56,12 +56,7 @@ def _is_length(look: Look, above: Array, below: Array) -> bool:
     one, other = look.op(look.scaled(above)[0], "sub"), look.op(below, "sub")
     if one is not None and other is not None:
         return look.is_same(one.ins[1], other.ins[1]) and look.op(other.ins[1], "reduce_min", "reduce_max") is None
-    return _is_count(look, above) and _is_count(look, below)
-
-
-def _is_count(look: Look, value: Array) -> bool:
-    node = look.graph.maker(look.graph.moved(value))
-    return node is not None and node.name == "convert_element_type" and jnp.issubdtype(node.ins[0].dtype, jnp.integer)
+    return look.cast_of_integer(above) is not None and look.cast_of_integer(below) is not None
 
 
 def _is_setting(look: Look, above: Array, below: Array) -> bool:

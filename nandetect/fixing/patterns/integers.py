@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,8 +16,7 @@ from nandetect.fixing.look import Look, Patterns
 from nandetect.fixing.rebind import rebind
 from nandetect.records import Event
 
-EXACT: dict[str, Callable[[int, int], int]] = {"mul": operator.mul, "add": operator.add, "sub": operator.sub}
-ARITHMETIC = (*EXACT, "integer_pow", "neg", "convert_element_type")
+ARITHMETIC = ("mul", "add", "sub", "integer_pow", "neg", "convert_element_type")
 # The most operations between the integers and the number that is made of them.
 LONGEST = 40
 
@@ -31,35 +29,26 @@ def wrapped(look: Look) -> Iterator[Found]:
         return
     said = told(event)
     for x in node.ins:
-        cast = _cast_from_integer(look, x)
+        cast = look.cast_of_integer(x)
         if cast is not None:
             yield from _in_floating_point(look, cast, said)
     yield look.advised("ND259", said)
 
 
-SIGNS = {"mul": "*", "add": "+", "sub": "-"}
-
-
 def told(event: Event) -> str:
     """`0 - 1 is beyond uint8`."""
     one, other = (operand.value for operand in event.operands)
-    return f"{one} {SIGNS[event.primitive]} {other} is beyond {event.dtype or event.operands[0].dtype}"
+    return f"{one} {primitives.named(event.primitive).infix} {other} is beyond {event.dtype or event.operands[0].dtype}"
 
 
 def wraps(event: Event) -> bool:
     """Whether an event is integer arithmetic whose result its type does not hold."""
-    values = [operand.value for operand in event.operands]
-    if event.primitive not in EXACT or len(values) != 2 or not all(isinstance(x, int) and not isinstance(x, bool) for x in values):
+    record, values = primitives.named(event.primitive), [operand.value for operand in event.operands]
+    integers = [x for x in values if isinstance(x, int) and not isinstance(x, bool)]
+    if not record.infix or record.exact is None or len(values) != 2 or len(integers) != 2:
         return False
-    ends = np.iinfo(event.dtype or event.operands[0].dtype)
-    exact = EXACT[event.primitive](*map(int, values))  # pyright: ignore[reportArgumentType] -- they are integers
-    return not ends.min <= exact <= ends.max
-
-
-def _cast_from_integer(look: Look, value: Array) -> Node | None:
-    node = look.graph.maker(look.graph.moved(value))
-    is_cast = node is not None and node.name == "convert_element_type" and jnp.issubdtype(node.ins[0].dtype, jnp.integer)
-    return node if is_cast else None
+    ends, exact = np.iinfo(event.dtype or event.operands[0].dtype), record.exact({}, *([x] for x in integers))
+    return exact is not None and not ends.min <= exact <= ends.max
 
 
 def _in_floating_point(look: Look, cast: Node, said: str) -> Iterator[Found]:

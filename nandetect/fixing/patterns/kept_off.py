@@ -11,13 +11,14 @@ from nandetect.records import Event
 # Which operand of an operation brings it to its edge, and what is said of one that can be there.
 ROOT = "take `{}` of what can be 0"
 END = "take `{}` of what can be 1 or -1"
+ENDS = ("acos", "asin", "atanh", "erf_inv")
 EDGES: dict[str, tuple[int, str]] = {
     **{name: (0, ROOT) for name in ("sqrt", "cbrt", "log", "log2", "lgamma", "digamma")},
     "pow": (0, "take a power of what can be 0"),
     "div": (1, "divide by what can be 0"),
     "integer_pow": (0, "divide by what can be 0"),
     "rsqrt": (0, "divide by what can be 0"),
-    **{name: (0, END) for name in ("acos", "asin", "atanh", "erf_inv")},
+    **{name: (0, END) for name in ENDS},
     "log1p": (0, "take `log1p` of what can be -1"),
     "exp": (0, "take `exp` of what can be large"),
 }
@@ -31,7 +32,7 @@ def is_kept_off(graph: Graph, node: Node) -> bool:
     operand = node.ins[EDGES[node.name][0]]
     if node.name == "exp":
         return _is_bounded_above(graph, operand)
-    if node.name in ("acos", "asin", "atanh", "erf_inv", "log1p"):
+    if node.name in (*ENDS, "log1p"):
         return _is_bounded(graph, operand)
     return _is_off_zero(graph, operand)
 

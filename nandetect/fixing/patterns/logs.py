@@ -22,6 +22,7 @@ from nandetect.fixing.patterns.special import (
     log_two_cosh,
     normal,
     normal_interval,
+    one_less_exp,
     one_less_tanh_squared,
 )
 
@@ -54,27 +55,8 @@ def of_log1p(look: Look) -> Iterator[Found]:
             if negative is not None and look.is_same(negative, b) and (t := look.op(b, "tanh")) is not None:
                 yield look.found(one_less_tanh_squared(look, t.ins[0]))
                 return
-    if less is not None and (form := _one_less_exp(look, less) or _one_less(look, less)) is not None:
+    if less is not None and (form := one_less_exp(look, less) or _one_less(look, less)) is not None:
         yield look.found(form)
-
-
-def _one_less_exp(look: Look, less: Array) -> Form | None:
-    """log1p(-exp(x)): its digits are right below -log(2), and those of log(-expm1(x)) above."""
-    exponent = look.exponent(less)
-    if exponent is None:
-        return None
-    x = look.leaf(exponent)
-    # JAX has it since 0.7.1.
-    log1mexp = getattr(jax.nn, "log1mexp", None)
-    if log1mexp is not None:
-        return Form(lambda env: log1mexp(-env[x]), f"jax.nn.log1mexp(-{{{x}}})", "ND216")
-    n = f"{{{x}}}"
-    text = f"jnp.where({n} > -0.69, jnp.log(-jnp.expm1({n})), jnp.log1p(-jnp.exp(jnp.minimum({n}, -0.69))))"
-    return Form(lambda env: _by_halves(env[x]), text, "ND216")
-
-
-def _by_halves(x: Array) -> Array:
-    return jnp.where(x > -0.69, jnp.log(-jnp.expm1(x)), jnp.log1p(-jnp.exp(jnp.minimum(x, -0.69))))
 
 
 def log_of(look: Look, value: Array, depth: int = 0) -> Form | None:

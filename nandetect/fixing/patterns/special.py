@@ -1,4 +1,4 @@
-"""The logarithms of functions that have a stable one of their own: cosh, Bessel and gamma functions, the normal distribution, tanh."""
+"""Logarithms of functions that have a stable one of their own: cosh, Bessel and gamma, the normal distribution, tanh, 1 - exp."""
 
 from __future__ import annotations
 
@@ -150,3 +150,22 @@ def difference_of_sigmoids(look: Look, one: Array, other: Array) -> Form | None:
         f"jnp.log(-jnp.expm1({sy}{{{y}}} - {sx}{{{x}}}))",
         "ND205",
     )
+
+
+def one_less_exp(look: Look, less: Array) -> Form | None:
+    """log1p(-exp(x)): its digits are right below -log(2), and those of log(-expm1(x)) above."""
+    exponent = look.exponent(less)
+    if exponent is None:
+        return None
+    x = look.leaf(exponent)
+    # JAX has it since 0.7.1.
+    log1mexp = getattr(jax.nn, "log1mexp", None)
+    if log1mexp is not None:
+        return Form(lambda env: log1mexp(-env[x]), f"jax.nn.log1mexp(-{{{x}}})", "ND216")
+    n = f"{{{x}}}"
+    text = f"jnp.where({n} > -0.69, jnp.log(-jnp.expm1({n})), jnp.log1p(-jnp.exp(jnp.minimum({n}, -0.69))))"
+    return Form(lambda env: _by_halves(env[x]), text, "ND216")
+
+
+def _by_halves(x: Array) -> Array:
+    return jnp.where(x > -0.69, jnp.log(-jnp.expm1(x)), jnp.log1p(-jnp.exp(jnp.minimum(x, -0.69))))
